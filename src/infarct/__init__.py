@@ -1,0 +1,1 @@
+"""Find, outline and measure acute ischemic stroke lesions on diffusion MRI."""

@@ -1,0 +1,50 @@
+"""Everything `infarct` can raise on purpose, with the exit code each one ends a command with.
+
+A message says what was seen, what was expected and what to do next.
+"""
+
+
+class InfarctError(Exception):
+    """Base of all errors a caller may want to catch.
+
+    Attributes:
+        exit_code: Exit status of the command line when this error ends it.
+    """
+
+    exit_code = 1
+
+
+class InputFileError(InfarctError):
+    """An input file is missing, truncated, or not an image of a known format."""
+
+    exit_code = 3
+
+
+class GeometryError(InfarctError):
+    """An image has the wrong number of axes, an impossible affine, or lies elsewhere in space."""
+
+    exit_code = 4
+
+
+class ContentError(InfarctError):
+    """An image was read, but what it shows cannot be the diffusion MRI of a head."""
+
+    exit_code = 5
+
+
+class OutputError(InfarctError):
+    """Results cannot be written where the caller asked for them."""
+
+    exit_code = 6
+
+
+class AssetError(InfarctError):
+    """A file that ships with the package is missing or damaged."""
+
+    exit_code = 7
+
+
+class RegistrationError(InfarctError):
+    """The head could not be brought onto the template."""
+
+    exit_code = 8

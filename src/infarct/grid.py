@@ -1,0 +1,63 @@
+"""Voxel grids: a shape and an affine, and the one grid all networks and templates live on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Affine = NDArray[np.float64]
+"""A 4 x 4 voxel -> world matrix; world is RAS+ in mm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of an image lie.
+
+    Attributes:
+        shape: Number of voxels along the three axes.
+        affine: (4, 4) voxel -> world RAS+ mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: Affine
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """(3,) distance between neighbouring voxel centres along each axis, mm."""
+        spacing: NDArray[np.float64] = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return spacing
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel, ml."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
+        """Tell whether every voxel of `other` lies on the same voxel of this grid.
+
+        Args:
+            other: The grid to compare with.
+            tolerance_mm: Largest distance allowed between corresponding voxel centres, mm.
+        """
+        if self.shape != other.shape:
+            return False
+        corners = np.array([[0, 0, 0, 1], [*(n - 1 for n in self.shape), 1]], dtype=float).T
+        corners = np.column_stack([corners, [0, 0, self.shape[2] - 1, 1]])
+        apart = (self.affine - other.affine) @ corners
+        return bool(np.abs(apart).max() <= tolerance_mm)
+
+
+def _translation(x: float, y: float, z: float) -> Affine:
+    affine = np.eye(4)
+    affine[:3, 3] = (x, y, z)
+    return affine
+
+
+MNI_GRID = Grid((192, 224, 192), _translation(-96.0, -132.0, -78.0))
+"""IP-MNI: 1 mm, RAS+, MNI152 (ICBM 2009a symmetric), padded so that strides (2, 2, 4) divide it.
+
+References:
+    Liu et al. 2021, Methods, "IP-MNI and IP-MNI DS space".
+"""

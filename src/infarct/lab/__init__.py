@@ -1,0 +1,1 @@
+"""Makes what the runtime ships: synthetic scans, networks, training, templates."""

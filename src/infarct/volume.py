@@ -1,0 +1,157 @@
+"""NIfTI in and out; the only room that imports nibabel."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import DTypeLike, NDArray
+
+from infarct.errors import ContentError, GeometryError, InputFileError
+from infarct.grid import Affine, Grid
+
+_GEOMETRY_FIELDS = (
+    *("pixdim", "xyzt_units", "qform_code", "sform_code"),
+    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("srow_x", "srow_y", "srow_z"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An image and where it lies.
+
+    Attributes:
+        data: (X, Y, Z) voxel values; (X, Y, Z, N) only for a series just read.
+        affine: (4, 4) voxel -> world RAS+ mm.
+        header: The NIfTI header the image was read with; its geometry goes into every file written
+            on the same grid. None for an image made in memory.
+    """
+
+    data: NDArray[Any]
+    affine: Affine
+    header: nib.Nifti1Header | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """The voxel grid."""
+        x, y, z = self.data.shape[:3]
+        return Grid((x, y, z), self.affine)
+
+    def like(self, data: NDArray[Any]) -> Volume:
+        """Return other voxel values on the same grid, geometry fields of the header included."""
+        if data.shape != self.data.shape[:3]:
+            raise ValueError(f"data of shape {data.shape} do not fit the grid {self.data.shape}")
+        return replace(self, data=data)
+
+
+def read(path: Path | str) -> Volume:
+    """Read a NIfTI image, its scaling applied.
+
+    Args:
+        path: A `.nii` or `.nii.gz` file with three axes, or four for a series.
+
+    Returns:
+        The image as float32; trailing axes of length one are dropped.
+
+    Raises:
+        InputFileError: If the file is missing, truncated, empty or no NIfTI image.
+        GeometryError: If it has fewer than three axes, or an affine that cannot be inverted.
+        ContentError: If its voxels are colours or complex numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputFileError(f"{path}: no such file; give the path of a .nii or .nii.gz image")
+    try:
+        image = nib.load(path)
+        if not isinstance(image, nib.Nifti1Image):
+            raise InputFileError(
+                f"{path}: is {type(image).__name__}, not NIfTI; convert it to .nii.gz first"
+            )
+        kind = image.get_data_dtype()
+        if kind.names is not None or kind.kind == "c":
+            raise ContentError(
+                f"{path}: its voxels are {'colours' if kind.names else 'complex numbers'}; "
+                "a magnitude image with one number per voxel is needed"
+            )
+        data = image.get_fdata(dtype=np.float32, caching="unchanged")
+    except (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError) as error:
+        raise InputFileError(
+            f"{path}: cannot be read as NIfTI ({error}); "
+            "the file may be truncated or of another kind: convert or copy it again"
+        ) from error
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim not in (3, 4) or min(data.shape[:3]) < 2:
+        raise GeometryError(f"{path}: has shape {data.shape}; a stack of slices is needed")
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        raise GeometryError(
+            f"{path}: its affine cannot be inverted:\n{affine}\nrepair the header (sform, qform)"
+        )
+    return Volume(data, affine, image.header)
+
+
+def write(volume: Volume, path: Path | str, dtype: DTypeLike = np.float32) -> None:
+    """Write a volume; sform, qform and their codes are those of the header it was read with.
+
+    Args:
+        volume: What to write. Names, dates and free text of its header are left behind.
+        path: Ends in `.nii` or `.nii.gz`.
+        dtype: Stored type of the voxels; no scaling is applied.
+    """
+    kind: Any = nib.Nifti2Image if isinstance(volume.header, nib.Nifti2Header) else nib.Nifti1Image
+    image = kind(volume.data.astype(dtype), volume.affine)
+    if volume.header is None:
+        image.set_sform(volume.affine, code="mni")
+        image.set_qform(volume.affine, code="mni")
+    else:
+        for field in _GEOMETRY_FIELDS:
+            # Copied field by field: nibabel would recompute the quaternion and lose the last bit.
+            image.header[field] = volume.header[field]
+        image.header["pixdim"][4:] = 1.0
+    image.header["cal_min"], image.header["cal_max"] = 0, 0
+    # A fixed name inside the gzip stream: the same input gives the same bytes.
+    image.to_filename(path)
+
+
+def form_disagreement_mm(volume: Volume) -> float:
+    """Return the largest distance between a corner placed by sform and by qform, mm.
+
+    Zero when one of the two is not set: then nothing can disagree.
+    """
+    header = volume.header
+    if header is None or header["sform_code"] == 0 or header["qform_code"] == 0:
+        return 0.0
+    corners = np.indices((2, 2, 2)).reshape(3, -1) * (np.array(volume.grid.shape)[:, None] - 1)
+    corners = np.vstack([corners, np.ones(corners.shape[1])])
+    apart = (header.get_sform() - header.get_qform()) @ corners
+    return float(np.sqrt((apart[:3] ** 2).sum(axis=0)).max())
+
+
+def has_position(volume: Volume) -> bool:
+    """Tell whether the header says where the head lies (sform or qform set)."""
+    header = volume.header
+    return header is None or bool(header["sform_code"] > 0 or header["qform_code"] > 0)
+
+
+def closest_axes(affine: Affine) -> NDArray[np.float64]:
+    """Return the signed permutation that names each voxel axis by its closest world axis.
+
+    Args:
+        affine: (4, 4) voxel -> world RAS+ mm.
+
+    Returns:
+        (3, 3) with one +-1 per row and column: world axis (row) from voxel axis (column).
+    """
+    orientation = nib.io_orientation(affine)
+    axes = np.zeros((3, 3))
+    for voxel_axis, (world_axis, sign) in enumerate(orientation):
+        axes[int(world_axis), voxel_axis] = sign
+    return axes
