@@ -1,0 +1,97 @@
+"""The networks of the paper, by name, and how to build one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from infarct.lab.networks.brainmask import SHAPE as HEAD_SHAPE
+from infarct.lab.networks.brainmask import brainmask
+from infarct.lab.networks.dagmnet import DAGMNet
+from infarct.lab.networks.deepmedic import FACTOR, MARGIN, DeepMedic
+from infarct.lab.networks.fcn import FCN
+from infarct.lab.networks.unet import UNet
+
+SHAPE = (96, 112, 48)
+"""Voxels of one of the 16 sub-volumes: what every lesion network reads."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a network reads and answers, before any weight is known.
+
+    Attributes:
+        make: Builds it: (channels, features) -> module whose forward returns a tuple of logits, the
+            answer first and side outputs after it.
+        channels: The images it reads, in order.
+        features: Width of its first level; None where the design has one size only.
+        answers: "lesion" on an interleaved sub-volume or "brain" on the 4 mm head.
+        shape: Voxels of its input along (x, y, z).
+        divisor: What the axes of its input, or of its tiles, must be divisible by.
+        margin: Voxels of surroundings that a tile must bring on every side; None for a network that
+            sees the whole volume at once and can't be tiled.
+    """
+
+    make: Callable[[int, int | None], nn.Module]
+    channels: tuple[str, ...]
+    features: int | None
+    answers: Literal["lesion", "brain"] = "lesion"
+    shape: tuple[int, int, int] = SHAPE
+    divisor: int = 8
+    margin: int | None = None
+
+
+CH2 = ("DWI", "ADC")
+CH3 = ("DWI", "ADC", "IS")
+
+
+def _sized(network: Callable[[int, int], nn.Module]) -> Callable[[int, int | None], nn.Module]:
+    def make(channels: int, features: int | None) -> nn.Module:
+        if features is None:
+            raise ValueError("a number of features is needed")
+        return network(channels, features)
+
+    return make
+
+
+def _deepmedic(channels: int, features: int | None) -> nn.Module:
+    if features is not None:
+        raise ValueError("DeepMedic has the size of its paper; leave `features` out")
+    return DeepMedic(channels)
+
+
+DESIGNS: dict[str, Design] = {
+    "DAGMNet_CH3": Design(_sized(DAGMNet), CH3, 32),
+    "DAGMNet_CH2": Design(_sized(DAGMNet), CH2, 32),
+    "UNet_CH3": Design(_sized(UNet), CH3, 42),
+    "UNet_CH2": Design(_sized(UNet), CH2, 42),
+    "FCN_CH3": Design(_sized(FCN), CH3, 54),
+    "FCN_CH2": Design(_sized(FCN), CH2, 54),
+    "DeepMedic": Design(_deepmedic, CH2, None, divisor=FACTOR, margin=MARGIN),
+    "BrainMask": Design(_sized(brainmask), ("DWI", "b0"), 16, answers="brain", shape=HEAD_SHAPE),
+}
+"""UNet and FCN are as wide as gives them about the parameters of DAGMNet at Nf 32."""
+
+
+def build(name: str, features: int | None = None) -> nn.Module:
+    """Build a network with fresh weights.
+
+    Args:
+        name: A key of `DESIGNS`.
+        features: Width of its first level; the design's own if None.
+
+    Raises:
+        ValueError: If there is no such network, or it comes in one size only.
+    """
+    if name not in DESIGNS:
+        raise ValueError(f"no network {name!r}; there are {', '.join(DESIGNS)}")
+    design = DESIGNS[name]
+    return design.make(len(design.channels), features or design.features)
+
+
+def parameters(network: nn.Module) -> int:
+    """Count what training can change."""
+    return sum(p.numel() for p in network.parameters())

@@ -1,0 +1,106 @@
+"""The networks: shapes, sizes, what they can learn, and what they may depend on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from infarct.lab.networks import DESIGNS, build, parameters
+from infarct.lab.networks.dagmnet import ChannelGate, SpatialGate
+from infarct.lab.networks.deepmedic import MARGIN, DeepMedic
+
+SMALL = {"DAGMNet": 4, "UNet": 4, "FCN": 4, "BrainMask": 4}
+
+
+def small(name: str) -> nn.Module:
+    """A network of a few thousand parameters, same wiring."""
+    torch.manual_seed(0)
+    return build(name, SMALL.get(name.partition("_")[0]))
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    return torch.randn(2, 3, 16, 24, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_answers_at_the_resolution_of_its_input(name: str, image: torch.Tensor) -> None:
+    design = DESIGNS[name]
+    outputs = small(name)(image[:, : len(design.channels)])
+    assert outputs[0].shape == (2, 1, 16, 24, 8)
+    for side in outputs[1:]:
+        assert all(
+            whole % part == 0
+            for whole, part in zip(outputs[0].shape[2:], side.shape[2:], strict=True)
+        )
+
+
+def test_dagmnet_has_four_side_outputs_each_half_the_one_before(image: torch.Tensor) -> None:
+    sides = small("DAGMNet_CH3")(image)[1:]
+    assert [tuple(s.shape[2:]) for s in sides] == [(16, 24, 8), (8, 12, 4), (4, 6, 2), (2, 3, 1)]
+
+
+def test_generic_networks_have_as_many_parameters_as_dagmnet() -> None:
+    for channels in ("CH2", "CH3"):
+        ours = parameters(build(f"DAGMNet_{channels}"))
+        for name in (f"UNet_{channels}", f"FCN_{channels}"):
+            assert parameters(build(name)) == pytest.approx(ours, rel=0.05)
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_every_parameter_has_a_say_in_the_loss(name: str, image: torch.Tensor) -> None:
+    network = small(name)
+    sum(o.square().sum() for o in network(image[:, : len(DESIGNS[name].channels)])).backward()
+    silent = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not silent
+
+
+@pytest.mark.parametrize("gate", [ChannelGate, SpatialGate])
+def test_gates_weigh_between_nothing_and_all(gate: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    weights = gate(4, 8)(torch.randn(2, 4, 8, 8, 8), torch.randn(2, 8, 8, 8, 8))
+    assert weights.shape in {(2, 8, 1, 1, 1), (2, 1, 8, 8, 8)}
+    assert ((weights > 0) & (weights < 1)).all()
+
+
+def test_dagmnet_side_outputs_come_from_decoders_the_answer_from_the_fuse(
+    image: torch.Tensor,
+) -> None:
+    """Zeroing the fuse block's last layer silences the answer and leaves the sides alone."""
+    network = small("DAGMNet_CH3").eval()
+    before = network(image)
+    with torch.no_grad():
+        network.answer.weight.zero_()
+    after = network(image)
+    assert after[0].std() < 1e-6
+    assert before[0].std() > 1e-3
+    for a, b in zip(after[1:], before[1:], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_deepmedic_depends_on_its_margin_and_no_more() -> None:
+    torch.manual_seed(0)
+    network = DeepMedic(1).eval()
+    tile = torch.randn(1, 1, 51, 51, 51, requires_grad=True)
+    network.answer_tile(tile)[0, 0, 1, 1, 1].backward()
+    reach = tile.grad[0, 0].nonzero()
+    assert reach.min() == 0
+    assert reach.max() == 50
+    assert MARGIN == 24
+
+
+def test_deepmedic_tiles_join_without_a_seam() -> None:
+    torch.manual_seed(0)
+    network = DeepMedic(1).eval()
+    image = torch.randn(1, 1, 12, 9, 6)
+    whole = network(image)[0]
+    padded = nn.functional.pad(image, [MARGIN] * 6)
+    left = network.answer_tile(padded[:, :, : 6 + 2 * MARGIN])
+    right = network.answer_tile(padded[:, :, 6:])
+    torch.testing.assert_close(torch.cat([left, right], dim=2), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_unknown_network_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="DAGMNet_CH3"):
+        build("SegNet")
