@@ -1,0 +1,234 @@
+"""What came in, read and checked: `Case`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infarct import quality
+from infarct.brain import brain_by_threshold
+from infarct.errors import ContentError, GeometryError, InputFileError
+from infarct.intensity import Image, Mask, adc_from_signal, b0_from_adc, trace
+from infarct.quality import Finding
+from infarct.resample import resample
+from infarct.volume import Volume, closest_axes, read
+
+DEFAULT_BVALUE = 1000.0
+"""s/mm^2; by far the most common in stroke."""
+
+_B0_BELOW = 50.0
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one scan.
+
+    Attributes:
+        dwi: Diffusion-weighted image, or a 4D series with a `.bval` file of the same name beside.
+        b0: Image without diffusion weighting; may be missing when `adc` is there or `dwi` is 4D.
+        adc: ADC map in any usual unit; computed when missing.
+        bvalue: s/mm^2; None takes the series' own, else 1000.
+        brain: Brain mask drawn or made elsewhere; found here when missing.
+    """
+
+    dwi: Path
+    b0: Path | None = None
+    adc: Path | None = None
+    bvalue: float | None = None
+    brain: Path | None = None
+
+    def paths(self) -> dict[str, Path]:
+        """Return the files that were given, by role."""
+        given = {"dwi": self.dwi, "b0": self.b0, "adc": self.adc, "brain": self.brain}
+        return {role: Path(path) for role, path in given.items() if path is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One scan, complete and checked: every image on the grid of the DWI.
+
+    Attributes:
+        dwi: (X, Y, Z) diffusion-weighted signal, not negative; carries the header of the file.
+        b0: (X, Y, Z) signal without diffusion weighting, not negative.
+        adc: (X, Y, Z) mm^2/s.
+        bvalue: s/mm^2.
+        brain: (X, Y, Z) bool.
+        brain_method: `given` or `threshold`.
+        files: Where it came from.
+        findings: What the reader should know.
+    """
+
+    dwi: Volume
+    b0: Volume
+    adc: Volume
+    bvalue: float
+    brain: Mask
+    brain_method: str
+    files: CaseFiles
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def slice_axis(self) -> int:
+        """Voxel axis along which the slices are stacked: the one closest to head-foot."""
+        return int(np.argmax(np.abs(closest_axes(self.dwi.affine)[2])))
+
+
+def open_case(files: CaseFiles) -> Case:
+    """Read one scan, complete what is missing, and check all of it.
+
+    Args:
+        files: A DWI with a b0, or with an ADC, or a 4D series.
+
+    Returns:
+        The scan on the grid of its DWI.
+
+    Raises:
+        InputFileError: If a file is missing or unreadable, or neither b0 nor ADC is there.
+        GeometryError: If an image cannot be a head or lies elsewhere.
+        ContentError: If what it shows cannot be diffusion MRI of a brain.
+    """
+    findings: list[Finding] = []
+    dwi, b0, bvalue = _read_signals(files, findings)
+    findings += quality.check_bvalue(bvalue)
+    dwi = _clean("DWI", dwi, findings)
+    adc = _read_on(dwi, "ADC", files.adc, findings)
+    b0 = _clean("b0", b0, findings) if b0 is not None else None
+    if b0 is None and adc is None:
+        raise InputFileError(
+            "a DWI alone does not tell an infarct from a bright vessel or old scar; "
+            "give its b0 (--b0), its ADC map (--adc), or a 4D series with a .bval file"
+        )
+    rough = _rough_brain(dwi, b0)
+    if adc is not None:
+        scale, told = quality.adc_scale(adc, rough)
+        adc = np.nan_to_num(adc * np.float32(scale), nan=0.0, posinf=0.0, neginf=0.0)
+        findings += told
+    if b0 is None and adc is not None:
+        b0 = dwi.like(b0_from_adc(dwi.data, adc, bvalue))
+        text = f"no b0 was given; it was computed from DWI and ADC with b = {bvalue:.0f} s/mm^2"
+        findings.append(Finding("b0-computed", "note", text))
+    assert b0 is not None
+    brain, method = _brain(files, dwi, b0)
+    if adc is None:
+        adc = adc_from_signal(b0.data, dwi.data, bvalue)
+    elif files.b0 is not None:
+        findings += quality.check_agreement(dwi.data, b0.data, adc, brain, bvalue)
+    case = Case(dwi, b0, dwi.like(adc), bvalue, brain, method, files)
+    findings += quality.check_brain(brain, dwi.grid, case.slice_axis)
+    findings += quality.check_contrast(dwi.data, b0.data, adc, brain)
+    return replace(case, findings=tuple(findings))
+
+
+def _read_signals(files: CaseFiles, findings: list[Finding]) -> tuple[Volume, Volume | None, float]:
+    """Read DWI, b0 if there is one, and b-value, from separate files or one 4D series."""
+    dwi = read(files.dwi)
+    if dwi.data.ndim == 4:
+        dwi, b0, bvalue = _split_series(files.dwi, dwi, findings)
+        if files.bvalue is not None and abs(files.bvalue - bvalue) > 0.1 * bvalue:
+            text = (
+                f"--bvalue {files.bvalue:g} was left aside: the series' own .bval says {bvalue:g}"
+            )
+            findings.append(Finding("bvalue-from-series", "warning", text))
+    else:
+        b0, bvalue = None, files.bvalue
+        if bvalue is None:
+            bvalue = DEFAULT_BVALUE
+            text = f"no b-value was given; b = {bvalue:.0f} s/mm^2 was assumed"
+            findings.append(Finding("bvalue-assumed", "note", text))
+    findings += quality.check_grid("DWI", dwi)
+    if files.b0 is not None:
+        data = _read_on(dwi, "b0", files.b0, findings)
+        b0 = dwi.like(data) if data is not None else None
+    return dwi, b0, bvalue
+
+
+def _split_series(
+    path: Path, series: Volume, findings: list[Finding]
+) -> tuple[Volume, Volume | None, float]:
+    """Take b0 (mean of b < 50) and DWI (geometric mean of the highest shell) from a series."""
+    name = Path(path).name
+    beside = Path(path).with_name(name.removesuffix(".gz").removesuffix(".nii") + ".bval")
+    n = series.data.shape[3]
+    if not beside.is_file():
+        raise InputFileError(
+            f"{path}: is a series of {n} volumes, but {beside.name} is not beside it; "
+            "put the .bval file there or give single images with --dwi and --b0"
+        )
+    try:
+        bvalues = np.array(beside.read_text().split(), dtype=float)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputFileError(f"{beside}: should hold {n} numbers ({error})") from error
+    if bvalues.size != n:
+        raise InputFileError(f"{beside}: holds {bvalues.size} b-values for {n} volumes of {name}")
+    highest = float(bvalues.max())
+    shell = bvalues > highest - max(50.0, 0.05 * highest)
+    low = bvalues < _B0_BELOW
+    bvalue = float(bvalues[shell].mean())
+    quality.check_bvalue(bvalue)
+    text = (
+        f"series of {n} volumes: DWI is the geometric mean of {int(shell.sum())} at "
+        f"b = {bvalue:.0f} s/mm^2, b0 the mean of {int(low.sum())} below b = {_B0_BELOW:.0f}"
+    )
+    findings.append(Finding("series", "note", text))
+    first = replace(series, data=series.data[..., 0])
+    b0 = first.like(series.data[..., low].mean(axis=-1)) if low.any() else None
+    return first.like(trace(series.data[..., shell])), b0, bvalue
+
+
+def _read_on(
+    dwi: Volume, name: str, path: Path | None, findings: list[Finding], *, labels: bool = False
+) -> NDArray[Any] | None:
+    """Read a companion of the DWI and bring it onto the DWI's grid."""
+    if path is None:
+        return None
+    volume = read(path)
+    if volume.data.ndim == 4:
+        raise GeometryError(f"{name}: {path} holds {volume.data.shape[3]} volumes; one is needed")
+    findings += quality.check_grid(name, volume)
+    if volume.grid.matches(dwi.grid):
+        return volume.data
+    moved = resample(volume, dwi.grid, labels=labels)
+    reached = resample(volume.like(np.ones(volume.data.shape, np.uint8)), dwi.grid, labels=True)
+    seen = dwi.data > np.percentile(dwi.data[np.isfinite(dwi.data)], 75)
+    share = float((reached[seen] > 0).mean()) if seen.any() else 0.0
+    if share < 0.6:
+        raise GeometryError(
+            f"{name}: {path} covers only {share:.0%} of what the DWI shows; "
+            "the two headers place them in different parts of space: are they of one scan?"
+        )
+    text = f"{name}: lies on another grid than the DWI and was resampled to it"
+    findings.append(Finding("resampled", "note", text))
+    return moved
+
+
+def _clean(name: str, volume: Volume, findings: list[Finding]) -> Volume:
+    findings += quality.check_signal(name, volume.data)
+    data = np.nan_to_num(volume.data, nan=0.0, posinf=0.0, neginf=0.0)
+    return volume.like(np.maximum(data, 0.0))
+
+
+def _rough_brain(dwi: Volume, b0: Volume | None) -> Mask:
+    """Find where to look for the unit of the ADC; the DWI alone serves when there is no b0."""
+    other: Image = dwi.data if b0 is None else b0.data
+    brain = brain_by_threshold(dwi.data, other, dwi.grid.spacing)
+    if not brain.any():
+        raise ContentError(
+            "no brain was found on the DWI: nothing stands out from the background; "
+            "look at the image, or give the brain with --brain"
+        )
+    return brain
+
+
+def _brain(files: CaseFiles, dwi: Volume, b0: Volume) -> tuple[Mask, str]:
+    if files.brain is None:
+        return _rough_brain(dwi, b0), "threshold"
+    data = _read_on(dwi, "brain", files.brain, [], labels=True)
+    assert data is not None
+    brain: Mask = data > 0.5
+    if not brain.any():
+        raise ContentError(f"{files.brain}: the brain mask is empty on the DWI's grid")
+    return brain, "given"

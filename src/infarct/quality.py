@@ -1,0 +1,306 @@
+"""Checks of what came in and what was made of it: a note, a warning, or a refusal.
+
+A note says what was decided for the user. A warning says why a result may be wrong. A refusal is an
+exception. Nothing is guessed in silence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from infarct.errors import ContentError, GeometryError
+from infarct.grid import Affine, Grid
+from infarct.intensity import Image, Mask
+from infarct.register import Registration
+from infarct.volume import Volume, form_disagreement_mm, has_position
+
+TISSUE_ADC = (0.4e-3, 1.3e-3)
+"""mm^2/s; normal brain tissue at any b-value in use lies between."""
+
+_ADC_UNITS = {1.0: "mm^2/s", 1e-3: "1e-3 mm^2/s", 1e-5: "1e-5 mm^2/s", 1e-6: "1e-6 mm^2/s"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a reader of the result should know.
+
+    Attributes:
+        code: Stable, for machines: `adc-units`, `brain-cut`, ...
+        level: `note` for a decision taken, `warning` for a reason to doubt the result.
+        message: One sentence or two, for people.
+    """
+
+    code: str
+    level: Literal["note", "warning"]
+    message: str
+
+
+def check_grid(name: str, volume: Volume) -> list[Finding]:
+    """Check that the voxels could be those of a head.
+
+    Args:
+        name: What the image is (`DWI`, `b0`, `ADC`), for the messages.
+        volume: As read.
+
+    Raises:
+        GeometryError: If the image is too thin, too small or too large to be a head.
+    """
+    findings = []
+    spacing, shape = volume.grid.spacing, volume.data.shape
+    extent = spacing * shape
+    if min(shape) < 3 or max(shape) < 32:
+        raise GeometryError(
+            f"{name}: {' x '.join(map(str, shape))} voxels are too few; "
+            "a stack of at least 3 slices of a head is needed"
+        )
+    across = np.sort(extent)[1:]
+    if spacing.max() > 15 or spacing.min() < 0.2 or across.min() < 100 or across.max() > 600:
+        raise GeometryError(
+            f"{name}: voxels of {_mm(spacing)} mm make an image of {_mm(extent)} mm; a head needs "
+            "100 to 600 mm across and voxels of 0.2 to 15 mm: repair the header's voxel size"
+        )
+    if not has_position(volume):
+        findings.append(
+            Finding(
+                "no-position",
+                "warning",
+                f"{name}: neither sform nor qform is set, so left and right cannot be known; "
+                "voxel order right to left is not checked, the sides reported may be wrong",
+            )
+        )
+    apart = form_disagreement_mm(volume)
+    if apart > 1.0:
+        findings.append(
+            Finding(
+                "forms-disagree",
+                "warning",
+                f"{name}: sform and qform place it up to {apart:.1f} mm apart; the sform was used",
+            )
+        )
+    return findings
+
+
+def check_signal(name: str, data: Image) -> list[Finding]:
+    """Check a magnitude image for voxels that cannot be signal.
+
+    Args:
+        name: `DWI` or `b0`.
+        data: (X, Y, Z) as read.
+
+    Raises:
+        ContentError: If it is empty, constant, or in Hounsfield units.
+    """
+    finite = np.isfinite(data)
+    if not finite.any():
+        raise ContentError(f"{name}: no voxel holds a finite number; export the image again")
+    values = data[finite]
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        raise ContentError(f"{name}: every voxel is {low:g}; there is no image in this file")
+    negative = float((values < 0).mean())
+    if low < -200 and negative > 0.2:
+        raise ContentError(
+            f"{name}: {negative:.0%} of voxels are negative, down to {low:.0f}; "
+            "that is CT in Hounsfield units or a phase image, not diffusion MRI"
+        )
+    findings = []
+    bad = int(data.size - values.size)
+    if bad:
+        text = f"{name}: {bad} voxels are not finite numbers; they were set to 0"
+        findings.append(Finding("not-finite", "warning", text))
+    if negative > 0:
+        level: Literal["note", "warning"] = "warning" if negative > 0.01 else "note"
+        text = f"{name}: {int((values < 0).sum())} voxels are negative; they were set to 0"
+        findings.append(Finding("negative", level, text))
+    return findings
+
+
+def check_bvalue(bvalue: float) -> list[Finding]:
+    """Check that a b-value can show an infarct.
+
+    Args:
+        bvalue: s/mm^2.
+
+    Raises:
+        ContentError: If it is too small to weight for diffusion, or not a number.
+    """
+    if not np.isfinite(bvalue) or bvalue < 50:
+        raise ContentError(
+            f"b = {bvalue:g} s/mm^2 gives no diffusion weighting; "
+            "give the DWI of the highest b-value and its --bvalue (mostly 1000)"
+        )
+    if not 500 <= bvalue <= 3500:
+        text = f"b = {bvalue:g} s/mm^2 is unusual for stroke (500 to 3500); check the --bvalue"
+        return [Finding("bvalue-unusual", "warning", text)]
+    return []
+
+
+def adc_scale(adc: Image, brain: Mask) -> tuple[float, list[Finding]]:
+    """Tell the unit of an ADC map from its median in the brain.
+
+    Args:
+        adc: (X, Y, Z) in an unknown unit.
+        brain: (X, Y, Z).
+
+    Returns:
+        The factor that makes it mm^2/s, and what to tell the user.
+
+    Raises:
+        ContentError: If no known unit makes the brain's median that of a brain.
+    """
+    inside = adc[brain & np.isfinite(adc) & (adc > 0)]
+    median = float(np.median(inside)) if inside.size else 0.0
+    for scale, unit in _ADC_UNITS.items():
+        # Wider than tissue: old brains hold much fluid. Units lie a factor 10 apart or more.
+        if 0.45e-3 <= median * scale <= 1.9e-3:
+            if scale == 1.0:
+                return scale, []
+            text = f"ADC: its median in the brain is {median:.4g}, so it was taken as {unit}"
+            return scale, [Finding("adc-units", "note", text)]
+    raise ContentError(
+        f"ADC: its median in the brain is {median:.4g}; brain tissue has about 0.0008 mm^2/s "
+        "(0.8 in 1e-3 mm^2/s, 800 in 1e-6 mm^2/s): is this the ADC map, in one of these units?"
+    )
+
+
+def check_contrast(dwi: Image, b0: Image, adc: Image, brain: Mask) -> list[Finding]:
+    """Check that DWI, b0 and ADC belong together and are not swapped.
+
+    Args:
+        dwi: (X, Y, Z).
+        b0: (X, Y, Z).
+        adc: (X, Y, Z) mm^2/s.
+        brain: (X, Y, Z).
+
+    Raises:
+        ContentError: If DWI and b0 are swapped, or the ADC is not that of a brain.
+    """
+    with_signal = brain & (dwi > 0) & (b0 > 0)
+    log_ratio = np.log(b0[with_signal] / dwi[with_signal])
+    order = "exchange --dwi and --b0 if they are swapped"
+    if float(np.median(log_ratio)) < 0 and _fluid_is_brighter(dwi, b0, brain):
+        raise ContentError(
+            "DWI and b0 look swapped: the image given as DWI is the brighter one, and fluid shines "
+            f"on it; {order}"
+        )
+    tissue = float(np.median(adc[brain & (adc > 0)])) if (brain & (adc > 0)).any() else 0.0
+    if not 0.3e-3 <= tissue <= 1.9e-3:
+        raise ContentError(
+            f"the median ADC in the brain is {tissue * 1e3:.2f}e-3 mm^2/s, that of a brain is .6 to "
+            f"1.1: this may be a phantom, the --bvalue may be wrong, or {order}"
+        )
+    if not 0.55e-3 <= tissue <= 1.35e-3:
+        text = (
+            f"the median ADC in the brain is {tissue * 1e3:.2f}e-3 mm^2/s (usual .6 to 1.1); "
+            "check the b-value and that DWI, b0 and ADC are of one scan"
+        )
+        return [Finding("adc-unusual", "warning", text)]
+    return []
+
+
+def check_agreement(dwi: Image, b0: Image, adc: Image, brain: Mask, bvalue: float) -> list[Finding]:
+    """Check that a given ADC map agrees with the two signals and the b-value.
+
+    Args:
+        dwi: (X, Y, Z).
+        b0: (X, Y, Z).
+        adc: (X, Y, Z) mm^2/s, as given.
+        brain: (X, Y, Z).
+        bvalue: s/mm^2.
+    """
+    seen = brain & (dwi > 0) & (b0 > 0) & (adc > TISSUE_ADC[0]) & (adc < TISSUE_ADC[1])
+    if seen.sum() < 100:
+        return []
+    implied = float(np.median(np.log(b0[seen] / dwi[seen]) / adc[seen]))
+    if abs(implied - bvalue) <= 0.25 * bvalue:
+        return []
+    text = (
+        f"b0, DWI and ADC together imply b = {implied:.0f} s/mm^2, not {bvalue:.0f}; "
+        "the signals may be scaled apart or the b-value wrong (the ADC map was trusted)"
+    )
+    return [Finding("bvalue-disagrees", "warning", text)]
+
+
+def _fluid_is_brighter(dwi: Image, b0: Image, brain: Mask) -> bool:
+    """Tell whether the heavy upper tail that fluid makes is on the DWI rather than on the b0."""
+
+    def tail(image: Image) -> float:
+        median, high = np.percentile(image[brain], [50, 97])
+        return float(high / max(median, 1e-12))
+
+    return tail(dwi) > tail(b0)
+
+
+def check_brain(brain: Mask, grid: Grid, slice_axis: int) -> list[Finding]:
+    """Check that there is a brain, and all of it.
+
+    Args:
+        brain: (X, Y, Z).
+        grid: Its grid.
+        slice_axis: Voxel axis along which slices are stacked.
+
+    Raises:
+        ContentError: If next to nothing was found.
+    """
+    ml = float(brain.sum()) * grid.voxel_ml
+    if ml < 50:
+        raise ContentError(
+            f"only {ml:.0f} ml look like brain; a brain has 900 to 1900: "
+            "look at the images, or give the brain with --brain"
+        )
+    findings = []
+    if not 800 <= ml <= 2100:
+        text = f"the brain mask holds {ml:.0f} ml (usual 900 to 1900); look at brain_mask.nii.gz"
+        findings.append(Finding("brain-volume", "warning", text))
+    area = brain.sum(axis=tuple(a for a in range(3) if a != slice_axis))
+    cut = [end for end, n in (("first", area[0]), ("last", area[-1])) if n > 0.25 * area.max()]
+    if cut:
+        text = (
+            f"the brain is cut off at the {' and the '.join(cut)} slice: "
+            "what lies beyond was not scanned, and the volume is a lower bound"
+        )
+        findings.append(Finding("brain-cut", "warning", text))
+    return findings
+
+
+def check_registration(
+    registration: Registration, brain_mni: Mask, expected: Mask
+) -> list[Finding]:
+    """Check that the head sits on the template.
+
+    Args:
+        registration: What was found.
+        brain_mni: (192, 224, 192) brain of the scan in MNI.
+        expected: Same shape, brain of the template.
+    """
+    findings = []
+    sx, sy = registration.in_plane.scale
+    turned = abs(np.degrees(registration.in_plane.rotation))
+    if not (0.75 <= min(sx, sy) and max(sx, sy) <= 1.35) or turned > 30:
+        text = (
+            f"the head was scaled by {sx:.2f} x {sy:.2f} and turned by {turned:.0f} degrees to fit "
+            "the template; that is unusual: check that the images in mni/ look straight"
+        )
+        findings.append(Finding("registration-unusual", "warning", text))
+    overlap = overlap_where_scanned(brain_mni, expected)
+    if overlap < 0.75:
+        text = (
+            f"the brain overlaps the template's by Dice {overlap:.2f} only (usual .85 or more); "
+            "places and sides reported may be wrong: look at mni/dwi.nii.gz"
+        )
+        findings.append(Finding("registration-poor", "warning", text))
+    return findings
+
+
+def overlap_where_scanned(brain_mni: Mask, expected: Mask) -> float:
+    """Return Dice of two brains over the MNI slices that the scan covers."""
+    covered = brain_mni.any(axis=(0, 1))
+    a, b = brain_mni[:, :, covered], expected[:, :, covered]
+    return 2.0 * float((a & b).sum()) / max(float(a.sum() + b.sum()), 1.0)
+
+
+def _mm(values: Affine) -> str:
+    return " x ".join(f"{value:.3g}" for value in values)

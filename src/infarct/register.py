@@ -1,0 +1,245 @@
+"""b0 -> template: translation, and scaling and rotation in the plane. Slices stay slices.
+
+Clinical slices are thick. A rotation that tilts them would mix what was measured centimetres apart
+and smear the outlines drawn on them, so none is allowed.
+
+References:
+    Liu et al. 2021, Methods, "IP-MNI and IP-MNI DS space".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from infarct.brain import ball
+from infarct.errors import RegistrationError
+from infarct.grid import Affine
+from infarct.intensity import Image, Mask
+from infarct.volume import Volume, closest_axes
+
+_FREE = (0, 0, 1, 1, 1, 1, 1, 1, 0)
+"""Which of ScaleVersor3D's parameters may move: not the tilts (versor x, y), not the z scale."""
+
+_SEARCH_MM = range(-60, 61, 4)
+
+
+@dataclass(frozen=True)
+class InPlane:
+    """The transform slices survive: template = R_z(rotation) diag(sx, sy, 1) native + t.
+
+    Attributes:
+        translation: (tx, ty, tz), mm.
+        scale: (sx, sy).
+        rotation: About z, radians, positive from x (right) to y (anterior).
+    """
+
+    translation: tuple[float, float, float]
+    scale: tuple[float, float]
+    rotation: float
+
+    @property
+    def matrix(self) -> Affine:
+        """(4, 4) native plane -> MNI, mm."""
+        cos, sin = math.cos(self.rotation), math.sin(self.rotation)
+        sx, sy = self.scale
+        matrix = np.eye(4)
+        matrix[:2, :2] = [[cos * sx, -sin * sy], [sin * sx, cos * sy]]
+        matrix[:3, 3] = self.translation
+        return matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """How a scan lies on the template.
+
+    Attributes:
+        in_plane: The six parameters found.
+        mni_from_voxel: (4, 4) voxel of the scan -> MNI mm.
+        mni_from_native: (4, 4) scanner world RAS+ -> MNI mm.
+        mutual_information: Reached at the end, nats; larger is better.
+    """
+
+    in_plane: InPlane
+    mni_from_voxel: Affine
+    mni_from_native: Affine
+    mutual_information: float
+
+
+def register(b0: Volume, brain: Mask, template: Volume, template_brain: Mask) -> Registration:
+    """Find the in-plane transform that brings a b0 onto the b0 template.
+
+    The scan is the fixed image: a slab of a few slices always lies within the template, while most
+    of the template may lie outside the slab. A search along z comes first, because the header of a
+    slab does not say which part of the head it shows.
+
+    Args:
+        b0: The scan.
+        brain: (X, Y, Z) on the scan's grid.
+        template: b0 of an average brain, on the MNI grid or a coarser one.
+        template_brain: Brain on the template's grid.
+
+    Raises:
+        RegistrationError: If no position gives a finite mutual information.
+
+    References:
+        Mattes et al. 2003 (mutual information); SimpleITK `ScaleVersor3DTransform`.
+    """
+    plane_from_voxel = _plane_from_voxel(b0)
+    spacing = b0.grid.spacing
+    near = ndimage.binary_dilation(brain, ball(4.0, spacing))
+    ceiling = np.percentile(b0.data[brain], 99.5)
+    fixed = _to_itk(np.clip(b0.data, 0, ceiling) * near, plane_from_voxel)
+    where = ndimage.binary_dilation(brain, ball(8.0, spacing))
+    levels = _Levels(
+        fixed,
+        _to_itk(where.astype(np.float32), plane_from_voxel),
+        _to_itk(template.data, template.affine),
+    )
+    centre = _centre(brain, plane_from_voxel)
+    onto = _centre(template_brain, template.affine) - centre
+    with _one_thread():
+        starts = _search_along_z(levels, centre, onto)
+        found = [_refine(levels, centre, onto + np.array([0, 0, dz])) for dz in starts]
+    value, transform = min(found, key=lambda pair: pair[0])
+    in_plane = _to_in_plane(transform)
+    mni_from_voxel = in_plane.matrix @ plane_from_voxel
+    return Registration(
+        in_plane, mni_from_voxel, mni_from_voxel @ np.linalg.inv(b0.affine), -float(value)
+    )
+
+
+def _plane_from_voxel(volume: Volume) -> Affine:
+    """Place voxels by their closest anatomical axes, slices horizontal, centre at 0, mm.
+
+    The obliquity of the header is left out on purpose: technicians tilt slices to the anatomy, so
+    an oblique slice is closer to an MNI slice than a horizontal one.
+    """
+    plane = np.eye(4)
+    plane[:3, :3] = closest_axes(volume.affine) * volume.grid.spacing
+    middle = (np.array(volume.data.shape) - 1) / 2
+    plane[:3, 3] = -plane[:3, :3] @ middle
+    return plane
+
+
+def _centre(mask: Mask, affine: Affine) -> NDArray[np.float64]:
+    centre: NDArray[np.float64] = affine[:3, :3] @ ndimage.center_of_mass(mask) + affine[:3, 3]
+    return centre
+
+
+def _to_itk(data: Image, affine: Affine) -> sitk.Image:
+    """Hand an image to SimpleITK; coordinates stay RAS+ on both sides, ITK does not mind."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(data.astype(np.float32).transpose(2, 1, 0)))
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    return image
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep ITK to one thread: sums in another order would change the last bits between runs."""
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """The images at any resolution."""
+
+    fixed: sitk.Image
+    where: sitk.Image
+    moving: sitk.Image
+
+    def at(self, mm: float) -> tuple[sitk.ImageRegistrationMethod, sitk.Image, sitk.Image]:
+        method = sitk.ImageRegistrationMethod()
+        method.SetMetricAsMattesMutualInformation(32)
+        method.SetInterpolator(sitk.sitkLinear)
+        where = sitk.Cast(_shrink(self.where, mm) > 0.5, sitk.sitkUInt8)
+        method.SetMetricFixedMask(where)
+        return method, _shrink(self.fixed, mm), _shrink(self.moving, mm)
+
+
+def _shrink(image: sitk.Image, mm: float) -> Any:
+    factors = [max(1, round(mm / step)) for step in image.GetSpacing()]
+    return sitk.BinShrink(image, factors)
+
+
+def _transform(
+    centre: NDArray[np.float64], translation: NDArray[np.float64]
+) -> sitk.ScaleVersor3DTransform:
+    transform = sitk.ScaleVersor3DTransform()
+    transform.SetCenter(centre.tolist())
+    transform.SetTranslation(translation.tolist())
+    return transform
+
+
+def _search_along_z(
+    levels: _Levels, centre: NDArray[np.float64], onto: NDArray[np.float64]
+) -> list[int]:
+    """Return the best shift along z, and the runner-up if it is another place altogether."""
+    method, fixed, moving = levels.at(6.0)
+    scored = []
+    for dz in _SEARCH_MM:
+        method.SetInitialTransform(_transform(centre, onto + np.array([0, 0, dz])), inPlace=True)
+        try:
+            scored.append((method.MetricEvaluate(fixed, moving), dz))
+        except RuntimeError:
+            continue  # every sample fell outside the template
+    if not scored:
+        raise RegistrationError(
+            "the brain on the b0 does not overlap the template anywhere; "
+            "look at the images: is this an axial scan of a head, and is the b0 the right file?"
+        )
+    scored.sort()
+    best = scored[0][1]
+    others = [dz for _, dz in scored[1:4] if abs(dz - best) > 8]
+    return [best, *others[:1]]
+
+
+def _refine(
+    levels: _Levels, centre: NDArray[np.float64], onto: NDArray[np.float64]
+) -> tuple[float, sitk.ScaleVersor3DTransform]:
+    transform = _transform(centre, onto)
+    value = math.inf
+    for mm, step, iterations in ((4.0, 2.0, 60), (2.0, 0.5, 15)):
+        method, fixed, moving = levels.at(mm)
+        method.SetOptimizerAsRegularStepGradientDescent(
+            learningRate=step, minStep=0.05, numberOfIterations=iterations
+        )
+        method.SetOptimizerScalesFromPhysicalShift()
+        method.SetOptimizerWeights(_FREE)
+        method.SetInitialTransform(transform, inPlace=True)
+        try:
+            method.Execute(fixed, moving)
+        except RuntimeError as error:
+            raise RegistrationError(
+                f"mutual information could not be maximised: {error}"
+            ) from error
+        value = method.GetMetricValue()
+    return value, transform
+
+
+def _to_in_plane(transform: sitk.ScaleVersor3DTransform) -> InPlane:
+    """Read the six parameters off; ITK adds scale and rotation, so the product is the nearest."""
+    matrix = np.array(transform.GetMatrix()).reshape(3, 3)
+    centre = np.array(transform.GetCenter())
+    rotation = math.atan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1])
+    sx, sy = np.linalg.norm(matrix[:2, :2], axis=0)
+    pure = InPlane((0.0, 0.0, 0.0), (float(sx), float(sy)), rotation).matrix[:3, :3]
+    # The centre of the brain goes where ITK put it.
+    tx, ty, tz = np.array(transform.GetTranslation()) + centre - pure @ centre
+    return InPlane((float(tx), float(ty), float(tz)), (float(sx), float(sy)), rotation)
