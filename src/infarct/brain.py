@@ -94,7 +94,7 @@ def _flatten(signal: Image, spacing: NDArray[np.float64]) -> Image:
         level = _box(signal * head, window) / np.maximum(
             _box(head.astype(np.float32), window), 1e-3
         )
-        flat = signal / np.maximum(level, np.float32(floor))
+        flat = (signal / np.maximum(level, floor)).astype(np.float32)
         head = flat > 0.55
     return flat
 

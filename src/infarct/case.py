@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from infarct import quality
 from infarct.brain import brain_by_threshold
 from infarct.errors import ContentError, GeometryError, InputFileError
-from infarct.intensity import Image, Mask, adc_from_signal, b0_from_adc, trace
+from infarct.intensity import Mask, adc_from_signal, b0_from_adc, trace
 from infarct.quality import Finding
 from infarct.resample import resample
 from infarct.volume import Volume, closest_axes, read
@@ -102,7 +102,7 @@ def open_case(files: CaseFiles) -> Case:
             "a DWI alone does not tell an infarct from a bright vessel or old scar; "
             "give its b0 (--b0), its ADC map (--adc), or a 4D series with a .bval file"
         )
-    rough = _rough_brain(dwi, b0)
+    rough = _find_brain(dwi, b0)
     if adc is not None:
         scale, told = quality.adc_scale(adc, rough)
         adc = np.nan_to_num(adc * np.float32(scale), nan=0.0, posinf=0.0, neginf=0.0)
@@ -111,8 +111,10 @@ def open_case(files: CaseFiles) -> Case:
         b0 = dwi.like(b0_from_adc(dwi.data, adc, bvalue))
         text = f"no b0 was given; it was computed from DWI and ADC with b = {bvalue:.0f} s/mm^2"
         findings.append(Finding("b0-computed", "note", text))
+        rough = _find_brain(dwi, b0)
     assert b0 is not None
-    brain, method = _brain(files, dwi, b0)
+    given = _given_brain(dwi, files.brain, findings)
+    brain, method = (rough, "threshold") if given is None else (given, "given")
     if adc is None:
         adc = adc_from_signal(b0.data, dwi.data, bvalue)
     elif files.b0 is not None:
@@ -134,9 +136,8 @@ def _read_signals(files: CaseFiles, findings: list[Finding]) -> tuple[Volume, Vo
             )
             findings.append(Finding("bvalue-from-series", "warning", text))
     else:
-        b0, bvalue = None, files.bvalue
-        if bvalue is None:
-            bvalue = DEFAULT_BVALUE
+        b0, bvalue = None, DEFAULT_BVALUE if files.bvalue is None else files.bvalue
+        if files.bvalue is None:
             text = f"no b-value was given; b = {bvalue:.0f} s/mm^2 was assumed"
             findings.append(Finding("bvalue-assumed", "note", text))
     findings += quality.check_grid("DWI", dwi)
@@ -211,10 +212,9 @@ def _clean(name: str, volume: Volume, findings: list[Finding]) -> Volume:
     return volume.like(np.maximum(data, 0.0))
 
 
-def _rough_brain(dwi: Volume, b0: Volume | None) -> Mask:
-    """Find where to look for the unit of the ADC; the DWI alone serves when there is no b0."""
-    other: Image = dwi.data if b0 is None else b0.data
-    brain = brain_by_threshold(dwi.data, other, dwi.grid.spacing)
+def _find_brain(dwi: Volume, b0: Volume | None) -> Mask:
+    """Find the brain by thresholds; the DWI alone serves as long as there is no b0."""
+    brain = brain_by_threshold(dwi.data, (b0 or dwi).data, dwi.grid.spacing)
     if not brain.any():
         raise ContentError(
             "no brain was found on the DWI: nothing stands out from the background; "
@@ -223,12 +223,11 @@ def _rough_brain(dwi: Volume, b0: Volume | None) -> Mask:
     return brain
 
 
-def _brain(files: CaseFiles, dwi: Volume, b0: Volume) -> tuple[Mask, str]:
-    if files.brain is None:
-        return _rough_brain(dwi, b0), "threshold"
-    data = _read_on(dwi, "brain", files.brain, [], labels=True)
-    assert data is not None
+def _given_brain(dwi: Volume, path: Path | None, findings: list[Finding]) -> Mask | None:
+    data = _read_on(dwi, "brain", path, findings, labels=True)
+    if data is None:
+        return None
     brain: Mask = data > 0.5
     if not brain.any():
-        raise ContentError(f"{files.brain}: the brain mask is empty on the DWI's grid")
-    return brain, "given"
+        raise ContentError(f"{path}: the brain mask is empty on the DWI's grid")
+    return brain

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Affine = NDArray[np.float64]
+Affine = NDArray[np.floating]
 """A 4 x 4 voxel -> world matrix; world is RAS+ in mm."""
 
 

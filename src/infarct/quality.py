@@ -13,7 +13,7 @@ import numpy as np
 
 from infarct.errors import ContentError, GeometryError
 from infarct.grid import Affine, Grid
-from infarct.intensity import Image, Mask
+from infarct.intensity import Image, Mask, TissuePeak
 from infarct.register import Registration
 from infarct.volume import Volume, form_disagreement_mm, has_position
 
@@ -189,8 +189,8 @@ def check_contrast(dwi: Image, b0: Image, adc: Image, brain: Mask) -> list[Findi
     tissue = float(np.median(adc[brain & (adc > 0)])) if (brain & (adc > 0)).any() else 0.0
     if not 0.3e-3 <= tissue <= 1.9e-3:
         raise ContentError(
-            f"the median ADC in the brain is {tissue * 1e3:.2f}e-3 mm^2/s, that of a brain is .6 to "
-            f"1.1: this may be a phantom, the --bvalue may be wrong, or {order}"
+            f"the median ADC in the brain is {tissue * 1e3:.2f}e-3 mm^2/s, that of a brain is "
+            f".6 to 1.1: this may be a phantom, the --bvalue may be wrong, or {order}"
         )
     if not 0.55e-3 <= tissue <= 1.35e-3:
         text = (
@@ -279,7 +279,7 @@ def check_registration(
     findings = []
     sx, sy = registration.in_plane.scale
     turned = abs(np.degrees(registration.in_plane.rotation))
-    if not (0.75 <= min(sx, sy) and max(sx, sy) <= 1.35) or turned > 30:
+    if min(sx, sy) < 0.75 or max(sx, sy) > 1.35 or turned > 30:
         text = (
             f"the head was scaled by {sx:.2f} x {sy:.2f} and turned by {turned:.0f} degrees to fit "
             "the template; that is unusual: check that the images in mni/ look straight"
@@ -293,6 +293,37 @@ def check_registration(
         )
         findings.append(Finding("registration-poor", "warning", text))
     return findings
+
+
+def check_brain_is_left(brain_mni: Mask) -> None:
+    """Refuse a scan of which next to nothing reached the template.
+
+    Args:
+        brain_mni: (192, 224, 192), 1 mm.
+
+    Raises:
+        ContentError: If less than 50 ml are left.
+    """
+    ml = float(brain_mni.sum()) / 1000.0
+    if ml < 50:
+        raise ContentError(
+            f"only {ml:.0f} ml of what looked like brain lie where a brain should be; "
+            "look at the images: is this an axial scan of a head? if so, give --brain"
+        )
+
+
+def check_peaks(dwi: TissuePeak, adc: TissuePeak) -> list[Finding]:
+    """Tell when the histogram of DWI or ADC had no clear tissue peak."""
+    return [
+        Finding(
+            f"{name.lower()}-peak",
+            "warning",
+            f"{name}: the two-Gaussian fit of its histogram failed; median and spread stand in, "
+            "so the contrast may be misjudged: look for artefacts or a wrong brain mask",
+        )
+        for name, peak in (("DWI", dwi), ("ADC", adc))
+        if not peak.converged
+    ]
 
 
 def overlap_where_scanned(brain_mni: Mask, expected: Mask) -> float:

@@ -98,16 +98,23 @@ def read(path: Path | str) -> Volume:
     return Volume(data, affine, image.header)
 
 
-def write(volume: Volume, path: Path | str, dtype: DTypeLike = np.float32) -> None:
+def write(
+    volume: Volume, path: Path | str, dtype: DTypeLike = np.float32, step: float | None = None
+) -> None:
     """Write a volume; sform, qform and their codes are those of the header it was read with.
 
     Args:
         volume: What to write. Names, dates and free text of its header are left behind.
         path: Ends in `.nii` or `.nii.gz`.
-        dtype: Stored type of the voxels; no scaling is applied.
+        dtype: Stored type of the voxels.
+        step: Store values as integer multiples of this step (the header's `scl_slope`); None stores
+            them as they are.
     """
     kind: Any = nib.Nifti2Image if isinstance(volume.header, nib.Nifti2Header) else nib.Nifti1Image
-    image = kind(volume.data.astype(dtype), volume.affine)
+    stored = volume.data if step is None else np.round(volume.data / step)
+    image = kind(stored.astype(dtype), volume.affine)
+    if step is not None:
+        image.header.set_slope_inter(step, 0.0)
     if volume.header is None:
         image.set_sform(volume.affine, code="mni")
         image.set_qform(volume.affine, code="mni")

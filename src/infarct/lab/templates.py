@@ -1,0 +1,248 @@
+"""Build the templates the runtime ships: the b0 to register to, and the healthy statistics.
+
+The anatomy comes from the ICBM 152 maps that nilearn bundles; the statistics come from scans
+without acute lesion, with the tissue maps as a weak prior where scans are few.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from infarct import assets
+from infarct.case import CaseFiles, open_case
+from infarct.classical import SIGMA_PER_FWHM, FuzzySettings, smooth_in_plane
+from infarct.grid import MNI_GRID
+from infarct.intensity import Image, Mask
+from infarct.prepare import prepare
+from infarct.resample import resample
+from infarct.templates import TEMPLATE_GRID, Template, load_template
+from infarct.volume import Volume, read, write
+
+_NEIGHBOURHOOD_FWHM = 6.0
+"""mm; how far the same structure lies apart in two brains after an in-plane registration."""
+
+_PRIOR_WEIGHT = 2.0
+"""Scans that the tissue maps count for."""
+
+MNI_NOTICE = (
+    "ICBM 152 nonlinear symmetric 2009a, (C) 1993-2004 Louis Collins, McConnell Brain Imaging "
+    "Centre, Montreal Neurological Institute, McGill University; redistribution with this notice"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Tissue:
+    """Tissue probabilities of the average brain, each (192, 224, 192) in 0 - 1 on the MNI grid.
+
+    Attributes:
+        fluid: Cerebrospinal fluid inside the brain's outline.
+        grey: Grey matter.
+        white: White matter.
+        brain: bool, all three and what they enclose.
+    """
+
+    fluid: Image
+    grey: Image
+    white: Image
+    brain: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class LesionFree:
+    """One scan without acute lesion on the MNI grid, each (192, 224, 192).
+
+    Attributes:
+        name: Which scan.
+        dwi: Normalised to its tissue peak.
+        adc: Normalised to its tissue peak.
+        brain: bool.
+    """
+
+    name: str
+    dwi: Image
+    adc: Image
+    brain: Mask
+
+
+def icbm_tissue() -> Tissue:
+    """Read the ICBM 152 2009a tissue maps bundled with nilearn (no download).
+
+    References:
+        Fonov et al. 2011, NeuroImage 54, 313-327.
+    """
+    from nilearn import datasets  # noqa: PLC0415 - only this builder needs it
+
+    folder = Path(datasets.__file__).parent / "data"
+
+    def at_mni(kind: str) -> Image:
+        file = folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
+        return (resample(read(file), MNI_GRID) / 255).astype(np.float32)
+
+    head, grey, white = at_mni("t1"), at_mni("gm"), at_mni("wm")
+    brain = ndimage.binary_fill_holes(ndimage.binary_closing(head > 0, iterations=2))
+    fluid = np.clip(1 - grey - white, 0, 1) * brain
+    return Tissue(fluid.astype(np.float32), grey, white, brain)
+
+
+def build_template(tissue: Tissue) -> Template:
+    """Paint a b0 by T2 contrast: white matter 1, grey 1.35, fluid 2.5."""
+    b0 = (tissue.white + 1.35 * tissue.grey + 2.5 * tissue.fluid) * tissue.brain
+    brain = _blocks(tissue.brain.astype(np.float32)) >= 0.5
+    return Template(Volume(_blocks(b0), TEMPLATE_GRID.affine), brain)
+
+
+def real_normals(folder: Path, template: Template) -> Iterator[LesionFree]:
+    """Prepare lesion-free scans saved as `NAME/NAME_{dwi,b0,adc}.nii.gz` with a JSON beside.
+
+    Args:
+        folder: Holds one folder per scan.
+        template: To register to.
+    """
+    for home in sorted(path for path in folder.iterdir() if path.is_dir()):
+        name = home.name
+        sidecar = json.loads((home / f"{name}.json").read_text())
+        dwi, b0, adc = (home / f"{name}_{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
+        case = open_case(CaseFiles(dwi, b0, adc, bvalue=sidecar["bvalue_s_per_mm2"]))
+        ready = prepare(case, template)
+        yield LesionFree(name, ready.dwi_normalised, ready.adc_normalised, ready.brain)
+
+
+def healthy_statistics(scans: Iterable[LesionFree], tissue: Tissue) -> dict[str, Image]:
+    """Estimate mean and SD of DWI and ADC at every voxel of the healthy brain.
+
+    A brain and its mirror image count half each. What lies near in one brain lies here in another,
+    so the neighbourhood counts with a Gaussian weight. Where few scans reach, a regression on the
+    tissue maps stands in with the weight of two scans.
+
+    Args:
+        scans: Lesion-free scans.
+        tissue: The average brain.
+
+    Returns:
+        `dwi_mean`, `dwi_sd`, `adc_mean`, `adc_sd`: (96, 112, 96) on the template grid.
+    """
+    sums = {name: _Sums() for name in ("dwi", "adc")}
+    fwhm = FuzzySettings().fwhm
+    for scan in scans:
+        for name, image in (("dwi", scan.dwi), ("adc", scan.adc)):
+            smooth = smooth_in_plane(image, scan.brain, fwhm)
+            sums[name].add(_blocks(smooth), _blocks(scan.brain.astype(np.float32)) > 0.5)
+    design = np.stack([_blocks(t) for t in (tissue.fluid, tissue.grey, tissue.white)])
+    brain = _blocks(tissue.brain.astype(np.float32)) > 0
+    statistics = {}
+    for name, total in sums.items():
+        mean, sd = total.posterior(design, brain)
+        statistics[f"{name}_mean"], statistics[f"{name}_sd"] = mean, sd
+    return statistics
+
+
+class _Sums:
+    """Weighted sums of values, squares and weights over scans, their mirrors and neighbours."""
+
+    def __init__(self) -> None:
+        self.weight, self.value, self.square = np.zeros((3, *TEMPLATE_GRID.shape), np.float64)
+
+    def add(self, image: Image, brain: Mask) -> None:
+        sigma = _NEIGHBOURHOOD_FWHM * SIGMA_PER_FWHM / TEMPLATE_GRID.spacing[0]
+        inside = np.where(brain, image, 0.0)
+
+        def blurred_and_mirrored(part: Image) -> Image:
+            smooth = ndimage.gaussian_filter(part, (sigma, sigma, sigma / 2))
+            both: Image = (smooth + smooth[::-1]) / 2
+            return both
+
+        self.weight += blurred_and_mirrored(brain.astype(np.float32))
+        self.value += blurred_and_mirrored(inside)
+        self.square += blurred_and_mirrored(inside**2)
+
+    def posterior(self, design: NDArray[np.floating], brain: Mask) -> tuple[Image, Image]:
+        seen = self.weight > 0.2
+        average = self.value[seen] / self.weight[seen]
+        spread = self.square[seen] / self.weight[seen] - average**2
+        predictors = design[:, seen].T
+        prior = np.tensordot(np.linalg.lstsq(predictors, average)[0], design, axes=1)
+        spread = spread + (average - prior[seen]) ** 2
+        variance = np.tensordot(np.linalg.lstsq(predictors, spread)[0], design, axes=1)
+        variance = np.maximum(variance, np.percentile(spread, 5))
+        weight = self.weight + _PRIOR_WEIGHT
+        mean = (self.value + _PRIOR_WEIGHT * prior) / weight
+        square = (self.square + _PRIOR_WEIGHT * (variance + prior**2)) / weight
+        sd = np.sqrt(np.maximum(square - mean**2, 0.0))
+        # Outside the average brain a scan may still have brain: the values there stay plausible.
+        reached = brain | (self.weight > 0.2)
+        mean, sd = np.where(reached, mean, 0.0), np.where(reached, sd, np.median(sd[reached]))
+        return mean.astype(np.float32), np.maximum(sd, 0.05).astype(np.float32)
+
+
+def write_template(template: Template, source: str) -> None:
+    """Write the b0 template and its brain among the assets."""
+    _write_asset("b0", template.b0.data, source)
+    _write_asset("brain", template.brain.astype(np.float32), source)
+
+
+def write_healthy(statistics: dict[str, Image], names: list[str], source: str) -> None:
+    """Write the healthy statistics among the assets, with a note of what went in."""
+    for name, image in statistics.items():
+        _write_asset(name, image, source)
+    note = {"n": len(names), "scans": names, "source": source, "notice": MNI_NOTICE}
+    file = assets.ROOT / "templates" / "note.json"
+    file.write_text(json.dumps(note, indent=1) + "\n")
+    _record("note", file, source)
+
+
+def build(normals: Path | None, synthetic: Iterable[LesionFree] = ()) -> list[str]:
+    """Build and write all templates.
+
+    Args:
+        normals: Folder of real lesion-free scans, or None.
+        synthetic: Lesion-free synthetic scans on the MNI grid.
+
+    Returns:
+        The names of the scans that went into the healthy statistics.
+    """
+    tissue = icbm_tissue()
+    write_template(build_template(tissue), f"T2 contrast painted on {MNI_NOTICE}")
+    load_template.cache_clear()
+    names: list[str] = []
+
+    def all_scans() -> Iterator[LesionFree]:
+        for scan in real_normals(normals, load_template()) if normals else ():
+            names.append(scan.name)
+            yield scan
+        for scan in synthetic:
+            names.append(scan.name)
+            yield scan
+
+    statistics = healthy_statistics(all_scans(), tissue)
+    source = f"{len(names)} lesion-free scans (named in note.json); prior from {MNI_NOTICE}"
+    write_healthy(statistics, names, source)
+    return names
+
+
+def _blocks(image: Image) -> Image:
+    """Average blocks of 2 x 2 x 2 voxels."""
+    x, y, z = (n // 2 for n in image.shape)
+    blocks: Image = image.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5), dtype=np.float32)
+    return blocks
+
+
+def _write_asset(name: str, data: NDArray[np.generic], source: str) -> None:
+    """Store in steps of a thousandth: a small file, and a hash that survives other machines."""
+    file = assets.ROOT / "templates" / f"{name}.nii.gz"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write(Volume(data, TEMPLATE_GRID.affine), file, np.int16, step=1e-3)
+    _record(name, file, source)
+
+
+def _record(name: str, file: Path, source: str) -> None:
+    relative = file.relative_to(assets.ROOT).as_posix()
+    assets.register_asset(
+        assets.Asset(f"templates/{name}", relative, assets.sha256(file), "Apache-2.0", source)
+    )

@@ -1,0 +1,119 @@
+"""Native -> prepared on the MNI grid, and results back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from infarct import quality
+from infarct.case import Case
+from infarct.grid import MNI_GRID
+from infarct.intensity import Image, Mask, TissuePeak, fit_tissue_peak, normalise
+from infarct.journal import Journal
+from infarct.quality import Finding
+from infarct.register import Registration, register
+from infarct.resample import resample
+from infarct.templates import Template
+from infarct.volume import Volume
+
+_REACH_MM = 14
+"""How far a head may differ from the template; beyond, the threshold mask has leaked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan on the MNI grid, all images (192, 224, 192).
+
+    Attributes:
+        dwi: Signal of the scan.
+        b0: Signal of the scan.
+        adc: mm^2/s.
+        dwi_normalised: Tissue peak at mean 0, SD 1.
+        adc_normalised: The same for ADC.
+        brain: bool.
+        dwi_peak: Tissue peak of the DWI, in its signal.
+        adc_peak: Tissue peak of the ADC, mm^2/s.
+        registration: Where the scan lies.
+        findings: What the reader should know.
+    """
+
+    dwi: Image
+    b0: Image
+    adc: Image
+    dwi_normalised: Image
+    adc_normalised: Image
+    brain: Mask
+    dwi_peak: TissuePeak
+    adc_peak: TissuePeak
+    registration: Registration
+    findings: tuple[Finding, ...]
+
+
+def prepare(case: Case, template: Template, journal: Journal | None = None) -> Prepared:
+    """Bring a scan onto the MNI grid and make its intensities comparable.
+
+    Args:
+        case: The scan.
+        template: What to register to.
+        journal: Told of the steps.
+
+    Raises:
+        RegistrationError: If the head cannot be placed.
+        ContentError: If no brain is left on the template.
+    """
+    journal = journal or Journal()
+    with journal.step("register"):
+        registration = register(case.b0, case.brain, template.b0, template.brain)
+    with journal.step("resample"):
+        native_from_mni = np.linalg.inv(registration.mni_from_native)
+
+        def to_mni(data: Image) -> Image:
+            return resample(case.dwi.like(data), MNI_GRID, native_from_mni)
+
+        dwi, b0, adc = to_mni(case.dwi.data), to_mni(case.b0.data), to_mni(case.adc.data)
+        brain: Mask = to_mni(case.brain.astype(np.float32)) >= 0.5
+        if case.brain_method == "threshold":
+            brain &= _within_reach(template)
+    with journal.step("normalise"):
+        quality.check_brain_is_left(brain)
+        dwi_peak, adc_peak = fit_tissue_peak(dwi, brain), fit_tissue_peak(adc, brain)
+    findings = [
+        *quality.check_registration(registration, brain, template.brain_at_1mm()),
+        *quality.check_peaks(dwi_peak, adc_peak),
+    ]
+    return Prepared(
+        dwi=dwi,
+        b0=b0,
+        adc=adc,
+        dwi_normalised=normalise(dwi, dwi_peak),
+        adc_normalised=normalise(adc, adc_peak),
+        brain=brain,
+        dwi_peak=dwi_peak,
+        adc_peak=adc_peak,
+        registration=registration,
+        findings=tuple(findings),
+    )
+
+
+def restore(image_mni: Image, case: Case, registration: Registration) -> Image:
+    """Bring a map from the MNI grid back to the scan's own voxels.
+
+    Args:
+        image_mni: (192, 224, 192) probability or share, float.
+        case: The scan.
+        registration: As found by `prepare`.
+
+    Returns:
+        (X, Y, Z) on the grid of the DWI, linearly interpolated.
+    """
+    volume = Volume(image_mni.astype(np.float32, copy=False), MNI_GRID.affine)
+    return resample(volume, case.dwi.grid, registration.mni_from_native)
+
+
+def _within_reach(template: Template) -> Mask:
+    step = float(template.b0.grid.spacing[0])
+    wide = ndimage.binary_dilation(template.brain, iterations=round(_REACH_MM / step))
+    near: Mask = resample(Volume(wide.astype(np.float32), template.b0.affine), MNI_GRID) >= 0.5
+    return near

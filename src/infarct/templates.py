@@ -1,0 +1,58 @@
+"""The average brain: b0 to register to, and the healthy statistics of the classical methods."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from infarct import assets
+from infarct.classical import Healthy
+from infarct.grid import MNI_GRID, Grid
+from infarct.intensity import Image, Mask
+from infarct.resample import resample
+from infarct.volume import Volume, read
+
+_AFFINE = MNI_GRID.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
+_AFFINE[:3, 3] += 0.5
+TEMPLATE_GRID = Grid((96, 112, 96), _AFFINE)
+"""2 mm; each voxel covers a block of 2 x 2 x 2 voxels of the MNI grid."""
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """What the registration aims at.
+
+    Attributes:
+        b0: Average b0, (96, 112, 96), white matter about 1.
+        brain: (96, 112, 96) bool.
+    """
+
+    b0: Volume
+    brain: Mask
+
+    def brain_at_1mm(self) -> Mask:
+        """Return the brain on the MNI grid."""
+        share = Volume(self.brain.astype(np.float32), self.b0.affine)
+        brain: Mask = resample(share, MNI_GRID) >= 0.5
+        return brain
+
+
+@lru_cache(maxsize=1)
+def load_template() -> Template:
+    """Load the b0 template and its brain."""
+    brain = read(assets.path("templates/brain")).data > 0.5
+    return Template(read(assets.path("templates/b0")), brain)
+
+
+@lru_cache(maxsize=1)
+def load_healthy() -> Healthy:
+    """Load mean and SD of brains without acute lesion, on the MNI grid."""
+    n = int(json.loads(assets.path("templates/note").read_text())["n"])
+
+    def at_1mm(name: str) -> Image:
+        return resample(read(assets.path(f"templates/{name}")), MNI_GRID)
+
+    return Healthy(at_1mm("dwi_mean"), at_1mm("dwi_sd"), at_1mm("adc_mean"), at_1mm("adc_sd"), n)
