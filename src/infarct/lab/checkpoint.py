@@ -1,0 +1,219 @@
+"""What a run writes and continues from: checkpoints to resume, weights to ship.
+
+A checkpoint holds everything the next step depends on, so that a resumed run is the run that was
+never interrupted, bit for bit. Weights hold only what answers, with the recipe that made them.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from infarct.errors import InputFileError
+from infarct.lab import recipes
+from infarct.lab.networks import build
+from infarct.lab.recipes import Recipe
+
+PIECE_BYTES = 15 * 2**20
+"""Largest piece of a weights file: below what mail, forges and lent machines let through."""
+
+
+@dataclass
+class Position:
+    """How far a run has come.
+
+    Attributes:
+        step: Weight updates done.
+        samples: Volumes seen, over all devices.
+        seconds: Time spent training, over all sittings.
+        epochs: Epochs completed.
+        best: Highest validation Dice so far.
+        lowest: Lowest validation loss so far.
+        lowest_epoch: Epoch of the lowest validation loss.
+    """
+
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    epochs: int = 0
+    best: float = -1.0
+    lowest: float = math.inf
+    lowest_epoch: int = 0
+
+
+@dataclass
+class Learner:
+    """Everything that learning changes.
+
+    Attributes:
+        network: The weights that are trained.
+        mean: Running mean of them; None without.
+        optimiser: Adam, with its moments.
+        plateau: Lowers the rate, in a recipe that wants that.
+        windows: Draws where to look.
+        position: How far the run is.
+    """
+
+    network: nn.Module
+    mean: nn.Module | None
+    optimiser: torch.optim.Optimizer
+    plateau: torch.optim.lr_scheduler.ReduceLROnPlateau
+    windows: torch.Generator
+    position: Position
+
+    @property
+    def candidate(self) -> nn.Module:
+        """The network to be scored and shipped: the mean where there is one."""
+        return self.network if self.mean is None else self.mean
+
+
+def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
+    """Build network and optimiser from the recipe and its seed."""
+    torch.manual_seed(recipe.seed)
+    network = build(recipe.network, recipe.features or None).to(device)
+    if recipe.start:
+        network.load_state_dict(read_weights(Path(recipe.start)).weights)
+    if recipe.device.channels_last:
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    rate = recipe.rate
+    optimiser = torch.optim.AdamW(network.parameters(), rate.peak, weight_decay=rate.weight_decay)
+    return Learner(
+        network=network,
+        mean=deepcopy(network).requires_grad_(False) if recipe.ema else None,
+        optimiser=optimiser,
+        plateau=torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimiser, factor=rate.factor, patience=rate.patience, min_lr=rate.floor
+        ),
+        windows=torch.Generator().manual_seed(recipe.seed + rank),
+        position=Position(),
+    )
+
+
+def save(path: Path, recipe: Recipe, learner: Learner, streams: list[Any]) -> None:
+    """Write a checkpoint; a crash while writing leaves the one before.
+
+    Args:
+        path: Where to.
+        recipe: Goes along, so that a checkpoint says what it is.
+        learner: What has been learned.
+        streams: State of the stream and of the windows of each process, see `training`.
+    """
+    content = {
+        "recipe": recipes.to_dict(recipe),
+        "position": asdict(learner.position),
+        "network": learner.network.state_dict(),
+        "mean": None if learner.mean is None else learner.mean.state_dict(),
+        "optimiser": learner.optimiser.state_dict(),
+        "plateau": learner.plateau.state_dict(),
+        "streams": streams,
+    }
+    draft = path.with_suffix(".part")
+    torch.save(content, draft)
+    draft.replace(path)
+
+
+def resume(path: Path, learner: Learner, rank: int, device: str) -> Mapping[str, Any]:
+    """Bring a learner to where a checkpoint was.
+
+    Returns:
+        The state of the stream of process `rank`.
+    """
+    content = torch.load(path, map_location=device, weights_only=True)
+    learner.network.load_state_dict(content["network"])
+    if learner.mean is not None:
+        learner.mean.load_state_dict(content["mean"])
+    learner.optimiser.load_state_dict(content["optimiser"])
+    learner.plateau.load_state_dict(content["plateau"])
+    learner.position = Position(**content["position"])
+    own: Mapping[str, Any] = content["streams"][rank]
+    learner.windows.set_state(own["windows"].cpu())
+    stream: Mapping[str, Any] = own["stream"]
+    return stream
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A trained network as it is passed on.
+
+    Attributes:
+        recipe: What it was trained by.
+        position: After how much training.
+        weights: Tensors by name, float32.
+    """
+
+    recipe: Recipe
+    position: Position
+    weights: dict[str, Tensor]
+
+    def network(self) -> nn.Module:
+        """Build the network these weights belong to, ready to answer."""
+        network = build(self.recipe.network, self.recipe.features or None)
+        network.load_state_dict(self.weights)
+        return network.eval()
+
+
+def write_weights(path: Path, recipe: Recipe, position: Position, network: nn.Module) -> list[Path]:
+    """Write weights as float16, in pieces small enough to travel.
+
+    Args:
+        path: Ends in `.pt`; a file larger than `PIECE_BYTES` becomes `.pt.000`, `.pt.001` ....
+        recipe: What they were trained by.
+        position: After how much training.
+        network: Whose weights.
+
+    Returns:
+        The files written.
+    """
+    weights = {
+        name: tensor.detach().cpu().half() if tensor.is_floating_point() else tensor.cpu()
+        for name, tensor in network.state_dict().items()
+    }
+    content = {
+        "recipe": recipes.to_dict(recipe),
+        "position": asdict(position),
+        "weights": {name: tensor.contiguous() for name, tensor in weights.items()},
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    data = buffer.getvalue()
+    for stale in [path, *path.parent.glob(f"{path.name}.*")]:
+        stale.unlink(missing_ok=True)
+    if len(data) <= PIECE_BYTES:
+        path.write_bytes(data)
+        return [path]
+    pieces = []
+    for k, start in enumerate(range(0, len(data), PIECE_BYTES)):
+        piece = path.with_name(f"{path.name}.{k:03d}")
+        piece.write_bytes(data[start : start + PIECE_BYTES])
+        pieces.append(piece)
+    return pieces
+
+
+def read_weights(path: Path) -> Weights:
+    """Read weights, whole or in pieces, or those of a checkpoint.
+
+    Args:
+        path: What `write_weights` or `save` was given.
+
+    Raises:
+        InputFileError: If there is no such file.
+    """
+    pieces = [path] if path.is_file() else sorted(path.parent.glob(f"{path.name}.*"))
+    if not pieces:
+        raise InputFileError(f"{path}: no such weights; give the .pt file that training wrote")
+    buffer = io.BytesIO(b"".join(piece.read_bytes() for piece in pieces))
+    content = torch.load(buffer, map_location="cpu", weights_only=True)
+    weights = content.get("weights") or content["mean"] or content["network"]
+    return Weights(
+        recipes.parse(Recipe, content["recipe"]),
+        Position(**content["position"]),
+        {n: w.float() if w.is_floating_point() else w for n, w in weights.items()},
+    )

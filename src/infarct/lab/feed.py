@@ -1,0 +1,238 @@
+"""From the stream to the network: channels, windows, and a second process that works ahead."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import Empty
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor, multiprocessing
+
+from infarct.lab.networks import DESIGNS
+from infarct.lab.recipes import Recipe, Stage, parse
+
+if TYPE_CHECKING:
+    from infarct.lab.stream import Batch, HeadBatch
+
+Split = Literal["train", "validation"]
+
+BRIGHT = 2.0
+"""DWI z-score above which tissue that is no lesion is worth a look: most mimics are up there."""
+
+
+class Source(Protocol):
+    """What a stream must be able to do; see `infarct.lab.stream.Stream`."""
+
+    def batches(self) -> Iterator[Batch]:
+        """Make lesion batches, without end."""
+
+    def head_batches(self) -> Iterator[HeadBatch]:
+        """Make whole heads at 4 mm, without end."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next batch depends on."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state."""
+
+
+OpenSource = Callable[[int, Split, str], Source]
+"""Opens a stream from (seed, split, device); picklable, for the second process opens its own."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A batch as a network takes it.
+
+    Attributes:
+        image: (N, C, X, Y, Z) float32, the channels of its design.
+        target: (N, 1, X, Y, Z) float32, 0 or 1: what it should answer.
+        brain: Same shape as `target`: where a lesion may be. All ones for a network that seeks it.
+    """
+
+    image: Tensor
+    target: Tensor
+    brain: Tensor
+
+    def to(self, device: str) -> Example:
+        """Return the same on a device."""
+        return Example(*(x.to(device) for x in (self.image, self.target, self.brain)))
+
+
+def open_stream(bank: Path | None, recipe: Recipe) -> OpenSource:
+    """Return what opens the synthetic stream.
+
+    Args:
+        bank: Packed anatomies, lesions and backgrounds; the one ICBM head if None.
+        recipe: Its batch size and the settings of the stream.
+    """
+    return partial(_open_stream, bank, recipe.batch, dict(recipe.stream))
+
+
+def _open_stream(
+    bank: Path | None, batch: int, settings: dict[str, Any], seed: int, split: Split, device: str
+) -> Source:
+    # Here, not above: the networks can be exported and measured without the scanner.
+    from infarct.lab.bank import Bank  # noqa: PLC0415
+    from infarct.lab.stream import Stream, StreamSettings  # noqa: PLC0415
+
+    chosen = parse(StreamSettings, {"batch": batch, "split": split, **settings}, "stream.")
+    return Stream(Bank.load(bank) if bank else Bank.from_icbm(), chosen, seed, device)
+
+
+def examples(source: Source, network: str) -> Iterator[Example]:
+    """Turn what a stream makes into what a network reads.
+
+    Args:
+        source: An open stream.
+        network: A key of `DESIGNS`.
+    """
+    design = DESIGNS[network]
+    if design.answers == "brain":
+        for head in source.head_batches():
+            yield Example(head.image, head.brain, torch.ones_like(head.brain))
+    else:
+        for batch in source.batches():
+            yield Example(batch.image[:, : len(design.channels)], batch.lesion, batch.brain)
+
+
+def draw_windows(example: Example, stage: Stage, generator: torch.Generator) -> Tensor:
+    """Choose where to look closer: half round lesions, the others round mimics or anywhere.
+
+    Args:
+        example: Whole volumes.
+        stage: How many windows of which size.
+        generator: Source of the choice, on the CPU.
+
+    Returns:
+        (N, K, 3) first voxel of each of K windows along (x, y, z).
+    """
+    lesion = example.target[:, 0].cpu() > 0
+    brain = example.brain[:, 0].cpu() > 0
+    bright = (example.image[:, 0].cpu() > BRIGHT) & brain & ~lesion
+    shape = torch.tensor(lesion.shape[1:])
+    window = torch.tensor(stage.window)
+    starts = torch.zeros(len(lesion), stage.per_volume, 3, dtype=torch.long)
+    for n in range(len(lesion)):
+        places = [m[n].nonzero() for m in (lesion, bright, brain, torch.ones_like(brain))]
+        for k in range(stage.per_volume):
+            draw = torch.rand(5, generator=generator)
+            wish = 0 if draw[0] < 0.5 else 1 if draw[0] < 0.75 else 2
+            voxels = next(p for p in places[wish:] if len(p))
+            centre = voxels[int(draw[1] * len(voxels))]
+            # Off centre by up to a quarter of the window, or the network learns where to look.
+            jitter = ((draw[2:] - 0.5) * window / 2).long()
+            starts[n, k] = (centre + jitter - window // 2).clamp(min=0).minimum(shape - window)
+    return starts
+
+
+def cut(volume: Tensor, starts: Tensor, window: tuple[int, int, int]) -> Tensor:
+    """Cut windows out of a batch.
+
+    Args:
+        volume: (N, C, X, Y, Z).
+        starts: (N, K, 3) from `draw_windows`.
+        window: Voxels along (x, y, z).
+
+    Returns:
+        (N * K, C, x, y, z).
+    """
+    (dx, dy, dz) = window
+    return torch.stack(
+        [
+            volume[n, :, x : x + dx, y : y + dy, z : z + dz]
+            for n, places in enumerate(starts.tolist())
+            for x, y, z in places
+        ]
+    )
+
+
+def look(example: Example, stage: Stage, generator: torch.Generator) -> Example:
+    """Return the windows of a stage, or the whole volumes where the stage wants them whole."""
+    if all(w >= s for w, s in zip(stage.window, example.image.shape[2:], strict=True)):
+        return example
+    starts = draw_windows(example, stage, generator)
+    parts = (example.image, example.target, example.brain)
+    return Example(*(cut(x, starts, stage.window) for x in parts))
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to open, and where to continue.
+
+    Attributes:
+        open: Opens the stream.
+        network: Whose images are wanted.
+        seed: Of this process' part of the stream.
+        device: Where tensors are made.
+        state: Of the stream, to continue from; None starts it.
+    """
+
+    open: OpenSource
+    network: str
+    seed: int
+    device: str
+    state: Mapping[str, Any] | None = None
+
+
+Fed = tuple[Example, dict[str, Any]]
+"""An example, and the state of the stream after it."""
+
+
+def feed(order: Order) -> Generator[Fed, None, None]:
+    """Make examples in this process, each with the state of the stream after it."""
+    source = order.open(order.seed, "train", order.device)
+    if order.state is not None:
+        source.load_state_dict(order.state)
+    for example in examples(source, order.network):
+        yield example, source.state_dict()
+
+
+def feed_ahead(order: Order, ahead: int) -> Generator[Fed, None, None]:
+    """Make the same examples in a second process, which may be `ahead` of the training.
+
+    A state travels with its example, so that a checkpoint continues after what was learned from,
+    not after what was made.
+    """
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue(maxsize=ahead)
+    process = context.Process(target=_fill, args=(order, queue), daemon=True)
+    process.start()
+    try:
+        while True:
+            try:
+                item = queue.get(timeout=5.0)
+            except Empty:
+                if process.is_alive():
+                    continue
+                raise RuntimeError(f"the stream's process ended with {process.exitcode}") from None
+            if isinstance(item, str):
+                raise RuntimeError(f"the stream's process failed: {item}")
+            yield item
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _fill(order: Order, queue: Any) -> None:
+    """Body of the second process."""
+    # Ctrl-C reaches every process of a terminal; the training saves, then ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    try:
+        for item in feed(order):
+            queue.put(item)
+    except Exception as error:
+        queue.put(f"{type(error).__name__}: {error}")
+
+
+def open_feed(order: Order, recipe: Recipe) -> Generator[Fed, None, None]:
+    """Open the feed the recipe asks for."""
+    if recipe.device.second_process:
+        return feed_ahead(order, recipe.device.ahead)
+    return feed(order)

@@ -1,0 +1,241 @@
+"""Everything that decides a training run, read from one TOML file.
+
+A run is its recipe, its seed and its data; nothing else. A key the recipe does not know is an
+error, for a misspelt setting that is silently ignored costs a night.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from infarct.errors import InputFileError
+from infarct.lab.losses import LossSettings
+from infarct.lab.networks import SHAPE
+
+Settings = TypeVar("Settings")
+
+PACKAGED = Path(__file__).parent / "recipes"
+"""Recipes that come with the package; `infarct lab train NAME` finds them by name."""
+
+
+@dataclass(frozen=True)
+class RateSettings:
+    """How the learning rate moves; the defaults are the paper's.
+
+    Attributes:
+        peak: Highest learning rate of Adam.
+        schedule: "plateau" multiplies by `factor` when the validation loss has not fallen for
+            `patience` epochs; "cosine" rises over `warmup` and falls to zero at the end of the run.
+        factor: Of one reduction on a plateau.
+        patience: Epochs without improvement before a reduction.
+        floor: Lowest learning rate on a plateau.
+        warmup: Fraction of a cosine run spent rising.
+        weight_decay: Of AdamW; 0 is plain Adam.
+        clip: Largest norm of a gradient; 0 leaves gradients alone.
+    """
+
+    peak: float = 3e-4
+    schedule: Literal["plateau", "cosine"] = "plateau"
+    factor: float = 0.5
+    patience: int = 5
+    floor: float = 1e-5
+    warmup: float = 0.02
+    weight_decay: float = 0.0
+    clip: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a part of the run looks at.
+
+    Attributes:
+        until: Fraction of the run at which it ends, in 0 - 1; the last stage ends at 1.
+        window: Voxels (x, y, z) cut from every volume; each divisible by 8.
+        per_volume: How many windows are cut from each volume: half around a lesion, the others
+            around bright tissue that is none, or anywhere in the brain.
+    """
+
+    until: float = 1.0
+    window: tuple[int, int, int] = SHAPE
+    per_volume: int = 1
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """The fixed synthetic set that scores a run.
+
+    Attributes:
+        samples: Its size; 0 trains without.
+        every: Epochs between two scores.
+        snapshot_every: Epochs between two snapshots that are kept; 0 keeps best and last only.
+        stop_after: Earliest epoch at which a run may stop early; 0 never stops early.
+        stop_patience: Epochs without a lower validation loss after which it then stops.
+    """
+
+    samples: int = 32
+    every: int = 1
+    snapshot_every: int = 0
+    stop_after: int = 0
+    stop_patience: int = 10
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """How the arithmetic is done; none of it changes what is learned, but for rounding.
+
+    Attributes:
+        precision: Of the forward pass; losses, weights and their averages stay float32.
+        channels_last: Memory order that tensor cores prefer.
+        compile: Whether torch compiles the network first; pays on a GPU after some minutes.
+        second_process: Whether the stream runs beside the training, in a process of its own.
+        ahead: Batches the second process may be ahead.
+    """
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    second_process: bool = False
+    ahead: int = 4
+
+
+@dataclass(frozen=True)
+class CasesSettings:
+    """Real cases with masks that are mixed into the stream, for who has them.
+
+    Attributes:
+        folder: Of prepared cases, see `infarct lab prepare-cases`; empty for none.
+        share: Fraction of the samples that come from it.
+    """
+
+    folder: str = ""
+    share: float = 0.5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run.
+
+    Attributes:
+        network: A key of `networks.DESIGNS`.
+        features: Width of its first level; 0 for its own.
+        seed: Of weights, windows and stream.
+        batch: Volumes taken from the stream for one step, on each device.
+        epoch: Volumes that make one epoch; the stream itself has no end.
+        epochs: Most epochs.
+        minutes: Most minutes; 0 for no limit. Whichever ends first makes the length of the run, by
+            which stages and the cosine are measured.
+        ema: Decay per step of the running mean of the weights; 0 keeps none.
+        start: Weights to start from, of another run of the same network; empty for fresh ones.
+        note: What this run is for; goes into the model card.
+        rate: Learning rate.
+        loss: Weights of the losses.
+        stages: One after the other, by `until`.
+        validation: Scores, snapshots and early stop.
+        device: Precision and processes.
+        cases: Real cases to mix in.
+        stream: Settings of the synthetic stream that differ from its defaults.
+    """
+
+    network: str
+    features: int = 0
+    seed: int = 0
+    batch: int = 4
+    epoch: int = 400
+    epochs: int = 200
+    minutes: float = 0.0
+    ema: float = 0.0
+    start: str = ""
+    note: str = ""
+    rate: RateSettings = field(default_factory=RateSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    stages: tuple[Stage, ...] = (Stage(),)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+    device: DeviceSettings = field(default_factory=DeviceSettings)
+    cases: CasesSettings = field(default_factory=CasesSettings)
+    stream: Mapping[str, Any] = field(default_factory=dict)
+
+    def stage(self, progress: float) -> Stage:
+        """Return the stage at a fraction (0 - 1) of the run."""
+        return next((s for s in self.stages if progress < s.until), self.stages[-1])
+
+
+def read(source: Path | str) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        source: A TOML file, or the name of a packaged recipe.
+
+    Raises:
+        InputFileError: If there is no such file, it is no TOML, or a key or value is unknown.
+    """
+    path = Path(source)
+    if not path.is_file():
+        path = PACKAGED / f"{source}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PACKAGED.glob("*.toml")))
+        raise InputFileError(f"{source}: no such recipe; give a TOML file or one of {known}")
+    try:
+        return parse(Recipe, tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, ValueError) as error:
+        raise InputFileError(f"{path}: {error}") from error
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as plain values, all defaults written out; `parse` reads it back."""
+    return asdict(recipe)
+
+
+def parse(kind: type[Settings], table: Mapping[str, Any], where: str = "") -> Settings:
+    """Make a frozen dataclass from a table, checking every key and type.
+
+    Args:
+        kind: The dataclass.
+        table: As TOML gives it.
+        where: Name of the table, for messages.
+
+    Raises:
+        ValueError: If a key is unknown or missing, or a value has another type.
+    """
+    hints = get_type_hints(kind)
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        raise ValueError(f"unknown key {where}{unknown[0]}; there are {', '.join(known)}")
+    missing = [
+        f.name
+        for f in known.values()
+        if f.name not in table and f.default is MISSING and f.default_factory is MISSING
+    ]
+    if missing:
+        raise ValueError(f"missing key {where}{missing[0]}")
+    return kind(**{key: _value(hints[key], v, f"{where}{key}") for key, v in table.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """Return `value` as the annotated type `hint`."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
+        return parse(hint, value, f"{where}.")
+    if origin is Literal and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) == len(value):
+            return tuple(_value(k, v, where) for k, v in zip(kinds, value, strict=True))
+    if origin in (Union, types.UnionType):
+        return value if value is None else _value(arguments[0], value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    plain = origin or hint
+    if (
+        isinstance(plain, type)
+        and isinstance(value, plain)
+        and isinstance(value, bool) == (plain is bool)
+    ):
+        return value
+    raise ValueError(f"{where} = {value!r} is not {getattr(hint, '__name__', hint)}")

@@ -1,0 +1,269 @@
+"""Trains a network: one visible loop, on a GPU, on two cores, or on several devices.
+
+Needs torch, numpy, scipy and rich alone, so that a checkout and a packed bank are all that has to
+travel to a machine with a GPU: `PYTHONPATH=src python -m infarct.lab.training RECIPE ...`, or
+`torchrun --nproc-per-node 2 -m infarct.lab.training RECIPE ...` for several.
+
+References:
+    Liu et al. 2021, Methods, "Loss function", "Hyperparameter".
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import astuple, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from infarct.errors import OutputError
+from infarct.lab import checkpoint, recipes
+from infarct.lab.checkpoint import Learner, Position, make_learner, write_weights
+from infarct.lab.feed import Example, OpenSource, Order, look, open_feed, open_stream
+from infarct.lab.log import Log, Tally, draw_curve
+from infarct.lab.losses import hybrid
+from infarct.lab.recipes import RateSettings, Recipe
+from infarct.lab.team import Team, join_team
+from infarct.lab.validation import Scores, dice, fixed_set, score
+
+SAVE_EVERY_S = 60.0
+"""A machine can vanish at any time; this is the most that is lost, in seconds."""
+
+
+def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = False) -> Position:
+    """Train a network by a recipe, to the end or until asked to stop.
+
+    Writes into `out`: `last.pt` to resume, `weights.pt` (the candidate, float16, in pieces if need
+    be), `best.pt` (that of the highest validation Dice), `snapshots/`, `log.csv`, `curve.png`.
+
+    Args:
+        recipe: Everything that decides the run.
+        open_source: Opens the stream.
+        out: Folder of the run.
+        again: Continue from `last.pt` where there is one.
+
+    Returns:
+        How far the run came.
+
+    Raises:
+        OutputError: If `out` holds a run that would be overwritten.
+        FloatingPointError: If the loss is no longer a number.
+    """
+    last = out / "last.pt"
+    if last.exists() and not again:
+        raise OutputError(f"{last}: a run is here already; resume it, or choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    with join_team() as team, stop_requests() as stopped:
+        learner = make_learner(recipe, team.rank, team.device)
+        order = Order(open_source, recipe.network, recipe.seed * 1000 + team.rank, team.device)
+        if last.exists():
+            order = replace(order, state=checkpoint.resume(last, learner, team.rank, team.device))
+        forward = as_trained(recipe, learner.network, team)
+        kept = fixed_set(open_source, recipe) if team.rank == 0 else []
+        position, state = learner.position, order.state
+        started = time.monotonic() - position.seconds
+        saved, tally = position.seconds, Tally(position.seconds)
+
+        def record(scores: Scores | None) -> None:
+            log.write(position, learner.optimiser.param_groups[0]["lr"], tally, scores)
+            own = {"stream": state, "windows": learner.windows.get_state()}
+            streams = team.gather(own)
+            if team.rank == 0:
+                checkpoint.save(last, recipe, learner, streams)
+
+        with Log(out, position, team.rank > 0) as log, closing(open_feed(order, recipe)) as feed:
+            while not (team.agree(stopped()) or is_over(recipe, position)):
+                progress = progress_of(recipe, position)
+                example, state = next(feed)
+                volumes = len(example.image) * team.size
+                example = look(example, recipe.stage(progress), learner.windows).to(team.device)
+                if recipe.rate.schedule == "cosine":
+                    set_rate(learner, cosine_rate(progress, recipe.rate))
+                tally.add(volumes, *learn(example, forward, learner, recipe))
+                position.samples += volumes
+                position.seconds = team.agree(time.monotonic() - started)
+                log.show(progress, position.seconds, tally)
+                ends_epoch = position.samples >= (position.epochs + 1) * recipe.epoch
+                if ends_epoch:
+                    position.epochs += 1
+                if ends_epoch or position.seconds - saved > SAVE_EVERY_S:
+                    record(validate(recipe, learner, kept, out, team) if ends_epoch else None)
+                    saved, tally = position.seconds, Tally(position.seconds)
+            if tally.volumes:
+                ended = is_over(recipe, position)
+                record(validate(recipe, learner, kept, out, team) if ended else None)
+        if team.rank == 0:
+            write_weights(out / "weights.pt", recipe, position, learner.candidate)
+            if importlib.util.find_spec("matplotlib"):
+                draw_curve(out / "log.csv", out / "curve.png")
+    return position
+
+
+def as_trained(recipe: Recipe, network: nn.Module, team: Team) -> nn.Module:
+    """Return the network as the loop calls it: compiled, or shared with other processes."""
+    if recipe.device.compile:
+        network = torch.compile(network)  # type: ignore[assignment]
+    if team.size > 1:
+        on_gpu = team.device.startswith("cuda")
+        network = DistributedDataParallel(network, [torch.device(team.device)] if on_gpu else None)
+    return network
+
+
+def learn(
+    example: Example, forward: nn.Module, learner: Learner, recipe: Recipe
+) -> tuple[Tensor, Tensor]:
+    """Make one step.
+
+    Args:
+        example: What to learn from.
+        forward: The network, as `as_trained` returns it.
+        learner: Its weights and optimiser; changed in place.
+        recipe: Losses and precision.
+
+    Returns:
+        The loss, and the Dice of each sample; both still on the device.
+    """
+    image = example.image
+    if recipe.device.channels_last:
+        image = image.contiguous(memory_format=torch.channels_last_3d)
+    bfloat16 = recipe.device.precision == "bfloat16"
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=bfloat16):
+        outputs = forward(image)
+    loss = hybrid(outputs, example.target, recipe.loss)
+    learner.optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    if recipe.rate.clip:
+        nn.utils.clip_grad_norm_(learner.network.parameters(), recipe.rate.clip)
+    learner.optimiser.step()
+    learner.position.step += 1
+    if learner.mean is not None:
+        update_mean(learner.mean, learner.network, learner.position.step, recipe.ema)
+    return loss.detach(), dice(outputs[0].detach(), example.target)
+
+
+@torch.no_grad()
+def update_mean(mean: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+    """Blend the newest weights, and the statistics of batch normalisation, into the mean.
+
+    Args:
+        mean: Changed in place.
+        network: The newest.
+        step: Updates so far; a young mean forgets fast, or the random first weights would stay.
+        decay: Of an old mean.
+    """
+    keep = min(decay, (1 + step) / (10 + step))
+    for old, new in zip(mean.state_dict().values(), network.state_dict().values(), strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, 1 - keep)
+        else:
+            old.copy_(new)
+
+
+def progress_of(recipe: Recipe, position: Position) -> float:
+    """Return the fraction (0 - 1) of the run that is over, by samples or by minutes."""
+    by_samples = position.samples / (recipe.epochs * recipe.epoch)
+    by_minutes = position.seconds / (60 * recipe.minutes) if recipe.minutes else 0.0
+    return min(max(by_samples, by_minutes), 1.0)
+
+
+def is_over(recipe: Recipe, position: Position) -> bool:
+    """Tell whether the run has reached its end, or no longer gets better."""
+    v = recipe.validation
+    stale = position.epochs - position.lowest_epoch >= v.stop_patience
+    early = v.stop_after > 0 and position.epochs >= v.stop_after and stale
+    return early or progress_of(recipe, position) >= 1
+
+
+def cosine_rate(progress: float, settings: RateSettings) -> float:
+    """Return the learning rate at a fraction (0 - 1) of the run: up, then down to zero."""
+    if progress < settings.warmup:
+        return settings.peak * progress / settings.warmup
+    fraction = min((progress - settings.warmup) / (1 - settings.warmup), 1.0)
+    return settings.peak * 0.5 * (1 + math.cos(math.pi * fraction))
+
+
+def set_rate(learner: Learner, rate: float) -> None:
+    """Set the learning rate."""
+    for group in learner.optimiser.param_groups:
+        group["lr"] = rate
+
+
+def validate(
+    recipe: Recipe, learner: Learner, kept: list[Example], out: Path, team: Team
+) -> Scores | None:
+    """Score the candidate after an epoch, keep it if it is the best, lower the rate if stuck.
+
+    Args:
+        recipe: How often, and what to keep.
+        learner: Its position and plateau are changed in place.
+        kept: The validation set; empty on all processes but the first.
+        out: Folder of the run.
+        team: Hears the scores from the first process.
+
+    Returns:
+        The scores; None in an epoch without.
+    """
+    settings, position = recipe.validation, learner.position
+    if not settings.samples or position.epochs % settings.every:
+        return None
+    scores = Scores(math.nan, math.nan, math.nan)
+    if team.rank == 0:
+        scores = score(learner.candidate, kept, recipe.loss, team.device)
+    scores = Scores(*(team.agree(x) for x in astuple(scores)))
+    if recipe.rate.schedule == "plateau":
+        learner.plateau.step(scores.loss)
+    if scores.loss < position.lowest:
+        position.lowest, position.lowest_epoch = scores.loss, position.epochs
+    better = scores.dice > position.best
+    position.best = scores.dice if better else position.best
+    if team.rank == 0:
+        if better:
+            write_weights(out / "best.pt", recipe, position, learner.candidate)
+        if settings.snapshot_every and position.epochs % settings.snapshot_every == 0:
+            folder = out / "snapshots"
+            folder.mkdir(exist_ok=True)
+            name = f"epoch-{position.epochs:04d}.pt"
+            write_weights(folder / name, recipe, position, learner.candidate)
+    return scores
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and a polite kill into a question the loop asks between two steps."""
+    asked: list[int] = []
+    before = {
+        number: signal.signal(number, lambda seen, _: asked.append(seen))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `python -m infarct.lab.training`."""
+    parser = argparse.ArgumentParser(prog="infarct.lab.training", description=__doc__)
+    parser.add_argument("recipe", help="a TOML file, or the name of a packaged recipe")
+    parser.add_argument("--bank", type=Path, required=True, help="the packed bank")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--minutes", type=float, help="instead of those of the recipe")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+    options = parser.parse_args(arguments)
+    recipe = recipes.read(options.recipe)
+    if options.minutes:
+        recipe = replace(recipe, minutes=options.minutes)
+    train(recipe, open_stream(options.bank, recipe), options.out, options.resume)
+
+
+if __name__ == "__main__":
+    main()

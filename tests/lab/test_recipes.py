@@ -1,0 +1,80 @@
+"""Recipes: what is in the file is what is run, and nothing is ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infarct.errors import InputFileError
+from infarct.lab import recipes
+from infarct.lab.networks import DESIGNS
+from infarct.lab.recipes import Recipe, Stage, parse, read, to_dict
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(recipes.PACKAGED.glob("*.toml")), ids=lambda p: p.stem)
+def test_packaged_recipes_are_found_by_name_and_can_be_run(path: Path) -> None:
+    recipe = read(path.stem)
+    assert recipe == read(path)
+    assert recipe.network in DESIGNS
+    assert recipe.note
+    assert recipe.stages[-1].until == 1.0
+    assert all(size % 8 == 0 for stage in recipe.stages for size in stage.window)
+
+
+def test_the_paper_recipe_is_the_one_of_the_paper() -> None:
+    recipe = read("paper")
+    assert (recipe.network, recipe.batch, recipe.epochs) == ("DAGMNet_CH3", 4, 200)
+    rate, loss, check = recipe.rate, recipe.loss, recipe.validation
+    assert (rate.peak, rate.schedule, rate.factor) == (3e-4, "plateau", 0.5)
+    assert (rate.patience, rate.floor, rate.weight_decay) == (5, 1e-5, 0.0)
+    assert (loss.dice, loss.bce, loss.l1, loss.side, loss.balance) == (1.0, 1.0, 1e-5, 1.0, 1.0)
+    assert (check.snapshot_every, check.stop_after) == (10, 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('network = "BrainMask"\nfeaturs = 8', "featurs"),
+        ('network = "BrainMask"\n[rate]\npeek = 1e-3', r"rate\.peek"),
+        ('network = "BrainMask"\n[[stages]]\nunti = 1.0', r"stages\.unti"),
+        ('network = "BrainMask"\nbatch = "four"', "batch = 'four'"),
+        ('network = "BrainMask"\nbatch = true', "batch = True"),
+        ('network = "BrainMask"\nbatch = 1.5', r"batch = 1\.5"),
+        ('network = "BrainMask"\n[rate]\nschedule = "step"', r"rate\.schedule = 'step'"),
+        ('network = "BrainMask"\n[[stages]]\nwindow = [8, 8]', r"stages\.window"),
+        ("batch = 4", "missing key network"),
+        ("network = ", "Invalid"),
+    ],
+)
+def test_what_a_recipe_does_not_know_is_an_error(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(InputFileError, match=complaint):
+        read(written(tmp_path, text))
+
+
+def test_a_missing_recipe_names_the_packaged_ones() -> None:
+    with pytest.raises(InputFileError, match="paper"):
+        read("no-such-recipe")
+
+
+def test_a_recipe_survives_the_checkpoint(tmp_path: Path) -> None:
+    text = (
+        'network = "UNet_CH2"\nminutes = 3\n[[stages]]\nuntil = 0.5\nwindow = [48, 56, 24]\n'
+        "[[stages]]\n[stream]\nlesion_free = 0.3\n"
+    )
+    recipe = read(written(tmp_path, text))
+    assert recipe.minutes == 3.0
+    assert recipe.stages == (Stage(0.5, (48, 56, 24)), Stage())
+    assert parse(Recipe, to_dict(recipe)) == recipe
+
+
+def test_stages_follow_each_other() -> None:
+    first, last = Stage(0.5, (48, 56, 24)), Stage()
+    recipe = Recipe("UNet_CH2", stages=(first, last))
+    assert [recipe.stage(p) for p in (0.0, 0.49, 0.5, 1.0)] == [first, first, last, last]

@@ -1,0 +1,326 @@
+"""The trainer: it learns, it stops and continues exactly, it trains in company."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from infarct.errors import InputFileError, OutputError
+from infarct.lab import checkpoint
+from infarct.lab.checkpoint import Position, read_weights, write_weights
+from infarct.lab.feed import Example, Order, cut, draw_windows, feed, feed_ahead, look
+from infarct.lab.log import read_log
+from infarct.lab.losses import hybrid
+from infarct.lab.networks import DESIGNS, build
+from infarct.lab.recipes import (
+    DeviceSettings,
+    LossSettings,
+    RateSettings,
+    Recipe,
+    Stage,
+    ValidationSettings,
+)
+from infarct.lab.training import cosine_rate, train, update_mean
+from infarct.lab.validation import dice, fixed_set, score
+
+
+@dataclass(frozen=True)
+class Spheres:
+    """Bright balls in noise, shaped like a batch of the synthetic stream."""
+
+    image: torch.Tensor
+    lesion: torch.Tensor
+    brain: torch.Tensor
+
+
+def spheres(generator: torch.Generator, batch: int, shape: tuple[int, int, int]) -> Spheres:
+    axes = torch.stack(torch.meshgrid(*(torch.arange(s) for s in shape), indexing="ij")).float()
+    centre = torch.rand(batch, 3, 1, 1, 1, generator=generator) * torch.tensor(shape).view(
+        3, 1, 1, 1
+    )
+    lesion = ((axes - centre).square().sum(1, keepdim=True) < 12).float()
+    noise = torch.randn(batch, 3, *shape, generator=generator)
+    contrast = torch.tensor([3.0, -2.0, 1.0]).view(3, 1, 1, 1)
+    return Spheres(noise + contrast * lesion, lesion, torch.ones_like(lesion))
+
+
+class SphereStream:
+    """Stands in for the synthetic stream."""
+
+    def __init__(self, seed: int, split: str, device: str) -> None:
+        self.generator = torch.Generator(device).manual_seed(seed + (split == "train"))
+
+    def batches(self) -> Iterator[Spheres]:
+        """Make batches of two."""
+        while True:
+            yield spheres(self.generator, 2, (16, 16, 8))
+
+    head_batches = batches
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the generator."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from it."""
+        self.generator.set_state(state["generator"])
+
+
+RECIPE = Recipe(
+    "DAGMNet_CH3",
+    features=4,
+    seed=3,
+    batch=2,
+    epoch=10,
+    epochs=4,
+    ema=0.9,
+    rate=RateSettings(peak=3e-3, schedule="cosine", clip=5.0),
+    stages=(Stage(0.5, (8, 8, 8), 2), Stage()),
+    validation=ValidationSettings(samples=4),
+)
+"""Forty samples: twenty steps, half of them on windows."""
+
+
+def same(a: Path, b: Path, keys: tuple[str, ...] = ("network", "mean", "optimiser")) -> bool:
+    """Tell whether two checkpoints hold the same tensors, bit for bit."""
+    left, right = (torch.load(p, weights_only=True) for p in (a, b))
+    flat = [torch.utils._pytree.tree_leaves([c[k] for k in keys]) for c in (left, right)]
+    return all(
+        torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y
+        for x, y in zip(*flat, strict=True)
+    )
+
+
+@pytest.mark.parametrize("second_process", [False, True])
+def test_twenty_steps_are_ten_and_a_resume_and_ten(tmp_path: Path, second_process: bool) -> None:
+    recipe = replace(RECIPE, device=DeviceSettings(second_process=second_process))
+    whole = train(recipe, SphereStream, tmp_path / "whole")
+    assert whole.step == 20
+    half = stopped_after(10, recipe, tmp_path / "parts")
+    assert half.step == 10
+    assert train(recipe, SphereStream, tmp_path / "parts", again=True).step == 20
+    assert same(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
+    rows = [read_log(tmp_path / run / "log.csv") for run in ("whole", "parts")]
+    columns = ("samples", "epoch", "rate", "validation_loss", "validation_dice")
+    scored = [[[r[c] for c in columns] for r in rs if r["validation_loss"]] for rs in rows]
+    assert scored[0] == scored[1]
+
+
+def stopped_after(steps: int, recipe: Recipe, out: Path) -> Position:
+    """Train, and press Ctrl-C once that many steps are done."""
+
+    class Interrupting(SphereStream):
+        def batches(self) -> Iterator[Spheres]:
+            """Make batches, and press the keys."""
+            for made, batch in enumerate(super().batches(), start=1):
+                if made == steps:
+                    signal.raise_signal(signal.SIGINT)
+                yield batch
+
+    plain = replace(recipe, device=DeviceSettings())
+    return train(plain, Interrupting, out)
+
+
+def test_a_run_is_not_overwritten_unless_resumed(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=1)
+    train(recipe, SphereStream, tmp_path)
+    with pytest.raises(OutputError, match="resume"):
+        train(recipe, SphereStream, tmp_path)
+    assert train(recipe, SphereStream, tmp_path, again=True).step == 5
+
+
+def test_it_learns_and_leaves_weights_log_and_curve(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=12, stages=(Stage(),), loss=LossSettings(balance=0.5))
+    position = train(recipe, SphereStream, tmp_path)
+    rows = [r for r in read_log(tmp_path / "log.csv") if r["validation_dice"]]
+    assert len(rows) == 12
+    assert float(rows[-1]["validation_dice"]) > 0.8
+    assert position.best == pytest.approx(max(float(r["validation_dice"]) for r in rows), abs=1e-3)
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+    shipped = read_weights(tmp_path / "weights.pt")
+    assert shipped.recipe == recipe
+    assert shipped.position.samples == 120
+    kept = fixed_set(SphereStream, recipe)
+    again = score(shipped.network(), kept, recipe.loss, "cpu")
+    assert again.dice == pytest.approx(float(rows[-1]["validation_dice"]), abs=0.01)
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_every_network_overfits_one_batch(name: str) -> None:
+    torch.manual_seed(0)
+    network = build(name, None if name == "DeepMedic" else 4)
+    # DeepMedic reads 24 voxels around every edge: the smallest volume is large enough for it.
+    shape = (9, 9, 6) if name == "DeepMedic" else (16, 16, 8)
+    batch = spheres(torch.Generator().manual_seed(5), 2, shape)
+    image = batch.image[:, : len(DESIGNS[name].channels)]
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(400):
+        outputs = network(image)
+        if dice(outputs[0].detach(), batch.lesion).min() > 0.95:
+            break
+        loss = hybrid(outputs, batch.lesion, LossSettings(balance=0.5))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert dice(outputs[0].detach(), batch.lesion).min() > 0.95
+
+
+def test_a_time_box_ends_the_run_with_the_rate_at_zero(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=10**6, epoch=10**6, minutes=0.05)
+    position = train(recipe, SphereStream, tmp_path)
+    assert 3.0 <= position.seconds < 6.0
+    assert float(read_log(tmp_path / "log.csv")[-1]["rate"]) < 1e-4
+    assert read_log(tmp_path / "log.csv")[-1]["validation_dice"]
+
+
+def test_plateau_halves_the_rate_and_stops_early(tmp_path: Path) -> None:
+    recipe = replace(
+        RECIPE,
+        epochs=50,
+        ema=0.0,
+        rate=RateSettings(peak=0.0, floor=0.0, patience=1),
+        validation=ValidationSettings(samples=2, stop_after=6, stop_patience=3, snapshot_every=2),
+    )
+    # A rate of zero moves nothing but the batch statistics: no epoch is better than the first few.
+    position = train(recipe, SphereStream, tmp_path)
+    assert 6 <= position.epochs < 50
+    assert len(list((tmp_path / "snapshots").iterdir())) == position.epochs // 2
+
+
+def test_cosine_rises_falls_and_ends_at_zero() -> None:
+    settings = RateSettings(peak=1.0, schedule="cosine", warmup=0.1)
+    rates = [cosine_rate(p, settings) for p in (0.0, 0.05, 0.1, 0.55, 1.0)]
+    assert rates == pytest.approx([0.0, 0.5, 1.0, 0.5, 0.0])
+
+
+def test_running_mean_ends_between_first_and_newest() -> None:
+    mean, network = (torch.nn.BatchNorm1d(1) for _ in range(2))
+    with torch.no_grad():
+        network.weight.fill_(2.0)
+        network.running_var.fill_(3.0)
+        network.num_batches_tracked.fill_(7)
+    update_mean(mean, network, step=10**6, decay=0.9)
+    assert mean.weight.item() == pytest.approx(1.1)
+    assert mean.running_var.item() == pytest.approx(1.2)
+    assert mean.num_batches_tracked.item() == 7
+
+
+def test_windows_hold_lesions_half_of_the_time_and_lie_inside() -> None:
+    batch = spheres(torch.Generator().manual_seed(0), 2, (32, 32, 16))
+    example = Example(batch.image, batch.lesion, batch.brain)
+    stage = Stage(window=(8, 8, 8), per_volume=100)
+    starts = draw_windows(example, stage, torch.Generator().manual_seed(0))
+    assert starts.min() >= 0
+    assert (starts + 8 <= torch.tensor([32, 32, 16])).all()
+    windows = cut(batch.lesion, starts, stage.window)
+    assert windows.shape == (200, 1, 8, 8, 8)
+    assert 0.5 < windows.flatten(1).any(1).float().mean() < 0.95
+    x, y, z = starts[1, 7].tolist()
+    torch.testing.assert_close(windows[107], batch.lesion[1, :, x : x + 8, y : y + 8, z : z + 8])
+
+
+def test_windows_of_a_volume_without_lesion_or_brightness_lie_in_the_brain() -> None:
+    brain = torch.zeros(1, 1, 16, 16, 8)
+    brain[..., 4:6, 4:6, 4:6] = 1
+    example = Example(torch.zeros(1, 3, 16, 16, 8), torch.zeros_like(brain), brain)
+    seen = look(example, Stage(window=(8, 8, 8), per_volume=20), torch.Generator())
+    assert seen.image.shape == (20, 3, 8, 8, 8)
+    assert (seen.brain.flatten(1).sum(1) > 0).all()
+
+
+def test_the_second_process_feeds_the_same_examples() -> None:
+    order = Order(SphereStream, "DAGMNet_CH2", 5, "cpu")
+    here, ahead = feed(order), feed_ahead(order, 2)
+    for _ in range(5):
+        (a, state_a), (b, state_b) = next(here), next(ahead)
+        assert a.image.shape[1] == 2
+        assert torch.equal(a.image, b.image)
+        assert torch.equal(state_a["generator"], state_b["generator"])
+    ahead.close()
+
+
+class Broken(SphereStream):
+    """A stream that fails."""
+
+    def batches(self) -> Iterator[Spheres]:
+        """Fail."""
+        raise ValueError("no anatomy")
+        yield
+
+
+def test_a_failing_second_process_says_why() -> None:
+    with pytest.raises(RuntimeError, match="no anatomy"):
+        next(feed_ahead(Order(Broken, "DAGMNet_CH2", 5, "cpu"), 2))
+
+
+def test_weights_travel_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "PIECE_BYTES", 10_000)
+    torch.manual_seed(0)
+    network = build("UNet_CH2", 4)
+    recipe = Recipe("UNet_CH2", features=4)
+    pieces = write_weights(tmp_path / "weights.pt", recipe, Position(step=7), network)
+    assert len(pieces) > 10
+    assert all(p.stat().st_size <= 10_000 for p in pieces)
+    back = read_weights(tmp_path / "weights.pt")
+    assert back.position.step == 7
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(back.weights[name].float(), tensor.float(), atol=1e-3, rtol=1e-3)
+    with pytest.raises(InputFileError, match="no such weights"):
+        read_weights(tmp_path / "other.pt")
+
+
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    """Both see their own half of the stream, and end with the same weights."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import os, pathlib, torch\n"
+        "from dataclasses import replace\n"
+        "from test_training import RECIPE, SphereStream\n"
+        "from infarct.lab import training\n"
+        "from infarct.lab.checkpoint import make_learner\n"
+        "out = pathlib.Path(sys.argv[1])\n"
+        "made = []\n"
+        "training.make_learner = lambda *a: made.append(make_learner(*a)) or made[-1]\n"
+        "p = training.train(replace(RECIPE, epochs=2), SphereStream, out)\n"
+        "torch.save(made[0].network.state_dict(), out / f'rank{os.environ[\"RANK\"]}.pt')\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", str(program), str(tmp_path / "run")]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"run/rank{k}.pt", weights_only=True) for k in (0, 1))
+    trained = [n for n, _ in build("DAGMNet_CH3", 4).named_parameters()]
+    assert all(torch.equal(first[n], second[n]) for n in trained)
+    saved = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    assert saved["position"]["samples"] == 20
+    assert saved["position"]["step"] == 5
+    streams = [s["stream"]["generator"] for s in saved["streams"]]
+    assert not torch.equal(*streams)
+
+
+def test_training_needs_torch_numpy_scipy_and_rich_alone() -> None:
+    """A machine lent for its GPU has nothing else."""
+    block = (
+        "import sys\n"
+        "for name in ('nibabel', 'SimpleITK', 'nilearn', 'typer', 'matplotlib', 'onnxruntime'):\n"
+        "    sys.modules[name] = None\n"
+        "import infarct.lab.training\n"
+    )
+    subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
