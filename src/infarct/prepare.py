@@ -33,6 +33,8 @@ class Prepared:
         dwi_normalised: Tissue peak at mean 0, SD 1.
         adc_normalised: The same for ADC.
         brain: bool.
+        brain_native: (X, Y, Z) bool on the grid of the scan; where the threshold mask leaked
+            beyond the reach of the template it is cut.
         dwi_peak: Tissue peak of the DWI, in its signal.
         adc_peak: Tissue peak of the ADC, mm^2/s.
         registration: Where the scan lies.
@@ -45,6 +47,7 @@ class Prepared:
     dwi_normalised: Image
     adc_normalised: Image
     brain: Mask
+    brain_native: Mask
     dwi_peak: TissuePeak
     adc_peak: TissuePeak
     registration: Registration
@@ -73,9 +76,10 @@ def prepare(case: Case, template: Template, journal: Journal | None = None) -> P
             return resample(case.dwi.like(data), MNI_GRID, native_from_mni)
 
         dwi, b0, adc = to_mni(case.dwi.data), to_mni(case.b0.data), to_mni(case.adc.data)
-        brain: Mask = to_mni(case.brain.astype(np.float32)) >= 0.5
+        brain_native = case.brain
         if case.brain_method == "threshold":
-            brain &= _within_reach(template)
+            brain_native = brain_native & _within_reach(template, case, registration)
+        brain: Mask = to_mni(brain_native.astype(np.float32)) >= 0.5
     with journal.step("normalise"):
         quality.check_brain_is_left(brain)
         dwi_peak, adc_peak = fit_tissue_peak(dwi, brain), fit_tissue_peak(adc, brain)
@@ -90,6 +94,7 @@ def prepare(case: Case, template: Template, journal: Journal | None = None) -> P
         dwi_normalised=normalise(dwi, dwi_peak),
         adc_normalised=normalise(adc, adc_peak),
         brain=brain,
+        brain_native=brain_native,
         dwi_peak=dwi_peak,
         adc_peak=adc_peak,
         registration=registration,
@@ -112,8 +117,10 @@ def restore(image_mni: Image, case: Case, registration: Registration) -> Image:
     return resample(volume, case.dwi.grid, registration.mni_from_native)
 
 
-def _within_reach(template: Template) -> Mask:
+def _within_reach(template: Template, case: Case, registration: Registration) -> Mask:
+    """Return the voxels of the scan that lie near the template's brain."""
     step = float(template.b0.grid.spacing[0])
     wide = ndimage.binary_dilation(template.brain, iterations=round(_REACH_MM / step))
-    near: Mask = resample(Volume(wide.astype(np.float32), template.b0.affine), MNI_GRID) >= 0.5
+    volume = Volume(wide.astype(np.float32), template.b0.affine)
+    near: Mask = resample(volume, case.dwi.grid, registration.mni_from_native) >= 0.5
     return near

@@ -1,0 +1,56 @@
+"""What a person sees on the terminal: progress while it runs, a summary at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from infarct.journal import Journal
+from infarct.pipeline import Segmentation
+from infarct.report import verdict
+
+_PLAIN = {
+    "read and check": "reading and checking the images",
+    "register": "placing the head on the template",
+    "resample": "resampling to 1 mm",
+    "normalise": "making intensities comparable",
+    "is map": "mapping ischemic tissue",
+    "outline": "outlining lesions",
+    "measure": "measuring",
+    "write": "writing the results",
+}
+
+
+@contextmanager
+def live_journal() -> Iterator[Journal]:
+    """Give a journal whose steps appear on the terminal as they start."""
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        yield Journal(lambda step: status.update(_PLAIN.get(step, step)))
+
+
+def show_result(result: Segmentation, out: Path) -> None:
+    """Print what was found, what to check, and where the results are."""
+    console = Console()
+    m = result.measurements
+    console.print(f"[bold]{verdict(result)}[/bold]")
+    if m.lesions:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in ("lesion", "ml", "side", "MNI x, y, z", "DWI ratio", "ADC ratio"):
+            table.add_column(name, justify="left" if name == "side" else "right")
+        for lesion in m.lesions[:10]:
+            place = ", ".join(f"{c:.0f}" for c in lesion.centroid_mni_mm)
+            ratios = (f"{lesion.kappa_dwi:.2f}", f"{lesion.kappa_adc:.2f}")
+            table.add_row(str(lesion.label), f"{lesion.volume_ml:.2f}", lesion.side, place, *ratios)
+        console.print(table)
+        if len(m.lesions) > 10:
+            console.print(f"and {len(m.lesions) - 10} smaller ones in lesions.tsv", style="dim")
+    for finding in result.findings:
+        style, lead = ("yellow", "check") if finding.level == "warning" else ("dim", "note")
+        console.print(f"{lead}: {finding.message}", style=style, markup=False, highlight=False)
+    total = sum(result.seconds.values())
+    console.print(f"look at {out / 'report.html'} ({total:.0f} s)", markup=False, highlight=False)

@@ -1,0 +1,55 @@
+"""`infarct.segment`: the command line's main job as one Python call."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from infarct.case import CaseFiles, open_case
+from infarct.pipeline import Segmentation, segment_case
+from infarct.report import check_destination, write_results
+from infarct.segmenters import DEFAULT, get_segmenter
+
+File = str | PathLike[str]
+
+
+def segment(
+    dwi: File,
+    b0: File | None = None,
+    adc: File | None = None,
+    *,
+    bvalue: float | None = None,
+    brain: File | None = None,
+    model: str = DEFAULT,
+    out: File | None = None,
+) -> Segmentation:
+    """Outline and measure the acute ischemic lesions of one scan.
+
+    Args:
+        dwi: Diffusion-weighted NIfTI image, or a 4D series with its `.bval` file beside.
+        b0: Image without diffusion weighting; may be left out with `adc` or a series.
+        adc: ADC map in any usual unit; computed from `b0` when left out.
+        bvalue: s/mm^2; 1000 when left out, or what the series says.
+        brain: Brain mask; found when left out.
+        model: Name of the method.
+        out: Folder to write everything into; nothing is written when left out.
+
+    Returns:
+        Masks, maps and numbers in the scan's own space.
+
+    Raises:
+        InfarctError: Its subclasses say what went wrong and what to do.
+    """
+
+    def path(file: File | None) -> Path | None:
+        return None if file is None else Path(file)
+
+    files = CaseFiles(Path(dwi), path(b0), path(adc), bvalue, path(brain))
+    get_segmenter(model)
+    if out is not None:
+        # Before the work, not after it.
+        check_destination(Path(out), files.paths().values(), overwrite=False)
+    result = segment_case(open_case(files), model)
+    if out is not None:
+        write_results(result, Path(out))
+    return result

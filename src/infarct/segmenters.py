@@ -1,0 +1,64 @@
+"""The methods that tell lesion from brain, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from infarct.classical import t_score_mask
+from infarct.errors import AssetError
+from infarct.intensity import Image
+from infarct.prepare import Prepared
+from infarct.templates import load_healthy
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A method that outlines lesions.
+
+    Attributes:
+        name: As given to `--model`.
+        title: For people.
+        threshold: A voxel whose probability exceeds it is lesion.
+        lesion_probability: Maps a prepared scan and its IS map to (192, 224, 192) values in 0 - 1.
+    """
+
+    name: str
+    title: str
+    threshold: float
+    lesion_probability: Callable[[Prepared, Image], Image]
+
+
+def _cfuzzy(_: Prepared, is_map: Image) -> Image:
+    return is_map
+
+
+def _tscore(scan: Prepared, _: Image) -> Image:
+    mask = t_score_mask(scan.dwi_normalised, scan.adc_normalised, scan.brain, load_healthy())
+    return mask.astype(np.float32)
+
+
+SEGMENTERS = {
+    method.name: method
+    for method in (
+        Segmenter("cfuzzy", "modified c-fuzzy map (no weights)", 0.5, _cfuzzy),
+        Segmenter("tscore", "t-score against healthy brains (no weights)", 0.5, _tscore),
+    )
+}
+"""Every method there is, by name."""
+
+DEFAULT = "cfuzzy"
+
+
+def get_segmenter(name: str) -> Segmenter:
+    """Return the method of that name.
+
+    Raises:
+        AssetError: If there is none.
+    """
+    if name not in SEGMENTERS:
+        known = ", ".join(SEGMENTERS)
+        raise AssetError(f"there is no model called {name!r}; there are: {known}")
+    return SEGMENTERS[name]
