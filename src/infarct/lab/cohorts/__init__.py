@@ -1,0 +1,1 @@
+"""Named cohorts, one TOML file each."""

@@ -1,0 +1,49 @@
+"""Commands of the lab: `infarct lab ...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Make what the runtime ships.")
+
+
+@app.callback()
+def lab() -> None:
+    """Make what the runtime ships: synthetic scans, networks, templates."""
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Option(help="Folder for the cases.")],
+    n: Annotated[int, typer.Option(help="How many cases.")] = 20,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same cases.")] = 0,
+    cohort: Annotated[str, typer.Option(help="Name of a cohort.")] = "training",
+    bank: Annotated[
+        Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
+    ] = None,
+) -> None:
+    """Write synthetic cases as a scanner would have saved them."""
+    from infarct.lab.bank import Bank
+    from infarct.lab.cohort import load_cohort
+    from infarct.lab.synth import synthesise
+
+    source = Bank.load(bank) if bank else Bank.from_icbm()
+    for folder in synthesise(load_cohort(cohort), source, n, seed, out):
+        typer.echo(folder)
+
+
+@app.command()
+def templates(
+    normals: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real lesion-free scans, NAME/NAME_{dwi,b0,adc}.nii.gz."),
+    ] = None,
+) -> None:
+    """Rebuild the b0 template and the healthy statistics that ship with the package."""
+    from infarct.lab.templates import build
+
+    for name in build(normals):
+        typer.echo(name)

@@ -1,0 +1,183 @@
+"""Who is scanned: the drawing of one record from a cohort."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from infarct.lab import nuisances
+from infarct.lab.anatomy import Tissue
+from infarct.lab.bank import Bank
+from infarct.lab.cohort import Cohort, Range
+from infarct.lab.record import Contrast, Pose, Record, Spot
+from infarct.lab.spots import Look, made_spot, real_spot
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How an infarct of some age looks.
+
+    Attributes:
+        adc_gain: Range of the factor on the ADC.
+        b0_gain: Range of the factor on the signal without diffusion weighting.
+        edge_mm: Range of the blur at its border.
+    """
+
+    adc_gain: Range
+    b0_gain: Range
+    edge_mm: Range
+
+
+PHASES: dict[str, Phase] = {
+    "hyperacute": Phase((0.60, 0.85), (0.97, 1.06), (1.0, 2.5)),
+    "acute": Phase((0.45, 0.75), (1.05, 1.60), (0.4, 1.2)),
+    "subacute": Phase((0.75, 1.05), (1.40, 2.10), (0.4, 1.5)),
+}
+"""Hours; 6 h to some days; a week or more, when the ADC is normal again and T2 stays long."""
+
+
+def draw(cohort: Cohort, bank: Bank, seed: int, index: int) -> Record:
+    """Draw one record.
+
+    Args:
+        cohort: From what.
+        bank: What there is to draw from.
+        seed: Of the series of records.
+        index: Of this record in the series; the others need not be drawn before it.
+    """
+    rng = np.random.default_rng([seed, index])
+    anatomies = bank.anatomies_of(cohort.split)
+    backgrounds = bank.backgrounds_of(cohort.split)
+    on_real = bool(backgrounds) and rng.random() < cohort.real_background
+    acquisition = nuisances.draw_acquisition(cohort, rng)
+    lesions: tuple[Spot, ...] = ()
+    if rng.random() >= cohort.lesion_free:
+        lesions = _draw_lesions(cohort, bank, rng)
+    return Record(
+        seed=int(rng.integers(2**31)),
+        cohort=cohort.name,
+        anatomy=str(rng.choice(anatomies)),
+        background=str(rng.choice(backgrounds)) if on_real else "",
+        pose=_draw_pose(rng),
+        contrast=_draw_contrast(rng),
+        lesions=lesions,
+        mimics=nuisances.draw_mimics(cohort, bank, rng),
+        tracts=nuisances.draw_tracts(cohort, rng),
+        white_spots=nuisances.draw_white_spots(cohort, rng),
+        acquisition=acquisition,
+        artefacts=nuisances.draw_artefacts(cohort, acquisition, rng),
+    )
+
+
+def _draw_pose(rng: np.random.Generator) -> Pose:
+    """Draw what in-plane registration leaves: height, nod and tilt, and its own small errors."""
+    nod, tilt, turn = rng.normal(0, (8.0, 3.0, 1.5))
+    x, y, z = rng.normal((0.97, 0.97, 0.95), (0.025, 0.025, 0.045))
+    dx, dy, dz = rng.normal(0, (1.5, 2.5, 4.0))
+    return Pose(
+        rotation_deg=(float(nod), float(tilt), float(turn)),
+        scale=(float(x), float(y), float(z)),
+        shift_mm=(float(dx), float(dy), float(dz)),
+        mirrored=bool(rng.random() < 0.5),
+        elastic_mm=float(rng.uniform(0.5, 3.5)),
+        elastic_distance_mm=float(rng.uniform(20, 45)),
+    )
+
+
+_B0: dict[Tissue, Range] = {
+    Tissue.AIR: (0.0, 0.02),
+    Tissue.CSF: (1.8, 4.0),
+    Tissue.CORTEX: (1.15, 1.5),
+    Tissue.WHITE: (0.95, 1.05),
+    Tissue.DEEP_GREY: (0.9, 1.15),
+    Tissue.BRAINSTEM: (0.95, 1.15),
+    Tissue.CEREBELLAR_WHITE: (0.95, 1.15),
+    Tissue.CEREBELLAR_CORTEX: (1.1, 1.4),
+    Tissue.VENTRICLE: (1.8, 4.0),
+    Tissue.CHOROID_PLEXUS: (1.4, 2.4),
+    Tissue.VESSEL: (0.05, 0.8),
+    Tissue.MUSCLE: (0.15, 0.6),
+    Tissue.SKIN: (0.05, 0.5),
+    Tissue.BONE: (0.02, 0.15),
+    Tissue.MARROW: (0.05, 0.35),
+    Tissue.EYE: (1.6, 3.5),
+    Tissue.MUCOSA: (0.3, 1.2),
+    Tissue.CORD: (0.8, 1.2),
+}
+_ADC: dict[Tissue, Range] = {
+    Tissue.AIR: (0.8, 1.2),
+    Tissue.CSF: (2.6, 3.2),
+    Tissue.CORTEX: (0.8, 0.95),
+    Tissue.WHITE: (0.65, 0.80),
+    Tissue.DEEP_GREY: (0.7, 0.8),
+    Tissue.BRAINSTEM: (0.65, 0.8),
+    Tissue.CEREBELLAR_WHITE: (0.62, 0.75),
+    Tissue.CEREBELLAR_CORTEX: (0.68, 0.82),
+    Tissue.VENTRICLE: (2.6, 3.2),
+    Tissue.CHOROID_PLEXUS: (1.3, 2.3),
+    Tissue.VESSEL: (1.0, 2.0),
+    Tissue.MUSCLE: (1.0, 1.6),
+    Tissue.SKIN: (0.4, 1.2),
+    Tissue.BONE: (0.3, 1.2),
+    Tissue.MARROW: (0.2, 0.8),
+    Tissue.EYE: (2.4, 3.0),
+    Tissue.MUCOSA: (1.2, 1.9),
+    Tissue.CORD: (0.7, 0.95),
+}
+
+
+def _draw_contrast(rng: np.random.Generator) -> Contrast:
+    """Draw the look of each tissue; fluids share one look, and a brain is warm or cold as one."""
+    b0 = [float(rng.uniform(*_B0[tissue])) for tissue in Tissue]
+    adc = [float(rng.uniform(*_ADC[tissue])) for tissue in Tissue]
+    b0[Tissue.VENTRICLE] = b0[Tissue.CSF]
+    adc[Tissue.VENTRICLE] = adc[Tissue.CSF]
+    return Contrast(
+        b0=tuple(b0),
+        adc=tuple(adc),
+        texture=float(rng.uniform(0.02, 0.08)),
+        adc_texture=float(rng.uniform(0.02, 0.07)),
+        atrophy=float(rng.uniform(0.0, 3.0)),
+        ventricle_mm=int(rng.choice([0, 0, 1, 2, 3])),
+    )
+
+
+def _draw_lesions(cohort: Cohort, bank: Bank, rng: np.random.Generator) -> tuple[Spot, ...]:
+    """Draw the infarcts of one patient: one event, in one or several pieces."""
+    total = float(np.exp(rng.normal(np.log(cohort.volume_ml), cohort.volume_log_sd)))
+    total = float(np.clip(total, 0.03, 300.0))
+    phases = ("hyperacute", "subacute", "acute")
+    shares = (cohort.hyperacute, cohort.subacute, 1 - cohort.hyperacute - cohort.subacute)
+    phase = str(rng.choice(phases, p=shares))
+    others = 0
+    if rng.random() < cohort.scattered:
+        others = int(rng.integers(1, 6))
+    parts = np.array([1.0, *rng.uniform(0.02, 0.3, others)])
+    volumes = np.clip(total * parts / parts.sum(), 0.03, None)
+    available = bank.lesions.of(cohort.split)
+    look = _draw_look(phase, total, rng)
+    spots = []
+    side = float(rng.choice([-1.0, 1.0]))
+    for number, volume_ml in enumerate(volumes):
+        if number == 0 and len(available) and rng.random() < cohort.real_lesion:
+            spots.append(real_spot(bank, available, float(volume_ml), look, rng))
+        else:
+            spots.append(made_spot(float(volume_ml), side, look, rng))
+    return tuple(spots)
+
+
+def _draw_look(kind: str, volume_ml: float, rng: np.random.Generator) -> Look:
+    """Draw the look of an infarct of some phase; small ones are fainter."""
+    phase = PHASES[kind]
+    faint = 0.5 * np.exp(-volume_ml / 5.0)
+    at = rng.beta(2, 2) * (1 - faint)
+    low, high = phase.adc_gain
+    dark, bright = phase.b0_gain
+    return Look(
+        kind=kind,
+        edge_mm=float(rng.uniform(*phase.edge_mm)),
+        adc_gain=float(high - at * (high - low)),
+        b0_gain=float(dark + rng.beta(1.5, 2) * (1 - faint) * (bright - dark)),
+        texture=float(rng.uniform(0.05, 0.3)),
+    )

@@ -1,0 +1,91 @@
+"""The synthetic scanner: a record in, a scan out, and nothing drawn on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from infarct.lab import acquisition, artefacts, tissue
+from infarct.lab.bank import Bank
+from infarct.lab.record import Record
+from infarct.lab.tissue import Head
+
+OUTLINED_SHARE = 0.4
+"""A reader outlines a voxel when this much of it is infarct: partial volumes shine too."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """Images of one head on one grid: the scanner's own, or the MNI grid.
+
+    Attributes:
+        dwi: (X, Y, Z) diffusion-weighted signal, arbitrary unit.
+        b0: Same shape and unit.
+        adc: Same shape, mm^2/s; computed by the scanner from its own signals.
+        lesion: Same shape, bool; acute infarcts as a reader would outline them.
+        brain: Same shape, bool; the brain as a masking tool would deliver it.
+        true_brain: Same shape, bool; the brain as it is.
+        record: What was drawn.
+    """
+
+    dwi: torch.Tensor
+    b0: torch.Tensor
+    adc: torch.Tensor
+    lesion: torch.Tensor
+    brain: torch.Tensor
+    true_brain: torch.Tensor
+    record: Record
+
+
+def render(record: Record, bank: Bank, device: torch.device | str = "cpu") -> Scan:
+    """Scan the head a record describes and bring it onto the MNI grid, as `prepare` would.
+
+    Args:
+        record: What was drawn; the same record gives the same scan, bit for bit on a CPU.
+        bank: Where anatomy, lesions and background come from.
+        device: Where to compute.
+
+    Returns:
+        The scan on the MNI grid, (192, 224, 192).
+    """
+    native = acquire(tissue.build(record, bank, device), record)
+    lens = acquisition.optics(record.acquisition)
+
+    def back(image: torch.Tensor) -> torch.Tensor:
+        return acquisition.bring_back(image.float(), lens)
+
+    return Scan(
+        dwi=back(native.dwi),
+        b0=back(native.b0),
+        adc=back(native.adc),
+        lesion=back(native.lesion) > 0.5,
+        brain=back(native.brain) > 0.5,
+        true_brain=back(native.true_brain) > 0.5,
+        record=record,
+    )
+
+
+def acquire(head: Head, record: Record) -> Scan:
+    """Scan a head: the images on the scanner's own grid, `acquisition.grid`."""
+    plan = record.acquisition
+    lens = acquisition.optics(plan)
+    weighted = head.b0 * torch.exp(head.adc * (-plan.bvalue * 1e-3))
+    b0, dwi = (acquisition.see(image, lens) for image in (head.b0, weighted))
+    b0, dwi = artefacts.spoil(b0, dwi, record)
+    adc = torch.where((b0 > 0) & (dwi > 0), torch.log(b0 / dwi) / plan.bvalue, 0.0)
+    dwi = dwi * artefacts.vendor_filter(dwi, record)
+    share = acquisition.see(head.lesion, lens)
+    # A lesion thinner than a slice never fills a voxel; what shines most of it is outlined.
+    level = torch.clamp(0.7 * share.max(), max=OUTLINED_SHARE)
+    soft_brain = acquisition.see(head.brain, lens)
+    brain = artefacts.mistaken_brain(soft_brain, record)
+    return Scan(
+        dwi=dwi,
+        b0=b0,
+        adc=adc,
+        lesion=(share >= level) & (share > 0.02),
+        brain=brain,
+        true_brain=soft_brain > 0.5,
+        record=record,
+    )

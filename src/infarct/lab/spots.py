@@ -1,0 +1,68 @@
+"""Spots of changed tissue: how one looks, and the drawing of where it lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infarct.grid import MNI_GRID
+from infarct.lab.bank import Bank
+from infarct.lab.lesions import SITES
+from infarct.lab.record import Spot, Triple
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a spot changes tissue; fields as in `record.Spot`."""
+
+    kind: str
+    edge_mm: float
+    adc_gain: float
+    b0_gain: float
+    texture: float
+
+
+def real_spot(
+    bank: Bank,
+    available: NDArray[np.intp],
+    volume_ml: float,
+    look: Look,
+    rng: np.random.Generator,
+) -> Spot:
+    """Draw a spot shaped by a real mask of about the volume wanted."""
+    apart = np.abs(np.log(bank.lesions.ml[available] / volume_ml))
+    near = available[np.argsort(apart)[: max(20, len(available) // 12)]]
+    index = int(rng.choice(near))
+    first, size = bank.lesions.boxes[index].astype(float)
+    x, y, z = (first + size / 2 + MNI_GRID.affine[:3, 3]).tolist()
+    return Spot(
+        source=str(bank.lesions.names[index]),
+        site="",
+        centre_mm=(x, y, z),
+        axes=(1.0, 1.0, 1.0),
+        volume_ml=volume_ml,
+        roughness=0.0,
+        **vars(look),
+    )
+
+
+def made_spot(volume_ml: float, side: float, look: Look, rng: np.random.Generator) -> Spot:
+    """Draw a spot of made shape at a site where one of its volume occurs."""
+    fitting = [n for n, s in SITES.items() if s.ml[0] <= volume_ml <= s.ml[1]]
+    weights = np.array([SITES[name].weight for name in fitting])
+    name = str(rng.choice(fitting, p=weights / weights.sum()))
+    site = SITES[name]
+    x, y, z = rng.normal(site.centre_mm, site.spread_mm)
+    centre: Triple = (float(side * x), float(y), float(z))
+    a, b, c = np.exp(rng.normal(0, 0.3, 3))
+    return Spot(
+        source="",
+        site=name,
+        centre_mm=centre,
+        axes=(float(a), float(b), float(c)),
+        volume_ml=volume_ml,
+        roughness=float(rng.uniform(0.1, 0.6)),
+        **vars(look),
+    )

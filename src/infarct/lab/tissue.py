@@ -1,0 +1,159 @@
+"""What a head looks like to diffusion MRI before any scanner has touched it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from infarct.lab import fields, lesions, separable, warp
+from infarct.lab.anatomy import RIM_SHIFT, Tissue
+from infarct.lab.bank import Background, Bank
+from infarct.lab.record import Bump, Contrast, Record, Spot
+from infarct.lab.warp import SHAPE, Warp
+
+FLUID_ADC = 1.6
+"""1e-3 mm^2/s; a real background's voxel above it is taken for fluid."""
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A head on the 1 mm lattice.
+
+    Attributes:
+        b0: (192, 224, 192) signal without diffusion weighting; white matter is about 1.
+        adc: Same shape, 1e-3 mm^2/s.
+        lesion: Same shape, 1 in acute infarcts, else 0.
+        brain: Same shape, 0 - 1; the border of the brain is at .5.
+    """
+
+    b0: torch.Tensor
+    adc: torch.Tensor
+    lesion: torch.Tensor
+    brain: torch.Tensor
+
+
+def build(record: Record, bank: Bank, device: torch.device | str) -> Head:
+    """Build the head a record describes.
+
+    Args:
+        record: What was drawn.
+        bank: Where its anatomy, lesions and background come from.
+        device: Where to compute.
+    """
+    way = warp.make(record.pose, record.artefacts, record.seed, device)
+    if record.background:
+        real = bank.backgrounds[record.background]
+        b0, adc, tissue = _from_background(real, way, record.contrast, device)
+    else:
+        code = warp.nearest(bank.anatomy(record.anatomy, device), way)
+        tissue = _aged(code, record.contrast, record.seed)
+        b0, adc = _paint(tissue, record.contrast, record.seed)
+    brain = _brain(tissue)
+    _white_spots(b0, adc, tissue, record)
+    _bumps(b0, adc, tissue, record.tracts, way)
+    parenchyma = _is_parenchyma(tissue)
+    lesion = torch.zeros(SHAPE, device=device)
+    for number, spot in enumerate((*record.mimics, *record.lesions)):
+        seed = record.seed + 7919 * (number + 1)
+        box, mask = lesions.outline(spot, bank, way, parenchyma, seed)
+        _change(b0[box], adc[box], mask, spot, seed)
+        if number >= len(record.mimics):
+            lesion[box] = torch.maximum(lesion[box], mask)
+    pile_up = warp.hills(record.artefacts.pile_up, way.target_from_source, device)
+    b0 *= way.gain
+    b0 *= pile_up.add_(1.0)
+    return Head(b0, adc, lesion, brain)
+
+
+def _is_parenchyma(tissue: torch.Tensor) -> torch.Tensor:
+    return (tissue >= Tissue.CORTEX) & (tissue <= Tissue.CEREBELLAR_CORTEX)
+
+
+def _aged(code: torch.Tensor, contrast: Contrast, seed: int) -> torch.Tensor:
+    """Return the tissue of each voxel, with sulci widened and ventricles enlarged."""
+    tissue, rim = code & (RIM_SHIFT - 1), code >> RIM_SHIFT.bit_length() - 1
+    thin = fields.smooth(SHAPE, 10.0, seed, "atrophy", code.device) > contrast.atrophy
+    tissue = torch.where(thin & (rim == 1), int(Tissue.CSF), tissue)
+    grown = (rim >= 2) & (rim < 2 + contrast.ventricle_mm)
+    return torch.where(grown, int(Tissue.VENTRICLE), tissue)
+
+
+def _paint(
+    tissue: torch.Tensor, contrast: Contrast, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give every voxel its b0 signal and ADC (1e-3 mm^2/s)."""
+    painted = []
+    index = tissue.flatten().int()
+    textures = (contrast.texture, contrast.adc_texture)
+    for name, values, sd in zip(("b0", "adc"), (contrast.b0, contrast.adc), textures, strict=True):
+        table = torch.tensor(values, dtype=torch.float32, device=tissue.device)
+        image = table.index_select(0, index).reshape(SHAPE)
+        fine = fields.smooth(SHAPE, 4.0, seed, f"{name} fine", tissue.device)
+        image *= fine.mul_(sd).add_(1.0)
+        painted.append(image)
+    b0, adc = painted
+    return b0.clamp_(min=0.0), adc.clamp_(0.05, 4.0)
+
+
+def _from_background(
+    real: Background, way: Warp, contrast: Contrast, device: torch.device | str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return b0, ADC (1e-3 mm^2/s) and tissue of a real lesion-free scan, warped."""
+    images = torch.stack(
+        [torch.from_numpy(image) for image in (real.b0, real.adc * 1e3, real.brain.astype("f4"))]
+    )
+    b0, adc, inside = warp.interpolate(images.to(device), way, real.native_from_mni)
+    adc = adc * (contrast.adc[Tissue.WHITE] / 0.75)
+    parenchyma = torch.where(adc > FLUID_ADC, int(Tissue.CSF), int(Tissue.WHITE))
+    tissue = torch.where(inside > 0.5, parenchyma, int(Tissue.AIR)).to(torch.uint8)
+    return b0.clamp_(min=0.0), adc.clamp_(0.05, 4.0), tissue
+
+
+def _brain(tissue: torch.Tensor) -> torch.Tensor:
+    """Return the soft brain: parenchyma and ventricles, with the sulci between them filled."""
+    return _blurred((tissue >= Tissue.CORTEX) & (tissue <= Tissue.CHOROID_PLEXUS), 3.0, step=2)
+
+
+def _blurred(mask: torch.Tensor, sigma_mm: float, step: int) -> torch.Tensor:
+    """Blur a mask widely, on every `step`-th voxel, which is as good and much cheaper."""
+    coarse = mask[::step, ::step, ::step].float()
+    matrices = [
+        separable.linear(few, np.arange(many) / step) @ separable.blur(few, sigma_mm / step)
+        for many, few in zip(SHAPE, coarse.shape, strict=True)
+    ]
+    return separable.apply(coarse, matrices)
+
+
+def _white_spots(b0: torch.Tensor, adc: torch.Tensor, tissue: torch.Tensor, record: Record) -> None:
+    """Write white-matter hyperintensity, thickest about the ventricles, into b0 and ADC."""
+    level, b0_gain, adc_gain = record.white_spots
+    field = fields.smooth(SHAPE, 5.0, record.seed, "white spots", tissue.device)
+    field += _blurred(tissue == Tissue.VENTRICLE, 8.0, step=4).mul_(4.0)
+    share = field.sub_(level).mul_(5.0).sigmoid_()
+    share *= tissue == Tissue.WHITE
+    b0 *= 1 + share * (b0_gain - 1)
+    adc *= 1 + share * (adc_gain - 1)
+
+
+def _bumps(
+    b0: torch.Tensor, adc: torch.Tensor, tissue: torch.Tensor, bumps: tuple[Bump, ...], way: Warp
+) -> None:
+    """Write fibre tracts (low ADC) and bright cortex (high b0) into b0 and ADC."""
+    tracts = tuple(b for b in bumps if b.kind == "tract")
+    white = (tissue == Tissue.WHITE) | (tissue == Tissue.BRAINSTEM)
+    adc *= 1 - warp.hills(tracts, way.target_from_source, b0.device).clamp_(max=0.4) * white
+    cortex = tuple(b for b in bumps if b.kind == "cortex")
+    grey = (tissue == Tissue.CORTEX) | (tissue == Tissue.DEEP_GREY)
+    b0 *= 1 + warp.hills(cortex, way.target_from_source, b0.device) * grey
+
+
+def _change(b0: torch.Tensor, adc: torch.Tensor, mask: torch.Tensor, spot: Spot, seed: int) -> None:
+    """Change b0 and ADC inside a spot, in place: softly at its edge, unevenly within."""
+    x, y, z = mask.shape
+    soft = separable.apply(mask, [separable.blur(n, spot.edge_mm) for n in mask.shape])
+    uneven = fields.smooth((x, y, z), 5.0, seed, "uneven", mask.device)
+    soft *= uneven.mul_(spot.texture).add_(1.0).clamp_(0.0, 1.6)
+    b0 *= (1 + soft * (spot.b0_gain - 1)).clamp_(min=0.1)
+    adc *= (1 + soft * (spot.adc_gain - 1)).clamp_(min=0.15)
