@@ -2,3 +2,7 @@
 
 Reads masks from disk; never runs a network.
 """
+
+from infarct.evaluation.pipeline import Evaluation, EvaluationRequest, evaluate
+
+__all__ = ["Evaluation", "EvaluationRequest", "evaluate"]

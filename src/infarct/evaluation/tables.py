@@ -1,21 +1,16 @@
-"""Tables 1 and 2 of the paper and those beyond, as text; made for TSV, HTML and pictures alike."""
+"""Table 2 of the paper and those beyond, as text; made for TSV, HTML and pictures alike."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from infarct.evaluation import statistics as st
 from infarct.evaluation.analysis import CORRELATIONS, Analysis
-from infarct.evaluation.results import BY_KEY, METRICS, Results
-from infarct.evaluation.subjects import TITLES
+from infarct.evaluation.results import BY_KEY, METRICS
 
 UNKNOWN = "-"
-_MAJOR_SHARE = 0.05
-_EARLY = ("<2 h", "2-6 h")
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,8 @@ def _mean_sd(summary: st.Summary, decimals: int = 2) -> str:
     return f"{number(summary.mean, decimals)} ({number(summary.sd, decimals)})"
 
 
-def _median_iqr(summary: st.Summary, decimals: int = 2) -> str:
+def median_iqr(summary: st.Summary, decimals: int = 2) -> str:
+    """Write median [quartiles]."""
     if summary.n == 0:
         return UNKNOWN
     quartiles = f"[{number(summary.q1, decimals)}, {number(summary.q3, decimals)}]"
@@ -85,124 +81,9 @@ def _rate(rate: st.Rate) -> str:
     return f"{number(rate.rate)} {_interval(rate.interval)}" if rate.n else UNKNOWN
 
 
-def _share(count: int, n: int) -> str:
+def share(count: int, n: int) -> str:
+    """Write a count and its share in percent."""
     return f"{count} ({100 * count / n:.1f}%)" if n else UNKNOWN
-
-
-def cohort_table(results: Results) -> Table:
-    """Describe the cohorts and test whether they are balanced.
-
-    References:
-        Liu et al. 2021, Table 1 and Supplementary Table 1: ANOVA for numbers, chi-square for
-        categories; of race and manufacturer the major groups (here those of at least 5% of all),
-        of onset below 6 h against from 6 h on.
-    """
-    everyone = tuple(results.measured)
-    cohorts = {
-        level: tuple(results.cohorts.members(level, everyone)) for level in results.cohorts.levels
-    } or {"All subjects": everyone}
-    many = len(cohorts) > 1
-    lesioned = {
-        name: tuple(s for s in members if results.reference_ml[s] > 0)
-        for name, members in cohorts.items()
-    }
-    rows: list[tuple[str, ...]] = [("Subjects", *(str(len(m)) for m in cohorts.values()), "")]
-    rows.append(
-        ("With a lesion", *(_share(len(lesioned[c]), len(cohorts[c])) for c in cohorts), "")
-    )
-
-    def add_numbers(
-        title: str,
-        value: Callable[[str], float],
-        members: Mapping[str, Sequence[str]],
-        decimals: int = 2,
-    ) -> None:
-        samples = [[value(subject) for subject in names] for names in members.values()]
-        summaries = [st.summarise(sample) for sample in samples]
-        if any(summary.n for summary in summaries):
-            test = p_value(st.anova(samples).p) if many else ""
-            rows.append((title, *(_median_iqr(each, decimals) for each in summaries), test))
-
-    def add_categories(key: str, members: Mapping[str, Sequence[str]]) -> None:
-        names = [subject for each in members.values() for subject in each]
-        stratum = results.stratum(key, names)
-        counts = np.array(
-            [
-                [len(stratum.members(level, each)) for each in members.values()]
-                for level in stratum.levels
-            ]
-        ).reshape(len(stratum.levels), len(members))
-        if not counts.any():
-            return
-        test = p_value(st.chi_square(_compared(key, stratum.levels, counts)).p) if many else ""
-        rows.append((stratum.title, *("" for _ in members), test))
-        sizes = [len(each) for each in members.values()]
-        unknown = np.array(sizes) - counts.sum(axis=0)
-        for level, row in zip((*stratum.levels, "missing"), (*counts, unknown), strict=True):
-            if row.any():
-                shares = (_share(int(c), n) for c, n in zip(row, sizes, strict=True))
-                rows.append((f"   {level}", *shares, ""))
-
-    add_numbers(f"{TITLES['age']}, median [IQR]", _of(results, "age"), cohorts, 1)
-    for key in ("sex", "race"):
-        add_categories(key, cohorts)
-    add_numbers(f"{TITLES['nihss']}, median [IQR]", _of(results, "nihss"), cohorts, 1)
-    add_categories("onset", cohorts)
-    for key in ("hemisphere", "territory"):
-        add_categories(key, lesioned)
-    territories = results.stratum("territory", results.with_lesion)
-    for title, key in (
-        ("Lesion volume, ml", "reference_ml"),
-        ("Lesion contrast in DWI", "kappa_dwi_reference"),
-        ("Lesion contrast in ADC", "kappa_adc_reference"),
-    ):
-        value = _score_of(results, key)
-        add_numbers(f"{title}, median [IQR]", value, lesioned)
-        for level in territories.levels:
-            of_level = {name: territories.members(level, each) for name, each in lesioned.items()}
-            add_numbers(f"   {title}, {level}", value, of_level)
-    for key in ("manufacturer", "field_strength"):
-        add_categories(key, cohorts)
-    for title, largest in (("Voxel height/width, mm", False), ("Voxel thickness, mm", True)):
-        add_numbers(f"{title}, median [IQR]", _voxel_mm(results, largest), cohorts)
-    notes = [
-        "p: ANOVA for numbers, chi-square for categories, between the cohorts (of race and "
-        "manufacturer: groups of at least 5% of all; of onset: below against from 6 h on).",
-    ] * many
-    if results.table.missing:
-        unknown = ", ".join(TITLES[column].lower() for column in results.table.missing)
-        notes.append(f"Not in the subjects' table, so not shown: {unknown}.")
-    header = ("", *cohorts, *(("p",) if many else ()))
-    kept = tuple(row if many else row[:-1] for row in rows)
-    return Table("table1_cohort", "Table 1. Who was measured", header, kept, tuple(notes))
-
-
-def _of(results: Results, column: str) -> Callable[[str], float]:
-    return lambda subject: results.table.number(subject, column)
-
-
-def _score_of(results: Results, key: str) -> Callable[[str], float]:
-    tool = results.tools[0]
-    return lambda subject: float(getattr(results.measured[subject].scores[tool], key))
-
-
-def _voxel_mm(results: Results, largest: bool) -> Callable[[str], float]:
-    def value(subject: str) -> float:
-        steps = sorted(results.measured[subject].spacing)
-        return steps[2] if largest else (steps[0] + steps[1]) / 2
-
-    return value
-
-
-def _compared(key: str, levels: Sequence[str], counts: np.ndarray) -> np.ndarray:
-    """Return the rows that the paper's Supplementary Table 1 tests."""
-    if key == "onset":
-        early = np.isin(levels, _EARLY)
-        return np.stack([counts[early].sum(axis=0), counts[~early].sum(axis=0)])
-    if key in ("race", "manufacturer"):
-        major: np.ndarray = counts[counts.sum(axis=1) >= _MAJOR_SHARE * counts.sum()]
-        return major
-    return counts
 
 
 def performance_table(analysis: Analysis, costs: Mapping[str, Cost]) -> Table:
@@ -226,7 +107,7 @@ def performance_table(analysis: Analysis, costs: Mapping[str, Cost]) -> Table:
         n = f"{each.n}" + (f"\n({each.missing} missing)" if each.missing else "")
         summaries = (
             f"{_mean_sd(each.summaries[m.key], m.decimals)}\n"
-            f"{_median_iqr(each.summaries[m.key], m.decimals)}"
+            f"{median_iqr(each.summaries[m.key], m.decimals)}"
             for m in METRICS
         )
         cost = costs.get(each.tool, Cost())
@@ -254,7 +135,7 @@ def false_alarm_table(analysis: Analysis) -> Table:
     rows = tuple(
         (
             *(each.group, each.tool, str(each.n), str(each.missing), _rate(each.flagged)),
-            *(_mean_sd(each.fp_voxels, 0), _mean_sd(each.fp_ml), _median_iqr(each.fp_ml)),
+            *(_mean_sd(each.fp_voxels, 0), _mean_sd(each.fp_ml), median_iqr(each.fp_ml)),
         )
         for each in analysis.false_alarms
     )

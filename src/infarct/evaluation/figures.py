@@ -1,0 +1,348 @@
+"""The paper's figures: box plots, densities, scatter, histograms; legible with 2 tools or 8.
+
+Width grows with the number of boxes, single subjects are drawn as points while they are few, and
+clouds of points are stored as pixels, so a figure of 3,000 subjects opens as fast as one of 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from scipy.stats import gaussian_kde
+
+from infarct.evaluation.analysis import CORRELATIONS, Analysis
+from infarct.evaluation.cases import Histogram
+from infarct.evaluation.results import BY_KEY, Group, Metric, Results
+from infarct.evaluation.statistics import Correlation
+from infarct.evaluation.subjects import Stratum
+
+_PALETTE = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7"),
+    *("#56B4E9", "#D55E00", "#7F7F7F", "#332288"),
+)
+"""Colours told apart with any colour vision: Okabe and Ito 2008, its yellow and black replaced."""
+
+_DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
+BOX_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")
+_FEW = 15
+_FEATURES = {
+    "reference_ml": ("Reference volume (ml)", "log"),
+    "prediction_ml": ("Predicted volume (ml)", "log"),
+    "kappa_dwi_reference": ("Reference contrast, DWI", "linear"),
+    "kappa_dwi_prediction": ("Predicted contrast, DWI", "linear"),
+    "kappa_adc_reference": ("Reference contrast, ADC", "linear"),
+    "kappa_adc_prediction": ("Predicted contrast, ADC", "linear"),
+    "dice": ("Dice", "linear"),
+}
+_LEAST_ML = 0.01
+
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "infarct",
+    "svg.fonttype": "path",
+    "savefig.dpi": 150,
+}
+"""Settings of matplotlib; a fixed salt and no date make the same figure the same bytes."""
+
+
+def colours(tools: Sequence[str]) -> dict[str, str]:
+    """Give each tool its colour."""
+    return dict(zip(tools, islice(cycle(_PALETTE), len(tools)), strict=True))
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Write a figure as SVG and PNG."""
+    with rc_context(STYLE):
+        figure.savefig(f"{stem}.svg", metadata={"Date": None})
+        figure.savefig(f"{stem}.png")
+
+
+def box_plots(results: Results, stratum: Stratum, names: Sequence[str]) -> Figure:
+    """Draw the scores of each tool in each level of a stratum.
+
+    White square: mean; black line: median; whiskers: 1.5 times the interquartile range. Voxel
+    counts are on a logarithmic scale that includes zero.
+
+    Args:
+        results: All scores.
+        stratum: How to divide.
+        names: Subjects with a lesion.
+
+    References:
+        Liu et al. 2021, Fig. 3 and 5.
+    """
+    members = {level: stratum.members(level, names) for level in stratum.levels}
+    members = {level: found for level, found in members.items() if found}
+    boxes = len(members) * (len(results.tools) + 1)
+    size = (max(3.8, 0.9 + 0.26 * boxes), 8.6)
+    with rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(len(BOX_METRICS), sharex=True)
+        for axes, key in zip(panels, BOX_METRICS, strict=True):
+            _boxes(axes, results, members, BY_KEY[key])
+        ticks = [f"{level}\nn = {len(found)}" for level, found in members.items()]
+        panels[-1].set_xticks(range(len(members)), ticks)
+        panels[-1].set_xlim(-0.5, len(members) - 0.5)
+        figure.suptitle(stratum.title)
+        _legend(figure, results.tools)
+    return figure
+
+
+def _boxes(
+    axes: Axes, results: Results, members: Mapping[str, Sequence[str]], metric: Metric
+) -> None:
+    tools = results.tools
+    width = 0.8 / len(tools)
+    for index, (tool, colour) in enumerate(colours(tools).items()):
+        samples = [results.values(tool, metric.key, found) for found in members.values()]
+        at = np.arange(len(members)) + (index - (len(tools) - 1) / 2) * width
+        thin = {"linewidth": 0.6}
+        axes.boxplot(
+            samples,
+            positions=at,
+            widths=0.8 * width,
+            patch_artist=True,
+            showmeans=True,
+            manage_ticks=False,
+            boxprops={"facecolor": colour, **thin},
+            medianprops={"color": "black", "linewidth": 1.4},
+            whiskerprops=thin,
+            capprops=thin,
+            meanprops={
+                **{"marker": "s", "markersize": 3, "markeredgewidth": 0.5},
+                **{"markerfacecolor": "white", "markeredgecolor": "black"},
+            },
+            flierprops={
+                **{"marker": ".", "markersize": 3, "rasterized": True},
+                **{"markerfacecolor": colour, "markeredgecolor": "none"},
+            },
+        )
+        for x, sample in zip(at, samples, strict=True):
+            if len(sample) <= _FEW:  # too few for a box to stand for
+                axes.plot(np.full(len(sample), x), sample, "k.", markersize=3, zorder=3)
+    axes.set_ylabel(metric.label.replace(" (", "\n("))
+    axes.grid(axis="y", linewidth=0.3)
+    axes.set_axisbelow(True)
+    if metric.unit == "voxels":
+        axes.set_yscale("symlog", linthresh=10)
+        axes.set_ylim(bottom=-1)
+    else:
+        axes.set_ylim(-0.03, 1.03)
+
+
+def _legend(figure: Figure, tools: Sequence[str], *, lines: bool = False) -> None:
+    dashes = cycle(_DASHES if lines else _DASHES[:1])
+    width = 1.5 if lines else 6
+    handles = [
+        Line2D([], [], color=colour, linestyle=next(dashes), linewidth=width, label=tool)
+        for tool, colour in colours(tools).items()
+    ]
+    columns = max(1, min(len(tools), int(figure.get_figwidth() / 1.3)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def dice_densities(results: Results, groups: Sequence[Group]) -> Figure:
+    """Draw the density of Dice of each tool, for all subjects and by lesion volume.
+
+    Densities are reflected at 0 and 1, where Dice ends, so each holds an area of 1.
+
+    Args:
+        results: All scores.
+        groups: One panel each.
+
+    References:
+        Liu et al. 2021, Fig. 4.
+    """
+    with rc_context(STYLE):
+        rows = -(-len(groups) // 2)
+        figure = Figure(figsize=(7.2, 0.8 + 2.4 * rows), layout="constrained")
+        panels = figure.subplots(rows, 2, squeeze=False).ravel()
+        for axes, group in zip(panels, groups, strict=False):
+            for (tool, colour), dash in zip(
+                colours(results.tools).items(), cycle(_DASHES), strict=False
+            ):
+                dice = results.values(tool, "dice", group.subjects)
+                x, density = _density(dice)
+                axes.plot(x, density, color=colour, linestyle=dash, linewidth=1.3)
+                if dice.size <= _FEW:
+                    axes.plot(dice, np.zeros_like(dice), "|", color=colour, markersize=8)
+            axes.set(title=f"{group.name}, n = {len(group.subjects)}", xlabel="Dice", xlim=(0, 1))
+            axes.set_ylim(bottom=0)
+            axes.set_ylabel("Probability density")
+        for axes in panels[len(groups) :]:
+            axes.set_visible(False)
+        _legend(figure, results.tools, lines=True)
+    return figure
+
+
+def _density(dice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x = np.linspace(0, 1, 201)
+    if dice.size < 3 or np.ptp(dice) < 1e-6:
+        return x[:0], x[:0]
+    kernel = gaussian_kde(dice)
+    density: NDArray[np.float64] = kernel(x) + kernel(-x) + kernel(2 - x)
+    return x, density
+
+
+def scatter(results: Results, analysis: Analysis) -> Figure:
+    """Draw lesion features against Dice, and against themselves as predicted; a row per tool.
+
+    A volume of zero is drawn at the left or lower edge.
+
+    References:
+        Liu et al. 2021, Fig. 6.
+    """
+    known = [
+        (name, keys)
+        for name, keys in CORRELATIONS.items()
+        if any(each.correlations[name].n for each in analysis.relations)
+    ]
+    rows = len(results.tools)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(0.6 + 2.1 * len(known), 0.5 + 1.9 * rows), layout="constrained")
+        panels = figure.subplots(rows, len(known), squeeze=False)
+        for row, relations in zip(panels, analysis.relations, strict=True):
+            colour = colours(results.tools)[relations.tool]
+            for axes, (name, (across, up)) in zip(row, known, strict=True):
+                x, y = (
+                    results.values(relations.tool, key, results.focused.subjects)
+                    for key in (across, up)
+                )
+                _cloud(axes, (across, up), (x, y), colour)
+                axes.set_title(_rho(relations.correlations[name]), fontsize=7)
+            row[0].annotate(
+                relations.tool,
+                (-0.48, 0.5),
+                xycoords="axes fraction",
+                rotation=90,
+                va="center",
+                weight="bold",
+            )
+    return figure
+
+
+def _rho(correlation: Correlation) -> str:
+    if np.isnan(correlation.rho):
+        return "rho undefined"
+    interval = correlation.interval
+    between = "" if np.isnan(interval.low) else f" [{interval.low:.2f}, {interval.high:.2f}]"
+    return f"rho {correlation.rho:.2f}{between}"
+
+
+def _cloud(
+    axes: Axes, keys: tuple[str, str], values: Sequence[NDArray[np.float64]], colour: str
+) -> None:
+    size = float(np.clip(300 / max(len(values[0]), 1), 3, 12))
+    x, y = (
+        np.maximum(each, _LEAST_ML) if _FEATURES[key][1] == "log" else each
+        for key, each in zip(keys, values, strict=True)
+    )
+    axes.scatter(x, y, s=size, color=colour, alpha=0.6, linewidths=0, rasterized=True)
+    (x_label, x_scale), (y_label, y_scale) = (_FEATURES[key] for key in keys)
+    axes.set(xscale=x_scale, yscale=y_scale)
+    axes.set_xlabel(x_label, fontsize=7)
+    axes.set_ylabel(y_label, fontsize=7)
+    if keys[1] == "dice":
+        axes.set_ylim(-0.03, 1.03)
+    else:
+        ends = np.array([*axes.get_xlim(), *axes.get_ylim()])
+        line = [ends.min(), ends.max()]
+        axes.plot(line, line, color="black", linewidth=0.5, zorder=0)
+        axes.set(xlim=line, ylim=line)
+
+
+def volume_agreement(results: Results, analysis: Analysis) -> Figure:
+    """Draw the difference of volumes against their mean, with bias and limits of agreement.
+
+    References:
+        Bland and Altman 1986.
+    """
+    tools = results.tools
+    columns = min(4, len(tools))
+    rows = -(-len(tools) // columns)
+    with rc_context(STYLE):
+        size = (0.6 + 2.6 * columns, 0.4 + 2.3 * rows)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+        for axes, each in zip(panels, analysis.relations, strict=False):
+            reference, predicted = (
+                results.values(each.tool, key, results.focused.subjects)
+                for key in ("reference_ml", "prediction_ml")
+            )
+            mean = np.maximum((reference + predicted) / 2, _LEAST_ML)
+            colour = colours(tools)[each.tool]
+            axes.scatter(
+                mean, predicted - reference, s=6, color=colour, linewidths=0, rasterized=True
+            )
+            axes.set_xscale("log")
+            agreement = each.volume
+            for value, dash in zip(
+                (agreement.bias, agreement.lower, agreement.upper), ("-", "--", "--"), strict=True
+            ):
+                axes.axhline(value, color="black", linestyle=dash, linewidth=0.7)
+            axes.set(title=each.tool, xlabel="Mean of both volumes (ml)")
+        for axes in panels[len(tools) :]:
+            axes.set_visible(False)
+        for axes in panels[::columns]:
+            axes.set_ylabel("Predicted - reference (ml)")
+    return figure
+
+
+def normalisation(histograms: Mapping[str, Histogram], strata: Sequence[Stratum]) -> Figure:
+    """Draw DWI histograms inside the brain, before and after normalisation; a row per stratum.
+
+    Line: median over the subjects of a group; band: their quartiles.
+
+    Args:
+        histograms: By subject.
+        strata: Ways to divide them.
+
+    References:
+        Liu et al. 2021, Supplementary Fig. 1.
+    """
+    top = float(np.median([each.edges[-1] for each in histograms.values()]))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 0.4 + 2.1 * len(strata)), layout="constrained")
+        panels = figure.subplots(len(strata), 2, squeeze=False)
+        for (before, after), stratum in zip(panels, strata, strict=True):
+            for level, colour in colours(stratum.levels).items():
+                group = [h for s, h in histograms.items() if stratum.level_of.get(s) == level]
+                if not group:
+                    continue
+                label = f"{level} (n = {len(group)})"
+                for axes, grid, normalised in (
+                    (before, np.linspace(0, top, 201), False),
+                    (after, np.linspace(-6, 10, 201), True),
+                ):
+                    densities = [_histogram_density(each, grid, normalised) for each in group]
+                    q1, median, q3 = np.percentile(densities, [25, 50, 75], axis=0)
+                    axes.plot(grid, median, color=colour, linewidth=1.2, label=label)
+                    axes.fill_between(grid, q1, q3, color=colour, alpha=0.2, linewidth=0)
+            before.set(ylabel="Share of voxels", xlabel="DWI signal as measured", yticks=[])
+            after.set(xlabel="DWI, tissue peak at mean 0 and SD 1", yticks=[])
+            before.set_title(stratum.title, loc="left")
+            after.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _histogram_density(
+    histogram: Histogram, grid: NDArray[np.float64], normalised: bool
+) -> NDArray[np.float64]:
+    edges = histogram.edges
+    if normalised:
+        edges = (edges - histogram.peak.mean) / histogram.peak.sd
+    centres = (edges[:-1] + edges[1:]) / 2
+    density = histogram.counts / (histogram.counts.sum() * (edges[1] - edges[0]))
+    return np.asarray(np.interp(grid, centres, density, left=0.0, right=0.0))

@@ -1,0 +1,189 @@
+"""Pictures made of voxels: the best, the median, the worst, the missed, the falsely flagged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from infarct.evaluation.cases import Case, read_mask
+from infarct.evaluation.figures import STYLE, colours
+from infarct.evaluation.results import Results
+from infarct.grid import Affine
+from infarct.intensity import Image, Mask
+from infarct.resample import resample
+from infarct.volume import closest_axes, read
+
+_BACKGROUND = 0.1
+_MARGIN = 4
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A subject worth looking at.
+
+    Attributes:
+        why: What it stands for.
+        subject: Its name.
+    """
+
+    why: str
+    subject: str
+
+
+def pick(results: Results) -> tuple[Pick, ...]:
+    """Choose the subjects to show, by the first tool.
+
+    Best, median and worst are those of Dice among lesions the tool touched; missed is the largest
+    lesion it did not touch; falsely flagged the most voxels outlined where there is no lesion.
+    Whatever does not occur is not shown.
+
+    References:
+        Liu et al. 2021, Fig. 7.
+    """
+    tool = results.tools[0]
+    scores = {name: case.scores[tool] for name, case in results.measured.items()}
+    lesioned = results.focused.subjects
+    touched = sorted((s for s in lesioned if scores[s].touched), key=lambda s: -scores[s].dice)
+    missed = [s for s in lesioned if not scores[s].touched]
+    flagged = [s for s in results.lesion_free if scores[s].fp_voxels > 0]
+    picks: list[Pick] = []
+    for why, at in (("best", 0), ("median", len(touched) // 2), ("worst", len(touched) - 1)):
+        if touched and touched[at] not in (chosen.subject for chosen in picks):
+            picks.append(Pick(why, touched[at]))
+    if missed:
+        picks.append(Pick("missed", max(missed, key=lambda s: scores[s].reference_ml)))
+    if flagged:
+        picks.append(Pick("falsely flagged", max(flagged, key=lambda s: scores[s].fp_voxels)))
+    return tuple(picks)
+
+
+def gallery(results: Results, picks: Sequence[Pick], cases: Mapping[str, Case]) -> Figure:
+    """Draw the chosen subjects, a row each: the image alone, then the contour of every tool.
+
+    White: reference; colour: prediction. The slice is the one with most of the reference, or of all
+    predictions where there is none; the patient's left is on the right.
+
+    Args:
+        results: All scores.
+        picks: One row each, at least one.
+        cases: Files by subject.
+    """
+    columns = 1 + len(results.tools)
+    with rc_context(STYLE):
+        size = (0.3 + 1.75 * columns, 0.3 + 2.15 * len(picks))
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(len(picks), columns, squeeze=False)
+        for row, chosen in zip(panels, picks, strict=True):
+            view = _view(cases[chosen.subject], results.tools)
+            for axes in row:
+                _backdrop(axes, view)
+            row[0].set_title(f"{chosen.why}: {chosen.subject}", loc="left", fontsize=7)
+            _contour(row[0], view.reference, "white")
+            for axes, (tool, colour) in zip(row[1:], colours(results.tools).items(), strict=True):
+                _contour(axes, view.reference, "white")
+                outline = view.predictions[tool]
+                if outline is not None:
+                    _contour(axes, outline, colour)
+                dice = results.measured[chosen.subject].scores[tool].dice
+                said = "no prediction" if outline is None else f"Dice {dice:.2f}"
+                axes.set_title(f"{tool}\n{said}", fontsize=7)
+    return figure
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """One slice of a subject, rows from anterior to posterior, the patient's left on the right.
+
+    Attributes:
+        image: (A, R) DWI scaled to 0 - 1; all 0.3 where there is no DWI.
+        reference: Same shape.
+        predictions: Same shape, by tool; None where there is none.
+        aspect: Height over width of a pixel.
+    """
+
+    image: Image
+    reference: Mask
+    predictions: Mapping[str, Mask | None]
+    aspect: float
+
+
+def _view(case: Case, tools: Sequence[str]) -> _View:
+    reference, grid = read_mask(case.reference)
+    masks: dict[str, Mask | None] = {}
+    for tool in tools:
+        path = case.predictions[tool]
+        masks[tool] = None if path is None else read_mask(path)[0]
+    if case.dwi is None:
+        image = np.full(grid.shape, 0.3, np.float32)
+    else:
+        dwi = read(case.dwi)
+        image = dwi.data if grid.matches(dwi.grid) else resample(dwi, grid)
+        image = np.clip(image / max(float(np.percentile(image, 99.8)), 1e-12), 0, 1)
+    everything = [reference, *(mask for mask in masks.values() if mask is not None)]
+    upright = [_upright(mask, grid.affine) for mask in everything]
+    counts = upright[0].sum(axis=(0, 1))
+    if not counts.any():
+        counts = np.sum([mask.sum(axis=(0, 1)) for mask in upright], axis=0)
+    z = int(np.argmax(counts))
+    upright_image = _upright(image, grid.affine)
+    box = _head(upright_image if case.dwi else np.any(upright, axis=0))
+    right, anterior = _spacing_upright(grid.affine)
+
+    def slice_of(volume: NDArray[Any]) -> NDArray[Any]:
+        return _upright(volume, grid.affine)[:, :, z][box][::-1, ::-1].T
+
+    return _View(
+        image=slice_of(image),
+        reference=slice_of(reference),
+        predictions={
+            tool: None if mask is None else slice_of(mask) for tool, mask in masks.items()
+        },
+        aspect=anterior / right,
+    )
+
+
+def _upright(volume: NDArray[Any], affine: Affine) -> NDArray[Any]:
+    """Turn a volume so that its axes run to the right, to the front and up, as nearly as may be."""
+    axes = closest_axes(affine)
+    order = np.argmax(np.abs(axes), axis=1)
+    turned = volume.transpose(order)
+    backwards = tuple(world for world in range(3) if axes[world, order[world]] < 0)
+    return np.flip(turned, backwards)
+
+
+def _spacing_upright(affine: Affine) -> tuple[float, float]:
+    order = np.argmax(np.abs(closest_axes(affine)), axis=1)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    return float(spacing[order[0]]), float(spacing[order[1]])
+
+
+def _head(volume: NDArray[Any]) -> tuple[slice, slice]:
+    """Return the box, across and along, that holds what is not background."""
+    seen: Mask = np.any(volume > _BACKGROUND, axis=2)
+    if not seen.any():
+        return slice(None), slice(None)
+    across, along = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
+    return (
+        slice(max(0, across[0] - _MARGIN), across[-1] + _MARGIN + 1),
+        slice(max(0, along[0] - _MARGIN), along[-1] + _MARGIN + 1),
+    )
+
+
+def _backdrop(axes: Axes, view: _View) -> None:
+    axes.imshow(view.image, cmap="gray", vmin=0, vmax=1, aspect=view.aspect)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side, word, align in ((0.02, "R", "left"), (0.98, "L", "right")):
+        axes.text(side, 0.02, word, transform=axes.transAxes, color="white", fontsize=6, ha=align)
+
+
+def _contour(axes: Axes, mask: Mask, colour: str) -> None:
+    if mask.any():
+        axes.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=0.9)

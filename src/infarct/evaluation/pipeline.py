@@ -1,0 +1,264 @@
+"""The whole story: masks of any tools in, scores, statistics, figures and one page out."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from infarct.errors import InputFileError, OutputError
+from infarct.evaluation.analysis import Analysis, analyse
+from infarct.evaluation.cases import Case, find_images, measure
+from infarct.evaluation.displays import all_drawings, all_sections, all_tables, draw
+from infarct.evaluation.report import (
+    Making,
+    verdict,
+    write_json,
+    write_page,
+    write_scores,
+    write_table,
+)
+from infarct.evaluation.results import Results
+from infarct.evaluation.subjects import TITLES, read_subjects
+from infarct.evaluation.tables import Cost, Table
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done and how many there are."""
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+_MOST_NAMES = 10
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate.
+
+    Attributes:
+        reference: Directory of the reference masks; layouts as in `cases`.
+        predictions: Directory of masks by name of tool; the first is the tool under study.
+        out: Where results go; new, empty, or an earlier evaluation, which is replaced.
+        dwi: Directory of DWI, for contrast, histograms and the gallery.
+        adc: Directory of ADC, for contrast.
+        brain: Directory of brain masks; thresholds on the DWI outline the brain without it.
+        subjects: `subjects.tsv`, see `subjects`.
+        costs: Tab-separated `tool`, `parameters`, `seconds`, `memory_gb`, for Table 2.
+        focus: Cohort that strata, correlations and their figures are about; None for all.
+        seed: Of the bootstrap.
+        resamples: Bootstrap samples.
+        workers: Processes; None for one per core. With more than one, a script must call
+            `evaluate` under `if __name__ == "__main__":`.
+    """
+
+    reference: Path
+    predictions: Mapping[str, Path]
+    out: Path
+    dwi: Path | None = None
+    adc: Path | None = None
+    brain: Path | None = None
+    subjects: Path | None = None
+    costs: Path | None = None
+    focus: str | None = None
+    seed: int = 0
+    resamples: int = 2000
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out.
+
+    Attributes:
+        results: Every score.
+        analysis: Every statistic.
+        tables: All tables, by name.
+        notes: What was missing, skipped or counted as a failure.
+        verdict: The outcome in plain words.
+        report: The page.
+    """
+
+    results: Results
+    analysis: Analysis
+    tables: Mapping[str, Table]
+    notes: tuple[str, ...]
+    verdict: str
+    report: Path
+
+
+def evaluate(request: EvaluationRequest, progress: Progress | None = None) -> Evaluation:
+    """Score the masks of tools against a reference and write everything down.
+
+    Args:
+        request: What to evaluate.
+        progress: Told how far it is.
+
+    Raises:
+        InputFileError: If files are missing, doubled, or belong to none of the subjects.
+        GeometryError: If a prediction lies on another grid than its reference.
+        ContentError: If a mask is not a mask.
+        OutputError: If the output directory holds something else.
+    """
+    _check_output(request.out)
+    cases, notes = gather(request)
+    workers = request.workers or os.cpu_count() or 1
+    report_progress = progress or (lambda *_: None)
+    measured = {}
+    for done, each in enumerate(_each(measure, cases.values(), workers), start=1):
+        measured[each.subject] = each
+        report_progress("measuring subjects", done, len(cases))
+    table = read_subjects(request.subjects, cases)
+    results = Results(tuple(request.predictions), measured, table, request.focus)
+    notes += _notes_on(results, request)
+    analysis = analyse(results, np.random.default_rng(request.seed), request.resamples)
+    report_progress("computing statistics", 1, 1)
+    shown = all_tables(results, analysis, _read_costs(request.costs))
+    making = Making(tuple(notes), request.resamples, request.seed)
+    lead = verdict(analysis)
+    drawings = all_drawings(results, analysis, cases, shown)
+    request.out.parent.mkdir(parents=True, exist_ok=True)
+    # Complete or absent: nobody finds half an evaluation.
+    with tempfile.TemporaryDirectory(dir=request.out.parent) as scratch:
+        work = Path(scratch) / "evaluation"
+        work.mkdir()
+        write_scores(results, work / "scores.tsv")
+        write_json(results, analysis, making, work / "evaluation.json")
+        for each_table in shown.values():
+            write_table(each_table, work / f"{each_table.name}.tsv")
+        drawn = _each(partial(draw, work), drawings.items(), workers)
+        for done, _ in enumerate(drawn, start=1):
+            report_progress("drawing", done, len(drawings))
+        write_page(results, all_sections(results, shown, drawings), making, lead, work)
+        if request.out.exists():
+            shutil.rmtree(request.out)
+        work.rename(request.out)
+    return Evaluation(results, analysis, shown, making.notes, lead, request.out / "report.html")
+
+
+def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
+    """Find the files of every subject of the reference, and say what is missing.
+
+    Returns:
+        Cases by subject, and notes for the reader.
+    """
+    if not request.predictions:
+        raise InputFileError("no predictions were given; name at least one tool and its directory")
+    references = find_images(request.reference, "lesion")
+    masks = {tool: find_images(path, "lesion") for tool, path in request.predictions.items()}
+    notes = []
+    for tool, found in masks.items():
+        missing = [subject for subject in references if subject not in found]
+        extra = [subject for subject in found if subject not in references]
+        if len(missing) == len(references):
+            raise InputFileError(
+                f"{request.predictions[tool]}: holds no subject of the reference; its first is "
+                f"{next(iter(found))!r}, the reference's {next(iter(references))!r}: give the "
+                "files of a subject the same name"
+            )
+        if missing:
+            notes.append(
+                f"{tool}: no prediction for {len(missing)} of {len(references)} subjects, "
+                f"each counted as a failure: {_listed(missing)}."
+            )
+        if extra:
+            notes.append(f"{tool}: {len(extra)} masks without a reference: {_listed(extra)}.")
+    images = {
+        kind: {} if directory is None else find_images(directory, kind)
+        for kind, directory in (
+            ("dwi", request.dwi),
+            ("adc", request.adc),
+            ("brain", request.brain),
+        )
+    }
+    for kind, there in images.items():
+        absent = [subject for subject in references if subject not in there]
+        if there and absent:
+            notes.append(f"No {kind} for {len(absent)} subjects: {_listed(absent)}.")
+    cases = {
+        subject: Case(
+            subject=subject,
+            reference=path,
+            predictions={tool: found.get(subject) for tool, found in masks.items()},
+            **{kind: there.get(subject) for kind, there in images.items()},
+        )
+        for subject, path in references.items()
+    }
+    return cases, notes
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
+    notes = []
+    if request.focus is not None and not results.focused.subjects:
+        raise InputFileError(
+            f"no subject with a lesion belongs to the cohort {request.focus!r}; "
+            f"the subjects' table has {', '.join(results.cohorts.levels) or 'no cohorts'}"
+        )
+    if request.subjects is None:
+        notes.append("No table of subjects was given: strata other than volume are skipped.")
+    else:
+        unlisted = [name for name in results.measured if not results.table.values[name]]
+        if unlisted:
+            notes.append(f"Not in the table of subjects: {_listed(unlisted)}.")
+        if results.table.missing:
+            columns = ", ".join(TITLES[column].lower() for column in results.table.missing)
+            notes.append(f"Skipped, as the table of subjects has no such column: {columns}.")
+    if request.dwi is None:
+        notes.append("No DWI was given: no contrast in DWI, and a gallery of contours alone.")
+    elif request.brain is None:
+        notes.append("No brain masks were given: the brain was outlined by thresholds.")
+    if request.adc is None:
+        notes.append("No ADC was given: no contrast in ADC, and normal tissue includes fluid.")
+    return notes
+
+
+def _read_costs(path: Path | None) -> dict[str, Cost]:
+    if path is None:
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+        names = ("parameters", "seconds", "memory_gb")
+        return {
+            row["tool"]: Cost(*(float(row.get(name) or math.nan) for name in names)) for row in rows
+        }
+    except (OSError, KeyError, ValueError) as error:
+        raise InputFileError(
+            f"{path}: cannot be read ({error!r}); a tab-separated table with columns tool, "
+            "parameters, seconds, memory_gb is needed"
+        ) from error
+
+
+def _check_output(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; give a directory")
+    if out.is_dir() and any(out.iterdir()) and not (out / "evaluation.json").is_file():
+        raise OutputError(f"{out}: holds something else than an evaluation; give a new directory")
+
+
+def _each(
+    function: Callable[[Item], Outcome], items: Iterable[Item], workers: int
+) -> Iterator[Outcome]:
+    """Apply a function to each item, in order, on all workers."""
+    items = list(items)
+    if workers == 1 or len(items) == 1:
+        yield from map(function, items)
+        return
+    context = get_context("spawn")  # a fork of a process that has threads can hang
+    with ProcessPoolExecutor(min(workers, len(items)), mp_context=context) as pool:
+        yield from pool.map(function, items, chunksize=max(1, min(8, len(items) // workers)))
