@@ -7,7 +7,8 @@ whatever else the bank comes to hold.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from infarct.errors import InputFileError
-from infarct.grid import MNI_GRID, Affine
+from infarct.grid import Affine
 from infarct.intensity import Mask
 from infarct.lab import anatomy, templates
-from infarct.volume import Volume
 
 Split = Literal["train", "validation", "test"]
 
@@ -155,6 +155,12 @@ class Bank:
         """Return the names of the real backgrounds of a split; there may be none."""
         return [n for n in sorted(self.backgrounds) if _BACKGROUND_SPLIT.get(n, "train") == split]
 
+    def without_backgrounds(self, names: Iterable[str]) -> Bank:
+        """Return the same bank, some real backgrounds left out."""
+        left_out = set(names)
+        kept = {name: b for name, b in self.backgrounds.items() if name not in left_out}
+        return replace(self, backgrounds=kept)
+
     @staticmethod
     def from_icbm() -> Bank:
         """Make the bank that needs no data but the ICBM maps: one anatomy, no real lesions."""
@@ -204,14 +210,3 @@ def _background(arrays: dict[str, Any], name: str) -> Background:
         native_from_mni,
         float(bvalue),
     )
-
-
-def lesion_on_mni_grid(volume: Volume) -> Mask:
-    """Put a lesion drawn in MNI space on the MNI grid; 1 mm voxels, so only shifted and flipped."""
-    mask = np.zeros(MNI_GRID.shape, dtype=bool)
-    voxels = np.argwhere(volume.data > 0.5)
-    world = voxels @ volume.affine[:3, :3].T + volume.affine[:3, 3]
-    at = np.rint(world - MNI_GRID.affine[:3, 3]).astype(int)
-    at = at[((at >= 0) & (at < MNI_GRID.shape)).all(axis=1)]
-    mask[tuple(at.T)] = True
-    return mask

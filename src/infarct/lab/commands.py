@@ -47,3 +47,29 @@ def templates(
 
     for name in build(normals):
         typer.echo(name)
+
+
+@app.command()
+def demo_scan(
+    seed: Annotated[int, typer.Option(help="Of the series a fair case is taken from.")] = 0,
+) -> None:
+    """Remake the synthetic scan that `infarct demo` runs on."""
+    from infarct.lab.demo_scan import make_demo_scan
+
+    typer.echo(make_demo_scan(seed))
+
+
+@app.command()
+def bank(
+    data: Annotated[Path, typer.Option(help="Folder with anatomies, lesions and normals.")],
+    out: Annotated[Path, typer.Option(help="File to write, .npz.")],
+) -> None:
+    """Pack anatomies, lesions and lesion-free scans into one file to train from."""
+    from infarct.lab.packing import build
+
+    packed = build(data)
+    packed.save(out)
+    typer.echo(
+        f"{out}: {len(packed.anatomies)} anatomies, {len(packed.lesions)} lesions, "
+        f"{len(packed.backgrounds)} backgrounds, {out.stat().st_size / 1e6:.1f} MB"
+    )

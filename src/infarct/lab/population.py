@@ -73,8 +73,8 @@ def draw(cohort: Cohort, bank: Bank, seed: int, index: int) -> Record:
 def _draw_pose(rng: np.random.Generator) -> Pose:
     """Draw what in-plane registration leaves: height, nod and tilt, and its own small errors."""
     nod, tilt, turn = rng.normal(0, (8.0, 3.0, 1.5))
-    x, y, z = rng.normal((0.97, 0.97, 0.95), (0.025, 0.025, 0.045))
-    dx, dy, dz = rng.normal(0, (1.5, 2.5, 4.0))
+    x, y, z = rng.normal((1.0, 1.0, 0.94), (0.02, 0.02, 0.045))
+    dx, dy, dz = rng.normal(0, (1.0, 1.5, 2.5))
     return Pose(
         rotation_deg=(float(nod), float(tilt), float(turn)),
         scale=(float(x), float(y), float(z)),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from infarct.classical import SIGMA_PER_FWHM
 
@@ -64,6 +65,12 @@ def gaussian(size: int, at: Positions, fwhm: float) -> NDArray[np.float64]:
 def blur(size: int, sigma: float) -> NDArray[np.float64]:
     """Blur an axis with a Gaussian of `sigma` voxels: (size, size)."""
     return gaussian(size, np.arange(float(size)), sigma / SIGMA_PER_FWHM)
+
+
+def reflecting_blur(size: int, fwhm: float) -> NDArray[np.float64]:
+    """Blur an axis as `scipy.ndimage.gaussian_filter` does, cut at 3 SD: (size, size)."""
+    unit = np.eye(size)
+    return np.asarray(gaussian_filter1d(unit, fwhm * SIGMA_PER_FWHM, axis=0, truncate=3.0))
 
 
 def linear(size: int, at: Positions) -> NDArray[np.float64]:

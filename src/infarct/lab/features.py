@@ -1,0 +1,93 @@
+"""What the networks read, as tensors: the twin of what `prepare` and `classical` do with arrays.
+
+The stream must show training exactly what inference will see. Tests hold each function here equal
+to its numpy original.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from infarct.classical import FuzzySettings, Healthy
+from infarct.intensity import Image, TissuePeak, fit_tissue_peak
+from infarct.lab import separable
+
+_FIT_EVERY = 7
+"""Every seventh brain voxel, some 200,000, fits the tissue peak as well as all of them."""
+
+
+def tissue_peak(image: torch.Tensor, brain: torch.Tensor) -> TissuePeak:
+    """Fit the tissue peak by `intensity.fit_tissue_peak`, on a part of the brain's voxels."""
+    values = image[brain][::_FIT_EVERY].cpu().numpy()
+    return fit_tissue_peak(values, np.ones(values.shape, dtype=bool))
+
+
+def zscore(image: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
+    """Scale an image to mean 0 and SD 1 over the brain, 0 outside; see `intensity.zscore`."""
+    inside = image[brain].double()
+    sd = inside.std(correction=0).clamp(min=1e-12)
+    return torch.where(brain, (image - inside.mean()) / sd, 0.0).float()
+
+
+@dataclass(frozen=True, eq=False)
+class HealthyTensors:
+    """`classical.Healthy` on a device.
+
+    Attributes:
+        dwi_mean: (192, 224, 192).
+        dwi_scale: Same shape; alpha times the SD, by which a DWI is bright.
+        adc_mean: Same shape.
+        adc_scale: Same shape; alpha times the SD, by which an ADC is dark.
+        settings: Of the map.
+    """
+
+    dwi_mean: torch.Tensor
+    dwi_scale: torch.Tensor
+    adc_mean: torch.Tensor
+    adc_scale: torch.Tensor
+    settings: FuzzySettings
+
+    @staticmethod
+    def of(
+        healthy: Healthy,
+        device: torch.device | str = "cpu",
+        settings: FuzzySettings | None = None,
+    ) -> HealthyTensors:
+        """Take the healthy statistics to a device."""
+        s = settings or FuzzySettings()
+
+        def there(array: Image) -> torch.Tensor:
+            return torch.from_numpy(array).float().to(device)
+
+        return HealthyTensors(
+            there(healthy.dwi_mean),
+            there(s.alpha_dwi * healthy.dwi_sd),
+            there(healthy.adc_mean),
+            there(s.alpha_adc * healthy.adc_sd),
+            s,
+        )
+
+
+def smooth_in_plane(image: torch.Tensor, brain: torch.Tensor, fwhm: float) -> torch.Tensor:
+    """Smooth within slices; outside the brain counts as 0; see `classical.smooth_in_plane`."""
+    blurs = [separable.reflecting_blur(n, fwhm) for n in image.shape[:2]]
+    return separable.apply(image * brain, [*blurs, None])
+
+
+def is_map(
+    dwi: torch.Tensor, adc: torch.Tensor, brain: torch.Tensor, healthy: HealthyTensors
+) -> torch.Tensor:
+    """Map how likely each voxel is ischemic; arguments and result as `classical.is_map`."""
+    s = healthy.settings
+    dwi = smooth_in_plane(dwi, brain, s.fwhm)
+    adc = smooth_in_plane(adc, brain, s.fwhm)
+    own = zscore(dwi, brain)
+    bright = torch.tanh((dwi - healthy.dwi_mean) / healthy.dwi_scale).clamp_(min=0)
+    dark = torch.tanh((healthy.adc_mean - adc) / healthy.adc_scale).clamp_(min=0)
+    membership = bright.pow_(s.lambda_dwi) * dark.pow_(s.lambda_adc)
+    ischemic = membership * (0.5 * (1 + torch.erf(own / math.sqrt(2.0))))
+    return torch.where(brain & (own >= s.sigma_id), ischemic, 0.0)

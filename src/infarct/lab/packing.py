@@ -1,0 +1,90 @@
+"""Builds the bank from folders of anatomies, lesions and lesion-free scans."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from infarct.case import CaseFiles, open_case
+from infarct.errors import InputFileError
+from infarct.grid import MNI_GRID
+from infarct.intensity import Mask
+from infarct.lab import anatomy, templates
+from infarct.lab.bank import Background, Bank, pack_lesions
+from infarct.register import register
+from infarct.templates import Template
+from infarct.volume import Volume, read
+
+
+def build(data: Path) -> Bank:
+    """Build the bank.
+
+    Args:
+        data: Holds `anatomies/*.nii.gz` (label maps of whole heads), `lesions/*.nii.gz` (masks in
+            MNI space at 1 mm) and `normals/NAME/NAME_{dwi,b0,adc}.nii.gz` with a JSON beside.
+
+    Raises:
+        InputFileError: If there are no anatomies.
+    """
+    heads = sorted((data / "anatomies").glob("*.nii.gz"))
+    if not heads:
+        raise InputFileError(f"{data / 'anatomies'}: no label maps (*.nii.gz) found")
+    tissue = templates.icbm_tissue()
+    return Bank(
+        anatomies={_name(file): aligned_head(file, tissue) for file in heads},
+        lesions=pack_lesions(read_lesions((data / "lesions").glob("*.nii.gz"))),
+        backgrounds=_backgrounds(data / "normals", templates.build_template(tissue)),
+    )
+
+
+def _name(file: Path) -> str:
+    return file.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def aligned_head(file: Path, tissue: templates.Tissue) -> anatomy.ClassMap:
+    """Read a label map and return its code on the MNI grid, see `anatomy.RIM_SHIFT`."""
+    labels = read(file)
+    classes = anatomy.from_freesurfer(labels.data.astype(np.int32))
+    head, _ = anatomy.align(classes, labels.affine, tissue)
+    return anatomy.with_rims(head)
+
+
+def read_lesions(files: Iterable[Path]) -> dict[str, Mask]:
+    """Read lesion masks by name, on the MNI grid."""
+    return {_name(file): lesion_on_mni_grid(read(file)) for file in sorted(files)}
+
+
+def lesion_on_mni_grid(volume: Volume) -> Mask:
+    """Put a lesion drawn in MNI space on the MNI grid; 1 mm voxels, so only shifted and flipped."""
+    mask = np.zeros(MNI_GRID.shape, dtype=bool)
+    voxels = np.argwhere(volume.data > 0.5)
+    world = voxels @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    at = np.rint(world - MNI_GRID.affine[:3, 3]).astype(int)
+    at = at[((at >= 0) & (at < MNI_GRID.shape)).all(axis=1)]
+    mask[tuple(at.T)] = True
+    return mask
+
+
+def _backgrounds(folder: Path, template: Template) -> dict[str, Background]:
+    homes = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return {home.name: background(home, template) for home in homes}
+
+
+def background(home: Path, template: Template) -> Background:
+    """Read a lesion-free scan and place it in MNI space, in the plane as `prepare` does."""
+    name = home.name
+    bvalue = float(json.loads((home / f"{name}.json").read_text())["bvalue_s_per_mm2"])
+    dwi, b0, adc = (home / f"{name}_{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
+    case = open_case(CaseFiles(dwi, b0, adc, bvalue=bvalue))
+    found = register(case.b0, case.brain, template.b0, template.brain)
+    tissue = case.brain & (case.adc.data > 0.4e-3) & (case.adc.data < 1.0e-3)
+    return Background(
+        b0=(case.b0.data / np.median(case.b0.data[tissue])).astype(np.float32),
+        adc=case.adc.data.astype(np.float32),
+        brain=case.brain,
+        native_from_mni=np.linalg.inv(found.mni_from_voxel) @ MNI_GRID.affine,
+        bvalue=bvalue,
+    )
