@@ -78,10 +78,8 @@ def _histogram_strata(results: Results) -> list[Stratum]:
     }
     levels = tuple(dict.fromkeys(lesion.values()))
     everyone = tuple(results.measured)
-    strata = [
-        results.stratum(key, everyone) for key in ("cohort", "field_strength", "manufacturer")
-    ]
-    known = [stratum for stratum in strata if len(stratum.levels) > 1]
+    scanners = (results.stratum(key, everyone) for key in ("field_strength", "manufacturer"))
+    known = [stratum for stratum in (results.cohorts, *scanners) if len(stratum.levels) > 1]
     return [Stratum("lesion", "Lesion", levels, lesion), *known]
 
 
@@ -125,13 +123,13 @@ def all_sections(
             (),
             "fig7",
             f"Chosen by {tool}: best, median and worst Dice where it touched the lesion, the "
-            "largest lesion it missed, the largest false alarm. White: reference.",
+            "largest lesion it missed, the largest false alarm. Yellow: reference.",
         ),
         part(
             "DWI before and after normalisation (Supplementary Fig. 1)",
             (),
             "figS1",
-            "Inside the brain. Line: median of the group; band: its quartiles.",
+            "Inside the brain. Thin: single subjects, at most 40 of a group; thick: median of all.",
         ),
         part("Tests", ("comparisons", "tools_anova", "strata"), folded=True),
     ]

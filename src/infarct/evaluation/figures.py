@@ -34,6 +34,7 @@ _PALETTE = (
 _DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 BOX_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")
 _FEW = 15
+_MOST_LINES = 40
 _FEATURES = {
     "reference_ml": ("Reference volume (ml)", "log"),
     "prediction_ml": ("Predicted volume (ml)", "log"),
@@ -65,6 +66,8 @@ def colours(tools: Sequence[str]) -> dict[str, str]:
 def save(figure: Figure, stem: Path) -> None:
     """Write a figure as SVG and PNG."""
     with rc_context(STYLE):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once; both files look the same
         figure.savefig(f"{stem}.svg", metadata={"Date": None})
         figure.savefig(f"{stem}.png")
 
@@ -122,7 +125,7 @@ def _boxes(
             capprops=thin,
             meanprops={
                 **{"marker": "s", "markersize": 3, "markeredgewidth": 0.5},
-                **{"markerfacecolor": "white", "markeredgecolor": "black"},
+                **{"markerfacecolor": "white", "markeredgecolor": "black", "zorder": 5},
             },
             flierprops={
                 **{"marker": ".", "markersize": 3, "rasterized": True},
@@ -131,7 +134,9 @@ def _boxes(
         )
         for x, sample in zip(at, samples, strict=True):
             if len(sample) <= _FEW:  # too few for a box to stand for
-                axes.plot(np.full(len(sample), x), sample, "k.", markersize=3, zorder=3)
+                axes.plot(
+                    np.full(len(sample), x), sample, ".", color="#333333", markersize=3, zorder=4
+                )
     axes.set_ylabel(metric.label.replace(" (", "\n("))
     axes.grid(axis="y", linewidth=0.3)
     axes.set_axisbelow(True)
@@ -303,7 +308,7 @@ def volume_agreement(results: Results, analysis: Analysis) -> Figure:
 def normalisation(histograms: Mapping[str, Histogram], strata: Sequence[Stratum]) -> Figure:
     """Draw DWI histograms inside the brain, before and after normalisation; a row per stratum.
 
-    Line: median over the subjects of a group; band: their quartiles.
+    A thin line for each subject, at most 40 of a group; thick: the median of all of the group.
 
     Args:
         histograms: By subject.
@@ -312,7 +317,7 @@ def normalisation(histograms: Mapping[str, Histogram], strata: Sequence[Stratum]
     References:
         Liu et al. 2021, Supplementary Fig. 1.
     """
-    top = float(np.median([each.edges[-1] for each in histograms.values()]))
+    top = float(np.percentile([each.edges[-1] for each in histograms.values()], 90))
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.4 + 2.1 * len(strata)), layout="constrained")
         panels = figure.subplots(len(strata), 2, squeeze=False)
@@ -321,15 +326,17 @@ def normalisation(histograms: Mapping[str, Histogram], strata: Sequence[Stratum]
                 group = [h for s, h in histograms.items() if stratum.level_of.get(s) == level]
                 if not group:
                     continue
-                label = f"{level} (n = {len(group)})"
-                for axes, grid, normalised in (
+                for axes, x, normalised in (
                     (before, np.linspace(0, top, 201), False),
                     (after, np.linspace(-6, 10, 201), True),
                 ):
-                    densities = [_histogram_density(each, grid, normalised) for each in group]
-                    q1, median, q3 = np.percentile(densities, [25, 50, 75], axis=0)
-                    axes.plot(grid, median, color=colour, linewidth=1.2, label=label)
-                    axes.fill_between(grid, q1, q3, color=colour, alpha=0.2, linewidth=0)
+                    densities = np.array([_signal_density(h, x, normalised) for h in group])
+                    some = densities[:: -(-len(group) // _MOST_LINES)]
+                    axes.plot(x, some.T, color=colour, linewidth=0.4, alpha=0.5, rasterized=True)
+                    if normalised:
+                        label = f"{level} (n = {len(group)})"
+                        middle = np.median(densities, axis=0)
+                        axes.plot(x, middle, color=colour, linewidth=1.8, label=label)
             before.set(ylabel="Share of voxels", xlabel="DWI signal as measured", yticks=[])
             after.set(xlabel="DWI, tissue peak at mean 0 and SD 1", yticks=[])
             before.set_title(stratum.title, loc="left")
@@ -337,12 +344,12 @@ def normalisation(histograms: Mapping[str, Histogram], strata: Sequence[Stratum]
     return figure
 
 
-def _histogram_density(
-    histogram: Histogram, grid: NDArray[np.float64], normalised: bool
+def _signal_density(
+    histogram: Histogram, x: NDArray[np.float64], normalised: bool
 ) -> NDArray[np.float64]:
     edges = histogram.edges
     if normalised:
         edges = (edges - histogram.peak.mean) / histogram.peak.sd
     centres = (edges[:-1] + edges[1:]) / 2
     density = histogram.counts / (histogram.counts.sum() * (edges[1] - edges[0]))
-    return np.asarray(np.interp(grid, centres, density, left=0.0, right=0.0))
+    return np.asarray(np.interp(x, centres, density, left=0.0, right=0.0))

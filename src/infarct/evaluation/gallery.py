@@ -20,6 +20,7 @@ from infarct.intensity import Image, Mask
 from infarct.resample import resample
 from infarct.volume import closest_axes, read
 
+_REFERENCE_COLOUR = "#F0E442"
 _BACKGROUND = 0.1
 _MARGIN = 4
 
@@ -67,8 +68,8 @@ def pick(results: Results) -> tuple[Pick, ...]:
 def gallery(results: Results, picks: Sequence[Pick], cases: Mapping[str, Case]) -> Figure:
     """Draw the chosen subjects, a row each: the image alone, then the contour of every tool.
 
-    White: reference; colour: prediction. The slice is the one with most of the reference, or of all
-    predictions where there is none; the patient's left is on the right.
+    Yellow: reference; other colours: prediction. The slice is the one with most of the reference,
+    or of all predictions where there is none; the patient's left is on the right.
 
     Args:
         results: All scores.
@@ -85,9 +86,8 @@ def gallery(results: Results, picks: Sequence[Pick], cases: Mapping[str, Case]) 
             for axes in row:
                 _backdrop(axes, view)
             row[0].set_title(f"{chosen.why}: {chosen.subject}", loc="left", fontsize=7)
-            _contour(row[0], view.reference, "white")
             for axes, (tool, colour) in zip(row[1:], colours(results.tools).items(), strict=True):
-                _contour(axes, view.reference, "white")
+                _contour(axes, view.reference, _REFERENCE_COLOUR)
                 outline = view.predictions[tool]
                 if outline is not None:
                     _contour(axes, outline, colour)

@@ -92,33 +92,24 @@ def performance_table(analysis: Analysis, costs: Mapping[str, Cost]) -> Table:
     References:
         Liu et al. 2021, Table 2.
     """
-    cost_columns = ("Parameters", "Seconds", "Memory, GB") if costs else ()
-    header = (
-        *("Tool", "n", "Dice 95% CI"),
-        *(metric.label for metric in METRICS),
-        *("SDR [95% CI]", "Lesion touched [95% CI]", *cost_columns),
-    )
+    header = ["Tool", "n", "Mean Dice 95% CI", *(metric.label for metric in METRICS)]
+    header += ["SDR [95% CI]", "Lesion touched [95% CI]"]
+    header += ["Parameters", "Seconds", "Memory, GB"] if costs else []
     rows: list[tuple[str, ...]] = []
     heading = ""
     for each in analysis.performance:
         if each.group != heading:
             heading = each.group
             rows.append((heading, *("" for _ in header[1:])))
-        n = f"{each.n}" + (f"\n({each.missing} missing)" if each.missing else "")
-        summaries = (
-            f"{_mean_sd(each.summaries[m.key], m.decimals)}\n"
-            f"{median_iqr(each.summaries[m.key], m.decimals)}"
-            for m in METRICS
-        )
-        cost = costs.get(each.tool, Cost())
-        needs = (number(cost.parameters, 0), number(cost.seconds, 1), number(cost.memory_gb, 1))
-        rows.append(
-            (
-                *(each.tool, n, _interval(each.summaries["dice"].interval)),
-                *(*summaries, _rate(each.detection), _rate(each.touch)),
-                *needs[: len(cost_columns)],
-            )
-        )
+        row = [each.tool, f"{each.n}" + (f"\n({each.missing} missing)" if each.missing else "")]
+        row.append(_interval(each.summaries["dice"].interval))
+        for metric in METRICS:
+            summary = each.summaries[metric.key]
+            mean, median = _mean_sd(summary, metric.decimals), median_iqr(summary, metric.decimals)
+            row.append(f"{mean}\n{median}")
+        row += [_rate(each.detection), _rate(each.touch)]
+        row += _needs(costs.get(each.tool, Cost())) if costs else []
+        rows.append(tuple(row))
     notes = [
         "First line mean (SD), second line median [IQR]. SDR: share of subjects in whom anything "
         "was outlined; touched: in whom the outline shares a voxel with the lesion.",
@@ -127,59 +118,67 @@ def performance_table(analysis: Analysis, costs: Mapping[str, Cost]) -> Table:
     if not costs:
         notes.append("Parameters, seconds and memory were not given.")
     title = "Table 2. Performance on subjects with a lesion"
-    return Table("table2_performance", title, header, tuple(rows), tuple(notes))
+    return Table("table2_performance", title, tuple(header), tuple(rows), tuple(notes))
+
+
+def _needs(cost: Cost) -> list[str]:
+    return [number(cost.parameters, 0), number(cost.seconds, 1), number(cost.memory_gb, 1)]
 
 
 def false_alarm_table(analysis: Analysis) -> Table:
     """Show what each tool outlined where there is nothing."""
-    rows = tuple(
-        (
-            *(each.group, each.tool, str(each.n), str(each.missing), _rate(each.flagged)),
-            *(_mean_sd(each.fp_voxels, 0), _mean_sd(each.fp_ml), median_iqr(each.fp_ml)),
-        )
-        for each in analysis.false_alarms
-    )
-    header = (
-        *("Group", "Tool", "n", "Missing", "False-positive SDR [95% CI]"),
-        *("Voxels, mean (SD)", "ml, mean (SD)", "ml, median [IQR]"),
-    )
+    header = ["Group", "Tool", "n", "Missing", "False-positive SDR [95% CI]"]
+    header += ["Voxels, mean (SD)", "ml, mean (SD)", "ml, median [IQR]"]
+    rows = []
+    for each in analysis.false_alarms:
+        row = [each.group, each.tool, str(each.n), str(each.missing), _rate(each.flagged)]
+        row += [_mean_sd(each.fp_voxels, 0), _mean_sd(each.fp_ml), median_iqr(each.fp_ml)]
+        rows.append(tuple(row))
     note = "A missing prediction counts as a subject falsely flagged."
-    return Table("false_alarms", "False alarms on subjects without a lesion", header, rows, (note,))
+    title = "False alarms on subjects without a lesion"
+    return Table("false_alarms", title, tuple(header), tuple(rows), (note,))
 
 
 def relation_table(analysis: Analysis) -> Table:
     """Show correlations and the agreement of volumes."""
-    header = (
-        *("Tool", "n", *(f"rho {name} [95% CI]" for name in CORRELATIONS)),
-        *("Volume bias, ml [95% CI]", "Limits of agreement, ml", "Volume ICC [95% CI]"),
-    )
-    rows = tuple(
-        (
-            *(each.tool, str(each.volume.n)),
-            *(f"{number(c.rho)} {_interval(c.interval)}" for c in each.correlations.values()),
+    header = ["Tool", "n", *(f"rho {name} [95% CI]" for name in CORRELATIONS)]
+    header += ["Volume bias, ml [95% CI]", "Limits of agreement, ml", "Volume ICC [95% CI]"]
+    rows = []
+    for each in analysis.relations:
+        row = [each.tool, str(each.volume.n), *(_rho(c) for c in each.correlations.values())]
+        row += [
             f"{number(each.volume.bias)} {_interval(each.volume.bias_interval)}",
             f"{number(each.volume.lower)} to {number(each.volume.upper)}",
             f"{number(each.volume_icc.icc)} {_interval(each.volume_icc.interval)}",
-        )
-        for each in analysis.relations
-    )
+        ]
+        rows.append(tuple(row))
     group = analysis.relations[0].group if analysis.relations else ""
     note = (
         "rho: Spearman, interval by Fisher's transformation (z = 1.96). Bias: predicted minus "
         "reference volume. ICC: two-way random, absolute agreement, single rating."
     )
-    return Table("relations", f"Correlation and agreement: {group}", header, rows, (note,))
+    title = f"Correlation and agreement: {group}"
+    return Table("relations", title, tuple(header), tuple(rows), (note,))
+
+
+def _rho(correlation: st.Correlation) -> str:
+    if math.isnan(correlation.rho):
+        return UNKNOWN
+    return f"{number(correlation.rho)} {_interval(correlation.interval)} (n = {correlation.n})"
 
 
 def comparison_table(analysis: Analysis) -> Table:
     """Show the paired tests between tools."""
-    titles = {"touched": "Lesion touched", "detected": "Falsely flagged"}
+    shares = {"touched": "Lesion touched", "detected": "Falsely flagged"}
     rows = tuple(
         (
-            *(each.group, titles.get(each.metric) or BY_KEY[each.metric].label),
-            *(each.first, each.second),
+            each.group,
+            shares.get(each.metric) or BY_KEY[each.metric].label,
+            each.first,
+            each.second,
             f"{number(each.difference, 3)} {_interval(each.interval, 3)}",
-            *(p_value(each.test.p), p_value(each.p_holm)),
+            p_value(each.test.p),
+            p_value(each.p_holm),
         )
         for each in analysis.comparisons
     )
