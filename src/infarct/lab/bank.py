@@ -81,10 +81,10 @@ class Lesions:
         return np.flatnonzero([split_of_lesion(str(name)) == split for name in self.names])
 
 
-def pack_lesions(masks: dict[str, Mask]) -> Lesions:
-    """Pack lesion masks on the MNI grid, leaving out the empty and the impossibly large."""
+def pack_lesions(masks: Iterable[tuple[str, Mask]]) -> Lesions:
+    """Pack named masks on the MNI grid, leaving out the empty and the impossibly large."""
     names, ml, boxes, pieces = [], [], [], []
-    for name, mask in sorted(masks.items()):
+    for name, mask in masks:
         volume_ml = float(mask.sum()) / 1000.0
         if not 0 < volume_ml <= LARGEST_LESION_ML:
             continue
@@ -165,7 +165,7 @@ class Bank:
     def from_icbm() -> Bank:
         """Make the bank that needs no data but the ICBM maps: one anatomy, no real lesions."""
         head = anatomy.with_rims(anatomy.from_icbm(templates.icbm_tissue()))
-        return Bank({ICBM: head}, pack_lesions({}), {})
+        return Bank({ICBM: head}, pack_lesions([]), {})
 
     def save(self, path: Path) -> None:
         """Write the bank to one compressed file."""

@@ -15,6 +15,7 @@ import torch
 from infarct.classical import FuzzySettings, Healthy
 from infarct.intensity import Image, TissuePeak, fit_tissue_peak
 from infarct.lab import separable
+from infarct.lab.warp import Box
 
 _FIT_EVERY = 7
 """Every seventh brain voxel, some 200,000, fits the tissue peak as well as all of them."""
@@ -51,6 +52,16 @@ class HealthyTensors:
     adc_scale: torch.Tensor
     settings: FuzzySettings
 
+    def cut(self, box: Box) -> HealthyTensors:
+        """Return the statistics of a part of the volume."""
+        return HealthyTensors(
+            self.dwi_mean[box],
+            self.dwi_scale[box],
+            self.adc_mean[box],
+            self.adc_scale[box],
+            self.settings,
+        )
+
     @staticmethod
     def of(
         healthy: Healthy,
@@ -70,6 +81,18 @@ class HealthyTensors:
             there(s.alpha_adc * healthy.adc_sd),
             s,
         )
+
+
+def box(brain: torch.Tensor, margin: int = 8) -> Box:
+    """Return the part of the volume that holds the brain and what smoothing can reach about it."""
+    limits = []
+    for axis, size in enumerate(brain.shape):
+        others = tuple(a for a in range(3) if a != axis)
+        seen = brain.any(dim=others[1]).any(dim=others[0]).nonzero()
+        low, high = (int(seen[end]) for end in (0, -1))
+        limits.append(slice(max(0, low - margin), min(size, high + 1 + margin)))
+    x, y, z = limits
+    return x, y, z
 
 
 def smooth_in_plane(image: torch.Tensor, brain: torch.Tensor, fwhm: float) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +52,10 @@ def aligned_head(file: Path, tissue: templates.Tissue) -> anatomy.ClassMap:
     return anatomy.with_rims(head)
 
 
-def read_lesions(files: Iterable[Path]) -> dict[str, Mask]:
-    """Read lesion masks by name, on the MNI grid."""
-    return {_name(file): lesion_on_mni_grid(read(file)) for file in sorted(files)}
+def read_lesions(files: Iterable[Path]) -> Iterator[tuple[str, Mask]]:
+    """Read lesion masks one by one: name, and mask on the MNI grid."""
+    for file in sorted(files):
+        yield _name(file), lesion_on_mni_grid(read(file))
 
 
 def lesion_on_mni_grid(volume: Volume) -> Mask:

@@ -191,15 +191,19 @@ def network_input(scan: Scan, healthy: HealthyTensors) -> torch.Tensor:
     Returns:
         (3, 192, 224, 192) float32: DWI and ADC z-scored in the brain, IS raw.
     """
+    # Nothing outside the brain counts, and its box holds half the volume.
+    box = features.box(scan.brain)
+    brain = scan.brain[box]
     normalised = []
-    for image in (scan.dwi, scan.adc):
-        peak = features.tissue_peak(image, scan.brain)
+    for image in (scan.dwi[box], scan.adc[box]):
+        peak = features.tissue_peak(image, brain)
         normalised.append((image - peak.mean) / peak.sd)
     dwi, adc = normalised
-    ischemic = features.is_map(dwi, adc, scan.brain, healthy)
-    return torch.stack(
-        [features.zscore(dwi, scan.brain), features.zscore(adc, scan.brain), ischemic]
-    )
+    whole = torch.zeros((3, *scan.brain.shape), device=brain.device)
+    whole[0][box] = features.zscore(dwi, brain)
+    whole[1][box] = features.zscore(adc, brain)
+    whole[2][box] = features.is_map(dwi, adc, brain, healthy.cut(box))
+    return whole
 
 
 def head_sample(scan: Scan) -> tuple[torch.Tensor, torch.Tensor]:

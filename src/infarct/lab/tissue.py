@@ -58,7 +58,9 @@ def build(record: Record, bank: Bank, device: torch.device | str) -> Head:
     for number, spot in enumerate((*record.mimics, *record.lesions)):
         seed = record.seed + 7919 * (number + 1)
         box, mask = lesions.outline(spot, bank, way, parenchyma, seed)
-        _change(b0[box], adc[box], mask, spot, seed)
+        share = _changed(mask, spot, seed).mul_(parenchyma[box])
+        b0[box] *= (1 + share * (spot.b0_gain - 1)).clamp_(min=0.1)
+        adc[box] *= (1 + share * (spot.adc_gain - 1)).clamp_(min=0.15)
         if number >= len(record.mimics):
             lesion[box] = torch.maximum(lesion[box], mask)
     pile_up = warp.hills(record.artefacts.pile_up, way.target_from_source, device)
@@ -149,11 +151,9 @@ def _bumps(
     b0 *= 1 + warp.hills(cortex, way.target_from_source, b0.device) * grey
 
 
-def _change(b0: torch.Tensor, adc: torch.Tensor, mask: torch.Tensor, spot: Spot, seed: int) -> None:
-    """Change b0 and ADC inside a spot, in place: softly at its edge, unevenly within."""
+def _changed(mask: torch.Tensor, spot: Spot, seed: int) -> torch.Tensor:
+    """Return how much of a spot's change each voxel takes: soft at its edge, uneven within."""
     x, y, z = mask.shape
     soft = separable.apply(mask, [separable.blur(n, spot.edge_mm) for n in mask.shape])
     uneven = fields.smooth((x, y, z), 5.0, seed, "uneven", mask.device)
-    soft *= uneven.mul_(spot.texture).add_(1.0).clamp_(0.0, 1.6)
-    b0 *= (1 + soft * (spot.b0_gain - 1)).clamp_(min=0.1)
-    adc *= (1 + soft * (spot.adc_gain - 1)).clamp_(min=0.15)
+    return soft.mul_(uneven.mul_(spot.texture).add_(1.0).clamp_(0.0, 1.6))
