@@ -34,6 +34,9 @@ _PALETTE = (
 _DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 BOX_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")
 _FEW = 15
+_CLOUD = -2
+"""Level on which outliers are drawn: together as one picture, however many there are."""
+
 _MOST_LINES = 40
 _FEATURES = {
     "reference_ml": ("Reference volume (ml)", "log"),
@@ -128,7 +131,7 @@ def _boxes(
                 **{"markerfacecolor": "white", "markeredgecolor": "black", "zorder": 5},
             },
             flierprops={
-                **{"marker": ".", "markersize": 3, "rasterized": True},
+                **{"marker": ".", "markersize": 3, "zorder": _CLOUD},
                 **{"markerfacecolor": colour, "markeredgecolor": "none"},
             },
         )
@@ -137,6 +140,7 @@ def _boxes(
                 axes.plot(
                     np.full(len(sample), x), sample, ".", color="#333333", markersize=3, zorder=4
                 )
+    axes.set_rasterization_zorder(_CLOUD + 1)
     axes.set_ylabel(metric.label.replace(" (", "\n("))
     axes.grid(axis="y", linewidth=0.3)
     axes.set_axisbelow(True)
