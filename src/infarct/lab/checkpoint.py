@@ -160,8 +160,21 @@ class Weights:
         return network.eval()
 
 
+def rounded(network: nn.Module) -> nn.Module:
+    """Return a copy whose kernels are float16 numbers, though stored and computed as float32.
+
+    What is scored must be what ships: only this makes scores and ONNX file agree to the last bit
+    that matters. Biases and normalisations are few and stay exact.
+    """
+    copy = deepcopy(network).eval()
+    for tensor in copy.state_dict().values():
+        if tensor.ndim > 1:
+            tensor.copy_(tensor.half())
+    return copy
+
+
 def write_weights(path: Path, recipe: Recipe, position: Position, network: nn.Module) -> list[Path]:
-    """Write weights as float16, in pieces small enough to travel.
+    """Write weights, kernels as float16, in pieces small enough to travel.
 
     Args:
         path: Ends in `.pt`; a file larger than `PIECE_BYTES` becomes `.pt.000`, `.pt.001` ....
@@ -173,13 +186,13 @@ def write_weights(path: Path, recipe: Recipe, position: Position, network: nn.Mo
         The files written.
     """
     weights = {
-        name: tensor.detach().cpu().half() if tensor.is_floating_point() else tensor.cpu()
+        name: (tensor.half() if tensor.ndim > 1 else tensor).cpu().contiguous()
         for name, tensor in network.state_dict().items()
     }
     content = {
         "recipe": recipes.to_dict(recipe),
         "position": asdict(position),
-        "weights": {name: tensor.contiguous() for name, tensor in weights.items()},
+        "weights": weights,
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)

@@ -81,7 +81,11 @@ def _open_stream(
     from infarct.lab.bank import Bank  # noqa: PLC0415
     from infarct.lab.stream import Stream, StreamSettings  # noqa: PLC0415
 
-    chosen = parse(StreamSettings, {"batch": batch, "split": split, **settings}, "stream.")
+    table = {"batch": batch, "split": split, **settings}
+    if split == "validation":
+        # Every sample another head: more of them say more.
+        table["phases_per_volume"] = 1
+    chosen = parse(StreamSettings, table, "stream.")
     return Stream(Bank.load(bank) if bank else Bank.from_icbm(), chosen, seed, device)
 
 

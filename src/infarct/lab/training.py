@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from infarct.errors import OutputError
 from infarct.lab import checkpoint, recipes
-from infarct.lab.checkpoint import Learner, Position, make_learner, write_weights
+from infarct.lab.checkpoint import Learner, Position, make_learner, rounded, write_weights
 from infarct.lab.feed import Example, OpenSource, Order, look, open_feed, open_stream
 from infarct.lab.log import Log, Tally, draw_curve
 from infarct.lab.losses import hybrid
@@ -216,7 +216,7 @@ def validate(
         return None
     scores = Scores(math.nan, math.nan, math.nan)
     if team.rank == 0:
-        scores = score(learner.candidate, kept, recipe.loss, team.device)
+        scores = score(rounded(learner.candidate), kept, recipe.loss, team.device)
     scores = Scores(*(team.agree(x) for x in astuple(scores)))
     if recipe.rate.schedule == "plateau":
         learner.plateau.step(scores.loss)
