@@ -18,12 +18,12 @@ PAIRED_METRICS = (
 STRATUM_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")
 
 CORRELATIONS = {
-    "Dice with volume": ("reference_ml", "dice"),
-    "Dice with κ DWI": ("kappa_dwi_reference", "dice"),
-    "Dice with κ ADC": ("kappa_adc_reference", "dice"),
-    "volume with volume": ("reference_ml", "prediction_ml"),
-    "κ DWI with κ DWI": ("kappa_dwi_reference", "kappa_dwi_prediction"),
-    "κ ADC with κ ADC": ("kappa_adc_reference", "kappa_adc_prediction"),
+    "Dice, volume": ("reference_ml", "dice"),
+    "Dice, κ DWI": ("kappa_dwi_reference", "dice"),
+    "Dice, κ ADC": ("kappa_adc_reference", "dice"),
+    "reference, predicted volume": ("reference_ml", "prediction_ml"),
+    "reference, predicted κ DWI": ("kappa_dwi_reference", "kappa_dwi_prediction"),
+    "reference, predicted κ ADC": ("kappa_adc_reference", "kappa_adc_prediction"),
 }
 """What the paper correlates: a feature of the reference with Dice, or with that of the outline."""
 

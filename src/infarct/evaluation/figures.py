@@ -33,9 +33,17 @@ _PALETTE = (
 
 _DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 BOX_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")
+_BOX = 3
+"""Least number of values that a box is drawn for."""
+
 _FEW = 15
+"""Up to here every subject is a point of its own."""
+
 _CLOUD = -2
 """Level on which outliers are drawn: together as one picture, however many there are."""
+
+_DENSITY = 5
+"""Least number of values that a density is drawn for."""
 
 _MOST_LINES = 40
 _FEATURES = {
@@ -116,7 +124,7 @@ def _boxes(
         at = np.arange(len(members)) + (index - (len(tools) - 1) / 2) * width
         thin = {"linewidth": 0.6}
         axes.boxplot(
-            samples,
+            [sample if len(sample) >= _BOX else [] for sample in samples],
             positions=at,
             widths=0.8 * width,
             patch_artist=True,
@@ -137,16 +145,15 @@ def _boxes(
         )
         for x, sample in zip(at, samples, strict=True):
             if len(sample) <= _FEW:  # too few for a box to stand for
-                axes.plot(
-                    np.full(len(sample), x), sample, ".", color="#333333", markersize=3, zorder=4
-                )
+                spots = axes.plot(np.full(len(sample), x), sample, "o", color=colour, markersize=3)
+                spots[0].set(markeredgecolor="black", markeredgewidth=0.4, zorder=4)
     axes.set_rasterization_zorder(_CLOUD + 1)
     axes.set_ylabel(metric.label.replace(" (", "\n("))
     axes.grid(axis="y", linewidth=0.3)
     axes.set_axisbelow(True)
     if metric.unit == "voxels":
         axes.set_yscale("symlog", linthresh=10)
-        axes.set_ylim(bottom=-1)
+        axes.set_ylim(-1, max(axes.get_ylim()[1], 12))
     else:
         axes.set_ylim(-0.03, 1.03)
 
@@ -186,7 +193,9 @@ def dice_densities(results: Results, groups: Sequence[Group]) -> Figure:
                 x, density = _density(dice)
                 axes.plot(x, density, color=colour, linestyle=dash, linewidth=1.3)
                 if dice.size <= _FEW:
-                    axes.plot(dice, np.zeros_like(dice), "|", color=colour, markersize=8)
+                    axes.plot(
+                        dice, np.zeros_like(dice), "|", color=colour, markersize=8, clip_on=False
+                    )
             axes.set(title=f"{group.name}, n = {len(group.subjects)}", xlabel="Dice", xlim=(0, 1))
             axes.set_ylim(bottom=0)
             axes.set_ylabel("Probability density")
@@ -198,7 +207,7 @@ def dice_densities(results: Results, groups: Sequence[Group]) -> Figure:
 
 def _density(dice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     x = np.linspace(0, 1, 201)
-    if dice.size < 3 or np.ptp(dice) < 1e-6:
+    if dice.size < _DENSITY or np.ptp(dice) < 1e-6:
         return x[:0], x[:0]
     kernel = gaussian_kde(dice)
     density: NDArray[np.float64] = kernel(x) + kernel(-x) + kernel(2 - x)
@@ -239,6 +248,8 @@ def scatter(results: Results, analysis: Analysis) -> Figure:
                 va="center",
                 weight="bold",
             )
+        for axes, (_, (across, _)) in zip(panels[-1], known, strict=True):
+            axes.set_xlabel(_FEATURES[across][0], fontsize=7)
     return figure
 
 
@@ -259,9 +270,8 @@ def _cloud(
         for key, each in zip(keys, values, strict=True)
     )
     axes.scatter(x, y, s=size, color=colour, alpha=0.6, linewidths=0, rasterized=True)
-    (x_label, x_scale), (y_label, y_scale) = (_FEATURES[key] for key in keys)
+    (_, x_scale), (y_label, y_scale) = (_FEATURES[key] for key in keys)
     axes.set(xscale=x_scale, yscale=y_scale)
-    axes.set_xlabel(x_label, fontsize=7)
     axes.set_ylabel(y_label, fontsize=7)
     if keys[1] == "dice":
         axes.set_ylim(-0.03, 1.03)
@@ -284,8 +294,8 @@ def volume_agreement(results: Results, analysis: Analysis) -> Figure:
     with rc_context(STYLE):
         size = (0.6 + 2.6 * columns, 0.4 + 2.3 * rows)
         figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-        for axes, each in zip(panels, analysis.relations, strict=False):
+        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for axes, each in zip(panels.flat, analysis.relations, strict=False):
             reference, predicted = (
                 results.values(each.tool, key, results.focused.subjects)
                 for key in ("reference_ml", "prediction_ml")
@@ -301,11 +311,11 @@ def volume_agreement(results: Results, analysis: Analysis) -> Figure:
                 (agreement.bias, agreement.lower, agreement.upper), ("-", "--", "--"), strict=True
             ):
                 axes.axhline(value, color="black", linestyle=dash, linewidth=0.7)
-            axes.set(title=each.tool, xlabel="Mean of both volumes (ml)")
-        for axes in panels[len(tools) :]:
+            axes.set_title(each.tool)
+        for axes in panels.flat[len(tools) :]:
             axes.set_visible(False)
-        for axes in panels[::columns]:
-            axes.set_ylabel("Predicted - reference (ml)")
+        figure.supxlabel("Mean of both volumes (ml)")
+        figure.supylabel("Predicted - reference (ml)")
     return figure
 
 
