@@ -73,3 +73,58 @@ def bank(
         f"{out}: {len(packed.anatomies)} anatomies, {len(packed.lesions)} lesions, "
         f"{len(packed.backgrounds)} backgrounds, {out.stat().st_size / 1e6:.1f} MB"
     )
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A TOML file, or the name of a packaged recipe.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    bank: Annotated[
+        Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Length of the run, instead of the recipe's.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue the run in the folder.")] = False,
+) -> None:
+    """Train a network; Ctrl-C saves, --resume continues exactly there."""
+    from dataclasses import replace
+
+    from infarct.lab import recipes
+    from infarct.lab.training import run
+
+    chosen = recipes.read(recipe)
+    chosen = replace(chosen, minutes=minutes) if minutes else chosen
+    run(chosen, bank, out, resume)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="weights.pt, best.pt or last.pt of a run.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the files; the folder of the run if left out.")
+    ] = None,
+) -> None:
+    """Write a trained network as ONNX, with its card and sha256."""
+    from infarct.assets import sha256
+    from infarct.lab.export import export as write
+
+    files = write(checkpoint, out, name or checkpoint.resolve().parent.name)
+    for file in files:
+        typer.echo(f"{file}  {sha256(file)}")
+
+
+@app.command()
+def networks() -> None:
+    """List the networks of the paper and how large they are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from infarct.lab.networks import DESIGNS, build, parameters
+
+    table = Table("network", "reads", "features", "parameters")
+    for name, design in DESIGNS.items():
+        width = "its own" if design.features is None else str(design.features)
+        table.add_row(name, ", ".join(design.channels), width, f"{parameters(build(name)):,}")
+    Console().print(table)

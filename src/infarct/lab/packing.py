@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
-from infarct.case import CaseFiles, open_case
+from infarct.case import Case, CaseFiles, open_case
 from infarct.errors import InputFileError
 from infarct.grid import MNI_GRID
-from infarct.intensity import Mask
+from infarct.intensity import Image, Mask
 from infarct.lab import anatomy, templates
 from infarct.lab.bank import Background, Bank, pack_lesions
-from infarct.register import register
+from infarct.register import Registration, register
+from infarct.resample import resample
 from infarct.templates import Template
 from infarct.volume import Volume, read
 
@@ -82,10 +84,27 @@ def background(home: Path, template: Template) -> Background:
     case = open_case(CaseFiles(dwi, b0, adc, bvalue=bvalue))
     found = register(case.b0, case.brain, template.b0, template.brain)
     tissue = case.brain & (case.adc.data > 0.4e-3) & (case.adc.data < 1.0e-3)
+    b0 = (case.b0.data / np.median(case.b0.data[tissue])).astype(np.float32)
     return Background(
-        b0=(case.b0.data / np.median(case.b0.data[tissue])).astype(np.float32),
+        b0=b0,
         adc=case.adc.data.astype(np.float32),
-        brain=case.brain,
+        brain=_brain(b0, case, found, template),
         native_from_mni=np.linalg.inv(found.mni_from_voxel) @ MNI_GRID.affine,
         bvalue=bvalue,
     )
+
+
+def _brain(b0: Image, case: Case, found: Registration, template: Template) -> Mask:
+    """Return the brain of a background: bright enough, and near the template's.
+
+    A threshold alone fails where one coil element outshines half the head.
+    """
+    near = ndimage.binary_dilation(template.brain, iterations=2).astype(np.float32)
+    volume = Volume(near, template.b0.affine)
+    reach = resample(volume, case.dwi.grid, found.mni_from_native) > 0.5
+    opened = ndimage.binary_opening(reach & (b0 > 0.35))
+    labels, count = ndimage.label(opened)
+    if not count:
+        return case.brain
+    largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    return np.asarray(ndimage.binary_fill_holes(ndimage.binary_closing(largest)))

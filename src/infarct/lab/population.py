@@ -30,9 +30,9 @@ class Phase:
 
 
 PHASES: dict[str, Phase] = {
-    "hyperacute": Phase((0.60, 0.85), (0.97, 1.06), (1.0, 2.5)),
-    "acute": Phase((0.45, 0.75), (1.05, 1.60), (0.4, 1.2)),
-    "subacute": Phase((0.75, 1.05), (1.40, 2.10), (0.4, 1.5)),
+    "hyperacute": Phase((0.55, 0.82), (0.97, 1.10), (0.8, 2.0)),
+    "acute": Phase((0.36, 0.68), (1.05, 2.00), (0.3, 1.0)),
+    "subacute": Phase((0.70, 1.00), (1.40, 2.20), (0.3, 1.2)),
 }
 """Hours; 6 h to some days; a week or more, when the ADC is normal again and T2 stays long."""
 
@@ -87,18 +87,18 @@ def _draw_pose(rng: np.random.Generator) -> Pose:
 
 _B0: dict[Tissue, Range] = {
     Tissue.AIR: (0.0, 0.02),
-    Tissue.CSF: (1.8, 4.0),
-    Tissue.CORTEX: (1.15, 1.5),
+    Tissue.CSF: (1.7, 3.2),
+    Tissue.CORTEX: (1.1, 1.4),
     Tissue.WHITE: (0.95, 1.05),
     Tissue.DEEP_GREY: (0.9, 1.15),
     Tissue.BRAINSTEM: (0.95, 1.15),
     Tissue.CEREBELLAR_WHITE: (0.95, 1.15),
     Tissue.CEREBELLAR_CORTEX: (1.1, 1.4),
-    Tissue.VENTRICLE: (1.8, 4.0),
+    Tissue.VENTRICLE: (1.7, 3.2),
     Tissue.CHOROID_PLEXUS: (1.4, 2.4),
     Tissue.VESSEL: (0.05, 0.8),
     Tissue.MUSCLE: (0.15, 0.6),
-    Tissue.SKIN: (0.05, 0.5),
+    Tissue.SKIN: (0.03, 0.35),
     Tissue.BONE: (0.02, 0.15),
     Tissue.MARROW: (0.05, 0.35),
     Tissue.EYE: (1.6, 3.5),
@@ -108,8 +108,8 @@ _B0: dict[Tissue, Range] = {
 _ADC: dict[Tissue, Range] = {
     Tissue.AIR: (0.8, 1.2),
     Tissue.CSF: (2.6, 3.2),
-    Tissue.CORTEX: (0.8, 0.95),
-    Tissue.WHITE: (0.65, 0.80),
+    Tissue.CORTEX: (0.78, 0.88),
+    Tissue.WHITE: (0.66, 0.78),
     Tissue.DEEP_GREY: (0.7, 0.8),
     Tissue.BRAINSTEM: (0.65, 0.8),
     Tissue.CEREBELLAR_WHITE: (0.62, 0.75),
@@ -133,13 +133,15 @@ def _draw_contrast(rng: np.random.Generator) -> Contrast:
     adc = [float(rng.uniform(*_ADC[tissue])) for tissue in Tissue]
     b0[Tissue.VENTRICLE] = b0[Tissue.CSF]
     adc[Tissue.VENTRICLE] = adc[Tissue.CSF]
+    warmth = float(rng.uniform(0.93, 1.08))
+    adc = [value * warmth for value in adc]
     return Contrast(
         b0=tuple(b0),
         adc=tuple(adc),
         texture=float(rng.uniform(0.02, 0.08)),
         adc_texture=float(rng.uniform(0.02, 0.07)),
-        atrophy=float(rng.uniform(0.0, 3.0)),
-        ventricle_mm=int(rng.choice([0, 0, 1, 2, 3])),
+        atrophy=float(rng.uniform(0.8, 4.0)),
+        ventricle_mm=int(rng.choice([0, 0, 0, 1, 2, 3])),
     )
 
 
@@ -170,14 +172,14 @@ def _draw_lesions(cohort: Cohort, bank: Bank, rng: np.random.Generator) -> tuple
 def _draw_look(kind: str, volume_ml: float, rng: np.random.Generator) -> Look:
     """Draw the look of an infarct of some phase; small ones are fainter."""
     phase = PHASES[kind]
-    faint = 0.5 * np.exp(-volume_ml / 5.0)
-    at = rng.beta(2, 2) * (1 - faint)
+    faint = 0.45 * np.exp(-volume_ml / 5.0)
+    at = rng.beta(2.5, 2) * (1 - faint)
     low, high = phase.adc_gain
     dark, bright = phase.b0_gain
     return Look(
         kind=kind,
         edge_mm=float(rng.uniform(*phase.edge_mm)),
         adc_gain=float(high - at * (high - low)),
-        b0_gain=float(dark + rng.beta(1.5, 2) * (1 - faint) * (bright - dark)),
-        texture=float(rng.uniform(0.05, 0.3)),
+        b0_gain=float(dark + rng.beta(2, 2) * (1 - faint) * (bright - dark)),
+        texture=float(rng.uniform(0.05, 0.25)),
     )

@@ -114,16 +114,18 @@ class Stream:
         while True:
             drawn: list[tuple[torch.Tensor, torch.Tensor]] = []
             while len(drawn) < self.settings.batch:
-                scan = self.scan(self.scans)
+                scan = self.scan(self.scans, with_background=False)
                 self.scans += 1
                 if int(scan.true_brain.sum()) >= _SMALLEST_BRAIN:
                     drawn.append(head_sample(scan))
             images, brains = zip(*drawn, strict=True)
             yield HeadBatch(torch.stack(images), torch.stack(brains))
 
-    def scan(self, index: int) -> Scan:
-        """Render the scan of this index."""
+    def scan(self, index: int, *, with_background: bool = True) -> Scan:
+        """Render the scan of this index; a real background knows no exact brain."""
         record = population.draw(self.cohort, self.bank, self.seed, index)
+        if not with_background:
+            record = replace(record, background="")
         return scanner.render(record, self.bank, self.device)
 
     def state_dict(self) -> dict[str, Any]:
