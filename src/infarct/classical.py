@@ -87,7 +87,8 @@ def smooth_in_plane(image: Image, brain: Mask, fwhm: float) -> Image:
         fwhm: Full width at half maximum, voxels.
     """
     sigma = fwhm * SIGMA_PER_FWHM
-    return np.asarray(gaussian_filter(image * brain, (sigma, sigma, 0.0), truncate=3.0))
+    inside = np.where(brain, image, np.float32(0))
+    return np.asarray(gaussian_filter(inside, (sigma, sigma, 0.0), mode="constant", truncate=3.0))
 
 
 def is_map(
@@ -111,12 +112,15 @@ def is_map(
     s = settings or FuzzySettings()
     dwi = smooth_in_plane(dwi, brain, s.fwhm)
     adc = smooth_in_plane(adc, brain, s.fwhm)
-    bright = np.tanh((dwi - healthy.dwi_mean) / (s.alpha_dwi * healthy.dwi_sd))
-    dark = np.tanh((healthy.adc_mean - adc) / (s.alpha_adc * healthy.adc_sd))
     own = zscore(dwi, brain)
+    # Few voxels are bright enough for this brain; only there is the rest worth computing.
+    seen = brain & (own >= s.sigma_id)
+    bright = np.tanh((dwi[seen] - healthy.dwi_mean[seen]) / (s.alpha_dwi * healthy.dwi_sd[seen]))
+    dark = np.tanh((healthy.adc_mean[seen] - adc[seen]) / (s.alpha_adc * healthy.adc_sd[seen]))
     membership = np.maximum(bright, 0) ** s.lambda_dwi * np.maximum(dark, 0) ** s.lambda_adc
-    ischemic = membership * ndtr(own)
-    return np.where(brain & (own >= s.sigma_id), ischemic, 0.0).astype(np.float32)
+    ischemic = np.zeros(brain.shape, dtype=np.float32)
+    ischemic[seen] = membership * ndtr(own[seen])
+    return ischemic
 
 
 def t_score(image: Image, brain: Mask, mean: Image, sd: Image, n: int) -> Image:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
 from infarct.grid import Affine, Grid
 from infarct.volume import Volume
@@ -30,26 +30,19 @@ def resample(
     """
     world = np.eye(4) if source_from_target is None else source_from_target
     voxel_from_voxel = np.linalg.inv(volume.affine) @ world @ grid.affine
-    data = volume.data.astype(np.uint8) if volume.data.dtype == bool else volume.data
-    moved: NDArray[Any] = affine_transform(
-        data if labels else data.astype(np.float32, copy=False),
-        voxel_from_voxel,
-        output_shape=grid.shape,
-        output=data.dtype if labels else np.float32,
-        order=0 if labels else 1,
-        mode="nearest",
+    # Both images count in voxels, so that any affine, also one with shear, goes into the transform.
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(voxel_from_voxel[:3, :3].ravel().tolist())
+    transform.SetTranslation(voxel_from_voxel[:3, 3].tolist())
+    was_bool = volume.data.dtype == bool
+    data = volume.data.astype(np.uint8) if was_bool else volume.data
+    if not labels:
+        data = data.astype(np.float32, copy=False)
+    moved = sitk.Resample(
+        sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0))),
+        list(grid.shape),
+        transform,
+        sitk.sitkNearestNeighbor if labels else sitk.sitkLinear,
     )
-    moved *= _inside(voxel_from_voxel, grid.shape, volume.data.shape)
-    return moved.astype(bool) if volume.data.dtype == bool and labels else moved
-
-
-def _inside(
-    voxel_from_voxel: Affine, target: tuple[int, ...], source: tuple[int, ...]
-) -> NDArray[np.bool_]:
-    """Tell which target voxels lie within the source's field of view."""
-    inside = np.ones(target, dtype=bool)
-    x, y, z = np.ogrid[tuple(slice(n) for n in target)]
-    for row, size in zip(voxel_from_voxel[:3], source, strict=True):
-        at = row[0] * x + row[1] * y + (row[2] * z + row[3])
-        inside &= (at >= -0.5 - 1e-6) & (at <= size - 0.5 + 1e-6)
-    return inside
+    result: NDArray[Any] = np.ascontiguousarray(sitk.GetArrayFromImage(moved).transpose(2, 1, 0))
+    return result.astype(bool) if was_bool and labels else result

@@ -131,9 +131,11 @@ def healthy_statistics(scans: Iterable[LesionFree], tissue: Tissue) -> dict[str,
     sums = {name: _Sums() for name in ("dwi", "adc")}
     fwhm = FuzzySettings().fwhm
     for scan in scans:
+        weight = scan.brain.astype(np.float32)
         for name, image in (("dwi", scan.dwi), ("adc", scan.adc)):
             smooth = smooth_in_plane(image, scan.brain, fwhm)
-            sums[name].add(_blocks(smooth), _blocks(scan.brain.astype(np.float32)) > 0.5)
+            for view in (lambda x: x, mirrored):
+                sums[name].add(_blocks(view(smooth)), _blocks(view(weight)) > 0.5)
     design = np.stack([_blocks(t) for t in (tissue.fluid, tissue.grey, tissue.white)])
     brain = _blocks(tissue.brain.astype(np.float32)) > 0
     statistics = {}
@@ -150,17 +152,13 @@ class _Sums:
         self.weight, self.value, self.square = np.zeros((3, *TEMPLATE_GRID.shape), np.float64)
 
     def add(self, image: Image, brain: Mask) -> None:
+        """Add one view of a scan; two views, the brain and its mirror image, make one scan."""
         sigma = _NEIGHBOURHOOD_FWHM * SIGMA_PER_FWHM / TEMPLATE_GRID.spacing[0]
         inside = np.where(brain, image, 0.0)
-
-        def blurred_and_mirrored(part: Image) -> Image:
-            smooth = ndimage.gaussian_filter(part, (sigma, sigma, sigma / 2))
-            both: Image = (smooth + smooth[::-1]) / 2
-            return both
-
-        self.weight += blurred_and_mirrored(brain.astype(np.float32))
-        self.value += blurred_and_mirrored(inside)
-        self.square += blurred_and_mirrored(inside**2)
+        parts = (brain.astype(np.float32), inside, inside**2)
+        totals = (self.weight, self.value, self.square)
+        for total, part in zip(totals, parts, strict=True):
+            np.add(total, ndimage.gaussian_filter(part, (sigma, sigma, sigma / 2)) / 2, out=total)
 
     def posterior(self, design: NDArray[np.floating], brain: Mask) -> tuple[Image, Image]:
         seen = self.weight > 0.2
@@ -179,6 +177,11 @@ class _Sums:
         reached = brain | (self.weight > 0.2)
         mean, sd = np.where(reached, mean, 0.0), np.where(reached, sd, np.median(sd[reached]))
         return mean.astype(np.float32), np.maximum(sd, 0.05).astype(np.float32)
+
+
+def mirrored(image: Image) -> Image:
+    """Mirror an image on the MNI grid at the midline, x = 0, which is the middle of voxel 96."""
+    return np.roll(image[::-1], 1, axis=0)
 
 
 def write_template(template: Template, source: str) -> None:

@@ -1,0 +1,5 @@
+"""`python -m infarct`, the same as `infarct`."""
+
+from infarct.cli import main
+
+main()

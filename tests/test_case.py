@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from infarct.case import CaseFiles, open_case
+from infarct.errors import ContentError, GeometryError, InputFileError
+
+
+def codes(case) -> set[str]:
+    return {finding.code for finding in case.findings}
+
+
+def save_series(head, folder: Path, bvalues: list[float]) -> Path:
+    """Write a 4D series with directions that differ, whose geometric mean is the DWI."""
+    rng = np.random.default_rng(0)
+    factor = rng.uniform(0.8, 1.2, head.dwi.shape)
+    volumes = []
+    for i, b in enumerate(bvalues):
+        if b < 50:
+            volumes.append(head.b0)
+        elif b < 900:
+            volumes.append(np.sqrt(head.b0 * head.dwi))
+        else:
+            volumes.append(head.dwi * (factor if i % 2 else 1 / factor))
+    folder.mkdir(exist_ok=True)
+    image = nib.Nifti1Image(np.stack(volumes, axis=-1).astype(np.float32), head.affine)
+    image.to_filename(folder / "series.nii.gz")
+    (folder / "series.bval").write_text(" ".join(f"{b:g}" for b in bvalues))
+    return folder / "series.nii.gz"
+
+
+def test_dwi_and_b0_make_an_adc(head, tmp_path: Path) -> None:
+    paths = head.save(tmp_path)
+    case = open_case(CaseFiles(paths["dwi"], paths["b0"]))
+    inside = head.brain
+    assert case.adc.data[inside] == pytest.approx(head.adc[inside], abs=2e-6)
+    assert codes(case) == {"bvalue-assumed"}
+    assert case.brain_method == "threshold"
+
+
+def test_dwi_and_adc_make_a_b0(head, tmp_path: Path) -> None:
+    paths = head.save(tmp_path)
+    case = open_case(CaseFiles(paths["dwi"], adc=paths["adc"], bvalue=1000))
+    assert case.b0.data[head.brain] == pytest.approx(head.b0[head.brain], rel=0.05)
+    assert codes(case) == {"b0-computed"}
+
+
+def test_a_series_is_split_by_its_b_values(head, tmp_path: Path) -> None:
+    path = save_series(head, tmp_path, [0, 5, 500, 1000, 1005, 995, 1000])
+    case = open_case(CaseFiles(path))
+    assert case.bvalue == pytest.approx(1000)
+    assert case.dwi.data[head.brain] == pytest.approx(head.dwi[head.brain], rel=1e-3)
+    assert case.b0.data == pytest.approx(head.b0, rel=1e-5)
+    assert codes(case) == {"series"}
+
+
+def test_a_series_overrules_a_b_value_that_contradicts_it(head, tmp_path: Path) -> None:
+    path = save_series(head, tmp_path, [0, 1000, 1000])
+    case = open_case(CaseFiles(path, bvalue=2000))
+    assert case.bvalue == 1000
+    assert "bvalue-from-series" in codes(case)
+
+
+def test_a_series_without_usable_b_values_is_refused(head, tmp_path: Path) -> None:
+    path = save_series(head, tmp_path, [0, 1000, 1000])
+    bval = tmp_path / "series.bval"
+    for content, reason in (("0 1000", "2 b-values for 3"), ("0 b b", "3 numbers")):
+        bval.write_text(content)
+        with pytest.raises(InputFileError, match=reason):
+            open_case(CaseFiles(path))
+    bval.write_text("0 0 0")
+    with pytest.raises(ContentError, match="diffusion weighting"):
+        open_case(CaseFiles(path))
+    bval.unlink()
+    with pytest.raises(InputFileError, match="not beside it"):
+        open_case(CaseFiles(path))
+
+
+def test_a_dwi_alone_is_refused(head, tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="--b0"):
+        open_case(CaseFiles(head.save(tmp_path)["dwi"]))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e3, 1e6])
+def test_units_of_the_adc_do_not_matter(head, tmp_path: Path, factor: float) -> None:
+    paths = head.save(tmp_path, dwi=head.dwi, b0=head.b0, adc=head.adc * factor)
+    case = open_case(CaseFiles(**paths, bvalue=1000))
+    assert case.adc.data[head.brain] == pytest.approx(head.adc[head.brain], rel=1e-4, abs=1e-9)
+
+
+def test_companions_on_another_grid_are_resampled_and_it_is_said(head, tmp_path: Path) -> None:
+    paths = head.save(tmp_path)
+    flipped = nib.load(paths["adc"]).as_reoriented([[0, -1], [1, 1], [2, 1]])
+    flipped.to_filename(tmp_path / "adc_flipped.nii.gz")
+    case = open_case(CaseFiles(paths["dwi"], paths["b0"], tmp_path / "adc_flipped.nii.gz", 1000))
+    assert case.adc.data[head.brain] == pytest.approx(head.adc[head.brain], abs=1e-6)
+    assert codes(case) == {"resampled"}
+
+
+def test_companions_of_another_place_are_refused(head, tmp_path: Path) -> None:
+    paths = head.save(tmp_path)
+    image = nib.load(paths["b0"])
+    away = image.affine.copy()
+    away[0, 3] += 400
+    nib.Nifti1Image(image.get_fdata(), away).to_filename(tmp_path / "away.nii.gz")
+    with pytest.raises(GeometryError, match="covers only"):
+        open_case(CaseFiles(paths["dwi"], tmp_path / "away.nii.gz"))
+
+
+def test_swapped_files_are_refused(head, tmp_path: Path) -> None:
+    paths = head.save(tmp_path)
+    with pytest.raises(ContentError, match="swapped"):
+        open_case(CaseFiles(paths["b0"], paths["dwi"]))
+
+
+def test_a_given_brain_is_used(head, tmp_path: Path) -> None:
+    paths = head.save(tmp_path, dwi=head.dwi, b0=head.b0, brain=head.brain)
+    case = open_case(CaseFiles(paths["dwi"], paths["b0"], brain=paths["brain"]))
+    assert np.array_equal(case.brain, head.brain)
+    assert case.brain_method == "given"
+    empty = head.save(tmp_path / "empty", brain=head.brain * 0)["brain"]
+    with pytest.raises(ContentError, match="empty"):
+        open_case(CaseFiles(paths["dwi"], paths["b0"], brain=empty))
+
+
+def test_stray_voxels_are_cleaned_and_counted(head, tmp_path: Path) -> None:
+    dwi = head.dwi.copy()
+    dwi[0, 0, :3] = np.nan
+    dwi[0, 1, :3] = -4
+    paths = head.save(tmp_path, dwi=dwi, b0=head.b0)
+    case = open_case(CaseFiles(**paths))
+    assert {"not-finite", "negative"} <= codes(case)
+    assert np.isfinite(case.dwi.data).all()
+    assert case.dwi.data.min() == 0
+
+
+def test_the_slice_axis_is_the_one_nearest_head_to_foot(head, tmp_path: Path) -> None:
+    paths = head.save(tmp_path)
+    for order in ((0, 1, 2), (2, 0, 1)):
+        affine = head.affine[:, [*order, 3]]
+        for name in ("dwi", "b0"):
+            data = np.transpose(getattr(head, name), order).astype(np.float32)
+            nib.Nifti1Image(data, affine).to_filename(paths[name])
+        case = open_case(CaseFiles(paths["dwi"], paths["b0"]))
+        assert case.slice_axis == order.index(2)

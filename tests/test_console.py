@@ -1,0 +1,24 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from infarct.console import live_journal, show_result
+from infarct.quality import Finding
+
+
+def test_a_person_reads_verdict_lesions_warnings_and_where_to_look(
+    segmentation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doubt = Finding("brain-cut", "warning", "the brain is cut off [at] the first slice")
+    show_result(replace(segmentation, findings=(doubt,)), Path("out"))
+    text = capsys.readouterr().out
+    assert "ml of acute lesion outlined" in text
+    assert "check: the brain is cut off [at] the first slice" in text
+    assert "report.html" in text
+
+
+def test_the_journal_of_the_terminal_times_steps() -> None:
+    with live_journal() as journal, journal.step("register"):
+        pass
+    assert list(journal.seconds) == ["register"]

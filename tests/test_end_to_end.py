@@ -1,0 +1,132 @@
+"""The same head saved in many ways gives the same lesion; bad input gets its own refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import infarct
+from infarct.errors import ContentError, GeometryError, InfarctError, InputFileError
+from infarct.evaluation.metrics import dice
+from infarct.resample import resample
+
+BVALUE = 1000.0
+
+
+def flip(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    return image.as_reoriented([[0, -1], [1, -1], [2, 1]])
+
+
+def permute(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    return image.as_reoriented([[1, 1], [2, -1], [0, 1]])
+
+
+def as_integers(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    data = image.get_fdata()
+    stored = nib.Nifti1Image(np.round(data * 20).astype(np.int16), image.affine)
+    stored.header.set_slope_inter(0.05, 0.0)
+    return stored
+
+
+def tilt(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    turn = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.05, -0.04, 0.2))
+    return nib.Nifti1Image(image.get_fdata(), turn @ image.affine)
+
+
+def unchanged(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    return image
+
+
+@pytest.mark.parametrize(
+    ("change", "suffix"),
+    [
+        *((change, ".nii.gz") for change in (flip, permute, as_integers, tilt)),
+        (unchanged, ".nii"),
+    ],
+)
+def test_geometry_and_storage_do_not_move_the_lesion(
+    head, segmentation, tmp_path: Path, change, suffix: str
+) -> None:
+    paths = {}
+    for role in ("dwi", "b0"):
+        image = nib.Nifti1Image(getattr(head, role).astype(np.float32), head.affine)
+        paths[role] = tmp_path / f"{role}{suffix}"
+        change(image).to_filename(paths[role])
+    result = infarct.segment(**paths, bvalue=BVALUE)
+    world_from_world = np.eye(4)
+    if change is tilt:  # the header alone turned: compare in voxels
+        world_from_world = result.case.dwi.affine @ np.linalg.inv(head.affine)
+    back = resample(result.lesion, segmentation.lesion.grid, world_from_world, labels=True)
+    assert dice(segmentation.lesion.data, back) > 0.98
+    assert result.measurements.lesion_volume_ml == pytest.approx(
+        segmentation.measurements.lesion_volume_ml, rel=0.03
+    )
+    assert result.measurements.lesions[0].side == "left"
+
+
+def test_a_series_gives_the_same_lesion(head, segmentation, tmp_path: Path) -> None:
+    series = np.stack([head.b0, head.dwi * 1.1, head.dwi / 1.1], axis=-1).astype(np.float32)
+    nib.Nifti1Image(series, head.affine).to_filename(tmp_path / "series.nii.gz")
+    (tmp_path / "series.bval").write_text("0 1000 1000\n")
+    result = infarct.segment(tmp_path / "series.nii.gz")
+    assert dice(segmentation.lesion.data, result.lesion.data) > 0.99
+
+
+def test_dwi_and_adc_alone_give_the_same_lesion(head, segmentation, tmp_path: Path) -> None:
+    paths = head.save(tmp_path)
+    result = infarct.segment(paths["dwi"], adc=paths["adc"], bvalue=BVALUE)
+    assert dice(segmentation.lesion.data, result.lesion.data) > 0.95
+
+
+def _ct(head) -> np.ndarray:
+    return np.where(head.brain, 35.0, -1000.0)
+
+
+def _phantom(head) -> np.ndarray:
+    return head.b0 * np.exp(-BVALUE * 2.1e-3)
+
+
+BAD = {
+    "constant": (lambda head: np.full(head.dwi.shape, 7.0), ContentError),
+    "NaN": (lambda head: np.full(head.dwi.shape, np.nan), ContentError),
+    "one slice": (lambda head: head.dwi[:, :, 15:16], GeometryError),
+    "two slices": (lambda head: head.dwi[:, :, 15:17], GeometryError),
+    "CT": (_ct, ContentError),
+    "phantom": (_phantom, ContentError),
+    "swapped": (lambda head: head.b0 * 3, ContentError),
+    "noise": (lambda head: np.random.default_rng(0).random(head.dwi.shape), InfarctError),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_images_are_refused(head, tmp_path: Path, what: str) -> None:
+    make, error = BAD[what]
+    paths = head.save(tmp_path, dwi=make(head), b0=head.b0)
+    with pytest.raises(error):
+        infarct.segment(**paths, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x1f\x8b\x08\x00broken"])
+def test_bad_files_are_refused(head, tmp_path: Path, content: bytes) -> None:
+    paths = head.save(tmp_path)
+    (tmp_path / "bad.nii.gz").write_bytes(content)
+    with pytest.raises(InputFileError, match=r"bad\.nii\.gz"):
+        infarct.segment(tmp_path / "bad.nii.gz", paths["b0"])
+
+
+def test_no_diffusion_weighting_is_refused(head, tmp_path: Path) -> None:
+    paths = head.save(tmp_path)
+    with pytest.raises(ContentError, match="diffusion weighting"):
+        infarct.segment(paths["dwi"], paths["b0"], bvalue=0)
+
+
+def test_the_large_real_infarct_is_found_on_its_side(real_data: Path) -> None:
+    scan = real_data / "real" / "openads-02e8eb42"
+    result = infarct.segment(scan / "dwi.nii.gz", scan / "b0.nii.gz", scan / "adc.nii.gz")
+    reference = nib.load(scan / "lesion_manual.nii.gz").get_fdata() > 0.5
+    assert dice(reference, result.lesion.data) > 0.6
+    assert result.measurements.left_ml > 20 * result.measurements.right_ml

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+import infarct
+from infarct.errors import AssetError, OutputError
+
+
+def test_the_face_is_small_sorted_and_complete() -> None:
+    assert infarct.__all__ == sorted(infarct.__all__)
+    assert dir(infarct) == infarct.__all__
+    for name in infarct.__all__:
+        assert getattr(infarct, name).__doc__
+    with pytest.raises(AttributeError, match="nonsense"):
+        infarct.nonsense  # noqa: B018
+
+
+def test_segment_is_the_command_in_python(head, segmentation, tmp_path) -> None:
+    paths = head.save(tmp_path / "in")
+    result = infarct.segment(**paths, out=tmp_path / "out")
+    assert np.array_equal(result.lesion.data, segmentation.lesion.data)
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_what_can_fail_early_fails_before_the_work(head, tmp_path) -> None:
+    paths = head.save(tmp_path / "in")
+    with pytest.raises(AssetError, match="magic"):
+        infarct.segment(**paths, model="magic")
+    with pytest.raises(OutputError, match="never written to"):
+        infarct.segment(**paths, out=tmp_path / "in")
+
+
+def test_every_error_has_an_exit_code_of_its_own() -> None:
+    kinds = [infarct.InfarctError, *infarct.InfarctError.__subclasses__()]
+    codes = [kind.exit_code for kind in kinds]
+    assert len(set(codes)) == len(codes)
+    assert not {0, 2, 130} & set(codes)  # done, usage, interrupted

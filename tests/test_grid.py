@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+
+from infarct.grid import MNI_GRID, Grid
+
+
+def test_spacing_and_volume_of_a_turned_voxel() -> None:
+    turn = np.deg2rad(30)
+    affine = np.eye(4)
+    affine[:2, :2] = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    affine[:3, :3] = affine[:3, :3] @ np.diag([1.2, 0.9, 5.0])
+    grid = Grid((10, 10, 4), affine)
+    assert grid.spacing == pytest.approx([1.2, 0.9, 5.0])
+    assert grid.voxel_ml == pytest.approx(1.2 * 0.9 * 5.0 / 1000)
+
+
+def test_grids_match_within_a_tolerance_at_every_corner() -> None:
+    tilted = MNI_GRID.affine.copy()
+    tilted[2, 1] += 1e-4  # nothing at the first voxel, 22 micrometres at the last row
+    assert MNI_GRID.matches(Grid(MNI_GRID.shape, MNI_GRID.affine.copy()))
+    assert not MNI_GRID.matches(Grid(MNI_GRID.shape, tilted))
+    assert MNI_GRID.matches(Grid(MNI_GRID.shape, tilted), tolerance_mm=0.05)
+    assert not MNI_GRID.matches(Grid((192, 224, 191), MNI_GRID.affine))
+
+
+def test_mni_grid_has_its_first_voxel_where_the_method_says() -> None:
+    assert MNI_GRID.affine @ [0, 0, 0, 1] == pytest.approx([-96, -132, -78, 1])

@@ -1,0 +1,51 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from infarct.case import CaseFiles, open_case
+from infarct.errors import AssetError
+from infarct.evaluation.metrics import dice
+from infarct.grid import MNI_GRID
+from infarct.pipeline import _doubts, segment_case
+
+
+def test_a_painted_infarct_is_outlined(head, segmentation) -> None:
+    assert dice(head.lesion, segmentation.lesion.data) > 0.9
+    assert segmentation.measurements.lesions[0].side == "left"
+    assert segmentation.measurements.kappa_adc == pytest.approx(0.55, abs=0.05)
+
+
+def test_results_lie_on_the_grid_of_the_dwi(segmentation) -> None:
+    for volume in (segmentation.lesion, segmentation.probability, segmentation.brain):
+        assert volume.data.shape == segmentation.case.dwi.data.shape
+        assert np.array_equal(volume.affine, segmentation.case.dwi.affine)
+    assert segmentation.probability_mni.shape == segmentation.is_map_mni.shape == MNI_GRID.shape
+
+
+def test_a_healthy_head_has_no_lesion(healthy_head, tmp_path) -> None:
+    result = segment_case(open_case(CaseFiles(**healthy_head.save(tmp_path))))
+    assert result.measurements.lesion_volume_ml < 0.3
+
+
+def test_same_input_same_output(head, segmentation, tmp_path) -> None:
+    again = segment_case(open_case(CaseFiles(**head.save(tmp_path))))
+    assert np.array_equal(again.probability.data, segmentation.probability.data)
+    assert again.measurements == segmentation.measurements
+
+
+def test_the_second_method_runs_the_same_road(head, tmp_path) -> None:
+    case = open_case(CaseFiles(**head.save(tmp_path)))
+    result = segment_case(case, "tscore")
+    assert dice(head.lesion, result.lesion.data) > 0.4
+    with pytest.raises(AssetError):
+        segment_case(case, "nonsense")
+
+
+def test_lesions_that_do_not_look_acute_are_doubted(segmentation) -> None:
+    m = segmentation.measurements
+    assert _doubts(m) == []
+    assert [d.code for d in _doubts(replace(m, kappa_adc=1.2))] == ["adc-not-low"]
+    huge = replace(m, lesion_volume_ml=0.5 * m.intracranial_volume_ml)
+    assert [d.code for d in _doubts(huge)] == ["lesion-huge"]
+    assert _doubts(replace(huge, lesion_count=0)) == []

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from infarct.case import CaseFiles, open_case
+from infarct.evaluation.metrics import dice
+from infarct.grid import MNI_GRID
+from infarct.journal import Journal
+from infarct.prepare import prepare, restore
+from infarct.quality import overlap_where_scanned
+from infarct.resample import resample
+from infarct.templates import load_template
+
+
+@pytest.fixture(scope="module")
+def ready(head, tmp_path_factory):
+    case = open_case(CaseFiles(**head.save(tmp_path_factory.mktemp("head"))))
+    journal = Journal()
+    return case, prepare(case, load_template(), journal), journal
+
+
+def test_tissue_is_at_zero_with_sd_one(head, ready) -> None:
+    _, scan, _ = ready
+    assert scan.dwi_peak.converged
+    assert scan.adc_peak.converged
+    assert scan.adc_peak.mean == pytest.approx(0.78e-3, rel=0.05)  # as painted
+    at_peak = np.abs(scan.dwi - scan.dwi_peak.mean) < 1e-3 * scan.dwi_peak.mean
+    assert np.abs(scan.dwi_normalised[at_peak]).max() < 0.05
+
+
+def test_the_brain_lies_on_the_template(ready) -> None:
+    _, scan, _ = ready
+    assert overlap_where_scanned(scan.brain, load_template().brain_at_1mm()) > 0.93
+
+
+def test_a_mask_survives_the_way_there_and_back(head, ready) -> None:
+    case, scan, _ = ready
+    native_from_mni = np.linalg.inv(scan.registration.mni_from_native)
+    there = resample(case.dwi.like(head.lesion.astype(np.float32)), MNI_GRID, native_from_mni)
+    back = restore(there, case, scan.registration) > 0.5
+    assert dice(head.lesion, back) > 0.97
+
+
+def test_left_stays_left(head, ready) -> None:
+    case, scan, _ = ready
+    native_from_mni = np.linalg.inv(scan.registration.mni_from_native)
+    there = resample(case.dwi.like(head.lesion), MNI_GRID, native_from_mni, labels=True)
+    x = np.argwhere(there)[:, 0].mean() + MNI_GRID.affine[0, 3]
+    assert x == pytest.approx(-38, abs=4)
+
+
+def test_a_mask_that_leaks_far_from_the_template_is_cut(head, tmp_path) -> None:
+    case = open_case(CaseFiles(**head.save(tmp_path)))
+    leaked = case.brain.copy()
+    leaked[:, :, 20] = True
+    object.__setattr__(case, "brain", leaked)
+    scan = prepare(case, load_template())
+    assert scan.brain_native[:, :, 20].sum() < 0.5 * leaked[:, :, 20].sum()
+    assert dice(head.brain, scan.brain_native) > 0.95
+
+
+def test_steps_are_timed(ready) -> None:
+    _, _, journal = ready
+    assert list(journal.seconds) == ["register", "resample", "normalise"]
+    assert all(seconds > 0 for seconds in journal.seconds.values())

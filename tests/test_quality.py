@@ -1,0 +1,177 @@
+import numpy as np
+import pytest
+
+from infarct import quality
+from infarct.errors import ContentError, GeometryError
+from infarct.grid import MNI_GRID, Grid
+from infarct.intensity import TissuePeak
+from infarct.register import InPlane, Registration
+from infarct.volume import Volume
+
+BRAIN = np.zeros((32, 32, 8), bool)
+BRAIN[8:24, 8:24, 1:7] = True
+
+
+def codes(findings: list[quality.Finding]) -> list[str]:
+    return [finding.code for finding in findings]
+
+
+def volume(spacing: tuple[float, ...], shape: tuple[int, ...]) -> Volume:
+    return Volume(np.zeros(shape, np.float32), np.diag([*spacing, 1.0]))
+
+
+def test_voxels_of_a_head_pass() -> None:
+    for spacing, shape in (
+        ((0.6, 0.6, 8.0), (384, 384, 18)),
+        ((3.5, 3.5, 4.2), (64, 64, 20)),
+        ((5.0, 1.2, 1.2), (30, 192, 192)),
+    ):
+        assert quality.check_grid("DWI", volume(spacing, shape)) == []
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape"),
+    [
+        ((1e-3, 1e-3, 5e-3), (192, 192, 30)),  # metres
+        ((1200.0, 1200.0, 5000.0), (192, 192, 30)),  # micrometres
+        ((1.0, 1.0, 1.0), (64, 64, 20)),  # voxel size lost
+        ((2.0, 2.0, 5.0), (112, 112, 2)),
+    ],
+)
+def test_voxels_that_cannot_be_a_head_are_refused(
+    spacing: tuple[float, ...], shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(GeometryError):
+        quality.check_grid("DWI", volume(spacing, shape))
+
+
+def test_signals_that_are_none_are_refused() -> None:
+    with pytest.raises(ContentError, match="finite"):
+        quality.check_signal("DWI", np.full((4, 4, 4), np.nan, np.float32))
+    with pytest.raises(ContentError, match="every voxel"):
+        quality.check_signal("DWI", np.full((4, 4, 4), 7, np.float32))
+    hounsfield = np.full((10, 10, 10), -1000, np.float32)
+    hounsfield[3:7, 3:7, 3:7] = 40
+    with pytest.raises(ContentError, match="Hounsfield"):
+        quality.check_signal("DWI", hounsfield)
+
+
+def test_stray_voxels_are_counted() -> None:
+    data = np.full((10, 10, 10), 100, np.float32)
+    data[0, 0, 0], data[0, 0, 1] = np.nan, -3
+    data[1] = 50
+    findings = quality.check_signal("b0", data)
+    assert codes(findings) == ["not-finite", "negative"]
+    assert "1 voxels" in findings[0].message
+    data[2] = -1
+    assert quality.check_signal("b0", data)[1].level == "warning"
+
+
+@pytest.mark.parametrize("bvalue", [0.0, 5.0, -1000.0, float("nan"), float("inf")])
+def test_b_values_without_weighting_are_refused(bvalue: float) -> None:
+    with pytest.raises(ContentError, match="diffusion weighting"):
+        quality.check_bvalue(bvalue)
+
+
+def test_b_values_are_judged() -> None:
+    assert quality.check_bvalue(1000) == []
+    assert codes(quality.check_bvalue(200)) == ["bvalue-unusual"]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-5, 1e-6])
+@pytest.mark.parametrize("median", [0.62e-3, 0.85e-3, 1.3e-3])
+def test_the_unit_of_the_adc_is_told_from_the_data(scale: float, median: float) -> None:
+    rng = np.random.default_rng(0)
+    adc = (rng.normal(median, 0.1e-3, BRAIN.shape) / scale).astype(np.float32)
+    found, findings = quality.adc_scale(adc, BRAIN)
+    assert found == scale
+    assert codes(findings) == ([] if scale == 1.0 else ["adc-units"])
+
+
+@pytest.mark.parametrize("median", [0.0, 30.0, 1e6, -1.0])
+def test_what_is_no_adc_is_refused(median: float) -> None:
+    with pytest.raises(ContentError, match="ADC"):
+        quality.adc_scale(np.full(BRAIN.shape, median, np.float32), BRAIN)
+
+
+def signals(adc_value: float = 0.8e-3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    adc = np.full(BRAIN.shape, adc_value, np.float32)
+    adc[8:11] = 2.8e-3
+    b0 = np.where(adc > 2e-3, 700, 300).astype(np.float32)
+    return b0 * np.exp(-1000 * adc), b0, adc
+
+
+def test_swapped_images_are_noticed() -> None:
+    dwi, b0, adc = signals()
+    assert quality.check_contrast(dwi, b0, adc, BRAIN) == []
+    with pytest.raises(ContentError, match="swapped"):
+        quality.check_contrast(b0, dwi, adc, BRAIN)
+
+
+def test_images_scaled_apart_are_not_taken_for_swapped() -> None:
+    dwi, b0, adc = signals()
+    assert quality.check_contrast(dwi * 10, b0, adc, BRAIN) == []
+    findings = quality.check_agreement(dwi * 10, b0, adc, BRAIN, 1000)
+    assert codes(findings) == ["bvalue-disagrees"]
+
+
+def test_water_is_no_brain() -> None:
+    dwi, b0, adc = signals(2.1e-3)
+    with pytest.raises(ContentError, match="phantom"):
+        quality.check_contrast(dwi, b0, adc, BRAIN)
+
+
+def test_a_wrong_b_value_shows_in_the_three_images() -> None:
+    dwi, b0, adc = signals()
+    assert quality.check_agreement(dwi, b0, adc, BRAIN, 1000) == []
+    assert "1000" in quality.check_agreement(dwi, b0, adc, BRAIN, 2000)[0].message
+
+
+def test_a_brain_that_is_cut_or_missing_is_told() -> None:
+    grid = Grid((32, 32, 8), np.diag([8.0, 8.0, 10.0, 1.0]))
+    assert quality.check_brain(BRAIN, grid, 2) == []
+    cut = BRAIN.copy()
+    cut[8:24, 8:24, 7] = True
+    finding = quality.check_brain(cut, grid, 2)[0]
+    assert finding.code == "brain-cut"
+    assert "last" in finding.message
+    assert "first" not in finding.message
+    with pytest.raises(ContentError, match="ml look like brain"):
+        quality.check_brain(BRAIN, Grid((32, 32, 8), np.diag([2.0, 2.0, 2.0, 1.0])), 2)
+    small = Grid((32, 32, 8), np.diag([4.0, 4.0, 5.0, 1.0]))
+    assert codes(quality.check_brain(BRAIN, small, 2)) == ["brain-volume"]
+
+
+def registration(scale: tuple[float, float] = (1.0, 1.0), turn: float = 0.0) -> Registration:
+    return Registration(InPlane((0.0, 0.0, 0.0), scale, turn), np.eye(4), np.eye(4), 0.3)
+
+
+def test_odd_registrations_are_told() -> None:
+    brain = np.zeros(MNI_GRID.shape, bool)
+    brain[40:150, 40:180, 60:100] = True
+    assert quality.check_registration(registration(), brain, brain) == []
+    assert codes(quality.check_registration(registration((1.5, 1.0)), brain, brain)) == [
+        "registration-unusual"
+    ]
+    assert codes(quality.check_registration(registration(turn=0.7), brain, brain)) == [
+        "registration-unusual"
+    ]
+    moved = np.roll(brain, 50, axis=0)
+    assert codes(quality.check_registration(registration(), moved, brain)) == ["registration-poor"]
+
+
+def test_overlap_counts_only_what_was_scanned() -> None:
+    template = np.ones((10, 10, 10), bool)
+    slab = template.copy()
+    slab[:, :, :6] = False
+    assert quality.overlap_where_scanned(slab, template) == 1.0
+
+
+def test_too_little_brain_on_the_template_is_refused() -> None:
+    with pytest.raises(ContentError, match="axial"):
+        quality.check_brain_is_left(np.zeros((50, 50, 10), bool))
+
+
+def test_a_failed_fit_is_told() -> None:
+    good, bad = TissuePeak(1, 1, converged=True), TissuePeak(1, 1, converged=False)
+    assert codes(quality.check_peaks(good, bad)) == ["adc-peak"]

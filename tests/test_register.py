@@ -1,0 +1,76 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from infarct.case import CaseFiles, open_case
+from infarct.errors import RegistrationError
+from infarct.register import InPlane, register
+from infarct.templates import load_template
+from infarct.volume import Volume
+
+
+def place(head, tmp_path, brain=None):
+    case = open_case(CaseFiles(**head.save(tmp_path)))
+    template = load_template()
+    return register(case.b0, case.brain if brain is None else brain, template.b0, template.brain)
+
+
+def test_recovers_how_the_head_was_painted(head, tmp_path) -> None:
+    found = place(head, tmp_path)
+    turn = np.deg2rad(4.0)
+    truth = np.eye(4)
+    truth[:2, :2] = [
+        [0.97 * np.cos(turn), -0.94 * np.sin(turn)],
+        [0.97 * np.sin(turn), 0.94 * np.cos(turn)],
+    ]
+    truth[:3, 3] = (3.0, 9.0, -12.0)
+    corners = np.array([[-60, -90, -40, 1], [60, 60, 60, 1], [0, 0, 0, 1], [-60, 60, 60, 1]]).T
+    apart = (found.mni_from_native @ truth - np.eye(4)) @ corners
+    assert np.abs(apart).max() < 3.0
+
+
+def test_slices_stay_slices(head, tmp_path) -> None:
+    found = place(head, tmp_path)
+    z = found.mni_from_voxel[2]
+    assert z[:2] == pytest.approx([0, 0], abs=1e-12)
+    assert abs(z[2]) == pytest.approx(5.0)  # the slice distance is kept
+
+
+def test_the_two_matrices_agree(head, tmp_path) -> None:
+    found = place(head, tmp_path)
+    assert found.mni_from_native @ head.affine == pytest.approx(found.mni_from_voxel)
+
+
+def test_same_input_same_output(head, tmp_path) -> None:
+    assert place(head, tmp_path).in_plane == place(head, tmp_path).in_plane
+
+
+def test_a_slab_lands_where_it_was_cut(head, tmp_path) -> None:
+    whole = place(head, tmp_path / "whole")
+    cut = slice(17, 29)
+    affine = head.affine.copy()
+    affine[2, 3] = 500.0  # the header knows nothing of where the slab lies in the head
+    names = ("dwi", "b0", "adc", "lesion", "brain")
+    slab = replace(head, affine=affine, **{n: getattr(head, n)[:, :, cut] for n in names})
+    part = place(slab, tmp_path / "slab", brain=slab.brain)
+    first = np.array([56, 64, 0, 1.0])
+    assert (part.mni_from_voxel @ first)[:3] == pytest.approx(
+        (whole.mni_from_voxel @ (first + np.array([0, 0, 17, 0])))[:3], abs=4.0
+    )
+
+
+def test_in_plane_matrix_scales_then_turns() -> None:
+    matrix = InPlane((1.0, 2.0, 3.0), (1.1, 0.9), np.pi / 2).matrix
+    assert matrix @ [1, 0, 0, 1] == pytest.approx([1.0, 3.1, 3.0, 1])
+    assert matrix @ [0, 1, 0, 1] == pytest.approx([0.1, 2.0, 3.0, 1])
+    assert matrix @ [0, 0, 1, 1] == pytest.approx([1.0, 2.0, 4.0, 1])
+
+
+def test_a_brain_of_nothing_is_refused() -> None:
+    template = load_template()
+    flat = Volume(np.zeros((32, 32, 8), np.float32), np.diag([2.0, 2.0, 5.0, 1.0]))
+    brain = np.zeros(flat.data.shape, bool)
+    brain[10:20, 10:20, 2:6] = True
+    with pytest.raises(RegistrationError):
+        register(flat, brain, template.b0, template.brain)

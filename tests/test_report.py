@@ -1,0 +1,149 @@
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from infarct import report
+from infarct.errors import OutputError
+from infarct.report import check_destination, summarise, verdict, write_results
+
+
+@pytest.fixture(scope="module")
+def written(segmentation, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("results") / "case"
+    return write_results(segmentation, out, command=["segment", "--dwi", "x"])
+
+
+def test_everything_promised_is_there(written) -> None:
+    names = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
+    assert names == {
+        *("lesion_mask.nii.gz", "lesion_probability.nii.gz", "brain_mask.nii.gz"),
+        *("lesions.tsv", "summary.json", "manifest.json", "figure.png", "report.html"),
+        *(f"mni/{n}.nii.gz" for n in ("dwi", "b0", "adc", "dwi_normalised", "is_map")),
+        *("mni/lesion_mask.nii.gz", "mni/lesion_probability.nii.gz", "mni/mni_from_native.txt"),
+    }
+    assert [path.name for path in written.parent.iterdir()] == ["case"]
+
+
+def test_masks_carry_the_geometry_of_the_dwi(segmentation, written) -> None:
+    dwi = nib.load(segmentation.case.files.dwi)
+    for name in ("lesion_mask", "brain_mask", "lesion_probability"):
+        image = nib.load(written / f"{name}.nii.gz")
+        assert image.shape == dwi.shape
+        for field in ("sform_code", "qform_code", "srow_x", "srow_y", "srow_z", "pixdim"):
+            assert np.array_equal(image.header[field], dwi.header[field])
+    mask = np.asarray(nib.load(written / "lesion_mask.nii.gz").dataobj)
+    assert mask.dtype == np.uint8
+    assert np.array_equal(mask > 0, segmentation.lesion.data)
+
+
+def test_the_numbers_agree_with_the_mask_on_disk(written) -> None:
+    summary = json.loads((written / "summary.json").read_text())
+    image = nib.load(written / "lesion_mask.nii.gz")
+    ml = image.get_fdata().sum() * abs(np.linalg.det(image.affine[:3, :3])) / 1000
+    assert summary["lesion_volume_ml"] == pytest.approx(ml)
+    with (written / "lesions.tsv").open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert len(rows) == summary["lesion_count"]
+    assert sum(float(row["volume_ml"]) for row in rows) == pytest.approx(ml, rel=1e-4)
+    assert rows[0]["side"] == "left"
+    assert float(rows[0]["centroid_mni_x_mm"]) < 0
+    assert set(summary["seconds"]) >= {"register", "is map", "outline"}
+
+
+def test_the_transform_on_disk_places_the_lesion(segmentation, written) -> None:
+    matrix = np.loadtxt(written / "mni" / "mni_from_native.txt")
+    lesion = segmentation.measurements.lesions[0]
+    moved = matrix @ [*lesion.centroid_mm, 1]
+    assert moved[:3] == pytest.approx(lesion.centroid_mni_mm, abs=1e-4)
+
+
+def test_the_manifest_says_how_it_was_made_and_names_no_folder(written) -> None:
+    text = (written / "manifest.json").read_text()
+    manifest = json.loads(text)
+    assert manifest["inputs"]["dwi"]["file"] == "dwi.nii.gz"
+    assert len(manifest["inputs"]["b0"]["sha256"]) == 64
+    assert "templates/b0" in manifest["assets"]
+    assert {"numpy", "SimpleITK"} <= set(manifest["libraries"])
+    assert str(written.parent) not in text
+
+
+def test_the_page_stands_alone_and_leads_with_the_verdict(segmentation, written) -> None:
+    page = (written / "report.html").read_text()
+    assert verdict(segmentation) in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert 'src="data:image/png;base64,' in page
+    assert "Not a medical device" in page
+
+
+def test_the_verdict_names_volume_number_and_side(segmentation) -> None:
+    m = segmentation.measurements
+    assert "on the left" in verdict(segmentation)
+    none = replace(m, lesion_volume_ml=0.0, lesion_count=0, left_ml=0.0, right_ml=0.0)
+    assert verdict(replace(segmentation, measurements=none)) == "No acute lesion was outlined."
+    both = replace(m, lesion_volume_ml=10.0, lesion_count=2, left_ml=4.0, right_ml=6.0)
+    assert verdict(replace(segmentation, measurements=both)) == (
+        "10.00 ml of acute lesion outlined, 2 lesions, on both sides."
+    )
+
+
+def test_undefined_numbers_become_null(segmentation) -> None:
+    m = replace(segmentation.measurements, kappa_dwi=math.nan)
+    summary = summarise(replace(segmentation, measurements=m))
+    assert summary["kappa_dwi"] is None
+    json.dumps(summary, allow_nan=False)
+
+
+def test_nothing_is_left_when_writing_fails(segmentation, tmp_path, monkeypatch) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "_write_lesions", full_disk)
+    with pytest.raises(OutputError, match="No space left"):
+        write_results(segmentation, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_when_interrupted(segmentation, tmp_path, monkeypatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "_manifest", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_results(segmentation, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_result_is_replaced_only_when_asked(segmentation, tmp_path) -> None:
+    out = write_results(segmentation, tmp_path / "out")
+    with pytest.raises(OutputError, match="--overwrite"):
+        write_results(segmentation, out)
+    (out / "stale.txt").write_text("x")
+    write_results(segmentation, out, overwrite=True)
+    assert not (out / "stale.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_folders_that_are_no_result_are_never_replaced(tmp_path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(OutputError, match=r"no manifest\.json"):
+        check_destination(tmp_path / "mine", [], overwrite=True)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="is a file"):
+        check_destination(tmp_path / "file", [], overwrite=False)
+
+
+def test_folders_of_inputs_are_never_written_to(tmp_path) -> None:
+    dwi = tmp_path / "scan" / "dwi.nii.gz"
+    dwi.parent.mkdir()
+    dwi.write_text("x")
+    for out in (dwi.parent, tmp_path):
+        with pytest.raises(OutputError, match="never written to"):
+            check_destination(out, [dwi], overwrite=True)
