@@ -74,6 +74,30 @@ def open_stream(bank: Path | None, recipe: Recipe) -> OpenSource:
     return partial(_open_stream, bank, recipe.batch, dict(recipe.stream))
 
 
+def describe_stream(bank: Path | None, recipe: Recipe) -> str:
+    """Return in words what a run learns from, for its model card.
+
+    Args:
+        bank: As given to `open_stream`.
+        recipe: Its settings of the stream.
+    """
+    from infarct.lab.bank import Bank  # noqa: PLC0415
+
+    held = Bank.load(bank) if bank else Bank.from_icbm()
+    left_out = recipe.stream.get("leave_out", ())
+    seen = [name for name in sorted(held.backgrounds) if name not in left_out]
+    lines = [
+        "Synthetic scans made by `infarct.lab.stream`; no scan of a patient.",
+        "",
+        f"- anatomies ({len(held.anatomies)}): {', '.join(sorted(held.anatomies))}",
+        f"- real lesion masks: {len(held.lesions)}, beside procedural shapes",
+        f"- real lesion-free backgrounds seen: {', '.join(seen) or 'none'}",
+        f"- held back: {', '.join(left_out) or 'none'}, and the anatomies and masks that"
+        " `infarct.lab.bank` assigns to validation and test",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _open_stream(
     bank: Path | None, batch: int, settings: dict[str, Any], seed: int, split: Split, device: str
 ) -> Source:

@@ -27,7 +27,15 @@ from torch.nn.parallel import DistributedDataParallel
 from infarct.errors import OutputError
 from infarct.lab import checkpoint, recipes
 from infarct.lab.checkpoint import Learner, Position, make_learner, rounded, write_weights
-from infarct.lab.feed import Example, OpenSource, Order, look, open_feed, open_stream
+from infarct.lab.feed import (
+    Example,
+    OpenSource,
+    Order,
+    describe_stream,
+    look,
+    open_feed,
+    open_stream,
+)
 from infarct.lab.log import Log, Tally, draw_curve
 from infarct.lab.losses import hybrid
 from infarct.lab.recipes import RateSettings, Recipe
@@ -250,11 +258,25 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def run(recipe: Recipe, bank: Path | None, out: Path, again: bool = False) -> Position:
+    """Train on the synthetic stream, and note what it was made from.
+
+    Args:
+        recipe: Everything that decides the run.
+        bank: Packed anatomies, lesions and backgrounds; the one ICBM head if None.
+        out: Folder of the run.
+        again: Continue from `last.pt` where there is one.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "data.md").write_text(describe_stream(bank, recipe))
+    return train(recipe, open_stream(bank, recipe), out, again)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run `python -m infarct.lab.training`."""
     parser = argparse.ArgumentParser(prog="infarct.lab.training", description=__doc__)
     parser.add_argument("recipe", help="a TOML file, or the name of a packaged recipe")
-    parser.add_argument("--bank", type=Path, required=True, help="the packed bank")
+    parser.add_argument("--bank", type=Path, help="the packed bank; one head if left out")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--minutes", type=float, help="instead of those of the recipe")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
@@ -262,7 +284,7 @@ def main(arguments: list[str] | None = None) -> None:
     recipe = recipes.read(options.recipe)
     if options.minutes:
         recipe = replace(recipe, minutes=options.minutes)
-    train(recipe, open_stream(options.bank, recipe), options.out, options.resume)
+    run(recipe, options.bank, options.out, options.resume)
 
 
 if __name__ == "__main__":
