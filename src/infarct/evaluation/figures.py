@@ -153,7 +153,7 @@ def _boxes(
     axes.set_axisbelow(True)
     if metric.unit == "voxels":
         axes.set_yscale("symlog", linthresh=10)
-        axes.set_ylim(-1, max(axes.get_ylim()[1], 12))
+        axes.set_ylim(-1, max(1.5 * axes.dataLim.y1, 12))
     else:
         axes.set_ylim(-0.03, 1.03)
 

@@ -1,0 +1,210 @@
+"""The whole story on a small cohort: what comes out, what is said, what is never dropped."""
+
+import csv
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import save
+from infarct.errors import InputFileError, OutputError
+from infarct.evaluation import Evaluation, EvaluationRequest, evaluate
+from infarct.evaluation.analysis import analyse
+from infarct.evaluation.cases import measure
+from infarct.evaluation.displays import all_drawings, draw
+from infarct.evaluation.metrics import dice
+from infarct.evaluation.pipeline import gather
+from infarct.evaluation.report import write_scores
+from infarct.evaluation.statistics import spearman
+from infarct.volume import read
+
+TOOLS = ("good", "late")
+
+
+def request(cohort: Path, out: Path) -> EvaluationRequest:
+    return EvaluationRequest(
+        reference=cohort / "reference",
+        predictions={tool: cohort / tool for tool in TOOLS},
+        out=out,
+        dwi=cohort / "images",
+        adc=cohort / "images",
+        brain=cohort / "brains",
+        subjects=cohort / "subjects.tsv",
+        resamples=200,
+        workers=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def done(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    return evaluate(request(cohort, tmp_path_factory.mktemp("out") / "evaluation"))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+def test_a_row_for_every_subject_and_tool(done: Evaluation, cohort: Path) -> None:
+    scores = rows(done.report.parent / "scores.tsv")
+    assert [(row["participant_id"], row["tool"]) for row in scores] == [
+        (f"sub-{number:02d}", tool) for number in range(14) for tool in TOOLS
+    ]
+    for row in scores:
+        if row["missing"] == "0":
+            name = row["participant_id"] + ("_mask" if row["tool"] == "late" else "")
+            masks = (
+                cohort / "reference" / f"{row['participant_id']}_lesion.nii.gz",
+                cohort / row["tool"] / f"{name}.nii.gz",
+            )
+            expected = dice(*(read(path).data > 0 for path in masks))
+            assert float(row["dice"]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_missing_predictions_are_named_and_count_as_failures(done: Evaluation) -> None:
+    assert any("late" in note and "sub-03, sub-12" in note for note in done.notes)
+    late = {p.group: p for p in done.analysis.performance if p.tool == "late"}
+    assert late["All with a lesion"].n == 10
+    assert late["All with a lesion"].missing == 1
+    scores = done.results.values("late", "dice", [f"sub-{number:02d}" for number in range(10)])
+    assert scores[3] == 0
+    assert late["All with a lesion"].summaries["dice"].mean == pytest.approx(scores.mean())
+    alarms = next(a for a in done.analysis.false_alarms if a.tool == "late")
+    assert alarms.missing == 1
+    assert done.results.measured["sub-12"].scores["late"].detected
+    assert alarms.n == 4
+
+
+def test_lesion_free_subjects_are_kept_out_of_the_mean(done: Evaluation) -> None:
+    assert done.results.lesion_free == ("sub-10", "sub-11", "sub-12", "sub-13")
+    assert {p.n for p in done.analysis.performance if p.group == "All with a lesion"} == {10}
+
+
+def test_json_holds_the_same_numbers_and_no_nan(done: Evaluation) -> None:
+    text = (done.report.parent / "evaluation.json").read_text("utf-8")
+    content = json.loads(text, parse_constant=lambda name: pytest.fail(f"holds {name}"))
+    seen = content["relations"][0]["correlations"]["Dice, volume"]
+    names = done.results.with_lesion
+    expected = spearman(
+        done.results.values("good", "reference_ml", names),
+        done.results.values("good", "dice", names),
+    )
+    assert (seen["rho"], seen["n"]) == (pytest.approx(expected.rho), 10)
+
+
+def test_every_display_of_the_paper_is_there(done: Evaluation) -> None:
+    directory = done.report.parent
+    stems = ["table1_cohort", "table2_performance", "fig3_territory", "fig3_volume"]
+    stems += ["fig4_dice_density", "fig5_sex", "fig5_field_strength"]
+    stems += ["fig6_correlation", "fig7_gallery", "figS1_normalisation", "volume_agreement"]
+    for stem in stems:
+        assert (directory / f"{stem}.svg").read_text("utf-8").startswith("<?xml"), stem
+        assert (directory / f"{stem}.png").read_bytes().startswith(b"\x89PNG"), stem
+
+
+def test_the_page_stands_alone(done: Evaluation) -> None:
+    page = done.report.read_text("utf-8")
+    assert not re.search(r"(src|href)=[\"'](?!data:)", page)
+    assert "<script" not in page
+    assert done.verdict in page.replace("&#39;", "'")
+    for tool in TOOLS:
+        assert tool in page
+
+
+def test_skipped_columns_are_named(done: Evaluation) -> None:
+    (note,) = [note for note in done.notes if note.startswith("Skipped")]
+    assert "race" in note
+    assert "nihss" in note
+    assert "sex" not in note
+
+
+def test_cohorts_of_the_table_are_told_apart(done: Evaluation) -> None:
+    table = done.tables["table1_cohort"]
+    assert table.header == ("", "test", "not-visible", "p")
+    cells = {row[0].strip(): row[1:] for row in table.rows}
+    assert cells["Subjects"][:2] == ("10", "4")
+    assert cells["With a lesion"][:2] == ("10 (100.0%)", "0 (0.0%)")
+    assert cells["Age, years"][:2] == ("54.5 [52.2, 56.8]", "61.5 [60.8, 62.2]")
+    assert cells["Voxel thickness, mm"][0] == "5.00 [5.00, 5.00]"
+
+
+def test_the_same_again_in_one_process(done: Evaluation, cohort: Path, tmp_path: Path) -> None:
+    asked = request(cohort, tmp_path)
+    cases, _ = gather(asked)
+    results = replace(done.results, measured={name: measure(case) for name, case in cases.items()})
+    write_scores(results, tmp_path / "scores.tsv")
+    analysis = analyse(results, np.random.default_rng(asked.seed), asked.resamples)
+    assert repr(analysis) == repr(done.analysis)
+    drawings = all_drawings(results, analysis, cases, done.tables)
+    for name in ("fig4_dice_density", "fig7_gallery"):
+        draw(tmp_path, (name, drawings[name]))
+    made = [path for path in tmp_path.iterdir() if path.is_file()]
+    assert len(made) == 5
+    for path in made:
+        assert path.read_bytes() == (done.report.parent / path.name).read_bytes(), path.name
+
+
+def test_masks_alone_are_enough(cohort: Path, tmp_path: Path) -> None:
+    bare = EvaluationRequest(
+        cohort / "reference", {"good": cohort / "good"}, tmp_path / "out", workers=1, resamples=50
+    )
+    steps: list[str] = []
+    seen = evaluate(bare, lambda step, *_: steps.append(step))
+    assert steps[:14] == ["measuring subjects"] * 14
+    assert any("No DWI" in note for note in seen.notes)
+    scores = seen.results.measured["sub-00"].scores["good"]
+    assert math.isnan(scores.kappa_dwi_reference)
+    assert not seen.analysis.comparisons
+    assert not (tmp_path / "out" / "figS1_normalisation.svg").exists()
+
+
+def test_focus_narrows_strata_and_an_unknown_cohort_is_refused(
+    cohort: Path, tmp_path: Path
+) -> None:
+    wrong = replace(request(cohort, tmp_path / "out"), focus="STIR 1", workers=1)
+    with pytest.raises(InputFileError, match="test, not-visible"):
+        evaluate(wrong)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_subject_is_enough(cohort: Path, tmp_path: Path) -> None:
+    for name in ("reference/sub-04_lesion", "good/sub-04"):
+        mask = read(cohort / f"{name}.nii.gz")
+        save(tmp_path / name.split("/")[0] / "sub-04.nii.gz", mask.data > 0)
+    bare = EvaluationRequest(
+        *(tmp_path / "reference", {"good": tmp_path / "good"}, tmp_path / "out"), workers=1
+    )
+    assert evaluate(bare).analysis.performance[0].n == 1
+
+
+def test_only_lesion_free_subjects(tmp_path: Path) -> None:
+    nothing = np.zeros((8, 8, 8), bool)
+    for number in range(3):
+        save(tmp_path / "reference" / f"{number}.nii.gz", nothing)
+        save(tmp_path / "tool" / f"{number}.nii.gz", nothing)
+    bare = EvaluationRequest(
+        *(tmp_path / "reference", {"tool": tmp_path / "tool"}, tmp_path / "out"), workers=1
+    )
+    seen = evaluate(bare)
+    assert seen.analysis.false_alarms[0].flagged.rate == 0
+    assert "flagged 0 of 3" in seen.verdict
+
+
+def test_a_tool_of_other_subjects_is_refused(cohort: Path, tmp_path: Path) -> None:
+    save(tmp_path / "other" / "patient.nii.gz", np.zeros((4, 4, 4), bool))
+    wrong = EvaluationRequest(
+        cohort / "reference", {"other": tmp_path / "other"}, tmp_path / "out", workers=1
+    )
+    with pytest.raises(InputFileError, match="same name"):
+        evaluate(wrong)
+
+
+def test_foreign_files_are_never_overwritten(cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("do not lose")
+    with pytest.raises(OutputError, match="something else"):
+        evaluate(request(cohort, tmp_path))
+    assert (tmp_path / "thesis.txt").read_text() == "do not lose"

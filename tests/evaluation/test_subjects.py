@@ -1,0 +1,87 @@
+"""The table of subjects and the strata."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from infarct.errors import InputFileError
+from infarct.evaluation.subjects import read_subjects, stratify, volume_level
+
+
+def table(path: Path, text: str) -> Path:
+    file = path / "subjects.tsv"
+    file.write_text(text.replace(" | ", "\t"), encoding="utf-8")
+    return file
+
+
+def test_names_with_and_without_sub_sessions_and_folders(tmp_path: Path) -> None:
+    file = table(
+        tmp_path,
+        "participant_id | session_id | age\nsub-1 | ses-1 | 50\nsub-1 | ses-2 | 51\n2 |  | 60\n",
+    )
+    names = ["sub-1_ses-1", "sub-1_ses-2", "sub-2", "test/2", "sub-2_run-1", "sub-9"]
+    known = read_subjects(file, names)
+    assert [known.number(name, "age") for name in names[:5]] == [50, 51, 60, 60, 60]
+    assert math.isnan(known.number("sub-9", "age"))
+
+
+def test_columns_go_by_several_names_and_missing_ones_are_named(tmp_path: Path) -> None:
+    file = table(
+        tmp_path, "Participant_ID | Vendor | MagneticFieldStrength | Age\na | GE | 3 | n/a\n"
+    )
+    known = read_subjects(file, ["a"])
+    assert known.value("a", "manufacturer") == "GE"
+    assert known.value("a", "field_strength") == "3"
+    assert known.value("a", "age") is None
+    assert set(known.missing) == {
+        *("cohort", "territory", "hemisphere", "race", "sex", "onset", "nihss")
+    }
+
+
+def test_a_table_without_participants_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="participant_id"):
+        read_subjects(table(tmp_path, "name | age\na | 3\n"), ["a"])
+    with pytest.raises(InputFileError, match="cannot be read"):
+        read_subjects(tmp_path / "absent.tsv", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "level"),
+    [
+        ("field_strength", "2.89", "3 T"),
+        ("field_strength", "1.494", "1.5 T"),
+        ("field_strength", "3T", "3 T"),
+        ("onset_to_scan", "1.99", "<2 h"),
+        ("onset_to_scan", "2", "2-6 h"),
+        ("onset_to_scan", "6", "6-12 h"),
+        ("onset_to_scan", "23.9", "12-24 h"),
+        ("onset_to_scan", "48", ">24 h"),
+        ("sex", "M", "male"),
+        ("sex", "Female", "female"),
+        ("hemisphere", "L", "left"),
+        ("territory", "MCA", "MCA"),
+    ],
+)
+def test_levels(tmp_path: Path, column: str, cell: str, level: str) -> None:
+    key = "onset" if column == "onset_to_scan" else column
+    known = read_subjects(table(tmp_path, f"participant_id | {column}\na | {cell}\n"), ["a"])
+    assert stratify(key, known, ["a"], {}).levels == (level,)
+
+
+def test_volume_strata_of_the_paper() -> None:
+    assert [volume_level(ml)[0] for ml in (0.1, 1.69, 1.7, 13.9, 14.0, 200)] == list("SSMMLL")
+    stratum = stratify("volume", read_subjects(None, []), ["a", "b"], {"a": 20.0, "b": 0.0})
+    assert dict(stratum.level_of) == {"a": "L (≥14 ml)"}
+
+
+def test_many_rare_levels_become_one(tmp_path: Path) -> None:
+    names = [f"s{i}" for i in range(40)]
+    makers = ["Siemens"] * 20 + [f"maker {i}" for i in range(20)]
+    rows = "".join(f"{n} | {m}\n" for n, m in zip(names, makers, strict=True))
+    known = read_subjects(table(tmp_path, "participant_id | manufacturer\n" + rows), names)
+    stratum = stratify("manufacturer", known, names, {})
+    assert len(stratum.levels) == 6
+    assert stratum.levels[0] == "Siemens"
+    assert len(stratum.members("other", names)) == 16
+    assert set(stratum.level_of) == set(names)
