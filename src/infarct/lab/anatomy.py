@@ -50,10 +50,11 @@ PARENCHYMA = (Tissue.CORTEX, Tissue.CEREBELLAR_CORTEX)
 """First and last class of brain parenchyma; all between belong to it."""
 
 RIM_SHIFT = 32
-"""An anatomy's code is tissue + 32 x rim; rims tell how close cortex and white matter lie to CSF.
+"""An anatomy's code is tissue + 32 x rim; rims let brains age, and grow young again.
 
-Rim 1: cortex within 1 mm of outer CSF, which atrophy turns to CSF first; rims 2 - 4: parenchyma
-within 1, 2, 3 mm of a ventricle, which enlarges into it.
+Rim 1 of cortex lies within 1 mm of outer CSF; rims 2 - 4 of parenchyma lie within 1, 2, 3 mm of a
+ventricle; rims 1 - 2 of CSF lie within 1, 2 mm of cortex; rims 1 - 3 of a ventricle lie within
+1, 2, 3 mm of parenchyma.
 """
 
 _FREESURFER: dict[Tissue, tuple[int, ...]] = {
@@ -91,16 +92,22 @@ def is_parenchyma(tissue: ClassMap) -> Mask:
 
 
 def with_rims(tissue: ClassMap) -> ClassMap:
-    """Add to each voxel's class how close it lies to fluid, see `RIM_SHIFT`."""
+    """Add to each voxel's class how near the next tissue is, see `RIM_SHIFT`."""
     rim = np.zeros_like(tissue)
     parenchyma = is_parenchyma(tissue)
-    to_csf = ndimage.binary_dilation(tissue == Tissue.CSF)
-    rim[to_csf & (tissue == Tissue.CORTEX)] = 1
-    near = tissue == Tissue.VENTRICLE
-    for distance in (1, 2, 3):
-        grown = ndimage.binary_dilation(near)
-        rim[grown & ~near & parenchyma] = 1 + distance
-        near = grown
+    fluid, ventricle = tissue == Tissue.CSF, tissue == Tissue.VENTRICLE
+    cortex = (tissue == Tissue.CORTEX) | (tissue == Tissue.CEREBELLAR_CORTEX)
+    rim[ndimage.binary_dilation(fluid) & (tissue == Tissue.CORTEX)] = 1
+    for base, near, into, reach in (
+        (1, ventricle, parenchyma, 3),
+        (0, cortex, fluid, 2),
+        (0, parenchyma, ventricle, 3),
+    ):
+        grown = near
+        for distance in range(1, reach + 1):
+            wider = ndimage.binary_dilation(grown)
+            rim[wider & ~grown & into] = base + distance
+            grown = wider
     return np.asarray(tissue + np.uint8(RIM_SHIFT) * rim)
 
 

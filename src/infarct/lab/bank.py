@@ -28,8 +28,8 @@ LARGEST_LESION_ML = 400.0
 """A mask beyond this is a failed warp, not a lesion."""
 
 _ANATOMY_SPLIT: dict[str, Split] = {
-    **dict.fromkeys(("training_seg_04", "training_seg_13"), "validation"),
-    **dict.fromkeys(("training_seg_06", "training_seg_12", "training_seg_18"), "test"),
+    **dict.fromkeys(("training_seg_04", "training_seg_17"), "validation"),
+    **dict.fromkeys(("training_seg_06", "training_seg_09", "training_seg_12"), "test"),
 }
 _BACKGROUND_SPLIT: dict[str, Split] = {}
 

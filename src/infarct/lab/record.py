@@ -44,7 +44,8 @@ class Contrast:
         adc_texture: The same of the ADC.
         atrophy: SDs of a smooth field above which the outer millimetre of cortex turns to CSF;
             3 leaves nearly all, 0 takes half.
-        ventricle_mm: How far the ventricles have grown, 0 - 3.
+        ventricle_mm: How far the ventricles have grown, -3 - 3.
+        fullness_mm: How far cortex fills the sulci, 0 - 2: a younger brain.
     """
 
     b0: tuple[float, ...]
@@ -53,6 +54,7 @@ class Contrast:
     adc_texture: float
     atrophy: float
     ventricle_mm: int
+    fullness_mm: int
 
 
 @dataclass(frozen=True)

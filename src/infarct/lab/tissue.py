@@ -74,12 +74,22 @@ def _is_parenchyma(tissue: torch.Tensor) -> torch.Tensor:
 
 
 def _aged(code: torch.Tensor, contrast: Contrast, seed: int) -> torch.Tensor:
-    """Return the tissue of each voxel, with sulci widened and ventricles enlarged."""
+    """Return the tissue of each voxel, sulci and ventricles widened or narrowed."""
     tissue, rim = code & (RIM_SHIFT - 1), code >> RIM_SHIFT.bit_length() - 1
     thin = fields.smooth(SHAPE, 10.0, seed, "atrophy", code.device) > contrast.atrophy
-    tissue = torch.where(thin & (rim == 1), int(Tissue.CSF), tissue)
-    grown = (rim >= 2) & (rim < 2 + contrast.ventricle_mm)
-    return torch.where(grown, int(Tissue.VENTRICLE), tissue)
+    fluid, ventricle = tissue == Tissue.CSF, tissue == Tissue.VENTRICLE
+    edge = (rim >= 1) & ~fluid & ~ventricle
+    aged = torch.where(thin & edge & (rim == 1), int(Tissue.CSF), tissue)
+    if contrast.ventricle_mm > 0:
+        lost = edge & (rim >= 2) & (rim < 2 + contrast.ventricle_mm)
+        aged = torch.where(lost, int(Tissue.VENTRICLE), aged)
+    elif contrast.ventricle_mm < 0:
+        gained = ventricle & (rim >= 1) & (rim <= -contrast.ventricle_mm)
+        aged = torch.where(gained, int(Tissue.WHITE), aged)
+    if contrast.fullness_mm:
+        gained = fluid & (rim >= 1) & (rim <= contrast.fullness_mm)
+        aged = torch.where(gained, int(Tissue.CORTEX), aged)
+    return aged
 
 
 def _paint(

@@ -1,0 +1,102 @@
+"""The bank: what is packed comes back, and who is seen in training is fixed by name."""
+
+import numpy as np
+import pytest
+
+from infarct.errors import InputFileError
+from infarct.grid import MNI_GRID
+from infarct.lab.bank import Background, Bank, pack_lesions, split_of_lesion
+from infarct.lab.packing import lesion_on_mni_grid
+from infarct.volume import Volume
+
+
+def _masks():
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        mask = np.zeros(MNI_GRID.shape, dtype=bool)
+        x, y, z = rng.integers(20, 150, 3)
+        mask[x : x + 9, y : y + 7, z : z + 5] = rng.random((9, 7, 5)) > 0.4
+        yield f"lesion-{number}", mask
+
+
+@pytest.fixture
+def bank():
+    rng = np.random.default_rng(1)
+    background = Background(
+        rng.random((8, 9, 10)).astype(np.float32),
+        (rng.random((8, 9, 10)) * 3e-3).astype(np.float32),
+        rng.random((8, 9, 10)) > 0.5,
+        np.diag([0.5, 0.5, 0.25, 1.0]),
+        1500.0,
+    )
+    head = rng.integers(0, 18, (6, 7, 8)).astype(np.uint8)
+    return Bank({"a": head}, pack_lesions(_masks()), {"scanner": background})
+
+
+def test_lesions_come_back_bit_for_bit(bank):
+    for name, mask in _masks():
+        found = np.zeros_like(mask)
+        part, (x, y, z) = bank.lesions.mask(name)
+        a, b, c = part.shape
+        found[x : x + a, y : y + b, z : z + c] = part
+        np.testing.assert_array_equal(found, mask)
+
+
+def test_empty_and_impossible_lesions_are_left_out():
+    empty = np.zeros(MNI_GRID.shape, dtype=bool)
+    huge = np.zeros(MNI_GRID.shape, dtype=bool)
+    huge[:100, :100, :50] = True
+    assert len(pack_lesions([("empty", empty), ("huge", huge)])) == 0
+
+
+def test_a_saved_bank_is_the_bank(bank, tmp_path):
+    bank.save(tmp_path / "bank.npz")
+    found = Bank.load(tmp_path / "bank.npz")
+    np.testing.assert_array_equal(found.anatomies["a"], bank.anatomies["a"])
+    assert list(found.lesions.names) == list(bank.lesions.names)
+    np.testing.assert_array_equal(found.lesions.bits, bank.lesions.bits)
+    one, other = found.backgrounds["scanner"], bank.backgrounds["scanner"]
+    np.testing.assert_allclose(one.b0, other.b0, atol=1e-3)
+    np.testing.assert_allclose(one.adc, other.adc, atol=1e-6)
+    np.testing.assert_array_equal(one.brain, other.brain)
+    assert one.bvalue == 1500.0
+
+
+def test_a_missing_bank_says_what_to_do(tmp_path):
+    with pytest.raises(InputFileError, match="infarct lab bank"):
+        Bank.load(tmp_path / "none.npz")
+
+
+def test_the_split_of_lesions_hangs_on_the_name_alone():
+    # Written down once: if these move, networks have seen what they are tested on.
+    assert split_of_lesion("bwsrsub-1001_lesion") == "train"
+    assert split_of_lesion("bwsrsub-1005_lesion") == "validation"
+    names = [f"bwsrsub-{n}_lesion" for n in range(2000)]
+    shares = [np.mean([split_of_lesion(n) == s for n in names]) for s in ("validation", "test")]
+    np.testing.assert_allclose(shares, 0.1, atol=0.03)
+
+
+def test_splits_share_no_anatomy():
+    heads = {f"training_seg_{n:02d}": np.zeros((1, 1, 1), np.uint8) for n in range(1, 20)}
+    bank = Bank(heads, pack_lesions([]), {})
+    train, validation, test = (set(bank.anatomies_of(s)) for s in ("train", "validation", "test"))
+    assert train | validation | test == set(heads)
+    assert not (train & validation or train & test or validation & test)
+    assert validation
+    assert test
+
+
+def test_backgrounds_can_be_left_out(bank):
+    assert bank.backgrounds_of("train") == ["scanner"]
+    assert bank.without_backgrounds(["scanner"]).backgrounds_of("train") == []
+
+
+def test_lesions_drawn_left_come_to_lie_left():
+    data = np.zeros((157, 189, 136), dtype=np.uint8)
+    affine = np.diag([-1.0, 1, 1, 1])
+    affine[:3, 3] = (78, -112, -50)
+    data[110, 100, 60] = 1
+    mask = lesion_on_mni_grid(Volume(data, affine))
+    world = MNI_GRID.affine @ [*np.argwhere(mask)[0], 1]
+    np.testing.assert_allclose(world[:3], (78 - 110, -112 + 100, -50 + 60))
+    assert mask.sum() == 1
