@@ -157,7 +157,7 @@ def phantom(unit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     return brain, lesion, dwi, adc
 
 
-@pytest.mark.parametrize("unit", [1.0, 1e3, 1e6])
+@pytest.mark.parametrize("unit", [1.0, 1e3, 1e5, 1e6])
 def test_kappa_compares_the_lesion_with_tissue_not_fluid(unit: float) -> None:
     brain, lesion, dwi, adc = phantom(unit)
     seen = score(lesion, lesion, AFFINE, Images(brain, dwi, adc))

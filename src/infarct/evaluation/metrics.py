@@ -21,16 +21,16 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_erosion, find_objects, generate_binary_structure, label
+from scipy.ndimage import binary_erosion, generate_binary_structure, label
 from scipy.spatial import KDTree
 
 from infarct.grid import Affine
 from infarct.intensity import Image, Mask
+from infarct.quality import TISSUE_ADC
 
 LESION_IOU = 0.25
 """Least intersection over union at which two outlines are the same lesion."""
 
-_TISSUE_ADC = (0.4e-3, 1.3e-3)
 _TYPICAL_ADC = 0.8e-3
 _ANY_TOUCH = generate_binary_structure(3, 3)
 _FACE_TOUCH = generate_binary_structure(3, 1)
@@ -169,7 +169,8 @@ def hausdorff95_mm(reference: Mask, prediction: Mask, affine: Affine) -> float:
         return 0.0
     if any(empty):
         return _diagonal_mm(reference.shape, affine)
-    surfaces = [_surface_mm(mask, affine) for mask in (reference, prediction)]
+    box = _box(reference | prediction)
+    surfaces = [_surface_mm(mask[box], affine) for mask in (reference, prediction)]
     there, _ = KDTree(surfaces[1]).query(surfaces[0])
     back, _ = KDTree(surfaces[0]).query(surfaces[1])
     return float(max(np.percentile(there, 95), np.percentile(back, 95)))
@@ -180,12 +181,9 @@ def _diagonal_mm(shape: tuple[int, ...], affine: Affine) -> float:
 
 
 def _surface_mm(mask: Mask, affine: Affine) -> np.ndarray:
-    """Return the world positions, (N, 3) mm, of the voxels with a face on the outside."""
-    (box,) = find_objects(mask.astype(np.uint8))
-    inside = mask[box]
-    surface = inside & ~binary_erosion(inside, _FACE_TOUCH)
-    voxels = np.argwhere(surface) + [edge.start for edge in box]
-    positions: np.ndarray = voxels @ affine[:3, :3].T
+    """Return where the voxels with a face on the outside lie, (N, 3) mm from the first voxel."""
+    surface = mask & ~binary_erosion(mask, _FACE_TOUCH)
+    positions: np.ndarray = np.argwhere(surface) @ affine[:3, :3].T
     return positions
 
 
@@ -215,7 +213,7 @@ def normal_tissue(brain: Mask, lesion: Mask, adc: Image | None) -> Mask:
     Args:
         brain: (X, Y, Z).
         lesion: Same shape.
-        adc: Same shape, in mm^2/s or those times a power of 1000; tissue is .4 - 1.3e-3 mm^2/s.
+        adc: Same shape, in mm^2/s or those times a power of 10; tissue is as in `quality`.
     """
     tissue = brain & ~lesion
     if adc is None or not tissue.any():
@@ -223,9 +221,9 @@ def normal_tissue(brain: Mask, lesion: Mask, adc: Image | None) -> Mask:
     median = float(np.median(adc[tissue]))
     if not median > 0:
         return tissue
-    unit = 1000.0 ** round(math.log(median / _TYPICAL_ADC, 1000.0))
-    low, high = _TISSUE_ADC
-    return tissue & (adc >= low * unit) & (adc <= high * unit)
+    unit = 10.0 ** round(math.log10(median / _TYPICAL_ADC))
+    low, high = TISSUE_ADC
+    return tissue & (adc > low * unit) & (adc < high * unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,8 +339,13 @@ def score(
 
 
 def _box(mask: Mask) -> tuple[slice, ...]:
-    found = find_objects(mask.astype(np.uint8))
-    return found[0] if found else (slice(0, 1),) * mask.ndim
+    """Return the smallest box that holds a mask; one voxel where it is empty."""
+    sides = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        seen = np.flatnonzero(mask.any(axis=others))
+        sides.append(slice(seen[0], seen[-1] + 1) if seen.size else slice(0, 1))
+    return tuple(sides)
 
 
 def _kappas(images: Images | None, lesion: Mask) -> tuple[float, float]:
