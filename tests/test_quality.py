@@ -90,12 +90,19 @@ def test_the_unit_of_the_adc_is_told_from_the_data(scale: float, median: float) 
 
 @pytest.mark.parametrize("median", [0.0, 30.0, 1e6, -1.0])
 def test_what_is_no_adc_is_refused(median: float) -> None:
+    spread = np.random.default_rng(0).normal(1, 0.2, BRAIN.shape)
     with pytest.raises(ContentError, match="ADC"):
-        quality.adc_scale(np.full(BRAIN.shape, median, np.float32), BRAIN)
+        quality.adc_scale((median * spread).astype(np.float32), BRAIN)
+
+
+def test_a_mask_is_no_adc() -> None:
+    with pytest.raises(ContentError, match="mask"):
+        quality.adc_scale(np.ones(BRAIN.shape, np.float32), BRAIN)
 
 
 def signals(adc_value: float = 0.8e-3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    adc = np.full(BRAIN.shape, adc_value, np.float32)
+    spread = np.random.default_rng(0).normal(1, 0.1, BRAIN.shape)
+    adc = (adc_value * spread).astype(np.float32)
     adc[8:11] = 2.8e-3
     b0 = np.where(adc > 2e-3, 700, 300).astype(np.float32)
     return b0 * np.exp(-1000 * adc), b0, adc
@@ -125,6 +132,12 @@ def test_a_wrong_b_value_shows_in_the_three_images() -> None:
     dwi, b0, adc = signals()
     assert quality.check_agreement(dwi, b0, adc, BRAIN, 1000) == []
     assert "1000" in quality.check_agreement(dwi, b0, adc, BRAIN, 2000)[0].message
+
+
+def test_an_adc_map_of_another_scan_is_noticed() -> None:
+    dwi, b0, adc = signals()
+    findings = quality.check_agreement(dwi, b0, adc[::-1, ::-1], BRAIN, 1000)
+    assert "adc-disagrees" in codes(findings)
 
 
 def test_a_brain_that_is_cut_or_missing_is_told() -> None:

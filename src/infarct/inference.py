@@ -149,7 +149,7 @@ def lesion_probability(
             zscore(channel[k], brains[k]) if scaled and brains[k].any() else channel[k] * brains[k]
             for channel, scaled in zip(channels, contract.scaled, strict=True)
         ]
-        answers.append(_answer(network, np.stack(planes)[None], brains[k]))
+        answers.append(run_part(network, np.stack(planes)[None], brains[k]))
     probability = _merge(np.stack(answers), phases)
     return np.where(brain, probability, 0.0).astype(np.float32)
 
@@ -198,7 +198,7 @@ def stretch(
     return stretched
 
 
-def _answer(network: Network, image: NDArray[np.float32], brain: Mask) -> NDArray[np.float32]:
+def run_part(network: Network, image: NDArray[np.float32], brain: Mask) -> NDArray[np.float32]:
     """Run one sub-volume: whole, or in tiles that cover the brain's box.
 
     Args:

@@ -92,7 +92,12 @@ def segment_case(case: Case, model: str = DEFAULT, journal: Journal | None = Non
         probability_mni=probability_mni,
         is_map_mni=is_map_mni,
         measurements=measurements,
-        findings=(*case.findings, *prepared.findings, *_doubts(measurements)),
+        findings=(
+            *case.findings,
+            *prepared.findings,
+            *_doubts(measurements),
+            *([Finding("method", "note", segmenter.caution)] if segmenter.caution else []),
+        ),
         seconds=dict(journal.seconds),
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy import stats
 
 from infarct.errors import ContentError, GeometryError
 from infarct.grid import Affine, Grid
@@ -153,6 +154,11 @@ def adc_scale(adc: Image, brain: Mask) -> tuple[float, list[Finding]]:
     """
     inside = adc[brain & np.isfinite(adc) & (adc > 0)]
     median = float(np.median(inside)) if inside.size else 0.0
+    if inside.size and np.subtract(*np.percentile(inside, [75, 25])) < 1e-3 * median:
+        raise ContentError(
+            f"ADC: most of the brain has the very same value, {median:.4g}; "
+            "this is a mask or an empty map, not an ADC map"
+        )
     for scale, unit in _ADC_UNITS.items():
         # Wider than tissue: old brains hold much fluid. Units lie a factor 10 apart or more.
         if 0.45e-3 <= median * scale <= 1.9e-3:
@@ -214,14 +220,23 @@ def check_agreement(dwi: Image, b0: Image, adc: Image, brain: Mask, bvalue: floa
     seen = brain & (dwi > 0) & (b0 > 0) & (adc > TISSUE_ADC[0]) & (adc < TISSUE_ADC[1])
     if seen.sum() < 100:
         return []
-    implied = float(np.median(np.log(b0[seen] / dwi[seen]) / adc[seen]))
-    if abs(implied - bvalue) <= 0.25 * bvalue:
-        return []
-    text = (
-        f"b0, DWI and ADC together imply b = {implied:.0f} s/mm^2, not {bvalue:.0f}; "
-        "the signals may be scaled apart or the b-value wrong (the ADC map was trusted)"
-    )
-    return [Finding("bvalue-disagrees", "warning", text)]
+    findings = []
+    attenuation = np.log(b0[seen] / dwi[seen])
+    implied = float(np.median(attenuation / adc[seen]))
+    if abs(implied - bvalue) > 0.25 * bvalue:
+        text = (
+            f"b0, DWI and ADC together imply b = {implied:.0f} s/mm^2, not {bvalue:.0f}; "
+            "the signals may be scaled apart or the b-value wrong (the ADC map was trusted)"
+        )
+        findings.append(Finding("bvalue-disagrees", "warning", text))
+    likeness = float(stats.spearmanr(attenuation, adc[seen]).statistic)
+    if likeness < 0.4:
+        text = (
+            f"the ADC map does not follow from b0 and DWI (rank correlation {likeness:.2f}, usual "
+            "above .8): it may be of another scan or out of place (the ADC map was trusted)"
+        )
+        findings.append(Finding("adc-disagrees", "warning", text))
+    return findings
 
 
 def _fluid_is_brighter(dwi: Image, b0: Image, brain: Mask) -> bool:

@@ -22,12 +22,14 @@ class Segmenter:
         name: As given to `--model`.
         title: For people.
         threshold: A voxel whose probability exceeds it is lesion.
+        caution: What a reader of its outlines should know, or empty.
         lesion_probability: Maps a prepared scan and its IS map to (192, 224, 192) values in 0 - 1.
     """
 
     name: str
     title: str
     threshold: float
+    caution: str
     lesion_probability: Callable[[Prepared, Image], Image]
 
 
@@ -40,11 +42,18 @@ def _tscore(scan: Prepared, _: Image) -> Image:
     return mask.astype(np.float32)
 
 
+_CLASSICAL = (
+    "this method compares intensities only: bright artefacts at the skull base and the cortex are "
+    "often outlined too, and small or faint infarcts missed; confirm every outline by eye"
+)
+
 SEGMENTERS = {
     method.name: method
     for method in (
-        Segmenter("cfuzzy", "modified c-fuzzy map (no weights)", 0.5, _cfuzzy),
-        Segmenter("tscore", "t-score against healthy brains (no weights)", 0.5, _tscore),
+        Segmenter("cfuzzy", "modified c-fuzzy map (no weights)", 0.5, _CLASSICAL, _cfuzzy),
+        Segmenter(
+            "tscore", "t-score against healthy brains (no weights)", 0.5, _CLASSICAL, _tscore
+        ),
     )
 }
 """Every method there is, by name."""

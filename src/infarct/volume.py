@@ -67,7 +67,8 @@ def read(path: Path | str) -> Volume:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputFileError(f"{path}: no such file; give the path of a .nii or .nii.gz image")
+        seen = "is a folder" if path.is_dir() else "no such file"
+        raise InputFileError(f"{path}: {seen}; give the path of a .nii or .nii.gz image")
     try:
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Image):
