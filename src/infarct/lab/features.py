@@ -23,15 +23,19 @@ _FIT_EVERY = 7
 
 def tissue_peak(image: torch.Tensor, brain: torch.Tensor) -> TissuePeak:
     """Fit the tissue peak by `intensity.fit_tissue_peak`, on a part of the brain's voxels."""
-    values = image[brain][::_FIT_EVERY].cpu().numpy()
+    part, inside = (volume.flatten()[::_FIT_EVERY] for volume in (image, brain))
+    values = part[inside].cpu().numpy()
     return fit_tissue_peak(values, np.ones(values.shape, dtype=bool))
 
 
 def zscore(image: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
     """Scale an image to mean 0 and SD 1 over the brain, 0 outside; see `intensity.zscore`."""
-    inside = image[brain].double()
-    sd = inside.std(correction=0).clamp(min=1e-12)
-    return torch.where(brain, (image - inside.mean()) / sd, 0.0).float()
+    # Sums over a masked volume: gathering the brain's voxels costs ten times as much.
+    count = brain.sum()
+    mean = (image * brain).sum(dtype=torch.float64) / count
+    apart = (image - mean.float()).mul_(brain)
+    sd = (apart.square().sum(dtype=torch.float64) / count).sqrt().clamp(min=1e-12)
+    return apart.div_(sd.float())
 
 
 @dataclass(frozen=True, eq=False)

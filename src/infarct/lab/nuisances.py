@@ -150,10 +150,12 @@ def draw_tracts(cohort: Cohort, rng: np.random.Generator) -> tuple[Bump, ...]:
     return (*tracts, *cortex)
 
 
-def draw_white_spots(cohort: Cohort, rng: np.random.Generator) -> Triple:
+def draw_white_spots(cohort: Cohort, rng: np.random.Generator) -> Triple | None:
     """Draw white-matter hyperintensity: level (SD), b0 gain, ADC gain."""
-    level = float(rng.uniform(2.0, 3.2)) if _often(0.6, cohort.mimics, rng) else 9.0
-    return level, float(rng.uniform(1.15, 1.8)), float(rng.uniform(1.1, 1.6))
+    if not _often(0.6, cohort.mimics, rng):
+        return None
+    level, b0_gain, adc_gain = rng.uniform((2.0, 1.15, 1.1), (3.2, 1.8, 1.6))
+    return float(level), float(b0_gain), float(adc_gain)
 
 
 def draw_mimics(cohort: Cohort, bank: Bank, rng: np.random.Generator) -> tuple[Spot, ...]:

@@ -183,7 +183,7 @@ class Record:
         lesions: Acute infarcts; all that `lesion` outlines.
         mimics: Changes that are none.
         tracts: Where diffusion stays restricted or cortex stays bright; height as share.
-        white_spots: (SD above which white matter is hyperintense, b0 gain, ADC gain).
+        white_spots: (SD above which white matter is hyperintense, b0 gain, ADC gain), or None.
         acquisition: How it was scanned.
         artefacts: What went wrong.
     """
@@ -197,7 +197,7 @@ class Record:
     lesions: tuple[Spot, ...]
     mimics: tuple[Spot, ...]
     tracts: tuple[Bump, ...]
-    white_spots: Triple
+    white_spots: Triple | None
     acquisition: Acquisition
     artefacts: Artefacts
 

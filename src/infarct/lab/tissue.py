@@ -140,25 +140,31 @@ def _blurred(mask: torch.Tensor, sigma_mm: float, step: int) -> torch.Tensor:
 
 def _white_spots(b0: torch.Tensor, adc: torch.Tensor, tissue: torch.Tensor, record: Record) -> None:
     """Write white-matter hyperintensity, thickest about the ventricles, into b0 and ADC."""
+    if record.white_spots is None:
+        return
     level, b0_gain, adc_gain = record.white_spots
     field = fields.smooth(SHAPE, 5.0, record.seed, "white spots", tissue.device)
     field += _blurred(tissue == Tissue.VENTRICLE, 8.0, step=4).mul_(4.0)
     share = field.sub_(level).mul_(5.0).sigmoid_()
     share *= tissue == Tissue.WHITE
-    b0 *= 1 + share * (b0_gain - 1)
-    adc *= 1 + share * (adc_gain - 1)
+    b0.addcmul_(b0, share, value=b0_gain - 1)
+    adc.addcmul_(adc, share, value=adc_gain - 1)
 
 
 def _bumps(
     b0: torch.Tensor, adc: torch.Tensor, tissue: torch.Tensor, bumps: tuple[Bump, ...], way: Warp
 ) -> None:
     """Write fibre tracts (low ADC) and bright cortex (high b0) into b0 and ADC."""
-    tracts = tuple(b for b in bumps if b.kind == "tract")
-    white = (tissue == Tissue.WHITE) | (tissue == Tissue.BRAINSTEM)
-    adc *= 1 - warp.hills(tracts, way.target_from_source, b0.device).clamp_(max=0.4) * white
-    cortex = tuple(b for b in bumps if b.kind == "cortex")
-    grey = (tissue == Tissue.CORTEX) | (tissue == Tissue.DEEP_GREY)
-    b0 *= 1 + warp.hills(cortex, way.target_from_source, b0.device) * grey
+    places = (
+        ("tract", adc, (Tissue.WHITE, Tissue.BRAINSTEM), -1.0),
+        ("cortex", b0, (Tissue.CORTEX, Tissue.DEEP_GREY), 1.0),
+    )
+    for kind, image, tissues, sign in places:
+        chosen = tuple(b for b in bumps if b.kind == kind)
+        if chosen:
+            share = warp.hills(chosen, way.target_from_source, b0.device).clamp_(max=0.4)
+            share *= (tissue == tissues[0]) | (tissue == tissues[1])
+            image.addcmul_(image, share, value=sign)
 
 
 def _changed(mask: torch.Tensor, spot: Spot, seed: int) -> torch.Tensor:
