@@ -26,9 +26,11 @@ from infarct.lab.recipes import (
     LossSettings,
     RateSettings,
     Recipe,
+    ShelfSettings,
     Stage,
     ValidationSettings,
 )
+from infarct.lab.shelf import open_feed
 from infarct.lab.training import cosine_rate, train, update_mean
 from infarct.lab.validation import dice, fixed_set, score
 
@@ -75,6 +77,15 @@ class SphereStream:
         self.generator.set_state(state["generator"])
 
 
+class SingleStream(SphereStream):
+    """The same, one volume at a time."""
+
+    def batches(self) -> Iterator[Spheres]:
+        """Make batches of one."""
+        while True:
+            yield spheres(self.generator, 1, (16, 16, 8))
+
+
 RECIPE = Recipe(
     "DAGMNet_CH3",
     features=4,
@@ -100,14 +111,18 @@ def same(a: Path, b: Path, keys: tuple[str, ...] = ("network", "mean", "optimise
     )
 
 
-@pytest.mark.parametrize("second_process", [False, True])
-def test_twenty_steps_are_ten_and_a_resume_and_ten(tmp_path: Path, second_process: bool) -> None:
-    recipe = replace(RECIPE, device=DeviceSettings(second_process=second_process))
-    whole = train(recipe, SphereStream, tmp_path / "whole")
+@pytest.mark.parametrize(("second_process", "shelf"), [(False, 0), (True, 0), (True, 4)], ids=str)
+def test_twenty_steps_are_ten_and_a_resume_and_ten(
+    tmp_path: Path, second_process: bool, shelf: int
+) -> None:
+    device = DeviceSettings(second_process=second_process)
+    recipe = replace(RECIPE, device=device, shelf=ShelfSettings(shelf, reuse=1))
+    stream = SingleStream if shelf else SphereStream
+    whole = train(recipe, stream, tmp_path / "whole")
     assert whole.step == 20
-    half = stopped_after(10, recipe, tmp_path / "parts")
+    half = stopped_after(10, recipe, stream, tmp_path / "parts")
     assert half.step == 10
-    assert train(recipe, SphereStream, tmp_path / "parts", again=True).step == 20
+    assert train(recipe, stream, tmp_path / "parts", again=True).step == 20
     assert same(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
     rows = [read_log(tmp_path / run / "log.csv") for run in ("whole", "parts")]
     columns = ("samples", "epoch", "rate", "validation_loss", "validation_dice")
@@ -115,14 +130,15 @@ def test_twenty_steps_are_ten_and_a_resume_and_ten(tmp_path: Path, second_proces
     assert scored[0] == scored[1]
 
 
-def stopped_after(steps: int, recipe: Recipe, out: Path) -> Position:
-    """Train, and press Ctrl-C once that many steps are done."""
+def stopped_after(steps: int, recipe: Recipe, stream: type[SphereStream], out: Path) -> Position:
+    """Train, and press Ctrl-C during the last of so many steps."""
+    batches = steps * (recipe.batch if stream is SingleStream else 1)
 
-    class Interrupting(SphereStream):
+    class Interrupting(stream):  # type: ignore[misc, valid-type]
         def batches(self) -> Iterator[Spheres]:
             """Make batches, and press the keys."""
             for made, batch in enumerate(super().batches(), start=1):
-                if made == steps:
+                if made == batches:
                     signal.raise_signal(signal.SIGINT)
                 yield batch
 
@@ -246,6 +262,24 @@ def test_the_second_process_feeds_the_same_examples() -> None:
         assert torch.equal(a.image, b.image)
         assert torch.equal(state_a["generator"], state_b["generator"])
     ahead.close()
+
+
+def test_a_shelf_gives_every_volume_as_often_as_asked_mirrored_or_not() -> None:
+    recipe = replace(RECIPE, shelf=ShelfSettings(size=5, reuse=3))
+    order = Order(SingleStream, "DAGMNet_CH2", 5, "cpu")
+    given = open_feed(order, recipe, torch.Generator().manual_seed(0))
+    originals = feed(order)
+    sums = [float(next(originals)[0].image.half().float().sum()) for _ in range(60)]
+    seen = []
+    for _ in range(60):
+        example, state = next(given)
+        assert example.image.shape == (2, 2, 16, 16, 8)
+        assert len(state["shelf"]) <= 5
+        seen += [min(sums, key=lambda s, x=x: abs(s - float(x.sum()))) for x in example.image]
+    assert state["fetched"] == 40
+    counts = torch.tensor([seen.count(s) for s in sums[:40]])
+    assert counts.sum() == 120
+    assert (counts > 0).float().mean() > 0.8
 
 
 class Broken(SphereStream):

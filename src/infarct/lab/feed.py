@@ -71,7 +71,8 @@ def open_stream(bank: Path | None, recipe: Recipe) -> OpenSource:
         bank: Packed anatomies, lesions and backgrounds; the one ICBM head if None.
         recipe: Its batch size and the settings of the stream.
     """
-    return partial(_open_stream, bank, recipe.batch, dict(recipe.stream))
+    batch = 1 if recipe.shelf.size else recipe.batch
+    return partial(_open_stream, bank, batch, dict(recipe.stream))
 
 
 def describe_stream(bank: Path | None, recipe: Recipe) -> str:
@@ -257,10 +258,3 @@ def _fill(order: Order, queue: Any) -> None:
             queue.put(item)
     except Exception as error:
         queue.put(f"{type(error).__name__}: {error}")
-
-
-def open_feed(order: Order, recipe: Recipe) -> Generator[Fed, None, None]:
-    """Open the feed the recipe asks for."""
-    if recipe.device.second_process:
-        return feed_ahead(order, recipe.device.ahead)
-    return feed(order)

@@ -104,6 +104,19 @@ class DeviceSettings:
 
 
 @dataclass(frozen=True)
+class ShelfSettings:
+    """Volumes kept to be learned from again, where rendering is slower than learning.
+
+    Attributes:
+        size: How many are kept; 0 learns from every volume once, as it comes.
+        reuse: How often each serves, on average.
+    """
+
+    size: int = 0
+    reuse: int = 4
+
+
+@dataclass(frozen=True)
 class CasesSettings:
     """Real cases with masks that are mixed into the stream, for who has them.
 
@@ -124,8 +137,8 @@ class Recipe:
         network: A key of `networks.DESIGNS`.
         features: Width of its first level; 0 for its own.
         seed: Of weights, windows and stream.
-        batch: Volumes taken from the stream for one step, on each device.
-        epoch: Volumes that make one epoch; the stream itself has no end.
+        batch: Volumes of one step, on each device.
+        epoch: Volumes that make one epoch, counted as often as they serve; the stream has no end.
         epochs: Most epochs.
         minutes: Most minutes; 0 for no limit. Whichever ends first makes the length of the run, by
             which stages and the cosine are measured.
@@ -137,6 +150,7 @@ class Recipe:
         stages: One after the other, by `until`.
         validation: Scores, snapshots and early stop.
         device: Precision and processes.
+        shelf: Volumes to learn from again.
         cases: Real cases to mix in.
         stream: Settings of the synthetic stream that differ from its defaults.
     """
@@ -156,6 +170,7 @@ class Recipe:
     stages: tuple[Stage, ...] = (Stage(),)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     device: DeviceSettings = field(default_factory=DeviceSettings)
+    shelf: ShelfSettings = field(default_factory=ShelfSettings)
     cases: CasesSettings = field(default_factory=CasesSettings)
     stream: Mapping[str, Any] = field(default_factory=dict)
 

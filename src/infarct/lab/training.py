@@ -33,12 +33,12 @@ from infarct.lab.feed import (
     Order,
     describe_stream,
     look,
-    open_feed,
     open_stream,
 )
 from infarct.lab.log import Log, Tally, draw_curve
 from infarct.lab.losses import hybrid
 from infarct.lab.recipes import RateSettings, Recipe
+from infarct.lab.shelf import open_feed
 from infarct.lab.team import Team, join_team
 from infarct.lab.validation import Scores, dice, fixed_set, score
 
@@ -87,7 +87,8 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
             if team.rank == 0:
                 checkpoint.save(last, recipe, learner, streams)
 
-        with Log(out, position, team.rank > 0) as log, closing(open_feed(order, recipe)) as feed:
+        examples = open_feed(order, recipe, learner.windows)
+        with Log(out, position, team.rank > 0) as log, closing(examples) as feed:
             while not (team.agree(stopped()) or is_over(recipe, position)):
                 progress = progress_of(recipe, position)
                 example, state = next(feed)

@@ -1,0 +1,101 @@
+"""Gives every volume several times, among others: for machines that learn faster than they render.
+
+A head takes seconds to render on one core and less to learn from. Kept on a shelf, mirrored at
+random and never twice in a row with the same neighbours, each serves several times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from infarct.lab.feed import Example, Fed, Order, feed, feed_ahead
+from infarct.lab.recipes import Recipe
+
+_LEFT_RIGHT = 2
+"""Axis of a batch along which a head is nearly symmetric."""
+
+
+def open_feed(
+    order: Order, recipe: Recipe, generator: torch.Generator
+) -> Generator[Fed, None, None]:
+    """Open the feed a recipe asks for: beside the training or within it, with a shelf or without.
+
+    Args:
+        order: What to open, and where to continue.
+        recipe: Says which.
+        generator: Of what the shelf draws.
+    """
+    shelf = order.state
+    if recipe.shelf.size and shelf is not None:
+        order = replace(order, state=shelf["stream"])
+    ahead = recipe.device.ahead
+    made = feed_ahead(order, ahead) if recipe.device.second_process else feed(order)
+    return from_shelf(made, recipe, generator, shelf) if recipe.shelf.size else made
+
+
+def from_shelf(
+    made: Generator[Fed, None, None],
+    recipe: Recipe,
+    generator: torch.Generator,
+    state: Mapping[str, Any] | None,
+) -> Generator[Fed, None, None]:
+    """Draw batches from a shelf that is renewed one volume at a time.
+
+    Args:
+        made: Gives volumes one by one, each with the state of the stream after it.
+        recipe: Size of the shelf and of a batch, and how often a volume serves.
+        generator: Of the draws; its state is the caller's to keep.
+        state: Of the shelf, to continue from; None starts empty.
+
+    Yields:
+        A batch, and the state of shelf and stream after it.
+    """
+    settings, batch = recipe.shelf, recipe.batch
+    shelf: list[Example] = []
+    fetched = drawn = 0
+    stream: Mapping[str, Any] | None = None
+    if state is not None:
+        shelf = [Example(*tensors) for tensors in state["shelf"]]
+        fetched, drawn, stream = state["fetched"], state["drawn"], state["stream"]
+    with closing(made):
+        while True:
+            while len(shelf) < batch or fetched * settings.reuse < drawn + batch:
+                example, stream = next(made)
+                # Half the memory, and a checkpoint holds the shelf too.
+                kept = Example(example.image.half(), example.target.bool(), example.brain.bool())
+                if len(shelf) < settings.size:
+                    shelf.append(kept)
+                else:
+                    shelf[int(torch.randint(settings.size, (), generator=generator))] = kept
+                fetched += 1
+            picks = torch.randperm(len(shelf), generator=generator)[:batch].tolist()
+            mirrored = (torch.rand(batch, generator=generator) < 0.5).tolist()
+            drawn += batch
+            chosen = [_mirror(shelf[k], flip) for k, flip in zip(picks, mirrored, strict=True)]
+            contents = [(e.image, e.target, e.brain) for e in shelf]
+            after = {"shelf": contents, "fetched": fetched, "drawn": drawn, "stream": stream}
+            yield _together(chosen), after
+
+
+def _mirror(example: Example, flip: bool) -> Example:
+    if not flip:
+        return example
+    parts = (example.image, example.target, example.brain)
+    return Example(*(x.flip(_LEFT_RIGHT) for x in parts))
+
+
+def _together(examples: list[Example]) -> Example:
+    def join(parts: list[Tensor]) -> Tensor:
+        return torch.cat(parts).float()
+
+    return Example(
+        join([e.image for e in examples]),
+        join([e.target for e in examples]),
+        join([e.brain for e in examples]),
+    )
