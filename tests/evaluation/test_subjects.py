@@ -85,3 +85,13 @@ def test_many_rare_levels_become_one(tmp_path: Path) -> None:
     assert stratum.levels[0] == "Siemens"
     assert len(stratum.members("other", names)) == 16
     assert set(stratum.level_of) == set(names)
+
+
+def test_the_outermost_folder_is_the_cohort_unless_the_table_says(tmp_path: Path) -> None:
+    names = ["late/case-1", "test/case-1"]
+    known = read_subjects(None, names)
+    assert [known.value(name, "cohort") for name in names] == ["late", "test"]
+    assert "cohort" not in known.missing
+    assert read_subjects(None, ["case-1"]).value("case-1", "cohort") is None
+    file = table(tmp_path, "participant_id | cohort\ncase-1 | mine\n")
+    assert read_subjects(file, names).value("late/case-1", "cohort") == "mine"

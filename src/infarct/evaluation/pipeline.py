@@ -212,7 +212,7 @@ def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
     if request.subjects is None:
         notes.append("No table of subjects was given: strata other than volume are skipped.")
     else:
-        unlisted = [name for name in results.measured if not results.table.values[name]]
+        unlisted = [name for name in results.measured if not results.table.values.get(name)]
         if unlisted:
             notes.append(f"Not in the table of subjects: {_listed(unlisted)}.")
         if results.table.missing:

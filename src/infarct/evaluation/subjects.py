@@ -2,7 +2,8 @@
 
 `subjects.tsv` has a column `participant_id` and any of the columns below, in any order, under any
 of the names given; `n/a` or an empty cell is unknown. Repeated scans of one person have a column
-`session_id` beside. Columns that are not there are skipped, and named in the report.
+`session_id` beside. Columns that are not there are skipped, and named in the report. Where no
+cohort is given and subjects lie in folders, the outermost folder is their cohort.
 """
 
 from __future__ import annotations
@@ -105,8 +106,19 @@ def read_subjects(path: Path | None, subjects: Iterable[str]) -> Subjects:
     Raises:
         InputFileError: If it cannot be read, or has no column `participant_id`.
     """
-    if path is None:
-        return Subjects({}, tuple(_COLUMNS))
+    subjects = list(subjects)
+    values, missing = ({}, tuple(_COLUMNS)) if path is None else _read_rows(path, subjects)
+    in_folders = bool(subjects) and all("/" in subject for subject in subjects)
+    if "cohort" in missing and in_folders:
+        missing = tuple(column for column in missing if column != "cohort")
+        values = {s: {**values.get(s, {}), "cohort": s.split("/")[0]} for s in subjects}
+    return Subjects(values, missing)
+
+
+def _read_rows(
+    path: Path, subjects: Sequence[str]
+) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    """Return the known cells by subject, and our names of the columns that are not there."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, delimiter="\t")
@@ -131,12 +143,12 @@ def read_subjects(path: Path | None, subjects: Iterable[str]) -> Subjects:
         known[_bare(name)] = {
             ours: cell for ours, cell in cells.items() if cell.lower() not in ("", "n/a", "nan")
         }
-    values = {}
+    values: dict[str, dict[str, str]] = {}
     for subject in subjects:
         folder = subject.rsplit("/", 1)[-1]
         names = (_bare(name) for name in (subject, folder, folder.split("_")[0]))
         values[subject] = next((known[name] for name in names if name in known), {})
-    return Subjects(values, tuple(ours for ours, theirs in columns.items() if theirs is None))
+    return values, tuple(ours for ours, theirs in columns.items() if theirs is None)
 
 
 def _plain(name: str) -> str:
