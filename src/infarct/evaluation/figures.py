@@ -28,7 +28,7 @@ from infarct.evaluation.subjects import Stratum
 
 _PALETTE = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7"),
-    *("#56B4E9", "#D55E00", "#7F7F7F", "#332288"),
+    *("#56B4E9", "#D55E00", "#4D4D4D", "#332288"),
 )
 """Colours told apart with any colour vision: Okabe and Ito 2008, its yellow and black replaced."""
 

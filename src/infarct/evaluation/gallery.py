@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from infarct.evaluation.cases import Case, read_mask
@@ -186,4 +187,6 @@ def _backdrop(axes: Axes, view: _View) -> None:
 
 def _contour(axes: Axes, mask: Mask, colour: str) -> None:
     if mask.any():
-        axes.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=0.9)
+        drawn = axes.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=0.9)
+        # Dark colours would drown in dark tissue without an edge of light.
+        drawn.set_path_effects([withStroke(linewidth=1.7, foreground="white")])
