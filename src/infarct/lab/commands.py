@@ -41,12 +41,20 @@ def templates(
         Path | None,
         typer.Option(help="Folder of real lesion-free scans, NAME/NAME_{dwi,b0,adc}.nii.gz."),
     ] = None,
+    bank: Annotated[
+        Path | None, typer.Option(help="From `infarct lab bank`, to draw synthetic scans from.")
+    ] = None,
+    synthetic: Annotated[int, typer.Option(help="How many synthetic scans go in.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the synthetic scans.")] = 0,
 ) -> None:
     """Rebuild the b0 template and the healthy statistics that ship with the package."""
+    from infarct.lab.bank import Bank
+    from infarct.lab.controls import lesion_free_scans
     from infarct.lab.templates import build
 
-    for name in build(normals):
-        typer.echo(name)
+    source = Bank.load(bank) if bank else Bank.from_icbm()
+    names = build(normals, lesion_free_scans(source, synthetic, seed))
+    typer.echo(f"{len(names)} lesion-free scans went in")
 
 
 @app.command()

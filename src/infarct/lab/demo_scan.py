@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,15 +11,19 @@ from infarct import assets
 from infarct.demo import BVALUE
 from infarct.lab.bank import Bank
 from infarct.lab.cohort import load_cohort
-from infarct.lab.synth import synthesise
+from infarct.lab.population import draw
+from infarct.lab.record import Record
+from infarct.lab.synth import draw_saving, save_case
+from infarct.volume import read
 
 _LESION_ML = (8.0, 30.0)
+_LEAST_CONTRAST = 1.7
 _LARGEST_BYTES = 2_000_000
-_TRIES = 60
+_TRIES = 400
 
 
 def make_demo_scan(seed: int) -> Path:
-    """Ship the first case of a series that is a fair example: seen at a glance, and small.
+    """Ship the first case of a series with a usual protocol and an infarct seen at a glance.
 
     Args:
         seed: Of the series; the anatomy is the ICBM brain alone, so anyone can make it.
@@ -31,20 +35,36 @@ def make_demo_scan(seed: int) -> Path:
         RuntimeError: If no case of the series qualifies.
     """
     home = assets.ROOT / "demo"
-    with TemporaryDirectory() as scratch:
-        cases = synthesise(load_cohort("test"), Bank.from_icbm(), _TRIES, seed, Path(scratch))
-        for case in cases:
-            if _qualifies(case):
+    cohort, bank = load_cohort("test"), Bank.from_icbm()
+    for index in range(_TRIES):
+        record, saving = draw(cohort, bank, seed, index), draw_saving(seed, index)
+        if not _usual(record):
+            continue
+        with TemporaryDirectory() as scratch:
+            case = Path(scratch) / f"{cohort.name}-{seed:04d}-{index:04d}"
+            save_case(record, replace(saving, dtype="int16"), bank, case)
+            if _clear(case):
                 _ship(case, home, seed)
                 return home
     raise RuntimeError(f"none of {_TRIES} cases of seed {seed} qualifies; take another seed")
 
 
-def _qualifies(case: Path) -> bool:
-    facts = json.loads((case / "record.json").read_text())
+def _usual(record: Record) -> bool:
+    scan = record.acquisition
+    thin = 4.0 <= scan.thickness_mm <= 6.0
+    return scan.bvalue == BVALUE and thin and max(scan.in_plane_mm) <= 1.6 and bool(record.lesions)
+
+
+def _clear(case: Path) -> bool:
+    """Tell whether an untrained eye would see the infarct at a glance."""
+    dwi, lesion, brain = (read(case / f"{name}.nii.gz") for name in ("dwi", "lesion", "brain"))
+    inside, outside = lesion.data > 0.5, (brain.data > 0.5) & (lesion.data < 0.5)
+    ml = float(inside.sum()) * dwi.grid.voxel_ml
+    if not _LESION_ML[0] <= ml <= _LESION_ML[1]:
+        return False
+    contrast = float(dwi.data[inside].mean() / dwi.data[outside].mean())
     size = sum((case / f"{name}.nii.gz").stat().st_size for name in ("dwi", "b0", "lesion"))
-    fair = _LESION_ML[0] <= facts["lesion_ml"] <= _LESION_ML[1]
-    return fair and facts["bvalue"] == BVALUE and size < _LARGEST_BYTES
+    return contrast > _LEAST_CONTRAST and size < _LARGEST_BYTES
 
 
 def _ship(case: Path, home: Path, seed: int) -> None:

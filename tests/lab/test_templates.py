@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("nilearn")
+
+from infarct.grid import MNI_GRID
+from infarct.lab.templates import (
+    LesionFree,
+    build_template,
+    healthy_statistics,
+    icbm_tissue,
+    mirrored,
+)
+from infarct.templates import TEMPLATE_GRID, load_template
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    return icbm_tissue()
+
+
+def scan(tissue, seed: int, shift: float = 0.0) -> LesionFree:
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(0, 0.5, (2, *MNI_GRID.shape)).astype(np.float32)
+    dwi = tissue.grey - 3 * tissue.fluid + noise[0] + np.float32(shift)
+    adc = 6 * tissue.fluid + noise[1]
+    return LesionFree(f"painted-{seed}", dwi, adc, tissue.brain)
+
+
+def test_the_shipped_template_is_what_the_builder_makes(tissue) -> None:
+    built, shipped = build_template(tissue), load_template()
+    assert np.array_equal(built.brain, shipped.brain)
+    assert np.abs(built.b0.data - shipped.b0.data).max() <= 0.5e-3 + 1e-6
+
+
+def test_mirroring_twice_is_doing_nothing_and_the_midline_stays() -> None:
+    image = np.zeros(MNI_GRID.shape, np.float32)
+    image[96, 100, 80] = 1  # x = 0
+    image[106, 100, 80] = 2  # x = 10
+    other = mirrored(image)
+    assert other[96, 100, 80] == 1
+    assert other[86, 100, 80] == 2
+    assert np.array_equal(mirrored(other), image)
+
+
+def test_statistics_find_mean_and_spread_of_the_scans(tissue) -> None:
+    shifts = (-1.0, 0.0, 1.0)
+    scans = [scan(tissue, seed, shift) for seed, shift in enumerate(shifts)]
+    statistics = healthy_statistics(scans, tissue)
+    # Deep in the left hemisphere's white matter: 0 on average, SD .82 between scans.
+    white = np.linalg.inv(TEMPLATE_GRID.affine) @ [-26, -20, 30, 1]
+    x, y, z = np.round(white[:3]).astype(int)
+    at = (slice(x - 2, x + 3), slice(y - 2, y + 3), slice(z - 1, z + 2))
+    assert statistics["dwi_mean"][at].mean() == pytest.approx(0, abs=0.25)
+    assert statistics["dwi_sd"][at].mean() == pytest.approx(0.82, abs=0.3)
+    assert statistics["adc_mean"][at].mean() == pytest.approx(0, abs=0.6)
+    assert all(np.isfinite(image).all() for image in statistics.values())
+    assert min(image.min() for name, image in statistics.items() if "sd" in name) > 0
+
+
+def test_where_no_scan_reaches_the_tissue_maps_stand_in(tissue) -> None:
+    part = scan(tissue, 1)
+    slab = part.brain.copy()
+    slab[:, :, :90] = False
+    statistics = healthy_statistics([LesionFree("slab", part.dwi, part.adc, slab)], tissue)
+    low, brain = slice(20, 35), load_template().brain
+    fluid = (load_template().b0.data > 2.2) & brain
+    white = (load_template().b0.data < 1.1) & brain
+    adc = statistics["adc_mean"]
+    assert adc[..., low][fluid[..., low]].mean() > adc[..., low][white[..., low]].mean() + 2

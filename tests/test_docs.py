@@ -1,0 +1,96 @@
+"""Everything the documents print runs as printed, and everything they name is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infarct import assets, errors
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = (ROOT / "README.md").read_text()
+
+# Installing is what the targets of the Makefile do before any test can run.
+INSTALL = ("make demo", "pip install .")
+
+
+def console_lines() -> list[str]:
+    blocks = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("dwi", "b0"):
+        shutil.copyfile(assets.path(f"demo/{name}"), tmp_path / f"{name}.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", [line for line in console_lines() if line not in INSTALL])
+def test_commands_of_the_readme_run_as_printed(folder: Path, line: str) -> None:
+    program, *arguments = shlex.split(line)
+    assert program == "infarct"
+    command = [Path(sys.executable).with_name(program), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert list(folder.glob("*/report.html"))
+
+
+def test_python_of_the_readme_runs_as_printed(folder: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", block],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=folder,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert " ml\n" in done.stdout
+
+
+def test_install_lines_are_targets_that_exist() -> None:
+    assert set(INSTALL) <= set(console_lines())
+    assert re.search(r"^demo:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_code_is_documented_and_every_documented_code_exists() -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "src" / "infarct").glob("*.py"))
+    used = set(re.findall(r'Finding\(\s*"([a-z0-9-]+)"', source))
+    used |= {f"{name}-peak" for name in ("dwi", "adc")}
+    table = (ROOT / "docs" / "outputs.md").read_text()
+    documented = {
+        code
+        for row in re.findall(r"^\| (`[^|]+) \| (?:note|warning)", table, flags=re.MULTILINE)
+        for code in re.findall(r"`([a-z0-9-]+)`", row)
+    }
+    assert documented == used
+
+
+def test_exit_codes_of_the_readme_are_those_of_the_errors() -> None:
+    kinds = errors.InfarctError.__subclasses__()
+    for kind in kinds:
+        assert re.search(rf"\b{kind.exit_code} [a-z]", README), kind
+
+
+def test_every_written_field_is_documented(segmentation) -> None:
+    from infarct.report import summarise  # noqa: PLC0415 - the fixture is the costly part
+
+    table = (ROOT / "docs" / "outputs.md").read_text()
+    assert [name for name in summarise(segmentation) if f"`{name}`" not in table] == []
