@@ -56,9 +56,10 @@ def pick(results: Results) -> tuple[Pick, ...]:
     missed = [s for s in lesioned if not scores[s].touched]
     flagged = [s for s in results.lesion_free if scores[s].fp_voxels > 0]
     picks: list[Pick] = []
-    for why, at in (("best", 0), ("median", len(touched) // 2), ("worst", len(touched) - 1)):
+    for why, at in (("best", 0), ("worst", -1), ("median", len(touched) // 2)):
         if touched and touched[at] not in (chosen.subject for chosen in picks):
             picks.append(Pick(why, touched[at]))
+    picks.sort(key=lambda chosen: touched.index(chosen.subject))
     if missed:
         picks.append(Pick("missed", max(missed, key=lambda s: scores[s].reference_ml)))
     if flagged:
@@ -88,10 +89,10 @@ def gallery(results: Results, picks: Sequence[Pick], cases: Mapping[str, Case]) 
                 _backdrop(axes, view)
             row[0].set_title(f"{chosen.why}: {chosen.subject}", loc="left", fontsize=7)
             for axes, (tool, colour) in zip(row[1:], colours(results.tools).items(), strict=True):
-                _contour(axes, view.reference, _REFERENCE_COLOUR)
+                _contour(axes, view.reference, _REFERENCE_COLOUR, edge="black")
                 outline = view.predictions[tool]
                 if outline is not None:
-                    _contour(axes, outline, colour)
+                    _contour(axes, outline, colour, edge="white")
                 dice = results.measured[chosen.subject].scores[tool].dice
                 said = "no prediction" if outline is None else f"Dice {dice:.2f}"
                 axes.set_title(f"{tool}\n{said}", fontsize=7)
@@ -185,8 +186,8 @@ def _backdrop(axes: Axes, view: _View) -> None:
         axes.text(side, 0.02, word, transform=axes.transAxes, color="white", fontsize=6, ha=align)
 
 
-def _contour(axes: Axes, mask: Mask, colour: str) -> None:
+def _contour(axes: Axes, mask: Mask, colour: str, edge: str) -> None:
+    """Draw an outline; the edge keeps it visible on dark and on bright tissue."""
     if mask.any():
         drawn = axes.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=0.9)
-        # Dark colours would drown in dark tissue without an edge of light.
-        drawn.set_path_effects([withStroke(linewidth=1.7, foreground="white")])
+        drawn.set_path_effects([withStroke(linewidth=1.7, foreground=edge)])
