@@ -149,6 +149,9 @@ def test_a_brain_that_is_cut_or_missing_is_told() -> None:
     assert finding.code == "brain-cut"
     assert "last" in finding.message
     assert "first" not in finding.message
+    beside = BRAIN.copy()
+    beside[0:8, 8:24, 1:7] = True
+    assert "along axis 1" in quality.check_brain(beside, grid, 2)[0].message
     with pytest.raises(ContentError, match="ml look like brain"):
         quality.check_brain(BRAIN, Grid((32, 32, 8), np.diag([2.0, 2.0, 2.0, 1.0])), 2)
     small = Grid((32, 32, 8), np.diag([4.0, 4.0, 5.0, 1.0]))

@@ -56,6 +56,13 @@ def test_the_numbers_agree_with_the_mask_on_disk(written) -> None:
     assert set(summary["seconds"]) >= {"register", "is map", "outline"}
 
 
+def test_the_outline_in_mni_is_the_outline_in_the_scan(segmentation, written) -> None:
+    in_mni = nib.load(written / "mni" / "lesion_mask.nii.gz").get_fdata()
+    sx, sy = segmentation.prepared.registration.in_plane.scale
+    ml = segmentation.measurements.lesion_volume_ml * sx * sy
+    assert in_mni.sum() / 1000 == pytest.approx(ml, rel=0.05)
+
+
 def test_the_transform_on_disk_places_the_lesion(segmentation, written) -> None:
     matrix = np.loadtxt(written / "mni" / "mni_from_native.txt")
     lesion = segmentation.measurements.lesions[0]

@@ -16,14 +16,14 @@ from infarct.pipeline import Segmentation
 from infarct.volume import closest_axes
 
 CONTOUR = "#ff3b30"
-_MOST_SLICES = 12
+_MOST_SLICES = 24
 _COLUMNS = ("DWI", "b0", "ADC", "lesion")
 
 
 def slice_figure(result: Segmentation) -> Figure:
     """Draw the slices that matter: DWI, b0, ADC, and DWI with the outline.
 
-    With a lesion, the slices it lies on (evenly thinned to twelve); without, the whole brain.
+    With a lesion, the slices it lies on (evenly thinned to twenty-four); without, the whole brain.
 
     Args:
         result: What to show.
@@ -32,7 +32,9 @@ def slice_figure(result: Segmentation) -> Figure:
     axes = closest_axes(case.dwi.affine)
     brain = _hang(result.brain.data, axes)
     lesion = _hang(result.lesion.data, axes)
-    images = [_hang(v.data, axes) for v in (case.dwi, case.b0, case.adc)]
+    # The ADC of air is noise that outshines the brain; only the brain is shown.
+    adc = np.where(result.brain.data, case.adc.data, 0.0)
+    images = [_hang(data, axes) for data in (case.dwi.data, case.b0.data, adc)]
     windows = [_window(image, brain) for image in images[:2]] + [(0.0, 2.5e-3)]
     shown = _slices_that_matter(lesion, brain)
     box = _box(brain)

@@ -270,14 +270,19 @@ def check_brain(brain: Mask, grid: Grid, slice_axis: int) -> list[Finding]:
     if not 800 <= ml <= 2100:
         text = f"the brain mask holds {ml:.0f} ml (usual 900 to 1900); look at brain_mask.nii.gz"
         findings.append(Finding("brain-volume", "warning", text))
-    area = brain.sum(axis=tuple(a for a in range(3) if a != slice_axis))
-    cut = [end for end, n in (("first", area[0]), ("last", area[-1])) if n > 0.25 * area.max()]
-    if cut:
-        text = (
-            f"the brain is cut off at the {' and the '.join(cut)} slice: "
-            "what lies beyond was not scanned, and the volume is a lower bound"
-        )
-        findings.append(Finding("brain-cut", "warning", text))
+    for axis in range(3):
+        area = brain.sum(axis=tuple(a for a in range(3) if a != axis))
+        along_slices = axis == slice_axis
+        # A slab ends in the middle of the brain; across, the head just about fits or does not.
+        most = (0.25 if along_slices else 0.1) * area.max()
+        cut = [end for end, n in (("first", area[0]), ("last", area[-1])) if n > most]
+        if cut:
+            place = "slice" if along_slices else f"row of voxels along axis {axis + 1}"
+            text = (
+                f"the brain is cut off at the {' and the '.join(cut)} {place}: "
+                "what lies beyond was not scanned, and the volume is a lower bound"
+            )
+            findings.append(Finding("brain-cut", "warning", text))
     return findings
 
 

@@ -28,6 +28,7 @@ from infarct.grid import MNI_GRID
 from infarct.intensity import Image
 from infarct.pipeline import Segmentation
 from infarct.quantify import Lesion
+from infarct.resample import resample
 from infarct.volume import Volume, write
 
 _LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "matplotlib")
@@ -175,9 +176,11 @@ def _write_images(result: Segmentation, folder: Path) -> None:
     write_mni(np.clip(scan.dwi_normalised * scan.brain, -30, 30), "dwi_normalised", 1e-3)
     write_mni(result.is_map_mni, "is_map", 1e-4)
     write_mni(result.probability_mni, "lesion_probability", 1e-4)
-    mask = (result.probability_mni > result.segmenter.threshold) & scan.brain
-    write(Volume(mask, MNI_GRID.affine), mni / "lesion_mask.nii.gz", np.uint8)
-    np.savetxt(mni / "mni_from_native.txt", scan.registration.mni_from_native, fmt="%.9g")
+    mni_from_native = scan.registration.mni_from_native
+    outline = result.lesion.like(result.lesion.data.astype(np.float32))
+    there = resample(outline, MNI_GRID, np.linalg.inv(mni_from_native)) > 0.5
+    write(Volume(there, MNI_GRID.affine), mni / "lesion_mask.nii.gz", np.uint8)
+    np.savetxt(mni / "mni_from_native.txt", mni_from_native, fmt="%.9g")
 
 
 def _step(image: Image) -> float:
