@@ -136,3 +136,15 @@ def networks() -> None:
         width = "its own" if design.features is None else str(design.features)
         table.add_row(name, ", ".join(design.channels), width, f"{parameters(build(name)):,}")
     Console().print(table)
+
+
+@app.command()
+def prepare_cases(
+    folder: Annotated[Path, typer.Argument(help="BIDS-like or ISLES-like: DWI, ADC and masks.")],
+    out: Annotated[Path, typer.Option(help="Folder for the prepared cases.")],
+) -> None:
+    """Prepare real cases with masks, to be mixed into a training by its recipe."""
+    from infarct.lab.casebook import prepare_cases as prepare
+
+    for name, outcome in prepare(folder, out):
+        typer.echo(f"{name}: {outcome}")

@@ -71,8 +71,7 @@ def open_stream(bank: Path | None, recipe: Recipe) -> OpenSource:
         bank: Packed anatomies, lesions and backgrounds; the one ICBM head if None.
         recipe: Its batch size and the settings of the stream.
     """
-    batch = 1 if recipe.shelf.size else recipe.batch
-    return partial(_open_stream, bank, batch, dict(recipe.stream))
+    return partial(_open_stream, bank, recipe)
 
 
 def describe_stream(bank: Path | None, recipe: Recipe) -> str:
@@ -87,8 +86,12 @@ def describe_stream(bank: Path | None, recipe: Recipe) -> str:
     held = Bank.load(bank) if bank else Bank.from_icbm()
     left_out = recipe.stream.get("leave_out", ())
     seen = [name for name in sorted(held.backgrounds) if name not in left_out]
+    real = "no scan of a patient."
+    if recipe.cases.folder:
+        count = len(list(Path(recipe.cases.folder).glob("*.npz")))
+        real = f"and, for {recipe.cases.share:.0%} of the volumes, {count} real cases with masks."
     lines = [
-        "Synthetic scans made by `infarct.lab.stream`; no scan of a patient.",
+        f"Synthetic scans made by `infarct.lab.stream`; {real}",
         "",
         f"- anatomies ({len(held.anatomies)}): {', '.join(sorted(held.anatomies))}",
         f"- real lesion masks: {len(held.lesions)}, beside procedural shapes",
@@ -99,19 +102,23 @@ def describe_stream(bank: Path | None, recipe: Recipe) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _open_stream(
-    bank: Path | None, batch: int, settings: dict[str, Any], seed: int, split: Split, device: str
-) -> Source:
+def _open_stream(bank: Path | None, recipe: Recipe, seed: int, split: Split, device: str) -> Source:
     # Here, not above: the networks can be exported and measured without the scanner.
     from infarct.lab.bank import Bank  # noqa: PLC0415
+    from infarct.lab.cases import Mixed  # noqa: PLC0415
     from infarct.lab.stream import Stream, StreamSettings  # noqa: PLC0415
 
-    table = {"batch": batch, "split": split, **settings}
+    batch = 1 if recipe.shelf.size else recipe.batch
+    table = {"batch": batch, "split": split, **recipe.stream}
     if split == "validation":
         # Every sample another head: more of them say more.
         table["phases_per_volume"] = 1
     chosen = parse(StreamSettings, table, "stream.")
-    return Stream(Bank.load(bank) if bank else Bank.from_icbm(), chosen, seed, device)
+    stream = Stream(Bank.load(bank) if bank else Bank.from_icbm(), chosen, seed, device)
+    # Validation stays synthetic, so that runs with and without real cases can be compared.
+    if recipe.cases.folder and split == "train":
+        return Mixed(stream, recipe.cases, batch, seed)
+    return stream
 
 
 def examples(source: Source, network: str) -> Iterator[Example]:

@@ -1,0 +1,109 @@
+"""Prepares real cases with masks for training: BIDS-like and ISLES-like folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from infarct.case import CaseFiles, open_case
+from infarct.classical import is_map
+from infarct.errors import InfarctError, InputFileError
+from infarct.grid import MNI_GRID
+from infarct.intensity import zscore
+from infarct.prepare import prepare
+from infarct.resample import resample
+from infarct.templates import load_healthy, load_template
+from infarct.volume import read
+
+_MASKS = ("_msk", "_mask", "_lesion_mask", "_label-lesion_mask", "_desc-lesion_mask")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A case and the lesion somebody drew on it.
+
+    Attributes:
+        name: Of the DWI, without its ending.
+        files: The images.
+        lesion: The mask, on the grid of the DWI.
+    """
+
+    name: str
+    files: CaseFiles
+    lesion: Path
+
+
+def find(folder: Path) -> Iterator[Drawn]:
+    """Find cases: `sub-*/**/NAME_dwi.nii.gz` with `_adc`, `_b0` beside, and a mask.
+
+    The mask is `NAME_msk.nii.gz` or another of the usual endings, beside the DWI or anywhere below
+    `derivatives/`, as ISLES'22 and BIDS keep it.
+
+    Args:
+        folder: Root of the data set.
+
+    Yields:
+        Every DWI that has a mask, in the order of the names.
+    """
+    masks = {
+        file.name.removesuffix(".nii.gz").removesuffix(ending): file
+        for ending in _MASKS
+        for file in folder.rglob(f"*{ending}.nii.gz")
+    }
+    for dwi in sorted(folder.rglob("*_dwi.nii.gz")):
+        name = dwi.name.removesuffix("_dwi.nii.gz")
+        beside = {role: dwi.with_name(f"{name}_{role}.nii.gz") for role in ("adc", "b0")}
+        given = {role: file for role, file in beside.items() if file.is_file()}
+        if name in masks:
+            files = CaseFiles(dwi, b0=given.get("b0"), adc=given.get("adc"))
+            yield Drawn(name, files, masks[name])
+
+
+def prepare_cases(folder: Path, out: Path) -> Iterator[tuple[str, str]]:
+    """Prepare all cases of a folder; those that are there already are left alone.
+
+    Args:
+        folder: Root of the data set.
+        out: Where to write NAME.npz: image (3, X, Y, Z) float16, lesion and brain (1, X, Y, Z).
+
+    Yields:
+        Name, and what was done or why not.
+
+    Raises:
+        InputFileError: If there is no case with a mask.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    found = False
+    for drawn in find(folder):
+        found = True
+        target = out / f"{drawn.name}.npz"
+        if target.exists():
+            yield drawn.name, "there already"
+            continue
+        try:
+            _prepare(drawn, target)
+        except InfarctError as error:
+            yield drawn.name, f"left out: {error}"
+        else:
+            yield drawn.name, "prepared"
+    if not found:
+        raise InputFileError(f"{folder}: no *_dwi.nii.gz with a mask was found")
+
+
+def _prepare(drawn: Drawn, target: Path) -> None:
+    case = open_case(drawn.files)
+    scan = prepare(case, load_template())
+    mask = read(drawn.lesion)
+    native_from_mni = np.linalg.inv(scan.registration.mni_from_native)
+    lesion = resample(mask, MNI_GRID, native_from_mni) >= 0.5
+    dwi, adc, brain = scan.dwi_normalised, scan.adc_normalised, scan.brain
+    planes = [zscore(dwi, brain), zscore(adc, brain), is_map(dwi, adc, brain, load_healthy())]
+    np.savez_compressed(
+        target,
+        image=np.stack(planes).astype(np.float16),
+        lesion=(lesion & brain)[None],
+        brain=brain[None],
+    )

@@ -1,0 +1,97 @@
+"""Real cases with masks, mixed into the synthetic stream, for who has them.
+
+Cases are prepared once, see `infarct.lab.casebook`; what is read here needs numpy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infarct.errors import InputFileError
+from infarct.interleave import PHASES, STRIDE
+from infarct.lab.feed import Source
+from infarct.lab.recipes import CasesSettings
+
+CHANNELS = ("DWI", "ADC", "IS")
+
+_LEFT_RIGHT = 1
+
+
+@dataclass(frozen=True)
+class RealBatch:
+    """Sub-volumes of real cases, shaped as a batch of the stream.
+
+    Attributes:
+        image: (N, 3, 96, 112, 48) float32: DWI and ADC z-scored in the brain, IS raw.
+        lesion: (N, 1, 96, 112, 48) float32, 0 or 1.
+        brain: Same shape.
+    """
+
+    image: Tensor
+    lesion: Tensor
+    brain: Tensor
+
+
+class Mixed:
+    """A stream in which a share of the batches are real.
+
+    Args:
+        stream: Gives the synthetic ones.
+        settings: Folder and share.
+        batch: Volumes in a batch.
+        seed: Of what is drawn.
+    """
+
+    def __init__(self, stream: Source, settings: CasesSettings, batch: int, seed: int) -> None:
+        self.stream = stream
+        self.files = sorted(Path(settings.folder).glob("*.npz"))
+        if not self.files:
+            raise InputFileError(
+                f"{settings.folder}: no prepared cases (*.npz); run `infarct lab prepare-cases`"
+            )
+        self.share = settings.share
+        self.batch = batch
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def batches(self) -> Iterator[Any]:
+        """Make batches, synthetic or real, by the toss of a biased coin."""
+        synthetic = self.stream.batches()
+        while True:
+            if float(torch.rand((), generator=self.generator)) < self.share:
+                drawn = [self._draw() for _ in range(self.batch)]
+                yield RealBatch(*(torch.stack(parts) for parts in zip(*drawn, strict=True)))
+            else:
+                yield next(synthetic)
+
+    def head_batches(self) -> Iterator[Any]:
+        """Make heads: all synthetic, for real cases come without a drawn brain."""
+        return self.stream.head_batches()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next batch depends on."""
+        return {"stream": self.stream.state_dict(), "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state."""
+        self.stream.load_state_dict(state["stream"])
+        self.generator.set_state(state["generator"].cpu())
+
+    def _draw(self) -> tuple[Tensor, ...]:
+        """Return image, lesion and brain of one sub-volume of one case."""
+        case, phase, flip = (
+            int(torch.randint(n, (), generator=self.generator))
+            for n in (len(self.files), len(PHASES), 2)
+        )
+        offsets = zip(PHASES[phase], STRIDE, strict=True)
+        every = tuple(slice(offset, None, step) for offset, step in offsets)
+        with np.load(self.files[case]) as file:
+            arrays = [file[name][:, *every] for name in ("image", "lesion", "brain")]
+        parts = tuple(torch.from_numpy(array).float() for array in arrays)
+        return tuple(part.flip(_LEFT_RIGHT) for part in parts) if flip else parts

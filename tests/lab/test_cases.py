@@ -1,0 +1,128 @@
+"""Real cases in training: found as data sets keep them, mixed in the share asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from infarct.errors import InputFileError
+from infarct.lab.casebook import find, prepare_cases
+from infarct.lab.cases import Mixed, RealBatch
+from infarct.lab.recipes import CasesSettings
+
+DATA = Path(os.environ.get("INFARCT_DATA", Path(__file__).parents[3] / "shared/data"))
+
+
+class Synthetic:
+    """A stream of empty volumes that counts them."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def batches(self) -> Iterator[RealBatch]:
+        """Make batches of zeros."""
+        while True:
+            self.made += 1
+            yield RealBatch(torch.zeros(1, 3, 8, 8, 4), *(torch.zeros(1, 1, 8, 8, 4),) * 2)
+
+    head_batches = batches
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the count."""
+        return {"made": self.made}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set the count."""
+        self.made = state["made"]
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """Two cases of ones and twos, lesion in the left half."""
+    for k in (1, 2):
+        lesion = np.zeros((1, 16, 16, 16), dtype=bool)
+        lesion[:, :8] = True
+        image = np.full((3, 16, 16, 16), k, dtype=np.float16)
+        np.savez(tmp_path / f"case{k}.npz", image=image, lesion=lesion, brain=lesion | True)
+    return tmp_path
+
+
+def test_real_and_synthetic_batches_come_in_the_share_asked_for(prepared: Path) -> None:
+    mixed = Mixed(Synthetic(), CasesSettings(str(prepared), 0.25), batch=2, seed=0)
+    drawn = list(islice(mixed.batches(), 200))
+    real = [b for b in drawn if b.image.any()]
+    assert 30 < len(real) < 70
+    assert {int(x) for b in real for x in b.image[:, 0, 0, 0, 0]} == {1, 2}
+    sides = {bool(b.lesion[0, 0, 0, 0, 0]) for b in real}
+    assert sides == {True, False}
+    assert all(b.image.shape == (2, 3, 8, 8, 4) for b in real)
+    assert all(b.lesion.mean() == 0.5 for b in real)
+
+
+def test_it_continues_where_it_was(prepared: Path) -> None:
+    whole = Mixed(Synthetic(), CasesSettings(str(prepared), 0.5), batch=1, seed=3)
+    stream = whole.batches()
+    for _ in range(5):
+        next(stream)
+    state = whole.state_dict()
+    rest = [next(stream) for _ in range(10)]
+    again = Mixed(Synthetic(), CasesSettings(str(prepared), 0.5), batch=1, seed=99)
+    again.load_state_dict(state)
+    for a, b in zip(rest, again.batches(), strict=False):
+        assert torch.equal(a.image, b.image)
+        assert torch.equal(a.lesion, b.lesion)
+
+
+def test_a_folder_without_cases_says_how_to_make_some(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="prepare-cases"):
+        Mixed(Synthetic(), CasesSettings(str(tmp_path)), batch=1, seed=0)
+    with pytest.raises(InputFileError, match="mask"):
+        list(prepare_cases(tmp_path, tmp_path / "out"))
+
+
+def test_cases_are_found_as_isles_and_bids_keep_them(tmp_path: Path) -> None:
+    for name in (
+        "sub-1/ses-1/dwi/sub-1_ses-1_dwi.nii.gz",
+        "sub-1/ses-1/dwi/sub-1_ses-1_adc.nii.gz",
+        "derivatives/sub-1/ses-1/sub-1_ses-1_msk.nii.gz",
+        "sub-2/dwi/sub-2_dwi.nii.gz",
+        "sub-2/dwi/sub-2_b0.nii.gz",
+        "sub-2/dwi/sub-2_lesion_mask.nii.gz",
+        "sub-3/dwi/sub-3_dwi.nii.gz",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    first, second = find(tmp_path)
+    assert (first.name, second.name) == ("sub-1_ses-1", "sub-2")
+    assert first.files.adc is not None
+    assert first.files.b0 is None
+    assert second.files.b0 is not None
+    assert first.lesion.name == "sub-1_ses-1_msk.nii.gz"
+    assert second.lesion.name == "sub-2_lesion_mask.nii.gz"
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the development data, see INFARCT_DATA")
+def test_a_real_case_keeps_its_lesion_and_looks_as_the_networks_expect(tmp_path: Path) -> None:
+    source, folder = DATA / "real/isles22-case0009", tmp_path / "set"
+    folder.mkdir()
+    for role, name in (("dwi", "dwi"), ("adc", "adc"), ("msk", "lesion_manual")):
+        shutil.copy(source / f"{name}.nii.gz", folder / f"sub-9_{role}.nii.gz")
+    assert list(prepare_cases(folder, tmp_path / "out")) == [("sub-9", "prepared")]
+    assert list(prepare_cases(folder, tmp_path / "out")) == [("sub-9", "there already")]
+    with np.load(tmp_path / "out/sub-9.npz") as file:
+        image, lesion, brain = (file[k] for k in ("image", "lesion", "brain"))
+    assert lesion.sum() / 1000 == pytest.approx(4.2, rel=0.2)
+    inside = image[:, brain[0]].astype(float)
+    assert inside[:2].mean(axis=1) == pytest.approx([0, 0], abs=0.01)
+    assert inside[:2].std(axis=1) == pytest.approx([1, 1], abs=0.01)
+    assert not image[:, ~brain[0]].any()
+    assert image[0, lesion[0]].mean() > 2
+    assert image[1, lesion[0]].mean() < 0
