@@ -165,7 +165,7 @@ def test_it_learns_and_leaves_weights_log_and_curve(tmp_path: Path) -> None:
     shipped = read_weights(tmp_path / "weights.pt")
     assert shipped.recipe == recipe
     assert shipped.position.samples == 120
-    kept = fixed_set(SphereStream, recipe)
+    kept = fixed_set(SphereStream, recipe, "cpu")
     again = score(shipped.network(), kept, recipe.loss, "cpu")
     assert again.dice == pytest.approx(float(rows[-1]["validation_dice"]), abs=0.01)
 

@@ -47,6 +47,9 @@ class Team:
 def join_team() -> Iterator[Team]:
     """Find out whether `torchrun` started this process, and meet the others."""
     gpu = torch.cuda.is_available()
+    if gpu:
+        torch.backends.cudnn.benchmark = True  # volumes come in one or two sizes: time it once
+        torch.set_float32_matmul_precision("high")
     if "RANK" not in os.environ:
         yield Team(0, 1, "cuda" if gpu else "cpu")
         return

@@ -75,7 +75,7 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
         if last.exists():
             order = replace(order, state=checkpoint.resume(last, learner, team.rank, team.device))
         forward = as_trained(recipe, learner.network, team)
-        kept = fixed_set(open_source, recipe) if team.rank == 0 else []
+        kept = fixed_set(open_source, recipe, team.device) if team.rank == 0 else []
         position, state = learner.position, order.state
         started = time.monotonic() - position.seconds
         saved, tally = position.seconds, Tally(position.seconds)

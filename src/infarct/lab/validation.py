@@ -32,17 +32,18 @@ class Scores:
     false_voxels: float
 
 
-def fixed_set(open_source: OpenSource, recipe: Recipe) -> list[Example]:
+def fixed_set(open_source: OpenSource, recipe: Recipe, device: str) -> list[Example]:
     """Make the validation set: the first samples of the validation stream.
 
     Args:
         open_source: Opens the stream.
         recipe: Whose network, and how many samples; whole batches are kept.
+        device: Where to make them; they are kept in main memory.
     """
     kept: list[Example] = []
-    made = examples(open_source(SEED, "validation", "cpu"), recipe.network)
+    made = examples(open_source(SEED, "validation", device), recipe.network)
     while sum(len(example.image) for example in kept) < recipe.validation.samples:
-        kept.append(next(made))
+        kept.append(next(made).to("cpu"))
     return kept
 
 
