@@ -6,17 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from blobs import AFFINE, SHAPE, blobs, imperfect
-
-from infarct.volume import Volume, write
+from blobs import SHAPE, blobs, imperfect
+from disk import save
 
 TABLE = """participant_id\tcohort\tage\tSex\tTerritory\tMagneticFieldStrength
 """
-
-
-def save(path: Path, data: np.ndarray, affine: np.ndarray = AFFINE) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(Volume(data, affine), path, np.float32 if data.dtype == np.float32 else np.uint8)
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from blobs import AFFINE, SHAPE
+from disk import save
 from matplotlib.colors import to_rgb
 
-from conftest import save
 from infarct.evaluation.analysis import analyse
 from infarct.evaluation.cases import Case, Measured
 from infarct.evaluation.figures import box_plots, colours, dice_densities, scatter

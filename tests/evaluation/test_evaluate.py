@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disk import save
 
-from conftest import save
 from infarct.errors import InputFileError, OutputError
 from infarct.evaluation import Evaluation, EvaluationRequest, evaluate
 from infarct.evaluation.analysis import analyse

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from blobs import AFFINE, SHAPE
+from disk import save
 
-from conftest import save
 from infarct.errors import ContentError, GeometryError, InputFileError
 from infarct.evaluation.cases import Case, find_images, measure, read_mask
 
