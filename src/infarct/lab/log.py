@@ -146,7 +146,8 @@ class Log(AbstractContextManager["Log"]):
         with self.path.open("a", newline="") as file:
             csv.writer(file).writerow(row + [""] * (len(COLUMNS) - len(row)))
         named = zip(COLUMNS, row, strict=False)
-        self.screen.console.print("  ".join(f"{name} {value}" for name, value in named))
+        line = "  ".join(f"{name} {value}" for name, value in named)
+        self.screen.console.print(line, soft_wrap=True)
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
