@@ -142,7 +142,7 @@ def _draw_contrast(rng: np.random.Generator) -> Contrast:
         adc_texture=float(rng.uniform(0.02, 0.07)),
         atrophy=float(rng.uniform(0.8, 4.0)),
         ventricle_mm=int(rng.choice([-3, -2, -1, 0, 0, 1, 2, 3])),
-        fullness_mm=int(rng.choice([0, 1, 2])),
+        fullness_mm=int(rng.choice([0, 0, 1, 1, 2])),
     )
 
 

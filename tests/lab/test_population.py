@@ -1,0 +1,96 @@
+"""Drawing records: reproducible, after the paper's Table 1, and of what the cohort says."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from infarct.errors import InputFileError
+from infarct.lab import cohort as cohorts
+from infarct.lab import population
+from infarct.lab.bank import Bank, pack_lesions
+from infarct.lab.cohort import Cohort, load_cohort
+from infarct.lab.lesions import SITES
+
+BANK = Bank({"head": np.zeros((2, 2, 2), np.uint8)}, pack_lesions([]), {})
+
+TABLE_1_ML = {
+    "test": (1.09, 4.62, 27.84),
+    "hyperacute": (1.44, 7.15, 28.36),
+    "day-after": (3.21, 17.48, 64.43),
+}
+
+
+def _records(name, count=1000):
+    return [population.draw(load_cohort(name), BANK, 3, i) for i in range(count)]
+
+
+def test_same_seed_and_index_same_record():
+    one, other = (population.draw(Cohort(), BANK, 3, 8) for _ in range(2))
+    assert one == other
+    assert one != population.draw(Cohort(), BANK, 3, 9)
+    assert one != population.draw(Cohort(), BANK, 4, 8)
+
+
+@pytest.mark.parametrize("name", TABLE_1_ML)
+def test_volumes_follow_table_1(name):
+    volumes = [sum(s.volume_ml for s in r.lesions) for r in _records(name)]
+    quartiles = np.percentile(volumes, [25, 50, 75])
+    np.testing.assert_allclose(np.log(quartiles), np.log(TABLE_1_ML[name]), atol=0.35)
+
+
+def test_training_has_small_lesions_and_none():
+    records = _records("training")
+    free = np.mean([not r.lesions for r in records])
+    assert 0.24 < free < 0.32
+    volumes = np.array([sum(s.volume_ml for s in r.lesions) for r in records if r.lesions])
+    assert np.mean(volumes < 1.7) > 0.3
+
+
+def test_not_visible_has_mimics_and_no_infarct():
+    records = _records("not-visible", 200)
+    assert not any(r.lesions for r in records)
+    assert np.mean([bool(r.mimics) for r in records]) > 0.25
+
+
+def test_mimics_and_artefacts_can_be_left_out():
+    plain = replace(Cohort(), mimics=0.0, artefacts=0.0)
+    for index in range(50):
+        record = population.draw(plain, BANK, 0, index)
+        assert not record.mimics
+        assert not record.tracts
+        assert record.white_spots is None
+        wrong = record.artefacts
+        assert not (wrong.coils or wrong.susceptibility or wrong.pile_up or wrong.ghost)
+
+
+def test_made_lesions_lie_at_their_site_and_side():
+    for record in _records("test", 200):
+        for spot in record.lesions:
+            site = SITES[spot.site]
+            low, high = site.ml
+            assert low <= spot.volume_ml <= high
+            apart = (np.abs(spot.centre_mm[0]) - site.centre_mm[0]) / site.spread_mm[0]
+            assert abs(apart) < 6
+
+
+def test_slices_stay_on_the_lattice():
+    for record in _records("training", 300):
+        plan = record.acquisition
+        assert plan.slices >= 10
+        assert plan.first_mm + plan.spacing_mm * (plan.slices - 1) <= 191
+
+
+def test_cohort_files_are_checked(tmp_path, monkeypatch):
+    (tmp_path / "odd.toml").write_text("lesion_colour = 3\n")
+    monkeypatch.setattr(cohorts.resources, "files", lambda _: tmp_path)
+    with pytest.raises(InputFileError, match="lesion_colour"):
+        load_cohort("odd")
+    with pytest.raises(InputFileError, match="odd"):
+        load_cohort("absent")
+
+
+def test_every_shipped_cohort_loads():
+    assert cohorts.cohort_names() == ["day-after", "hyperacute", "not-visible", "test", "training"]
+    for name in cohorts.cohort_names():
+        assert load_cohort(name).name == name
