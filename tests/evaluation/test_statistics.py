@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infarct.evaluation.statistics import (
@@ -151,6 +151,7 @@ def test_a_constant_shift_lowers_absolute_agreement() -> None:
     assert icc(np.column_stack([ml, ml + 30])).icc < 0.9
 
 
+@settings(deadline=None, max_examples=50)
 @given(scores, scores)
 def test_no_sample_however_thin_raises(x: list[float], y: list[float]) -> None:
     n = min(len(x), len(y))
