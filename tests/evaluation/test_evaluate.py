@@ -179,6 +179,9 @@ def test_one_subject_is_enough(cohort: Path, tmp_path: Path) -> None:
         *(tmp_path / "reference", {"good": tmp_path / "good"}, tmp_path / "out"), workers=1
     )
     assert evaluate(bare).analysis.performance[0].n == 1
+    (tmp_path / "out" / "table1_cohort.tsv").write_text("spoilt")
+    again = evaluate(replace(bare, overwrite=True))
+    assert "spoilt" not in (again.report.parent / "table1_cohort.tsv").read_text("utf-8")
 
 
 def test_only_lesion_free_subjects(tmp_path: Path) -> None:
@@ -208,3 +211,10 @@ def test_foreign_files_are_never_overwritten(cohort: Path, tmp_path: Path) -> No
     with pytest.raises(OutputError, match="something else"):
         evaluate(request(cohort, tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "do not lose"
+
+
+def test_an_earlier_evaluation_is_replaced_only_when_asked(cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "evaluation.json").write_text("{}")
+    with pytest.raises(OutputError, match="overwriting"):
+        evaluate(request(cohort, tmp_path))
+    assert (tmp_path / "evaluation.json").read_text() == "{}"

@@ -23,6 +23,7 @@ from infarct.evaluation.cases import Case, find_images, measure
 from infarct.evaluation.displays import all_drawings, all_sections, all_tables, draw
 from infarct.evaluation.report import (
     Making,
+    Section,
     verdict,
     write_json,
     write_page,
@@ -49,7 +50,7 @@ class EvaluationRequest:
     Attributes:
         reference: Directory of the reference masks; layouts as in `cases`.
         predictions: Directory of masks by name of tool; the first is the tool under study.
-        out: Where results go; new, empty, or an earlier evaluation, which is replaced.
+        out: Where results go; new or empty.
         dwi: Directory of DWI, for contrast, histograms and the gallery.
         adc: Directory of ADC, for contrast.
         brain: Directory of brain masks; thresholds on the DWI outline the brain without it.
@@ -60,6 +61,7 @@ class EvaluationRequest:
         resamples: Bootstrap samples.
         workers: Processes; None for one per core. With more than one, a script must call
             `evaluate` under `if __name__ == "__main__":`.
+        overwrite: Replace an earlier evaluation in `out`.
     """
 
     reference: Path
@@ -74,6 +76,7 @@ class EvaluationRequest:
     seed: int = 0
     resamples: int = 2000
     workers: int | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,40 +113,52 @@ def evaluate(request: EvaluationRequest, progress: Progress | None = None) -> Ev
         ContentError: If a mask is not a mask.
         OutputError: If the output directory holds something else.
     """
-    _check_output(request.out)
+    _check_output(request)
     cases, notes = gather(request)
+    table, costs = read_subjects(request.subjects, cases), _read_costs(request.costs)
     workers = request.workers or os.cpu_count() or 1
     report_progress = progress or (lambda *_: None)
     measured = {}
     for done, each in enumerate(_each(measure, cases.values(), workers), start=1):
         measured[each.subject] = each
         report_progress("measuring subjects", done, len(cases))
-    table = read_subjects(request.subjects, cases)
     results = Results(tuple(request.predictions), measured, table, request.focus)
     notes += _notes_on(results, request)
     analysis = analyse(results, np.random.default_rng(request.seed), request.resamples)
     report_progress("computing statistics", 1, 1)
-    shown = all_tables(results, analysis, _read_costs(request.costs))
-    making = Making(tuple(notes), request.resamples, request.seed)
-    lead = verdict(analysis)
-    drawings = all_drawings(results, analysis, cases, shown)
+    evaluation = Evaluation(
+        results=results,
+        analysis=analysis,
+        tables=all_tables(results, analysis, costs),
+        notes=tuple(notes),
+        verdict=verdict(analysis),
+        report=request.out / "report.html",
+    )
     request.out.parent.mkdir(parents=True, exist_ok=True)
     # Complete or absent: nobody finds half an evaluation.
     with tempfile.TemporaryDirectory(dir=request.out.parent) as scratch:
         work = Path(scratch) / "evaluation"
         work.mkdir()
-        write_scores(results, work / "scores.tsv")
-        write_json(results, analysis, making, work / "evaluation.json")
-        for each_table in shown.values():
-            write_table(each_table, work / f"{each_table.name}.tsv")
-        drawn = _each(partial(draw, work), drawings.items(), workers)
-        for done, _ in enumerate(drawn, start=1):
-            report_progress("drawing", done, len(drawings))
-        write_page(results, all_sections(results, shown, drawings), making, lead, work)
+        drawings = all_drawings(results, analysis, cases, evaluation.tables)
+        for drawn, _ in enumerate(_each(partial(draw, work), drawings.items(), workers), start=1):
+            report_progress("drawing", drawn, len(drawings))
+        _write(evaluation, all_sections(results, evaluation.tables, drawings), request, work)
         if request.out.exists():
             shutil.rmtree(request.out)
         work.rename(request.out)
-    return Evaluation(results, analysis, shown, making.notes, lead, request.out / "report.html")
+    return evaluation
+
+
+def _write(
+    evaluation: Evaluation, sections: list[Section], request: EvaluationRequest, directory: Path
+) -> None:
+    """Write everything but the pictures, which lie in the directory already."""
+    making = Making(evaluation.notes, request.resamples, request.seed)
+    write_scores(evaluation.results, directory / "scores.tsv")
+    write_json(evaluation.results, evaluation.analysis, making, directory / "evaluation.json")
+    for table in evaluation.tables.values():
+        write_table(table, directory / f"{table.name}.tsv")
+    write_page(evaluation.results, sections, making, evaluation.verdict, directory)
 
 
 def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
@@ -244,11 +259,15 @@ def _read_costs(path: Path | None) -> dict[str, Cost]:
         ) from error
 
 
-def _check_output(out: Path) -> None:
+def _check_output(request: EvaluationRequest) -> None:
+    out = request.out
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file; give a directory")
-    if out.is_dir() and any(out.iterdir()) and not (out / "evaluation.json").is_file():
-        raise OutputError(f"{out}: holds something else than an evaluation; give a new directory")
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / "evaluation.json").is_file():
+            raise OutputError(f"{out}: holds something else than an evaluation; give another name")
+        if not request.overwrite:
+            raise OutputError(f"{out}: holds an earlier evaluation; allow overwriting it")
 
 
 def _each(
