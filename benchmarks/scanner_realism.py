@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--lesions", type=int, default=1000, help="records drawn per cohort")
     parser.add_argument("--scans", type=int, default=40, help="scans rendered per cohort")
+    parser.add_argument("--made", type=int, default=24, help="scans for the pictures")
     options = parser.parse_args()
     mpl.use("Agg")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -180,7 +181,7 @@ def main() -> None:
     training = load_cohort("training")
     made = [
         shown(scanner.render(population.draw(training, bank, 2, i), bank), f"synthetic {i}")
-        for i in range(24)
+        for i in range(options.made)
     ]
     real = list(real_scans(options.data))
     paired = [s for pair in zip(real, made, strict=False) for s in pair]

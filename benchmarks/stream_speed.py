@@ -72,15 +72,16 @@ def main() -> None:
     for _ in range(2):
         next(batches)
     before = source.scans
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.process_time()
     for _ in range(options.scans):
         next(batches)
     if cuda:
         torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
+    seconds, worked = time.perf_counter() - start, time.process_time() - worked
     scans = max(1, source.scans - before)
     print(
-        f"{options.device}, {options.threads} thread(s): {seconds / scans:.3f} s a scan, "
+        f"{options.device}, {options.threads} thread(s): {seconds / scans:.3f} s a scan "
+        f"({worked / scans:.3f} s of processor time), "
         f"{scans / seconds:.2f} scans a second, {options.scans * phases / seconds:.2f} samples "
         f"a second at {phases} sub-volumes a scan"
     )

@@ -74,6 +74,9 @@ def test_files_are_complete_and_agree(case):
     facts = json.loads((folder / "record.json").read_text())
     measured = images["lesion"].data.sum() * images["lesion"].grid.voxel_ml
     assert facts["lesion_ml"] == pytest.approx(measured, rel=1e-4)
+    centre = images["lesion"].affine[:3] @ [*np.argwhere(images["lesion"].data).mean(axis=0), 1.0]
+    # The head was shifted 3 mm to the right, and the slices are tilted by little.
+    assert facts["hemisphere"] == ("right" if centre[0] > 3 else "left")
     assert facts["bvalue"] == record.acquisition.bvalue
     assert facts["record"]["lesions"][0]["kind"] in ("hyperacute", "acute", "subacute")
     brain = images["brain"].data > 0

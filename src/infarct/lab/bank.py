@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,9 +77,13 @@ class Lesions:
         mask = np.unpackbits(packed, count=int(np.prod(size))).reshape(size).astype(bool)
         return mask, (int(first[0]), int(first[1]), int(first[2]))
 
+    @cached_property
+    def _splits(self) -> NDArray[np.str_]:
+        return np.array([split_of_lesion(str(name)) for name in self.names], dtype=np.str_)
+
     def of(self, split: Split) -> NDArray[np.intp]:
         """Return the indices of the lesions of a split."""
-        return np.flatnonzero([split_of_lesion(str(name)) == split for name in self.names])
+        return np.flatnonzero(self._splits == split)
 
 
 def pack_lesions(masks: Iterable[tuple[str, Mask]]) -> Lesions:

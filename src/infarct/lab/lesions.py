@@ -64,8 +64,8 @@ def _real(
     mask, first = bank.lesions.mask(spot.source)
     pad = 14
     soft = torch.from_numpy(np.pad(mask, pad)).to(device, torch.float32)
-    near, far = ([separable.blur(n, sigma) for n in soft.shape] for sigma in (1.2, 5.0))
-    depth = separable.apply(soft, near) + 0.5 * separable.apply(soft, far)
+    near = [separable.blur(n, 1.2) for n in soft.shape]
+    depth = separable.apply(soft, near) + 0.5 * separable.wide_blur(soft, 5.0, step=2)
     corners = np.indices((2, 2, 2)).reshape(3, -1) * (np.array(soft.shape) - 1)[:, None]
     corners = corners + (np.array(first) - pad)[:, None]
     seen = way.target_from_source[:3, :3] @ corners + way.target_from_source[:3, 3:]

@@ -165,6 +165,7 @@ def _draw_lesions(cohort: Cohort, bank: Bank, rng: np.random.Generator) -> tuple
     for number, volume_ml in enumerate(volumes):
         if number == 0 and len(available) and rng.random() < cohort.real_lesion:
             spots.append(real_spot(bank, available, float(volume_ml), look, rng))
+            side = 1.0 if spots[0].centre_mm[0] > 0 else -1.0
         else:
             spots.append(made_spot(float(volume_ml), side, look, rng))
     return tuple(spots)

@@ -8,6 +8,7 @@ included, is exactly that.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -62,11 +63,29 @@ def gaussian(size: int, at: Positions, fwhm: float) -> NDArray[np.float64]:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
+@lru_cache(maxsize=256)
 def blur(size: int, sigma: float) -> NDArray[np.float64]:
     """Blur an axis with a Gaussian of `sigma` voxels: (size, size)."""
     return gaussian(size, np.arange(float(size)), sigma / SIGMA_PER_FWHM)
 
 
+def wide_blur(volume: torch.Tensor, sigma: float, step: int) -> torch.Tensor:
+    """Blur a volume widely on every `step`-th voxel, which is as good and much cheaper.
+
+    Args:
+        volume: (X, Y, Z); a mask counts as 0 and 1.
+        sigma: SD of the blur, voxels; at least `step`.
+        step: Voxels left out between two that are taken.
+    """
+    coarse = volume[::step, ::step, ::step].float()
+    matrices = [
+        linear(few, np.arange(many) / step) @ blur(few, sigma / step)
+        for many, few in zip(volume.shape, coarse.shape, strict=True)
+    ]
+    return apply(coarse, matrices)
+
+
+@lru_cache(maxsize=16)
 def reflecting_blur(size: int, fwhm: float) -> NDArray[np.float64]:
     """Blur an axis as `scipy.ndimage.gaussian_filter` does, cut at 3 SD: (size, size)."""
     unit = np.eye(size)
@@ -93,6 +112,7 @@ def linear(size: int, at: Positions) -> NDArray[np.float64]:
     return np.asarray(weights * inside[:, None])
 
 
+@lru_cache(maxsize=256)
 def spline(size: int, knot_distance: float) -> NDArray[np.float64]:
     """Spread knot values over an axis with cubic B-splines.
 

@@ -16,6 +16,7 @@ from infarct.grid import MNI_GRID, Affine
 from infarct.lab import acquisition, scanner, tissue
 from infarct.lab.bank import Bank
 from infarct.lab.cohort import Cohort
+from infarct.lab.lesions import SITES
 from infarct.lab.population import draw
 from infarct.lab.record import Record
 from infarct.lab.tissue import Head
@@ -136,6 +137,26 @@ def stored(data: NDArray[np.float32], affine: Affine, saving: Saving) -> Volume:
     return Volume(np.ascontiguousarray(data), columns)
 
 
+def hemisphere(lesion: torch.Tensor, saving: Saving) -> str:
+    """Say on which side of the head, placed as it is, nine tenths of a lesion lie.
+
+    Args:
+        lesion: (192, 224, 192) share of infarct, after `place`.
+        saving: Where the head lies.
+
+    Returns:
+        `left`, `right`, `both`, or "" without a lesion.
+    """
+    at = torch.nonzero(lesion > 0.5).double()
+    if not len(at):
+        return ""
+    mm = at.numpy() + MNI_GRID.affine[:3, 3]
+    mni_from_scanner = np.linalg.inv(scanner_from_mni(saving))
+    x = mm @ mni_from_scanner[0, :3] + mni_from_scanner[0, 3]
+    right = float((x > 0).mean())
+    return "right" if right > 0.9 else "left" if right < 0.1 else "both"
+
+
 def save_case(record: Record, saving: Saving, bank: Bank, folder: Path) -> None:
     """Scan one record and save the case.
 
@@ -167,6 +188,10 @@ def save_case(record: Record, saving: Saving, bank: Bank, folder: Path) -> None:
     facts = {
         "bvalue": record.acquisition.bvalue,
         "lesion_ml": float(scan.lesion.sum()) * voxel_ml,
+        "hemisphere": hemisphere(head.lesion, saving),
+        "phase": record.lesions[0].kind if record.lesions else "",
+        "territories": sorted({SITES[s.site].territory for s in record.lesions if s.site}),
+        "mimics": sorted({s.kind for s in record.mimics}),
         "scanner_from_mni": scanner_from_mni(saving).tolist(),
         "saving": asdict(saving),
         "record": record.to_json(),
