@@ -56,7 +56,11 @@ _ONSET_LEVELS = ("<2 h", "2-6 h", "6-12 h", "12-24 h", ">24 h")
 _FIELDS_T = (0.55, 1.0, 1.5, 3.0, 7.0)
 _ORDER = {
     "territory": ("MCA", "PCA", "VB", "ACA"),
-    "volume": (f"S (<{SMALL_ML:g} ml)", "M", f"L (≥{LARGE_ML:g} ml)"),
+    "volume": (
+        f"S (<{SMALL_ML:g} ml)",
+        f"M ({SMALL_ML:g}-{LARGE_ML:g} ml)",
+        f"L (≥{LARGE_ML:g} ml)",
+    ),
     "hemisphere": ("left", "right", "bilateral"),
     "sex": ("male", "female"),
     "onset": _ONSET_LEVELS,

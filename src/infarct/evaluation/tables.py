@@ -145,6 +145,8 @@ def relation_table(analysis: Analysis) -> Table:
     header += ["Volume bias, ml [95% CI]", "Limits of agreement, ml", "Volume ICC [95% CI]"]
     rows = []
     for each in analysis.relations:
+        if each.volume.n == 0:
+            continue
         row = [each.tool, str(each.volume.n), *(_rho(c) for c in each.correlations.values())]
         row += [
             f"{number(each.volume.bias)} {_interval(each.volume.bias_interval)}",
