@@ -87,7 +87,7 @@ def gallery(results: Results, picks: Sequence[Pick], cases: Mapping[str, Case]) 
             view = _view(cases[chosen.subject], results.tools)
             for axes in row:
                 _backdrop(axes, view)
-            row[0].set_title(f"{chosen.why}: {chosen.subject}", loc="left", fontsize=7)
+            row[0].set_title(f"{chosen.why}\n{chosen.subject}", loc="left", fontsize=7)
             for axes, (tool, colour) in zip(row[1:], colours(results.tools).items(), strict=True):
                 _contour(axes, view.reference, _REFERENCE_COLOUR, edge="black")
                 outline = view.predictions[tool]
