@@ -96,5 +96,8 @@ def mistaken_brain(soft: torch.Tensor, record: Record) -> torch.Tensor:
         record: How wrong.
     """
     wrong = record.artefacts
-    wobble = _smooth(soft, 14.0, record, "mask")
-    return soft > (wobble.mul_(wrong.mask_wobble).add_(wrong.mask_level)).clamp_(0.08, 0.92)
+    wobble = _smooth(soft, 14.0, record, "mask").mul_(wrong.mask_wobble)
+    forward = warp.target_from_source(record.pose)
+    leaks = warp.hills(wrong.leaks, forward, soft.device, acquisition.positions(record.acquisition))
+    level = wobble.add_(wrong.mask_level).clamp_(0.08, 0.92)
+    return soft + leaks > level

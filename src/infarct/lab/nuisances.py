@@ -46,6 +46,18 @@ CORTEX_SITES: dict[str, tuple[Triple, Triple]] = {
 }
 
 
+LEAK_SITES: dict[str, tuple[Triple, Triple]] = {
+    "eye-left": ((-32, 58, -38), (9, 9, 9)),
+    "eye-right": ((32, 58, -38), (9, 9, 9)),
+    "frontal-base": ((0, 45, -30), (12, 9, 6)),
+    "temporal-muscle-left": ((-66, 0, -30), (6, 12, 12)),
+    "temporal-muscle-right": ((66, 0, -30), (6, 12, 12)),
+    "neck": ((0, -45, -68), (20, 15, 8)),
+    "vertex": ((0, -30, 84), (30, 30, 6)),
+}
+"""Centre and SD (mm of MNI) of what brain masks take in, or lose where they retreat."""
+
+
 def _often(rate: float, factor: float, rng: np.random.Generator) -> bool:
     """Draw whether something occurs, at its rate times the cohort's factor."""
     return bool(rng.random() < rate * factor)
@@ -132,6 +144,11 @@ def draw_artefacts(cohort: Cohort, acquisition: Acquisition, rng: np.random.Gene
         spike=spike,
         mask_wobble=float(rng.uniform(0, 0.15)) * min(often, 1.0),
         mask_level=float(rng.uniform(0.35, 0.6)) if often else 0.5,
+        leaks=tuple(
+            _near("leak", site, float(rng.choice([-1.0, 0.5, 1.0])), rng)
+            for site in LEAK_SITES.values()
+            if _often(0.06, often, rng)
+        ),
     )
 
 

@@ -151,6 +151,7 @@ class Artefacts:
         spike: (slice, cycles along x, along y, height in noise SD), or None.
         mask_wobble: SD of the smooth error of the brain mask, share of its soft edge.
         mask_level: Where the soft edge is cut; .5 is the true border.
+        leaks: Where the mask takes in eyes and fat (height above 0) or loses brain (below 0).
     """
 
     shading: float
@@ -167,6 +168,7 @@ class Artefacts:
     spike: tuple[int, int, int, float] | None
     mask_wobble: float
     mask_level: float
+    leaks: tuple[Bump, ...]
 
 
 @dataclass(frozen=True)

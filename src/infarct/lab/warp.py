@@ -152,8 +152,10 @@ def interpolate(
     source = [at[box] for at in warp.source]
     where = []
     for row, size in zip(volume_from_anatomy[:3], volumes.shape[1:], strict=True):
-        at = sum((float(r) * s for r, s in zip(row[:3], source, strict=True) if r != 0), row[3])
-        where.append(torch.as_tensor(at) * (2.0 / (size - 1)) - 1.0)
-    grid = torch.stack(where[::-1], dim=-1)[None].float()
+        at = torch.full_like(source[0], float(row[3]))
+        for factor, coordinate in zip(row[:3], source, strict=True):
+            at.add_(coordinate, alpha=float(factor))
+        where.append(at.mul_(2.0 / (size - 1)).sub_(1.0))
+    grid = torch.stack(where[::-1], dim=-1)[None]
     sampled = functional.grid_sample(volumes[None], grid, align_corners=True, padding_mode="zeros")
     return sampled[0]
