@@ -37,6 +37,9 @@ HEAD_STEP = 4
 
 Phases = Literal[1, 4, 16]
 
+_IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
+"""A cross without its arms along z."""
+
 
 @dataclass(frozen=True)
 class Contract:
@@ -277,9 +280,10 @@ def brain_mask(network: Network, images: Mapping[str, Image]) -> Mask:
         coarse = shrink(images[name])
         planes.append(zscore(coarse, np.ones(coarse.shape, dtype=bool)) if scaled else coarse)
     found = network.run(np.stack(planes)[None].astype(np.float32))[0, 0] > 0.5
-    # With an empty border, or closing would eat into what touches the edge.
-    closed = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(found, 1)))
-    found = _central(closed[1:-1, 1:-1, 1:-1])
+    # With an empty border, or closing would eat into what touches the edge. Filled slice by slice:
+    # in a slab the ventricles are open at the top or bottom.
+    closed = ndimage.binary_closing(np.pad(found, 1))[1:-1, 1:-1, 1:-1]
+    found = _central(ndimage.binary_fill_holes(closed, _IN_PLANE))
     fine = found.astype(np.float32)
     for axis in range(3):
         fine = stretch(fine, axis, HEAD_STEP, (HEAD_STEP - 1) / 2)

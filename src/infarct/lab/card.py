@@ -109,9 +109,10 @@ def _scores(run: Path, stem: str) -> list[str]:
         return ["None were taken.", ""]
     last = scored[-1]
     best = max(float(row["validation_dice"]) for row in scored)
+    false = last["false_voxels"]
     return [
-        f"Dice {last['validation_dice']} at the end (best {best:.3f}); "
-        f"{last['false_voxels']} voxels outlined, on average, where there is nothing.",
+        f"Dice {last['validation_dice']} at the end (best {best:.3f})."
+        + ("" if false == "nan" else f" Where there is nothing, {false} voxels are outlined."),
         "",
         f"![loss and Dice over time]({stem}.png)",
         "",
