@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from infarct import cli
@@ -58,6 +60,25 @@ def test_errors_end_with_their_code_and_a_sentence(
         assert run(monkeypatch, "segment", *arguments) == code
         assert capsys.readouterr().err.startswith("infarct: ")
     assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_scores_folders_of_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = np.zeros((12, 12, 6))
+    mask[3:8, 3:8, 2:4] = 1
+    for folder in ("truth", "mine"):
+        (tmp_path / folder).mkdir()
+        for subject in ("sub-01", "sub-02", "sub-03"):
+            image = nib.Nifti1Image(mask.astype(np.uint8), np.diag([2.0, 2.0, 5.0, 1.0]))
+            image.to_filename(tmp_path / folder / f"{subject}.nii.gz")
+    folders = ["--reference", str(tmp_path / "truth"), "--workers", "1"]
+    out = ["--out", str(tmp_path / "out")]
+    named = ["--prediction", f"mine={tmp_path / 'mine'}"]
+    assert run(monkeypatch, "evaluate", *folders, *named, *out) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert run(monkeypatch, "evaluate", *folders, "--prediction", "nameless", *out) == 2
 
 
 def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

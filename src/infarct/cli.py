@@ -65,6 +65,59 @@ def demo(
 
 
 @app.command()
+def evaluate(
+    reference: Annotated[Path, typer.Option(help="Folder of reference masks.")],
+    prediction: Annotated[
+        list[str], typer.Option(metavar="NAME=DIR", help="A tool and its masks; may be repeated.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to make for the results.")],
+    dwi: Annotated[Path | None, typer.Option(help="Folder of DWI: contrast, gallery.")] = None,
+    adc: Annotated[Path | None, typer.Option(help="Folder of ADC: contrast.")] = None,
+    brain: Annotated[Path | None, typer.Option(help="Folder of brain masks.")] = None,
+    subjects: Annotated[
+        Path | None, typer.Option(help="subjects.tsv: cohort, territory, sex, scanner ...")
+    ] = None,
+    costs: Annotated[
+        Path | None, typer.Option(help="Table: tool, parameters, seconds, memory_gb.")
+    ] = None,
+    focus: Annotated[str | None, typer.Option(help="Cohort that strata are about.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; one per core if not given.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier evaluation in OUT.")] = False,
+) -> None:
+    """Score the masks of any tools against a reference, with the paper's whole battery."""
+    from infarct.console import live_evaluation, show_evaluation
+    from infarct.evaluation import EvaluationRequest
+    from infarct.evaluation import evaluate as evaluate_masks
+
+    named = [pair.split("=", 1) for pair in prediction]
+    if any(len(pair) != 2 or not all(pair) for pair in named):
+        raise typer.BadParameter("give each tool as NAME=DIR, for example cfuzzy=results")
+    predictions = {name: Path(folder) for name, folder in named}
+    if len(predictions) < len(named):
+        raise typer.BadParameter("give each tool a name of its own")
+    request = EvaluationRequest(
+        reference,
+        predictions,
+        out,
+        dwi=dwi,
+        adc=adc,
+        brain=brain,
+        subjects=subjects,
+        costs=costs,
+        focus=focus,
+        seed=seed,
+        workers=workers,
+        overwrite=overwrite,
+    )
+    with live_evaluation() as progress:
+        result = evaluate_masks(request, progress)
+    show_evaluation(result)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from importlib.metadata import version as installed

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from infarct.journal import Journal
 from infarct.pipeline import Segmentation
 from infarct.report import verdict
+
+if TYPE_CHECKING:
+    from infarct.evaluation import Evaluation
 
 _PLAIN = {
     "read and check": "reading and checking the images",
@@ -54,3 +66,27 @@ def show_result(result: Segmentation, out: Path) -> None:
         console.print(f"{lead}: {finding.message}", style=style, markup=False, highlight=False)
     total = sum(result.seconds.values())
     console.print(f"look at {out / 'report.html'} ({total:.0f} s)", markup=False, highlight=False)
+
+
+@contextmanager
+def live_evaluation() -> Iterator[Callable[[str, int, int], None]]:
+    """Give a callback that shows how far an evaluation is."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bar.add_task(step, total=total)
+            bar.update(tasks[step], completed=done)
+
+        yield update
+
+
+def show_evaluation(result: Evaluation) -> None:
+    """Print the outcome, what was missing or skipped, and where the page is."""
+    console = Console()
+    console.print(result.verdict, style="bold", markup=False, highlight=False)
+    for note in result.notes:
+        console.print(f"note: {note}", style="dim", markup=False, highlight=False)
+    console.print(f"look at {result.report}", markup=False, highlight=False)

@@ -77,8 +77,10 @@ class Learner:
 
 def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
     """Build network and optimiser from the recipe and its seed."""
-    torch.manual_seed(recipe.seed)
-    network = build(recipe.network, recipe.features or None).to(device)
+    # First weights come from torch's global generator, which is left as it was found.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = build(recipe.network, recipe.features or None).to(device)
     if recipe.start:
         network.load_state_dict(read_weights(Path(recipe.start)).weights)
     if recipe.device.channels_last:
