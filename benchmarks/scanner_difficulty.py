@@ -106,10 +106,13 @@ def summary(name: str, found: list[Score]) -> str:
         low, middle, high = np.percentile(values, [25, 50, 75])
         return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
-    means = [np.mean([getattr(s, f"dice_{m}") for s in found]) for m in ("cfuzzy", "tscore")]
+    def mean(field: str) -> str:
+        values = [v for s in found if not np.isnan(v := getattr(s, field))]
+        return f"{np.mean(values):.3f}" if values else "-"
+
     return (
-        f"{name} ({len(found)}): mean Dice c-fuzzy {means[0]:.3f}, t-score {means[1]:.3f} "
-        f"(paper: {PAPER[name] or '-'})\n"
+        f"{name} ({len(found)}): mean Dice c-fuzzy {mean('dice_cfuzzy')}, "
+        f"t-score {mean('dice_tscore')} (paper: {PAPER[name] or '-'})\n"
         f"  ml {quartiles('ml')}, kappa_DWI {quartiles('kappa_dwi')}, "
         f"kappa_ADC {quartiles('kappa_adc')}\n"
         f"  false ml c-fuzzy {quartiles('false_ml_cfuzzy')}, "
