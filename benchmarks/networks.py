@@ -1,6 +1,6 @@
 """What each network costs: parameters, multiply-adds, seconds and memory.
 
-    python benchmarks/networks.py [--threads 2] [--repeats 3] [NAME ...]
+    python benchmarks/networks.py [--threads 2] [--repeats 3] [--forward-only] [NAME ...]
 
 Torch, the runtime, and OpenVINO where it is installed; then a whole scan as `infarct` runs it.
 Every measurement has a process of its own, for peak memory is known only of a whole process.
@@ -88,8 +88,8 @@ def forward(name: str, engine: str, path: Path, threads: int, repeats: int) -> d
         core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
         compiled = core.compile_model(path, "CPU")
         if design.margin is not None:
-            image = np.pad(image, [(0, 0), (0, 0), *[(design.margin, design.margin + 2)] * 3])
-            image = image[..., : 114 + 2 * design.margin, :]
+            sides = [n + -n % design.divisor + 2 * design.margin for n in design.shape]
+            image = np.zeros((1, len(design.channels), *sides), dtype=np.float32)
 
         def run() -> object:
             return compiled(image)
@@ -124,6 +124,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--forward-only", action="store_true", help="leave out whole scans")
     parser.add_argument("--measure", nargs="*")
     options = parser.parse_args()
     if options.measure:
@@ -151,6 +152,8 @@ def main() -> None:
                 cost = apart("forward", name, folder, engine, threads, repeats)
                 cells += [f"{cost['seconds']:.2f}", f"{cost['mb']:.0f}"]
             print("| " + " | ".join(cells) + " |", flush=True)
+        if options.forward_only:
+            return
         print("\nA 1 mm volume with `infarct.inference.lesion_probability`:")
         print("| network | 16 phases s | MB | 4 phases s | MB | 1 phase s | MB |")
         print("|---|---|---|---|---|---|---|")
