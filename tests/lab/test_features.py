@@ -9,6 +9,8 @@ from infarct import classical, intensity
 from infarct.classical import FuzzySettings, Healthy
 from infarct.lab import features
 from infarct.lab.features import HealthyTensors
+from infarct.lab.packing import shipped_statistics
+from infarct.templates import load_healthy
 
 SHAPE = (40, 44, 12)
 
@@ -79,3 +81,9 @@ def test_tissue_peak_of_a_part_is_that_of_the_whole():
     assert found.converged
     assert found.mean == pytest.approx(expected.mean, abs=0.05 * expected.sd)
     assert found.sd == pytest.approx(expected.sd, rel=0.03)
+
+
+def test_statistics_of_the_bank_are_those_of_the_package() -> None:
+    healthy, ours = load_healthy(), features.healthy_at_1mm(shipped_statistics())
+    for name in ("dwi_mean", "dwi_sd", "adc_mean", "adc_sd"):
+        assert np.abs(getattr(healthy, name) - getattr(ours, name)).max() < 1e-4

@@ -1,5 +1,8 @@
 """The stream: shapes and scales the networks rely on, and exact resume."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -89,3 +92,19 @@ def test_heads(bank):
         # 1.1 to 2.2 litres.
         assert 1.1e6 < float(brain.sum()) * 64 < 2.2e6
         assert float(image[0][brain[0] > 0].mean()) > 0.5
+
+
+def test_training_needs_neither_nibabel_nor_simpleitk() -> None:
+    # A machine with a GPU gets the checkout and the bank, no more.
+    code = """
+import sys
+absent = {"SimpleITK", "nibabel", "nilearn", "onnxruntime", "typer", "jinja2"}
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in absent:
+            raise ImportError(name)
+sys.meta_path.insert(0, Absent())
+import infarct.lab.training, infarct.lab.stream
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -7,7 +7,7 @@ import math
 import torch
 
 from infarct.lab import acquisition, fields, warp
-from infarct.lab.anatomy import Tissue
+from infarct.lab.classes import Tissue
 from infarct.lab.fields import Shape
 from infarct.lab.record import Record
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from infarct.errors import InputFileError
 from infarct.grid import Affine
 from infarct.intensity import Mask
-from infarct.lab import anatomy, templates
+from infarct.lab.classes import ClassMap
 
 Split = Literal["train", "validation", "test"]
 
@@ -133,14 +133,17 @@ class Bank:
     """What the scanner draws from.
 
     Attributes:
-        anatomies: Name -> (192, 224, 192) code, see `anatomy.RIM_SHIFT`.
+        anatomies: Name -> (192, 224, 192) code, see `classes.RIM_SHIFT`.
         lesions: Real lesion masks; may be empty.
         backgrounds: Name -> real lesion-free scan; may be empty.
+        healthy: `dwi_mean`, `dwi_sd`, `adc_mean`, `adc_sd`, each (96, 112, 96) on the template
+            grid, as shipped when the bank was made; empty leaves them to the installed package.
     """
 
-    anatomies: dict[str, anatomy.ClassMap]
+    anatomies: dict[str, ClassMap]
     lesions: Lesions
     backgrounds: dict[str, Background]
+    healthy: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     _on_device: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def anatomy(self, name: str, device: torch.device | str) -> torch.Tensor:
@@ -169,6 +172,9 @@ class Bank:
     @staticmethod
     def from_icbm() -> Bank:
         """Make the bank that needs no data but the ICBM maps: one anatomy, no real lesions."""
+        # Only making anatomies needs SimpleITK; training from a bank does not.
+        from infarct.lab import anatomy, templates  # noqa: PLC0415
+
         head = anatomy.with_rims(anatomy.from_icbm(templates.icbm_tissue()))
         return Bank({ICBM: head}, pack_lesions([]), {})
 
@@ -183,6 +189,7 @@ class Bank:
             arrays[f"background/{name}/brain"] = background.brain
             arrays[f"background/{name}/native_from_mni"] = background.native_from_mni
             arrays[f"background/{name}/bvalue"] = np.float64(background.bvalue)
+        arrays |= {f"healthy/{name}": image for name, image in self.healthy.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, **arrays)
 
@@ -200,7 +207,9 @@ class Bank:
         lesions = {key.split("/")[1]: arrays[key] for key in arrays if key.startswith("lesions/")}
         heads = {k.split("/")[1]: arrays[k] for k in arrays if k.startswith("anatomy/")}
         names = {k.split("/")[1] for k in arrays if k.startswith("background/")}
-        return Bank(heads, Lesions(**lesions), {n: _background(arrays, n) for n in sorted(names)})
+        backgrounds = {n: _background(arrays, n) for n in sorted(names)}
+        healthy = {k.split("/")[1]: arrays[k] for k in arrays if k.startswith("healthy/")}
+        return Bank(heads, Lesions(**lesions), backgrounds, healthy)
 
 
 def _background(arrays: dict[str, Any], name: str) -> Background:

@@ -7,10 +7,12 @@ to its numpy original.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from infarct.classical import FuzzySettings, Healthy
 from infarct.intensity import Image, TissuePeak, fit_tissue_peak
@@ -85,6 +87,23 @@ class HealthyTensors:
             there(s.alpha_adc * healthy.adc_sd),
             s,
         )
+
+
+def healthy_at_1mm(statistics: Mapping[str, Image], n: int = 2) -> Healthy:
+    """Bring the healthy statistics of the template grid to the MNI grid, as `load_healthy` does.
+
+    Args:
+        statistics: `dwi_mean`, `dwi_sd`, `adc_mean`, `adc_sd`, each (96, 112, 96).
+        n: Number of brains behind them; the IS map does not ask.
+    """
+
+    def fine(name: str) -> Image:
+        coarse = torch.from_numpy(statistics[name])[None, None]
+        # Blocks of two voxels: without aligned corners, centres of blocks stay centres of blocks.
+        image = functional.interpolate(coarse, scale_factor=2.0, mode="trilinear")
+        return np.asarray(image[0, 0].numpy())
+
+    return Healthy(fine("dwi_mean"), fine("dwi_sd"), fine("adc_mean"), fine("adc_sd"), n)
 
 
 def box(brain: torch.Tensor, margin: int = 8) -> Box:

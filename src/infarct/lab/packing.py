@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from infarct import assets
 from infarct.case import Case, CaseFiles, open_case
 from infarct.errors import InputFileError
 from infarct.grid import MNI_GRID
 from infarct.intensity import Image, Mask
 from infarct.lab import anatomy, templates
 from infarct.lab.bank import Background, Bank, pack_lesions
+from infarct.lab.classes import ClassMap
 from infarct.register import Registration, register
 from infarct.resample import resample
 from infarct.templates import Template
@@ -39,14 +41,21 @@ def build(data: Path) -> Bank:
         anatomies={_name(file): aligned_head(file, tissue) for file in heads},
         lesions=pack_lesions(read_lesions((data / "lesions").glob("*.nii.gz"))),
         backgrounds=_backgrounds(data / "normals", templates.build_template(tissue)),
+        healthy=shipped_statistics(),
     )
+
+
+def shipped_statistics() -> dict[str, Image]:
+    """Return the healthy statistics of the package, for machines that have only the bank."""
+    names = ("dwi_mean", "dwi_sd", "adc_mean", "adc_sd")
+    return {name: read(assets.path(f"templates/{name}")).data for name in names}
 
 
 def _name(file: Path) -> str:
     return file.name.removesuffix(".gz").removesuffix(".nii")
 
 
-def aligned_head(file: Path, tissue: templates.Tissue) -> anatomy.ClassMap:
+def aligned_head(file: Path, tissue: templates.Tissue) -> ClassMap:
     """Read a label map and return its code on the MNI grid, see `anatomy.RIM_SHIFT`."""
     labels = read(file)
     classes = anatomy.from_freesurfer(labels.data.astype(np.int32))

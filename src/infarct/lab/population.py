@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from infarct.lab import nuisances
-from infarct.lab.anatomy import Tissue
 from infarct.lab.bank import Bank
+from infarct.lab.classes import Tissue
 from infarct.lab.cohort import Cohort, Range
 from infarct.lab.record import Contrast, Pose, Record, Spot
 from infarct.lab.spots import Look, made_spot, real_spot

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from infarct.classical import Healthy
 from infarct.interleave import PHASES, STRIDE
 from infarct.lab import features, population, scanner
 from infarct.lab.bank import Bank, Split
 from infarct.lab.cohort import Cohort, load_cohort
 from infarct.lab.features import HealthyTensors
 from infarct.lab.scanner import Scan
-from infarct.templates import load_healthy
 
 HEAD_STEP = 4
 """mm; the brain-mask network sees the mean of blocks of 4 x 4 x 4 voxels."""
@@ -139,7 +139,7 @@ class Stream:
     def _samples(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Yield image, lesion and brain of one sub-volume after the other."""
         if self._healthy is None:
-            self._healthy = HealthyTensors.of(load_healthy(), self.device)
+            self._healthy = HealthyTensors.of(_healthy(self.bank), self.device)
         while True:
             scan = self.scan(self.scans)
             if int(scan.brain.sum()) < _SMALLEST_BRAIN:
@@ -160,6 +160,15 @@ class Stream:
                     sub_volume(scan.brain[None].float(), phase),
                 )
             self.scans, self.taken = self.scans + 1, 0
+
+
+def _healthy(bank: Bank) -> Healthy:
+    """Return the healthy statistics the bank carries, else those of the installed package."""
+    if bank.healthy:
+        return features.healthy_at_1mm(bank.healthy)
+    from infarct.templates import load_healthy  # noqa: PLC0415 - not where only a bank travels
+
+    return load_healthy()
 
 
 def _cohort(settings: StreamSettings) -> Cohort:

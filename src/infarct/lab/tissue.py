@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from infarct.lab import fields, lesions, separable, warp
-from infarct.lab.anatomy import RIM_SHIFT, Tissue
 from infarct.lab.bank import Background, Bank
+from infarct.lab.classes import RIM_SHIFT, Tissue
 from infarct.lab.record import Bump, Contrast, Record, Spot
 from infarct.lab.warp import SHAPE, Warp
 
