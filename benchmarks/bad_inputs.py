@@ -60,6 +60,9 @@ def images(folder: Path) -> Iterator[tuple[str, list[str]]]:
     yield "phantom (water)", ["--dwi", save("water", water), *with_b0]
     yield "noise", ["--dwi", save("noise", np.random.default_rng(0).random(signal.shape)), *with_b0]
     yield "swapped", ["--dwi", str(B0), "--b0", str(DWI)]
+    adc = np.log(np.maximum(b0.get_fdata(), 1) / np.maximum(signal, 1))
+    swapped = ["--dwi", str(B0), "--b0", str(DWI)]
+    yield "swapped, with ADC", [*swapped, "--adc", save("adc", adc)]
     yield "DWI alone", ["--dwi", str(DWI)]
     yield "b = 0", ["--dwi", str(DWI), *with_b0, "--bvalue", "0"]
     yield "wrong b (3000)", ["--dwi", str(DWI), *with_b0, "--bvalue", "3000"]

@@ -111,8 +111,9 @@ def test_companions_of_another_place_are_refused(head, tmp_path: Path) -> None:
 
 def test_swapped_files_are_refused(head, tmp_path: Path) -> None:
     paths = head.save(tmp_path)
-    with pytest.raises(ContentError, match="swapped"):
-        open_case(CaseFiles(paths["b0"], paths["dwi"]))
+    for adc in (None, paths["adc"]):
+        with pytest.raises(ContentError, match="swapped"):
+            open_case(CaseFiles(paths["b0"], paths["dwi"], adc, bvalue=1000))
 
 
 def test_a_given_brain_is_used(head, tmp_path: Path) -> None:

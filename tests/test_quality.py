@@ -108,24 +108,28 @@ def signals(adc_value: float = 0.8e-3) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return b0 * np.exp(-1000 * adc), b0, adc
 
 
-def test_swapped_images_are_noticed() -> None:
+@pytest.mark.parametrize("adc_given", [True, False])
+def test_swapped_images_are_noticed_also_with_a_bright_infarct(adc_given: bool) -> None:
     dwi, b0, adc = signals()
-    assert quality.check_contrast(dwi, b0, adc, BRAIN) == []
+    dwi[11:15, 8:24, 2:6] *= 4  # more voxels than fluid has, brighter than anything
+    assert quality.check_contrast(dwi, b0, adc, BRAIN, adc_given=adc_given) == []
     with pytest.raises(ContentError, match="swapped"):
-        quality.check_contrast(b0, dwi, adc, BRAIN)
+        quality.check_contrast(b0, dwi, adc, BRAIN, adc_given=adc_given)
 
 
-def test_images_scaled_apart_are_not_taken_for_swapped() -> None:
+def test_images_scaled_apart_need_an_adc_map() -> None:
     dwi, b0, adc = signals()
-    assert quality.check_contrast(dwi * 10, b0, adc, BRAIN) == []
+    assert quality.check_contrast(dwi * 10, b0, adc, BRAIN, adc_given=True) == []
     findings = quality.check_agreement(dwi * 10, b0, adc, BRAIN, 1000)
     assert codes(findings) == ["bvalue-disagrees"]
+    with pytest.raises(ContentError, match="scaled apart"):
+        quality.check_contrast(dwi * 10, b0, adc, BRAIN, adc_given=False)
 
 
 def test_water_is_no_brain() -> None:
     dwi, b0, adc = signals(2.1e-3)
     with pytest.raises(ContentError, match="phantom"):
-        quality.check_contrast(dwi, b0, adc, BRAIN)
+        quality.check_contrast(dwi, b0, adc, BRAIN, adc_given=False)
 
 
 def test_a_wrong_b_value_shows_in_the_three_images() -> None:

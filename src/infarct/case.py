@@ -121,7 +121,8 @@ def open_case(files: CaseFiles) -> Case:
         findings += quality.check_agreement(dwi.data, b0.data, adc, brain, bvalue)
     case = Case(dwi, b0, dwi.like(adc), bvalue, brain, method, files)
     findings += quality.check_brain(brain, dwi.grid, case.slice_axis)
-    findings += quality.check_contrast(dwi.data, b0.data, adc, brain)
+    given_adc = files.adc is not None
+    findings += quality.check_contrast(dwi.data, b0.data, adc, brain, adc_given=given_adc)
     return replace(case, findings=tuple(findings))
 
 

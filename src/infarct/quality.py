@@ -172,7 +172,9 @@ def adc_scale(adc: Image, brain: Mask) -> tuple[float, list[Finding]]:
     )
 
 
-def check_contrast(dwi: Image, b0: Image, adc: Image, brain: Mask) -> list[Finding]:
+def check_contrast(
+    dwi: Image, b0: Image, adc: Image, brain: Mask, *, adc_given: bool
+) -> list[Finding]:
     """Check that DWI, b0 and ADC belong together and are not swapped.
 
     Args:
@@ -180,19 +182,25 @@ def check_contrast(dwi: Image, b0: Image, adc: Image, brain: Mask) -> list[Findi
         b0: (X, Y, Z).
         adc: (X, Y, Z) mm^2/s.
         brain: (X, Y, Z).
+        adc_given: Whether the ADC is a map of its own or was computed from the two signals.
 
     Raises:
         ContentError: If DWI and b0 are swapped, or the ADC is not that of a brain.
     """
-    with_signal = brain & (dwi > 0) & (b0 > 0)
-    log_ratio = np.log(b0[with_signal] / dwi[with_signal])
     order = "exchange --dwi and --b0 if they are swapped"
-    if float(np.median(log_ratio)) < 0 and _fluid_is_brighter(dwi, b0, brain):
+    with_signal = brain & (dwi > 0) & (b0 > 0)
+    brighter = float((dwi[with_signal] > b0[with_signal]).mean()) if with_signal.any() else 0.0
+    if not adc_given and brighter > 0.5:
         raise ContentError(
-            "DWI and b0 look swapped: the image given as DWI is the brighter one, and fluid shines "
-            f"on it; {order}"
+            f"DWI and b0 look swapped: the image given as DWI is brighter in {brighter:.0%} of the "
+            f"brain, so no ADC can be computed; {order}; if the two were scaled apart, give --adc"
         )
-    tissue = float(np.median(adc[brain & (adc > 0)])) if (brain & (adc > 0)).any() else 0.0
+    if adc_given and _fluid_contrast(dwi, adc, brain) > 1.5 * _fluid_contrast(b0, adc, brain):
+        raise ContentError(
+            f"DWI and b0 look swapped: fluid shines on the image given as DWI; {order}"
+        )
+    measured = adc[brain & (adc != 0)]
+    tissue = float(np.median(measured)) if measured.size else 0.0
     if not 0.3e-3 <= tissue <= 1.9e-3:
         raise ContentError(
             f"the median ADC in the brain is {tissue * 1e3:.2f}e-3 mm^2/s, that of a brain is "
@@ -205,6 +213,15 @@ def check_contrast(dwi: Image, b0: Image, adc: Image, brain: Mask) -> list[Findi
         )
         return [Finding("adc-unusual", "warning", text)]
     return []
+
+
+def _fluid_contrast(image: Image, adc: Image, brain: Mask) -> float:
+    """Return how much brighter fluid is than tissue; on a DWI it is darker. 1 if none is seen."""
+    fluid = brain & (adc > 1.8e-3)
+    tissue = brain & (adc > TISSUE_ADC[0]) & (adc < TISSUE_ADC[1])
+    if min(fluid.sum(), tissue.sum()) < 100:
+        return 1.0
+    return float(image[fluid].mean() / max(float(image[tissue].mean()), 1e-12))
 
 
 def check_agreement(dwi: Image, b0: Image, adc: Image, brain: Mask, bvalue: float) -> list[Finding]:
@@ -237,16 +254,6 @@ def check_agreement(dwi: Image, b0: Image, adc: Image, brain: Mask, bvalue: floa
         )
         findings.append(Finding("adc-disagrees", "warning", text))
     return findings
-
-
-def _fluid_is_brighter(dwi: Image, b0: Image, brain: Mask) -> bool:
-    """Tell whether the heavy upper tail that fluid makes is on the DWI rather than on the b0."""
-
-    def tail(image: Image) -> float:
-        median, high = np.percentile(image[brain], [50, 97])
-        return float(high / max(median, 1e-12))
-
-    return tail(dwi) > tail(b0)
 
 
 def check_brain(brain: Mask, grid: Grid, slice_axis: int) -> list[Finding]:
