@@ -20,7 +20,6 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from infarct.brain import ball
 from infarct.errors import RegistrationError
 from infarct.grid import Affine
 from infarct.intensity import Image, Mask
@@ -28,6 +27,9 @@ from infarct.volume import Volume, closest_axes
 
 _FREE = (0, 0, 1, 1, 1, 1, 1, 1, 0)
 """Which of ScaleVersor3D's parameters may move: not the tilts (versor x, y), not the z scale."""
+
+_NEAR_MM, _WHERE_MM = 4.0, 8.0
+"""Distance from the brain up to which the b0 is kept, and up to which the images are compared."""
 
 _SEARCH_MM = range(-60, 61, 4)
 
@@ -95,10 +97,11 @@ def register(b0: Volume, brain: Mask, template: Volume, template_brain: Mask) ->
     """
     plane_from_voxel = _plane_from_voxel(b0)
     spacing = b0.grid.spacing
-    near = ndimage.binary_dilation(brain, ball(4.0, spacing))
+    # A distance map dilates by any ball at once, ten times faster than the ball itself.
+    apart = ndimage.distance_transform_edt(~brain, sampling=spacing)
+    near, where = apart <= _NEAR_MM, apart <= _WHERE_MM
     ceiling = np.percentile(b0.data[brain], 99.5)
     fixed = _to_itk(np.clip(b0.data, 0, ceiling) * near, plane_from_voxel)
-    where = ndimage.binary_dilation(brain, ball(8.0, spacing))
     levels = _Levels(
         fixed,
         _to_itk(where.astype(np.float32), plane_from_voxel),
