@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from infarct.case import CaseFiles, open_case
-from infarct.intensity import Mask
+from infarct.evaluation.metrics import dice
 from infarct.lab import population, synth
 from infarct.lab.bank import Bank
 from infarct.lab.cohort import load_cohort
@@ -49,11 +49,6 @@ class Score:
     dice_tscore: float
     false_ml_cfuzzy: float
     false_ml_tscore: float
-
-
-def dice(one: Mask, other: Mask) -> float:
-    """Return the Dice overlap of two masks, not both empty."""
-    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
 
 
 def score(folder: Path) -> Score:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,9 @@ import pytest
 import infarct
 from infarct.errors import ContentError, GeometryError, InfarctError, InputFileError
 from infarct.evaluation.metrics import dice
+from infarct.grid import Grid
 from infarct.resample import resample
+from infarct.volume import Volume
 
 BVALUE = 1000.0
 
@@ -64,6 +67,21 @@ def test_geometry_and_storage_do_not_move_the_lesion(
     assert result.measurements.lesion_volume_ml == pytest.approx(
         segmentation.measurements.lesion_volume_ml, rel=0.03
     )
+    assert result.measurements.lesions[0].side == "left"
+
+
+@pytest.mark.parametrize("thickness", [1.0, 8.0])
+def test_slices_may_be_thin_or_thick(head, tmp_path: Path, thickness: float) -> None:
+    affine = head.affine.copy()
+    affine[2, 2] = thickness
+    grid = Grid((112, 128, int(170 / thickness)), affine)
+
+    def at(image: np.ndarray) -> np.ndarray:
+        return resample(Volume(image.astype(np.float32), head.affine), grid)
+
+    paths = replace(head, affine=affine).save(tmp_path, dwi=at(head.dwi), b0=at(head.b0))
+    result = infarct.segment(**paths, bvalue=BVALUE)
+    assert dice(at(head.lesion) > 0.5, result.lesion.data) > 0.9
     assert result.measurements.lesions[0].side == "left"
 
 
