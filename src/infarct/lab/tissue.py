@@ -15,6 +15,9 @@ from infarct.lab.warp import SHAPE, Warp
 FLUID_ADC = 1.6
 """1e-3 mm^2/s; a real background's voxel above it is taken for fluid."""
 
+_ENCLOSED = 0.35
+"""Fluid belongs to the brain where this much of what surrounds it (SD 5 mm) is brain."""
+
 
 @dataclass(frozen=True, eq=False)
 class Head:
@@ -123,9 +126,13 @@ def _from_background(
 
 
 def _brain(tissue: torch.Tensor) -> torch.Tensor:
-    """Return the soft brain: parenchyma and ventricles, with the sulci between them filled."""
+    """Return the soft brain: parenchyma, ventricles, and the fluid of sulci and fissures.
+
+    Readers and their tools draw the brain's outline, not that of each gyrus.
+    """
     inside = (tissue >= Tissue.CORTEX) & (tissue <= Tissue.CHOROID_PLEXUS)
-    return separable.wide_blur(inside, 3.0, step=2)
+    enclosed = separable.wide_blur(inside, 5.0, step=2) > _ENCLOSED
+    return separable.wide_blur(inside | (enclosed & (tissue == Tissue.CSF)), 2.0, step=2)
 
 
 def _white_spots(b0: torch.Tensor, adc: torch.Tensor, tissue: torch.Tensor, record: Record) -> None:
