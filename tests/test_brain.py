@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
 
-from infarct.brain import ball, brain_by_threshold, otsu
+from infarct.brain import ball, brain_by_threshold, find_brain, otsu
 from infarct.evaluation.metrics import dice
 from infarct.volume import read
 
@@ -27,7 +27,14 @@ def test_coil_shading_does_not_cut_the_brain(head) -> None:
 
 def test_stripped_images_keep_the_outline_they_came_with(head) -> None:
     dwi, b0 = ((image * head.brain).astype(np.float32) for image in (head.dwi, head.b0))
-    assert np.array_equal(brain_by_threshold(dwi, b0, SPACING), head.brain)
+    brain, method = find_brain(dwi, b0, SPACING)
+    assert method == "stripped"
+    assert np.array_equal(brain, head.brain)
+
+
+def test_a_whole_head_is_not_taken_for_a_stripped_one(head) -> None:
+    _, method = find_brain(head.dwi.astype(np.float32), head.b0.astype(np.float32), SPACING)
+    assert method == "threshold"
 
 
 def test_an_empty_image_has_no_brain() -> None:

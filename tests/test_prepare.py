@@ -4,6 +4,7 @@ import pytest
 from infarct.case import CaseFiles, open_case
 from infarct.evaluation.metrics import dice
 from infarct.grid import MNI_GRID
+from infarct.inference import load_network
 from infarct.journal import Journal
 from infarct.prepare import prepare, restore
 from infarct.quality import overlap_where_scanned
@@ -15,7 +16,7 @@ from infarct.templates import load_template
 def ready(head, tmp_path_factory):
     case = open_case(CaseFiles(**head.save(tmp_path_factory.mktemp("head"))))
     journal = Journal()
-    return case, prepare(case, load_template(), journal), journal
+    return case, prepare(case, load_template(), journal=journal), journal
 
 
 def test_tissue_is_at_zero_with_sd_one(head, ready) -> None:
@@ -60,5 +61,28 @@ def test_a_mask_that_leaks_far_from_the_template_is_cut(head, tmp_path) -> None:
 
 def test_steps_are_timed(ready) -> None:
     _, _, journal = ready
-    assert list(journal.seconds) == ["register", "resample", "normalise"]
+    assert list(journal.seconds) == ["register", "resample", "brain", "normalise"]
     assert all(seconds > 0 for seconds in journal.seconds.values())
+
+
+def test_the_networks_brain_takes_the_place_of_thresholds(head, tmp_path) -> None:
+    case = open_case(CaseFiles(**head.save(tmp_path)))
+    scan = prepare(case, load_template(), load_network("BrainMask"))
+    assert scan.brain_method == "network"
+    assert dice(head.brain, scan.brain_native) > 0.95
+    # An outline that the user gave stays.
+    object.__setattr__(case, "brain_method", "given")
+    scan = prepare(case, load_template(), load_network("BrainMask"))
+    assert scan.brain_method == "given"
+    assert np.array_equal(scan.brain_native, case.brain)
+
+
+def test_thresholds_stand_in_for_an_implausible_network(head, tmp_path, monkeypatch) -> None:
+    case = open_case(CaseFiles(**head.save(tmp_path)))
+    half = load_template().brain_at_1mm()
+    half[:, :100] = False
+    monkeypatch.setattr("infarct.prepare.brain_mask", lambda *_: half)
+    scan = prepare(case, load_template(), load_network("BrainMask"))
+    assert scan.brain_method == "threshold"
+    assert "brain-by-threshold" in {f.code for f in scan.findings}
+    assert dice(head.brain, scan.brain_native) > 0.95

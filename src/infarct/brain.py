@@ -6,15 +6,40 @@ What remains is to take out coil shading, cut the thin bridges to the face and c
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from infarct.intensity import Image, Mask
 
+BrainMethod = Literal["given", "stripped", "threshold", "network"]
+"""Whose outline it is: the user's, that of an image whose background is already zero, thresholds
+and morphology, or the trained network."""
+
 _BRIDGE_MM = 4.5
 _SULCUS_MM = 8.0
 _SHADING_MM = 60.0
+
+
+def find_brain(
+    dwi: Image, b0: Image, spacing: NDArray[np.float64]
+) -> tuple[Mask, Literal["stripped", "threshold"]]:
+    """Outline the brain of a scan, or take over the outline it came with.
+
+    Args:
+        dwi: (X, Y, Z) diffusion-weighted signal.
+        b0: (X, Y, Z) signal without diffusion weighting.
+        spacing: (3,) mm.
+
+    Returns:
+        (X, Y, Z) bool; all False where nothing stands out. And how it was found.
+    """
+    brain = brain_by_threshold(dwi, b0, spacing)
+    stripped = (dwi != 0) & (b0 != 0)
+    # An image whose background is already zero keeps the outline its owner gave it.
+    return (stripped, "stripped") if _dice(stripped, brain) > 0.93 else (brain, "threshold")
 
 
 def brain_by_threshold(dwi: Image, b0: Image, spacing: NDArray[np.float64]) -> Mask:
@@ -37,10 +62,7 @@ def brain_by_threshold(dwi: Image, b0: Image, spacing: NDArray[np.float64]) -> M
     bright = _flatten(signal, spacing) > 0.55
     core = _largest(ndimage.binary_erosion(bright, ball(_BRIDGE_MM, spacing)))
     brain = bright & ndimage.binary_dilation(core, ball(_BRIDGE_MM + 1.0, spacing))
-    brain = _fill(brain, spacing)
-    stripped = (dwi != 0) & (b0 != 0)
-    # An image whose background is already zero keeps the outline its owner gave it.
-    return stripped if _dice(stripped, brain) > 0.93 else brain
+    return _fill(brain, spacing)
 
 
 def ball(radius: float, spacing: NDArray[np.float64]) -> Mask:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infarct import quality
-from infarct.brain import brain_by_threshold
+from infarct.brain import BrainMethod, find_brain
 from infarct.errors import ContentError, GeometryError, InputFileError
 from infarct.intensity import Mask, adc_from_signal, b0_from_adc, trace
 from infarct.quality import Finding
@@ -57,7 +57,7 @@ class Case:
         adc: (X, Y, Z) mm^2/s.
         bvalue: s/mm^2.
         brain: (X, Y, Z) bool.
-        brain_method: `given` or `threshold`.
+        brain_method: Where that came from; a network may replace a threshold outline later.
         files: Where it came from.
         findings: What the reader should know.
     """
@@ -67,7 +67,7 @@ class Case:
     adc: Volume
     bvalue: float
     brain: Mask
-    brain_method: str
+    brain_method: BrainMethod
     files: CaseFiles
     findings: tuple[Finding, ...] = field(default=())
 
@@ -102,7 +102,7 @@ def open_case(files: CaseFiles) -> Case:
             "a DWI alone does not tell an infarct from a bright vessel or old scar; "
             "give its b0 (--b0), its ADC map (--adc), or a 4D series with a .bval file"
         )
-    rough = _find_brain(dwi, b0)
+    rough, found = _find_brain(dwi, b0)
     if adc is not None:
         scale, told = quality.adc_scale(adc, rough)
         adc = np.nan_to_num(adc * np.float32(scale), nan=0.0, posinf=0.0, neginf=0.0)
@@ -111,10 +111,10 @@ def open_case(files: CaseFiles) -> Case:
         b0 = dwi.like(b0_from_adc(dwi.data, adc, bvalue))
         text = f"no b0 was given; it was computed from DWI and ADC with b = {bvalue:.0f} s/mm^2"
         findings.append(Finding("b0-computed", "note", text))
-        rough = _find_brain(dwi, b0)
+        rough, found = _find_brain(dwi, b0)
     assert b0 is not None
     given = _given_brain(dwi, files.brain, findings)
-    brain, method = (rough, "threshold") if given is None else (given, "given")
+    brain, method = (rough, found) if given is None else (given, "given")
     if adc is None:
         adc = adc_from_signal(b0.data, dwi.data, bvalue)
     elif files.b0 is not None:
@@ -213,15 +213,15 @@ def _clean(name: str, volume: Volume, findings: list[Finding]) -> Volume:
     return volume.like(np.maximum(data, 0.0))
 
 
-def _find_brain(dwi: Volume, b0: Volume | None) -> Mask:
+def _find_brain(dwi: Volume, b0: Volume | None) -> tuple[Mask, BrainMethod]:
     """Find the brain by thresholds; the DWI alone serves as long as there is no b0."""
-    brain = brain_by_threshold(dwi.data, (b0 or dwi).data, dwi.grid.spacing)
+    brain, method = find_brain(dwi.data, (b0 or dwi).data, dwi.grid.spacing)
     if not brain.any():
         raise ContentError(
             "no brain was found on the DWI: nothing stands out from the background; "
             "look at the image, or give the brain with --brain"
         )
-    return brain
+    return brain, method
 
 
 def _given_brain(dwi: Volume, path: Path | None, findings: list[Finding]) -> Mask | None:

@@ -40,7 +40,9 @@ def segment(
         float | None, typer.Option(help="s/mm^2; 1000 if not given, or what the series says.")
     ] = None,
     brain: Annotated[Path | None, typer.Option(help="Brain mask, if you have one.")] = None,
-    model: Annotated[str, typer.Option(help="Method: cfuzzy or tscore.")] = "cfuzzy",
+    model: Annotated[
+        str, typer.Option(help="Method: dagmnet-ch3, cfuzzy or tscore.")
+    ] = "dagmnet-ch3",
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier result in OUT.")] = False,
 ) -> None:
     """Outline and measure the lesions of one scan (NIfTI; give --b0, --adc or both)."""
@@ -54,7 +56,9 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder to make for the results.")] = Path(
         "infarct-demo"
     ),
-    model: Annotated[str, typer.Option(help="Method: cfuzzy or tscore.")] = "cfuzzy",
+    model: Annotated[
+        str, typer.Option(help="Method: dagmnet-ch3, cfuzzy or tscore.")
+    ] = "dagmnet-ch3",
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier result in OUT.")] = False,
 ) -> None:
     """Run the main job on a synthetic scan that ships with the package, and score it."""

@@ -29,10 +29,12 @@ _PLAIN = {
     "read and check": "reading and checking the images",
     "register": "placing the head on the template",
     "resample": "resampling to 1 mm",
+    "brain": "finding the brain",
     "normalise": "making intensities comparable",
     "is map": "mapping ischemic tissue",
     "outline": "outlining lesions",
     "measure": "measuring",
+    "second reader": "asking a second reader",
     "write": "writing the results",
 }
 

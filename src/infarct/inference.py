@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from infarct import assets
 from infarct.errors import AssetError
 from infarct.intensity import Image, Mask, zscore
 from infarct.interleave import PHASES, STRIDE, merge, split
@@ -101,13 +103,15 @@ def open_network(path: Path | str, threads: int | None = None) -> Network:
 
     Args:
         path: The ONNX file.
-        threads: How many cores it may use; all there are if None.
+        threads: How many cores it may use; if None, what OMP_NUM_THREADS says, as for every other
+            library, else all this process may run on.
 
     Raises:
         AssetError: If it cannot be loaded, or does not say what it reads.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or os.cpu_count() or 1
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    options.intra_op_num_threads = threads or (int(allowed) if allowed.isdigit() else _cores())
     try:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         contract = Contract.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
@@ -118,6 +122,25 @@ def open_network(path: Path | str, threads: int | None = None) -> Network:
             f"{path}: cannot be loaded ({error}); reinstall or export again"
         ) from error
     return Network(contract, session)
+
+
+@lru_cache(maxsize=4)
+def load_network(name: str) -> Network:
+    """Load a network that ships with the package, once for all scans of a process.
+
+    Args:
+        name: As in its file name, such as `DAGMNet_CH3`.
+
+    Raises:
+        AssetError: If there is none, or its file is not the one that was shipped.
+    """
+    return open_network(assets.path(f"networks/{name}"))
+
+
+def _cores() -> int:
+    """Count the cores this process may run on; a container or a cluster may grant only some."""
+    granted = getattr(os, "sched_getaffinity", None)
+    return len(granted(0)) if granted else os.cpu_count() or 1
 
 
 def lesion_probability(

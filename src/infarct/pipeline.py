@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from infarct.case import Case
+from infarct.certainty import SecondReading, compare_readers, doubt_of
 from infarct.classical import is_map
+from infarct.inference import load_network
 from infarct.intensity import Image
 from infarct.journal import Journal
 from infarct.postprocess import outline
@@ -34,6 +36,7 @@ class Segmentation:
         probability_mni: (192, 224, 192).
         is_map_mni: (192, 224, 192) the modified c-fuzzy map, whatever the method.
         measurements: Volumes, contrast, each lesion.
+        second_reading: What the c-fuzzy map outlines beside a network; None beside itself.
         findings: Notes and warnings, in the order they arose.
         seconds: Wall-clock seconds of each step.
     """
@@ -47,6 +50,7 @@ class Segmentation:
     probability_mni: Image
     is_map_mni: Image
     measurements: Measurements
+    second_reading: SecondReading | None
     findings: tuple[Finding, ...]
     seconds: dict[str, float]
 
@@ -67,7 +71,7 @@ def segment_case(case: Case, model: str = DEFAULT, journal: Journal | None = Non
     """
     journal = journal or Journal()
     segmenter = get_segmenter(model)
-    prepared = prepare(case, load_template(), journal)
+    prepared = prepare(case, load_template(), load_network("BrainMask"), journal)
     with journal.step("is map"):
         scan = (prepared.dwi_normalised, prepared.adc_normalised, prepared.brain)
         is_map_mni = is_map(*scan, load_healthy())
@@ -82,6 +86,13 @@ def segment_case(case: Case, model: str = DEFAULT, journal: Journal | None = Non
             case.dwi.data, case.adc.data, probability, brain, case.dwi.grid, mni_from_native
         )
         measurements = measure(lesion, native, case.slice_axis)
+    second = None
+    if segmenter.trained:
+        with journal.step("second reader"):
+            other = get_segmenter("cfuzzy")
+            their_map = restore(is_map_mni, case, prepared.registration)
+            theirs = outline(their_map, other.threshold, brain, case.slice_axis)
+            second = compare_readers(lesion, theirs, case.dwi.grid.voxel_ml, other.name)
     return Segmentation(
         case=case,
         prepared=prepared,
@@ -92,10 +103,12 @@ def segment_case(case: Case, model: str = DEFAULT, journal: Journal | None = Non
         probability_mni=probability_mni,
         is_map_mni=is_map_mni,
         measurements=measurements,
+        second_reading=second,
         findings=(
             *case.findings,
             *prepared.findings,
             *_doubts(measurements),
+            *(doubt_of(second, measurements.lesion_volume_ml) if second else []),
             *([Finding("method", "note", segmenter.caution)] if segmenter.caution else []),
         ),
         seconds=dict(journal.seconds),

@@ -8,8 +8,10 @@ import numpy as np
 from scipy import ndimage
 
 from infarct import quality
+from infarct.brain import BrainMethod
 from infarct.case import Case
 from infarct.grid import MNI_GRID
+from infarct.inference import Network, brain_mask
 from infarct.intensity import Image, Mask, TissuePeak, fit_tissue_peak, normalise
 from infarct.journal import Journal
 from infarct.quality import Finding
@@ -33,8 +35,8 @@ class Prepared:
         dwi_normalised: Tissue peak at mean 0, SD 1.
         adc_normalised: The same for ADC.
         brain: bool.
-        brain_native: (X, Y, Z) bool on the grid of the scan; where the threshold mask leaked
-            beyond the reach of the template it is cut.
+        brain_native: (X, Y, Z) bool on the grid of the scan.
+        brain_method: Whose outline that is.
         dwi_peak: Tissue peak of the DWI, in its signal.
         adc_peak: Tissue peak of the ADC, mm^2/s.
         registration: Where the scan lies.
@@ -48,18 +50,26 @@ class Prepared:
     adc_normalised: Image
     brain: Mask
     brain_native: Mask
+    brain_method: BrainMethod
     dwi_peak: TissuePeak
     adc_peak: TissuePeak
     registration: Registration
     findings: tuple[Finding, ...]
 
 
-def prepare(case: Case, template: Template, journal: Journal | None = None) -> Prepared:
+def prepare(
+    case: Case,
+    template: Template,
+    brain_network: Network | None = None,
+    journal: Journal | None = None,
+) -> Prepared:
     """Bring a scan onto the MNI grid and make its intensities comparable.
 
     Args:
         case: The scan.
         template: What to register to.
+        brain_network: Outlines the brain of a whole head better than thresholds; None leaves it to
+            them. An outline that came with the scan is never replaced.
         journal: Told of the steps.
 
     Raises:
@@ -76,14 +86,24 @@ def prepare(case: Case, template: Template, journal: Journal | None = None) -> P
             return resample(case.dwi.like(data), MNI_GRID, native_from_mni)
 
         dwi, b0, adc = to_mni(case.dwi.data), to_mni(case.b0.data), to_mni(case.adc.data)
-        brain_native = case.brain
-        if case.brain_method == "threshold":
+    findings = []
+    with journal.step("brain"):
+        brain_native, brain_method = case.brain, case.brain_method
+        if brain_method == "threshold":
             brain_native = brain_native & _within_reach(template, case, registration)
         brain: Mask = to_mni(brain_native.astype(np.float32)) >= 0.5
-    with journal.step("normalise"):
+        if brain_method == "threshold" and brain_network is not None:
+            sought = brain_mask(brain_network, {"DWI": dwi, "b0": b0})
+            told = quality.check_network_brain(sought, brain, template.brain_at_1mm())
+            findings += told
+            if not told:
+                brain_native = restore(sought.astype(np.float32), case, registration) >= 0.5
+                brain = to_mni(brain_native.astype(np.float32)) >= 0.5
+                brain_method = "network"
         quality.check_brain_is_left(brain)
+    with journal.step("normalise"):
         dwi_peak, adc_peak = fit_tissue_peak(dwi, brain), fit_tissue_peak(adc, brain)
-    findings = [
+    findings += [
         *quality.check_registration(registration, brain, template.brain_at_1mm()),
         *quality.check_peaks(dwi_peak, adc_peak),
     ]
@@ -95,6 +115,7 @@ def prepare(case: Case, template: Template, journal: Journal | None = None) -> P
         adc_normalised=normalise(adc, adc_peak),
         brain=brain,
         brain_native=brain_native,
+        brain_method=brain_method,
         dwi_peak=dwi_peak,
         adc_peak=adc_peak,
         registration=registration,

@@ -322,6 +322,28 @@ def check_registration(
     return findings
 
 
+def check_network_brain(sought: Mask, by_threshold: Mask, expected: Mask) -> list[Finding]:
+    """Tell when the network's brain cannot be one, so that thresholds must stand in.
+
+    Args:
+        sought: (192, 224, 192) as the network outlines it.
+        by_threshold: Same shape, the outline it would replace.
+        expected: Same shape, brain of the template.
+
+    Returns:
+        Nothing if it can be trusted.
+    """
+    # The template's sulci and the head's own shape leave .85 or so to the best of outlines.
+    fits, fitted = (overlap_where_scanned(mask, expected) for mask in (sought, by_threshold))
+    if sought.any() and fits > 0.75 and fits > fitted - 0.05:
+        return []
+    text = (
+        f"the network's brain fits the template by Dice {fits:.2f}, the one found by thresholds by "
+        f"{fitted:.2f}; thresholds were used: look at brain_mask.nii.gz"
+    )
+    return [Finding("brain-by-threshold", "warning", text)]
+
+
 def check_brain_is_left(brain_mni: Mask) -> None:
     """Refuse a scan of which next to nothing reached the template.
 

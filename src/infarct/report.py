@@ -108,7 +108,7 @@ def summarise(result: Segmentation) -> dict[str, Any]:
             "model": result.segmenter.name,
             "threshold": result.segmenter.threshold,
             "bvalue_s_per_mm2": result.case.bvalue,
-            "brain_method": result.case.brain_method,
+            "brain_method": result.prepared.brain_method,
             "dwi_tissue_peak": asdict(peak),
             "adc_tissue_peak_mm2_per_s": asdict(adc_peak),
             "registration": {
@@ -283,5 +283,5 @@ def _render(result: Segmentation, summary: dict[str, Any], figure: bytes) -> str
         seconds=summary["seconds"],
         version=version("infarct"),
         bvalue=result.case.bvalue,
-        brain_method=result.case.brain_method,
+        brain_method=result.prepared.brain_method,
     )

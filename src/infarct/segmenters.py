@@ -9,6 +9,7 @@ import numpy as np
 
 from infarct.classical import t_score_mask
 from infarct.errors import AssetError
+from infarct.inference import lesion_probability, load_network
 from infarct.intensity import Image
 from infarct.prepare import Prepared
 from infarct.templates import load_healthy
@@ -21,6 +22,7 @@ class Segmenter:
     Attributes:
         name: As given to `--model`.
         title: For people.
+        trained: Whether it is a network; the c-fuzzy map then reads the scan beside it.
         threshold: A voxel whose probability exceeds it is lesion.
         caution: What a reader of its outlines should know, or empty.
         lesion_probability: Maps a prepared scan and its IS map to (192, 224, 192) values in 0 - 1.
@@ -28,9 +30,15 @@ class Segmenter:
 
     name: str
     title: str
+    trained: bool
     threshold: float
     caution: str
     lesion_probability: Callable[[Prepared, Image], Image]
+
+
+def _dagmnet_ch3(scan: Prepared, is_map: Image) -> Image:
+    images = {"DWI": scan.dwi_normalised, "ADC": scan.adc_normalised, "IS": is_map}
+    return lesion_probability(load_network("DAGMNet_CH3"), images, scan.brain)
 
 
 def _cfuzzy(_: Prepared, is_map: Image) -> Image:
@@ -42,6 +50,10 @@ def _tscore(scan: Prepared, _: Image) -> Image:
     return mask.astype(np.float32)
 
 
+_NETWORK = (
+    "this network learned from synthetic scans: infarcts below 1 ml can be missed, and bright "
+    "artefacts outlined; confirm every outline by eye"
+)
 _CLASSICAL = (
     "this method compares intensities only: bright artefacts at the skull base and the cortex are "
     "often outlined too, and small or faint infarcts missed; confirm every outline by eye"
@@ -50,9 +62,10 @@ _CLASSICAL = (
 SEGMENTERS = {
     method.name: method
     for method in (
-        Segmenter("cfuzzy", "modified c-fuzzy map (no weights)", 0.5, _CLASSICAL, _cfuzzy),
+        Segmenter("dagmnet-ch3", "DAGMNet on DWI, ADC and IS", True, 0.5, _NETWORK, _dagmnet_ch3),
+        Segmenter("cfuzzy", "modified c-fuzzy map (no weights)", False, 0.5, _CLASSICAL, _cfuzzy),
         Segmenter(
-            "tscore", "t-score against healthy brains (no weights)", 0.5, _CLASSICAL, _tscore
+            "tscore", "t-score against healthy brains (no weights)", False, 0.5, _CLASSICAL, _tscore
         ),
     )
 }

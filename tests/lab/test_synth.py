@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from infarct.case import CaseFiles, open_case
+from infarct.evaluation.subjects import read_subjects
 from infarct.grid import MNI_GRID
 from infarct.lab import acquisition, population, scanner, synth
 from infarct.lab.cohort import Cohort
@@ -108,3 +109,17 @@ def test_the_runtime_sees_what_the_stream_renders(case, bank):
     np.testing.assert_allclose(lattice_from_found[:2, :2], np.eye(2), atol=0.08)
     centre = lattice_from_found @ [0, -18, 10, 1]
     np.testing.assert_allclose(centre[:3], (0, -18, 10), atol=9)
+
+
+def test_cases_are_listed_as_an_evaluation_reads_them(case, tmp_path):
+    _, _, folder = case
+    there = tmp_path / "cases" / folder.name
+    there.mkdir(parents=True)
+    facts = json.loads((folder / "record.json").read_text())
+    facts["record"]["lesions"][0] |= {"site": "thalamus", "volume_ml": 1e3}
+    (there / "record.json").write_text(json.dumps(facts))
+    synth.write_subjects(tmp_path / "cases")
+    subjects = read_subjects(tmp_path / "cases" / "subjects.tsv", [there.name])
+    assert subjects.value(there.name, "cohort") == "training"
+    assert subjects.value(there.name, "territory") == "PCA"
+    assert subjects.value(there.name, "hemisphere") in {"left", "right", "bilateral"}

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from infarct.brain import brain_by_threshold
+from infarct.brain import find_brain
 from infarct.errors import ContentError, GeometryError, InputFileError
 from infarct.evaluation.metrics import Images, Scores, score
 from infarct.grid import Grid
@@ -221,7 +221,7 @@ def read_images(case: Case, grid: Grid) -> Images | None:
         on_grid = grid.matches(volume.grid)
         brain = (volume.data if on_grid else resample(volume, grid, labels=True)) > 0
     elif dwi is not None:
-        brain = brain_by_threshold(dwi, dwi, grid.spacing)
+        brain, _ = find_brain(dwi, dwi, grid.spacing)
     else:
         return None
     return Images(brain, dwi, adc)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from infarct.lab import acquisition, fields, warp
+from infarct.lab import acquisition, fields, separable, warp
 from infarct.lab.classes import Tissue
 from infarct.lab.fields import Shape
 from infarct.lab.record import Record
@@ -54,6 +56,30 @@ def spoil(b0: torch.Tensor, dwi: torch.Tensor, record: Record) -> tuple[torch.Te
     if wrong.spike:
         _spike(dwi, wrong.spike, sd)
     return _rician(b0, sd * plan.b0_noise, record, "b0"), _rician(dwi, sd, record, "dwi")
+
+
+def moved_dwi(image: torch.Tensor, record: Record) -> torch.Tensor:
+    """Move and stretch an image as the DWI lies against the b0, by motion and eddy currents.
+
+    At borders of tissue the computed ADC is then too low on one side and too high on the other.
+
+    Args:
+        image: (X, Y, Z) on the scanner's grid.
+        record: Says how far.
+    """
+    matrices: list[NDArray[np.float64] | None] = []
+    stretches = (0.0, record.artefacts.dwi_stretch)
+    for size, step, shift, stretch in zip(
+        image.shape[:2],
+        record.acquisition.in_plane_mm,
+        record.artefacts.dwi_shift_mm,
+        stretches,
+        strict=True,
+    ):
+        at = np.arange(float(size))
+        at = at - shift / step - stretch * (at - (size - 1) / 2)
+        matrices.append(separable.linear(size, np.clip(at, 0, size - 1)))
+    return separable.apply(image, [*matrices, None])
 
 
 def _slice_gain(dwi: torch.Tensor, record: Record) -> torch.Tensor:

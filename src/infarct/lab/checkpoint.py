@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from infarct import assets
 from infarct.errors import InputFileError
 from infarct.lab import recipes
 from infarct.lab.networks import build
@@ -82,7 +83,7 @@ def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
         torch.manual_seed(recipe.seed)
         network = build(recipe.network, recipe.features or None).to(device)
     if recipe.start:
-        network.load_state_dict(read_weights(Path(recipe.start)).weights)
+        network.load_state_dict(read_weights(_weights_of(recipe.start)).weights)
     if recipe.device.channels_last:
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     rate = recipe.rate
@@ -97,6 +98,12 @@ def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
         windows=torch.Generator().manual_seed(recipe.seed + rank),
         position=Position(),
     )
+
+
+def _weights_of(start: str) -> Path:
+    """Return the file a recipe means: its path, or that of a network that ships, by name."""
+    shipped = f"networks/{start}.pt"
+    return assets.path(shipped) if shipped in assets.index() else Path(start)
 
 
 def save(path: Path, recipe: Recipe, learner: Learner, streams: list[Any]) -> None:

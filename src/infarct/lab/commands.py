@@ -108,8 +108,10 @@ def train(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="weights.pt, best.pt or last.pt of a run.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    checkpoint: Annotated[Path, typer.Argument(help="weights.pt or best.pt of a run.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; into the package if left out.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="Of the files; the folder of the run if left out.")
     ] = None,
@@ -117,9 +119,10 @@ def export(
     """Write a trained network as ONNX, with its card and sha256."""
     from infarct.assets import sha256
     from infarct.lab.export import export as write
+    from infarct.lab.export import ship
 
-    files = write(checkpoint, out, name or checkpoint.resolve().parent.name)
-    for file in files:
+    stem = name or checkpoint.resolve().parent.name
+    for file in write(checkpoint, out, stem) if out else ship(checkpoint, stem):
         typer.echo(f"{file}  {sha256(file)}")
 
 

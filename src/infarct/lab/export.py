@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -71,6 +72,27 @@ def export(weights: Path, out: Path, stem: str) -> list[Path]:
     facts = card.Facts(path, assets.sha256(path), difference)
     (out / f"{stem}.md").write_text(card.write(trained, run, facts))
     return [*written, out / f"{stem}.md"]
+
+
+def ship(weights: Path, stem: str, out: Path = assets.ROOT) -> list[Path]:
+    """Export a network into the package, with the weights that fine-tuning starts from.
+
+    Args:
+        weights: As for `export`.
+        stem: Name the runtime asks for it by, such as `DAGMNet_CH3`.
+        out: Data folder of the package.
+
+    Returns:
+        The files, all of them listed in `assets.json`.
+    """
+    files = export(weights, out / "networks", stem)
+    files.append(Path(shutil.copyfile(weights, out / "networks" / f"{stem}.pt")))
+    for file in files:
+        name = f"networks/{stem}" if file.suffix == ".onnx" else f"networks/{file.name}"
+        source = f"trained on synthetic scans, no patient data; see the card {stem}.md beside"
+        where = file.relative_to(out).as_posix()
+        assets.register_asset(assets.Asset(name, where, assets.sha256(file), card.LICENCE, source))
+    return files
 
 
 def largest_difference(trained: Weights, path: Path) -> float:

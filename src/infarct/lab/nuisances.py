@@ -20,6 +20,9 @@ AIR_SITES: dict[str, tuple[Triple, Triple]] = {
     "petrous-right": ((46, -24, -30), (10, 9, 7)),
     "mastoid-left": ((-54, -44, -34), (8, 8, 8)),
     "mastoid-right": ((54, -44, -34), (8, 8, 8)),
+    "temporal-base-left": ((-57, -28, -22), (9, 13, 6)),
+    "temporal-base-right": ((57, -28, -22), (9, 13, 6)),
+    "frontal-sinus": ((0, 60, -6), (22, 7, 9)),
 }
 """Centre and SD (mm of MNI) of brain next to air or bone, where the field bends."""
 
@@ -103,9 +106,9 @@ def draw_artefacts(cohort: Cohort, acquisition: Acquisition, rng: np.random.Gene
         if _often(0.6, often, rng)
     ]
     piles = [
-        _near("pile-up", site, float(rng.exponential(0.35)), rng)
+        _near("pile-up", site, float(rng.exponential(0.5)), rng)
         for site in AIR_SITES.values()
-        if _often(0.45, often, rng)
+        if _often(0.5, often, rng)
     ]
     coils = [
         Bump(
@@ -125,6 +128,9 @@ def draw_artefacts(cohort: Cohort, acquisition: Acquisition, rng: np.random.Gene
         (int(rng.integers(slices)), float(rng.uniform(0.3, 0.9)))
         for _ in range(int(rng.integers(1, 3)) if _often(0.06, often, rng) else 0)
     )
+    # Mostly less than a pixel; now and then the head moved between b0 and DWI.
+    apart = min(often, 1.0) * (2.0 if rng.random() < 0.1 else 0.6)
+    shift_x, shift_y = (float(v) for v in rng.normal(0, (0.5 * apart, apart)))
     spike = None
     if _often(0.03, often, rng):
         across, along = (int(v) for v in rng.integers(-40, 41, 2))
@@ -137,6 +143,9 @@ def draw_artefacts(cohort: Cohort, acquisition: Acquisition, rng: np.random.Gene
         distortion_mm=float(rng.uniform(0, 1.2)) * min(often, 1.0),
         susceptibility=tuple(bends),
         pile_up=tuple(piles),
+        pile_up_adc=float(rng.uniform(0, 0.35)) if _often(0.6, often, rng) else 0.0,
+        dwi_shift_mm=(shift_x, shift_y),
+        dwi_stretch=float(rng.normal(0, 0.006)) * min(often, 1.0),
         ghost=float(rng.uniform(0.005, 0.05)) if _often(0.2, often, rng) else 0.0,
         slice_gain=float(rng.uniform(0, 0.04)) if _often(0.4, often, rng) else 0.0,
         moved_slices=moved,

@@ -143,7 +143,8 @@ class Recipe:
         minutes: Most minutes; 0 for no limit. Whichever ends first makes the length of the run, by
             which stages and the cosine are measured.
         ema: Decay per step of the running mean of the weights; 0 keeps none.
-        start: Weights to start from, of another run of the same network; empty for fresh ones.
+        start: Weights to start from: those of another run of the same network, or the name of a
+            network that ships; empty for fresh ones.
         note: What this run is for; goes into the model card.
         rate: Learning rate.
         loss: Weights of the losses.

@@ -144,6 +144,10 @@ class Artefacts:
         distortion_mm: SD of the smooth part of the EPI stretch along A-P.
         susceptibility: Air that bends the field; height is the displacement along A-P, mm.
         pile_up: Signal gained next to such air; height as share of the signal on the DWI.
+        pile_up_adc: Share of the ADC that is lost where the signal piles up without bound: DWI and
+            b0 are not bent alike.
+        dwi_shift_mm: Displacement of the DWI against the b0 along x and y: motion, eddy currents.
+        dwi_stretch: Stretch of the DWI against the b0 along y, share.
         ghost: Share of the signal that returns half the field of view away.
         slice_gain: SD of the gain from slice to slice on the DWI.
         moved_slices: Slices that the head moved in, as (slice, pixels along x, along y).
@@ -161,6 +165,9 @@ class Artefacts:
     distortion_mm: float
     susceptibility: tuple[Bump, ...]
     pile_up: tuple[Bump, ...]
+    pile_up_adc: float
+    dwi_shift_mm: tuple[float, float]
+    dwi_stretch: float
     ghost: float
     slice_gain: float
     moved_slices: tuple[tuple[int, int, int], ...]

@@ -72,10 +72,12 @@ def acquire(head: Head, record: Record) -> Scan:
     lens = acquisition.optics(plan)
     weighted = head.b0 * torch.exp(head.adc * (-plan.bvalue * 1e-3))
     b0, dwi = (acquisition.see(image, lens) for image in (head.b0, weighted))
+    dwi = artefacts.moved_dwi(dwi, record)
     b0, dwi = artefacts.spoil(b0, dwi, record)
     adc = torch.where((b0 > 0) & (dwi > 0), torch.log(b0 / dwi) / plan.bvalue, 0.0)
     dwi = dwi * artefacts.vendor_filter(dwi, record)
-    share = acquisition.see(head.lesion, lens)
+    # Readers outline what shines on the DWI, so the outline moves with it.
+    share = artefacts.moved_dwi(acquisition.see(head.lesion, lens), record)
     # A lesion thinner than a slice never fills a voxel; what shines most of it is outlined.
     level = torch.clamp(0.7 * share.max(), max=OUTLINED_SHARE)
     soft_brain = acquisition.see(head.brain, lens)

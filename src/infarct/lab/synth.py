@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -200,9 +201,33 @@ def save_case(record: Record, saving: Saving, bank: Bank, folder: Path) -> None:
     (folder / "record.json").write_text(text + "\n", encoding="utf-8")
 
 
+def write_subjects(out: Path) -> None:
+    """List all cases below a folder in `subjects.tsv`, as `infarct evaluate` reads it.
+
+    The territory is that of the site the largest infarct was put at; one shaped by a real mask has
+    none on record.
+
+    Args:
+        out: Folder of the cases, at any depth; the table is written into it.
+    """
+    rows = []
+    for file in sorted(out.rglob("record.json")):
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        record = facts["record"]
+        largest = max(record["lesions"], key=lambda s: s["volume_ml"], default={"site": ""})
+        territory = SITES[largest["site"]].territory if largest["site"] else ""
+        values = (file.parent.name, record["cohort"], territory, facts["hemisphere"])
+        rows.append([value or "n/a" for value in (*values, facts["phase"])])
+    with (out / "subjects.tsv").open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        table.writerow(("participant_id", "cohort", "territory", "hemisphere", "phase"))
+        table.writerows(rows)
+
+
 def synthesise(cohort: Cohort, bank: Bank, count: int, seed: int, out: Path) -> Iterator[Path]:
-    """Write `count` cases of a cohort and yield the folder of each."""
+    """Write `count` cases of a cohort and yield the folder of each; then list them all."""
     for index in range(count):
         folder = out / f"{cohort.name}-{seed:04d}-{index:04d}"
         save_case(draw(cohort, bank, seed, index), draw_saving(seed, index), bank, folder)
         yield folder
+    write_subjects(out)

@@ -67,6 +67,7 @@ def build(record: Record, bank: Bank, device: torch.device | str) -> Head:
             lesion[box] = torch.maximum(lesion[box], mask)
     pile_up = warp.hills(record.artefacts.pile_up, way.target_from_source, device)
     b0 *= way.gain
+    adc *= 1 - record.artefacts.pile_up_adc * pile_up / (1 + pile_up)
     b0 *= pile_up.add_(1.0)
     return Head(b0, adc, lesion, brain)
 

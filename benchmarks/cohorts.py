@@ -1,0 +1,119 @@
+"""Run every method on the named synthetic cohorts, as a user would, and keep all masks.
+
+    python benchmarks/cohorts.py --bank bank.npz --out OUT [--cases 200] [--workers 2]
+        [--cohorts test ...] [--models dagmnet-ch3 cfuzzy tscore]
+
+Cases are written to disk as a scanner saves them, read, placed and outlined; what is there already
+is not made again, so that a model can be added later and a broken run goes on. Then:
+
+    infarct evaluate --reference OUT/cases --subjects OUT/cases/subjects.tsv --costs OUT/costs.tsv
+        --prediction dagmnet-ch3=OUT/dagmnet-ch3 --prediction cfuzzy=OUT/cfuzzy --out REPORT
+        --dwi OUT/cases --adc OUT/cases --focus test
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from infarct.case import CaseFiles, open_case
+from infarct.classical import is_map
+from infarct.inference import load_network
+from infarct.lab import population, synth
+from infarct.lab.bank import Bank
+from infarct.lab.cohort import load_cohort
+from infarct.postprocess import outline
+from infarct.prepare import prepare, restore
+from infarct.segmenters import SEGMENTERS, get_segmenter
+from infarct.templates import load_healthy, load_template
+from infarct.volume import write
+
+COHORTS = ("test", "hyperacute", "day-after", "not-visible")
+SEED = 11
+
+
+@cache
+def load_bank(path: Path) -> Bank:
+    """Load the bank once in each process."""
+    return Bank.load(path)
+
+
+def make_case(bank: Path, cohort: str, index: int, cases: Path) -> Path:
+    """Draw and save one case if it is not there; return its folder."""
+    folder = cases / cohort / f"{cohort}-{SEED:04d}-{index:04d}"
+    if not (folder / "record.json").is_file():
+        record = population.draw(load_cohort(cohort), load_bank(bank), SEED, index)
+        synth.save_case(record, synth.draw_saving(SEED, index), load_bank(bank), folder)
+    return folder
+
+
+def run_case(
+    bank: Path, cohort: str, index: int, models: Sequence[str], out: Path
+) -> dict[str, float]:
+    """Outline one case by every model that has not done so; return the seconds of each."""
+    folder = make_case(bank, cohort, index, out / "cases")
+    masks = {m: out / m / cohort / folder.name / "lesion_mask.nii.gz" for m in models}
+    open_work = [model for model, mask in masks.items() if not mask.is_file()]
+    if not open_work:
+        return {}
+    bvalue = population.draw(load_cohort(cohort), load_bank(bank), SEED, index).acquisition.bvalue
+    dwi, b0, adc = (folder / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
+    start = time.perf_counter()
+    case = open_case(CaseFiles(dwi, b0, adc, bvalue))
+    scan = prepare(case, load_template(), load_network("BrainMask"))
+    is_map_mni = is_map(scan.dwi_normalised, scan.adc_normalised, scan.brain, load_healthy())
+    common = time.perf_counter() - start
+    seconds = {}
+    for model in open_work:
+        start = time.perf_counter()
+        segmenter = get_segmenter(model)
+        probability = restore(
+            segmenter.lesion_probability(scan, is_map_mni), case, scan.registration
+        )
+        lesion = outline(probability, segmenter.threshold, scan.brain_native, case.slice_axis)
+        seconds[model] = common + time.perf_counter() - start
+        masks[model].parent.mkdir(parents=True, exist_ok=True)
+        write(case.dwi.like(lesion.astype(np.uint8)), masks[model], "uint8")
+    return seconds
+
+
+def main() -> None:
+    """Run it all, and write the table of costs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bank", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--cohorts", nargs="+", default=list(COHORTS))
+    parser.add_argument("--models", nargs="*", default=list(SEGMENTERS))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # one case, one core; read by the workers when they start
+    spent: dict[str, list[float]] = defaultdict(list)
+    with ProcessPoolExecutor(options.workers) as pool:
+        jobs = [
+            pool.submit(run_case, options.bank, cohort, index, options.models, options.out)
+            for index in range(options.cases)
+            for cohort in options.cohorts
+        ]
+        for job in track(as_completed(jobs), "cases", total=len(jobs)):
+            for model, seconds in job.result().items():
+                spent[model].append(seconds)
+    synth.write_subjects(options.out / "cases")
+    with (options.out / "costs.tsv").open("w", newline="") as file:
+        table = csv.writer(file, delimiter="\t")
+        table.writerow(("tool", "seconds"))
+        table.writerows((model, f"{np.mean(values):.1f}") for model, values in spent.items())
+
+
+if __name__ == "__main__":
+    main()
