@@ -14,7 +14,7 @@ import numpy as np
 from infarct.atlas import Atlas, load_atlas
 from infarct.grid import Affine, Grid
 from infarct.intensity import Mask
-from infarct.places import Lookup, Part, look_up
+from infarct.places import Part, look_up
 
 _COVERED = 0.8
 """Share of each region that must have been scanned, or there is no score."""
@@ -63,9 +63,7 @@ class Score:
     rule: str
 
 
-def score(
-    lesion: Mask, grid: Grid, mni_from_native: Affine
-) -> tuple[Score | None, Score | None]:
+def score(lesion: Mask, grid: Grid, mni_from_native: Affine) -> tuple[Score | None, Score | None]:
     """Score a lesion.
 
     Args:
@@ -80,9 +78,8 @@ def score(
     if not lesion.any():
         return None, None
     atlas = load_atlas("aspects")
-    found = look_up(lesion, atlas, grid, mni_from_native)
-    parts = found.parts(lambda entry: entry.name)
-    covered = _covered(found, atlas, mni_from_native)
+    parts = look_up(lesion, atlas, grid, mni_from_native).parts(lambda entry: entry.name)
+    covered = _covered(atlas, grid, mni_from_native)
     anterior = _aspects(parts) if covered["ASPECTS"] else None
     return anterior, _pc_aspects(parts) if covered["PC-ASPECTS"] else None
 
@@ -108,14 +105,20 @@ def _pc_aspects(parts: list[Part]) -> Score:
     return Score(points, side, tuple(sorted(single | paired)), str(PC_ASPECTS_RULE))
 
 
-def _covered(found: Lookup, atlas: Atlas, mni_from_native: Affine) -> dict[str, bool]:
-    """Tell, for each score, whether the scan holds enough of every region of it."""
-    size = max(entry.index for entry in atlas.entries) + 1
-    scanned = np.bincount(found.labels.ravel(), minlength=size) * found.voxel_ml
-    whole = np.bincount(atlas.labels.data.ravel(), minlength=size) * atlas.labels.grid.voxel_ml
-    # One ml of the scan is this many ml of MNI space.
-    growth = abs(np.linalg.det(mni_from_native[:3, :3]))
+def _covered(atlas: Atlas, grid: Grid, mni_from_native: Affine) -> dict[str, bool]:
+    """Tell, for each score, whether the scan holds enough of every region of it.
+
+    Voxels of the atlas are taken to the scan, not the other way round: in thick slices, counts of
+    small regions are too coarse to tell.
+    """
+    labels = atlas.labels.data
+    voxel_from_voxel = np.linalg.inv(mni_from_native @ grid.affine) @ atlas.labels.affine
+    at = np.argwhere(labels)
+    voxels = at @ voxel_from_voxel[:3, :3].T + voxel_from_voxel[:3, 3]
+    inside = ((voxels >= -0.5) & (voxels < np.array(grid.shape) - 0.5)).all(axis=1)
+    scanned = np.bincount(labels[tuple(at[inside].T)], minlength=int(labels.max()) + 1)
+    whole = np.bincount(labels.ravel())
     enough = {entry.group: True for entry in atlas.entries}
     for entry in atlas.entries:
-        enough[entry.group] &= bool(scanned[entry.index] * growth >= _COVERED * whole[entry.index])
+        enough[entry.group] &= bool(scanned[entry.index] >= _COVERED * whole[entry.index])
     return enough

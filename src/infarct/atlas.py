@@ -18,6 +18,7 @@ from infarct.volume import Volume, read
 Hemisphere = Literal["left", "right", ""]
 Labels = NDArray[np.uint16]
 
+
 @dataclass(frozen=True)
 class Entry:
     """One label of an atlas.
@@ -43,12 +44,14 @@ class Atlas:
     Attributes:
         labels: (X, Y, Z) unsigned integers in MNI space, 0 outside.
         entries: Every label, by index.
-        name: For messages and the record of how a result was made.
+        file: Name of the file the map came from.
+        sha256: Of that file.
     """
 
     labels: Volume
     entries: tuple[Entry, ...]
-    name: str
+    file: str
+    sha256: str
 
 
 @lru_cache(maxsize=4)
@@ -91,7 +94,7 @@ def read_atlas(labels: Path, names: Path) -> Atlas:
     unnamed = {int(i) for i in np.unique(whole)} - {0} - {entry.index for entry in entries}
     if unnamed:
         raise InputFileError(f"{names}: does not name the labels {sorted(unnamed)} of {labels}")
-    return Atlas(volume.like(whole.astype(np.uint16)), entries, labels.name)
+    return Atlas(volume.like(whole.astype(np.uint16)), entries, labels.name, assets.sha256(labels))
 
 
 def _covers_the_brain(volume: Volume) -> bool:

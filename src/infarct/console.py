@@ -33,6 +33,7 @@ _PLAIN = {
     "is map": "mapping ischemic tissue",
     "outline": "outlining lesions",
     "measure": "measuring",
+    "locate": "finding territories and regions",
     "write": "writing the results",
 }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from infarct.atlas import Atlas, Entry, Hemisphere, Labels, load_atlas, load_certainty
@@ -102,14 +103,14 @@ class Places:
         regions: Regions touched, most ml first.
         lesions: One by one, as numbered in `quantify`.
         pattern: All together.
-        atlas: Name of the atlas of territories.
+        atlas: The atlas of territories that was used.
     """
 
     territories: tuple[Part, ...]
     regions: tuple[Part, ...]
     lesions: tuple[Place, ...]
     pattern: Pattern
-    atlas: str
+    atlas: Atlas
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +120,14 @@ class Lookup:
     Attributes:
         labels: (X, Y, Z) the atlas's label of every voxel of the scan; lesion voxels a little
             outside the atlas have the nearest label.
+        scanned: (largest label + 1,) voxels of the scan with each label.
         lesion: (X, Y, Z) bool.
         entries: Of the atlas.
         voxel_ml: Native ml.
     """
 
     labels: Labels
+    scanned: NDArray[np.intp]
     lesion: Mask
     entries: tuple[Entry, ...]
     voxel_ml: float
@@ -141,15 +144,13 @@ class Lookup:
         rows: dict[tuple[str, Hemisphere], list[Entry]] = {}
         for entry in self.entries:
             rows.setdefault((name_of(entry), entry.side), []).append(entry)
-        size = max(entry.index for entry in self.entries) + 1
-        held = np.bincount(self.labels[self.lesion], minlength=size)
-        scanned = np.bincount(self.labels.ravel(), minlength=size)
+        held = np.bincount(self.labels[self.lesion], minlength=self.scanned.size)
         parts = []
         for (name, side), members in rows.items():
             index = [entry.index for entry in members]
             n = int(held[index].sum())
             if n:
-                share, of_lesion = n / int(scanned[index].sum()), n / int(self.lesion.sum())
+                share, of_lesion = n / int(self.scanned[index].sum()), n / int(self.lesion.sum())
                 group = members[0].group
                 parts.append(Part(name, side, group, n * self.voxel_ml, share, of_lesion))
         return sorted(parts, key=lambda part: -part.ml)
@@ -176,7 +177,9 @@ def look_up(lesion: Mask, atlas: Atlas, grid: Grid, mni_from_native: Affine) -> 
         )
         lost &= apart <= _REACH_MM
         labels[lost] = labels[tuple(axis[lost] for axis in nearest)]
-    return Lookup(labels, lesion, atlas.entries, grid.voxel_ml)
+    size = max(entry.index for entry in atlas.entries) + 1
+    scanned = np.bincount(labels.ravel(), minlength=size)
+    return Lookup(labels, scanned, lesion, atlas.entries, grid.voxel_ml)
 
 
 def locate(
@@ -212,7 +215,7 @@ def locate(
         mixed,
     )
     regions = tuple(by_region.parts(_name))
-    return Places(tuple(majors), regions, lesions, pattern, atlas.name)
+    return Places(tuple(majors), regions, lesions, pattern, atlas)
 
 
 def _name(entry: Entry) -> str:
@@ -239,7 +242,7 @@ def _named(parts: Sequence[Part]) -> str:
 
 
 def _compartment(classes: Sequence[Part]) -> Compartment:
-    share = {name: 0.0 for name in ("cortical", "deep", "infratentorial", "ventricle")}
+    share = dict.fromkeys(("cortical", "deep", "infratentorial", "ventricle"), 0.0)
     for part in classes:
         share[part.name] += part.share_of_lesion
     if not classes:

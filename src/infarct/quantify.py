@@ -157,7 +157,7 @@ def pieces(lesion: Mask) -> NDArray[np.int32]:
     rank = np.zeros(n + 1, dtype=np.int32)
     sizes = np.bincount(labels.ravel(), minlength=n + 1)[1:]
     rank[np.argsort(-sizes, kind="stable") + 1] = np.arange(1, n + 1)
-    return rank[labels]
+    return np.asarray(rank[labels])
 
 
 def _mean(image: Image, where: Mask) -> float:

@@ -180,7 +180,7 @@ class Refinement:
 _LEAST_EXTENT_MM = 80.0
 """Of the brain along z; a slab does not say how tall the head is."""
 
-_FARTHEST_MM, _STRETCH = 10.0, (0.85, 1.18)
+_FARTHEST_MM, _STRETCH = 12.0, (0.8, 1.25)
 """What an affine may add to the in-plane transform and still be the difference of two heads."""
 
 

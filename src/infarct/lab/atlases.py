@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infarct import assets
-from infarct.atlas import Labels
+from infarct.atlas import Labels, load_atlas
 from infarct.grid import Grid
 from infarct.intensity import Mask
 from infarct.volume import Volume, write
@@ -77,3 +77,6 @@ def record(name: str, file: Path, licence: str, source: str) -> None:
     """Put a file below the data folder on the list of assets."""
     relative = file.relative_to(assets.ROOT).as_posix()
     assets.register_asset(assets.Asset(name, relative, assets.sha256(file), licence, source))
+    # What is built next may rest on it.
+    assets.path.cache_clear()
+    load_atlas.cache_clear()

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from infarct.atlas import Labels
 from infarct.errors import InputFileError
+from infarct.grid import MNI_GRID
 from infarct.intensity import Mask
 from infarct.lab import anatomy, templates
 from infarct.lab.atlases import ATLAS_GRID, coordinates, publish, two_sided
@@ -121,7 +122,7 @@ def vote(
             votes[name] += np.isin(head[::-1][:half], right)
     sigma = _VOTE_SIGMA_MM / ATLAS_GRID.spacing[0]
     smooth = {name: ndimage.gaussian_filter(v / count, sigma) for name, v in votes.items()}
-    outline = Volume(tissue.brain.astype(np.float32), templates.MNI_GRID.affine)
+    outline = Volume(tissue.brain.astype(np.float32), MNI_GRID.affine)
     brain = resample(outline, ATLAS_GRID) >= 0.5
     return smooth, brain[:half] | brain[::-1][:half]
 
@@ -145,6 +146,11 @@ def cut(votes: dict[str, NDArray[np.float64]], brain: Mask) -> dict[str, Mask]:
     winner = winner[tuple(nearest)]
     found: dict[str, Mask] = {n: (winner == i) & brain for i, n in enumerate(names)}
     cortex, stem = found.pop("cortex"), found.pop("brainstem")
+    # FreeSurfer's ventral diencephalon holds the cerebral peduncles, which are midbrain.
+    _, y, z = coordinates()
+    peduncle = found["ventral diencephalon"] & (z < -8) & (y < -10)
+    found["ventral diencephalon"] &= ~peduncle
+    stem = stem | peduncle
     found["internal capsule"] = _internal_capsule(found)
     found["white matter"] &= ~found["internal capsule"]
     lobes = _lobes(cortex, found["lentiform"], brain)

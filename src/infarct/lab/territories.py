@@ -1,4 +1,4 @@
-"""Builds the atlas of arterial territories from lesions: what one artery feeds is lesioned together.
+"""Builds the atlas of arterial territories: what one artery feeds is lesioned together.
 
 Hemispheres with their lesions are folded onto one side; supervoxels of 4 mm that the same lesions
 touch are grouped by non-negative matrix factorisation; each group is named by the anatomy it lies
@@ -266,9 +266,7 @@ def _fill(
     filled = np.zeros_like(found)
     for room in (brain & ~below, brain & below & ~stem, brain & stem):
         source = known & room
-        index = ndimage.distance_transform_edt(
-            ~source, return_distances=False, return_indices=True
-        )
+        index = ndimage.distance_transform_edt(~source, return_distances=False, return_indices=True)
         filled[:, room] = found[(slice(None), *index)][:, room]
     return filled
 
