@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from infarct import cli
+from infarct import assets, cli
 from infarct.case import CaseFiles
 
 
@@ -41,6 +42,29 @@ def test_segment_writes_the_results(
     assert (tmp_path / "out" / "lesion_mask.nii.gz").is_file()
     assert "ml of acute lesion outlined" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()}
+
+
+def test_another_atlas_makes_the_table_of_territories(
+    head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = nib.load(assets.path("atlas/territories"))
+    data = np.asarray(shipped.dataobj)
+    (tmp_path / "atlas").mkdir()
+    atlas, names = tmp_path / "atlas" / "mine.nii.gz", tmp_path / "atlas" / "mine.tsv"
+    nib.save(nib.Nifti1Image((data > 0).astype(np.uint8), shipped.affine), atlas)
+    names.write_text("index\tname\n1\tbrain\n")
+    paths = head.save(tmp_path / "in")
+    given = [item for role, path in paths.items() for item in (f"--{role}", str(path))]
+    out = ["--out", str(tmp_path / "out")]
+    assert run(monkeypatch, "segment", *given, *out, "--atlas", str(atlas)) == 2
+    both = ["--atlas", str(atlas), "--labels", str(names)]
+    assert run(monkeypatch, "segment", *given, "--out", str(tmp_path / "atlas"), *both) == 6
+    assert run(monkeypatch, "segment", *given, *out, *both) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [row["name"] for row in summary["territories"]] == ["brain"]
+    assert summary["territories"][0]["side"] == ""
+    assert summary["pattern"]["border_zone_share"] is None
+    assert summary["aspects"] is not None
 
 
 def test_errors_end_with_their_code_and_a_sentence(

@@ -105,7 +105,7 @@ def test_nothing_tracked_names_a_machine() -> None:
 
 
 def test_no_patient_image_is_tracked() -> None:
-    allowed = {"templates", "demo", "networks"}
+    allowed = {"templates", "demo", "networks", "atlas"}
     images = [
         path
         for path in tracked()

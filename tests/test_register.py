@@ -3,9 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from infarct import register as register_room
 from infarct.case import CaseFiles, open_case
 from infarct.errors import RegistrationError
-from infarct.register import InPlane, register
+from infarct.grid import Grid
+from infarct.register import InPlane, refine, register
+from infarct.resample import resample
 from infarct.templates import load_template
 from infarct.volume import Volume
 
@@ -14,6 +17,62 @@ def place(head, tmp_path, brain=None):
     case = open_case(CaseFiles(**head.save(tmp_path)))
     template = load_template()
     return register(case.b0, case.brain if brain is None else brain, template.b0, template.brain)
+
+
+def scan_of_a_tilted_head() -> tuple[Volume, np.ndarray, np.ndarray]:
+    """Scan the template as a head that is tilted by 8 degrees and a tenth lower than MNI.
+
+    Returns:
+        b0, brain, and the true native_from_mni.
+    """
+    template = load_template()
+    tilt = np.deg2rad(8.0)
+    native_from_mni = np.eye(4)
+    native_from_mni[1:3, 1:3] = [[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]]
+    native_from_mni = native_from_mni @ np.diag([0.97, 1.0, 0.9, 1.0])
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    affine[:3, 3] = (-96.0, -130.0, -85.0)
+    grid = Grid((96, 112, 34), affine)
+    mni_from_native = np.linalg.inv(native_from_mni)
+    share = Volume(template.brain.astype(np.float32), template.b0.affine)
+    brain = resample(share, grid, mni_from_native) > 0.5
+    b0 = resample(template.b0, grid, mni_from_native) * 300
+    noise = np.random.default_rng(3).normal(0, 6, grid.shape)
+    return Volume((b0 + noise).astype(np.float32), affine), brain, native_from_mni
+
+
+def test_an_affine_finds_the_tilt_that_slices_may_not_take() -> None:
+    b0, brain, native_from_mni = scan_of_a_tilted_head()
+    template = load_template()
+    found = register(b0, brain, template.b0, template.brain)
+    refined = refine(b0, brain, template.b0, found)
+    assert refined.affine
+    assert refined.reason == ""
+    points = np.array([[-50, -70, -40, 1], [50, 40, 20, 1], [0, -20, 60, 1], [-40, 10, -25, 1]]).T
+
+    def error_mm(matrix: np.ndarray) -> float:
+        apart = (matrix @ native_from_mni - np.eye(4)) @ points
+        return float(np.linalg.norm(apart[:3], axis=0).mean())
+
+    assert error_mm(refined.mni_from_native) < 2.5
+    assert error_mm(found.mni_from_native) > 2 * error_mm(refined.mni_from_native)
+
+
+def test_a_slab_and_a_wild_affine_keep_the_in_plane_transform(monkeypatch) -> None:
+    b0, brain, _ = scan_of_a_tilted_head()
+    template = load_template()
+    found = register(b0, brain, template.b0, template.brain)
+    slab = brain.copy()
+    slab[:, :, :20] = slab[:, :, 30:] = False
+    short = refine(b0, slab, template.b0, found)
+    assert not short.affine
+    assert "mm tall" in short.reason
+    assert short.mni_from_native is found.mni_from_native
+    monkeypatch.setattr(register_room, "_FARTHEST_MM", 1.0)
+    wild = refine(b0, brain, template.b0, found)
+    assert not wild.affine
+    assert "moved the brain" in wild.reason
+    assert np.array_equal(wild.mni_from_native, found.mni_from_native)
 
 
 def test_recovers_how_the_head_was_painted(head, tmp_path) -> None:

@@ -23,7 +23,14 @@ def test_everything_promised_is_there(written) -> None:
     names = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
     assert names == {
         *("lesion_mask.nii.gz", "lesion_probability.nii.gz", "brain_mask.nii.gz"),
-        *("lesions.tsv", "summary.json", "manifest.json", "figure.png", "report.html"),
+        *(
+            "lesions.tsv",
+            "regions.tsv",
+            "summary.json",
+            "manifest.json",
+            "figure.png",
+            "report.html",
+        ),
         *(f"mni/{n}.nii.gz" for n in ("dwi", "b0", "adc", "dwi_normalised", "is_map")),
         *("mni/lesion_mask.nii.gz", "mni/lesion_probability.nii.gz", "mni/mni_from_native.txt"),
     }
@@ -54,6 +61,35 @@ def test_the_numbers_agree_with_the_mask_on_disk(written) -> None:
     assert rows[0]["side"] == "left"
     assert float(rows[0]["centroid_mni_x_mm"]) < 0
     assert set(summary["seconds"]) >= {"register", "is map", "outline"}
+
+
+def test_the_tables_of_places_agree_with_each_other(segmentation, written) -> None:
+    summary = json.loads((written / "summary.json").read_text())
+    first = summary["territories"][0]
+    assert (first["name"], first["side"]) == ("MCA", "left")
+    assert set(first) == {
+        *("name", "side", "ml", "share_of_territory", "share_of_lesion", "sub"),
+    }
+    total = sum(row["ml"] for row in summary["territories"])
+    assert total == pytest.approx(summary["lesion_volume_ml"], rel=0.02)
+    row = summary["regions"][0]
+    assert set(row) == {"name", "side", "class", "ml", "share_of_region", "share_of_lesion"}
+    assert row["class"] in {"cortical", "deep", "infratentorial", "ventricle"}
+    assert summary["pattern"]["dominant_territory"] == "MCA left"
+    assert summary["pattern"]["hemispheres"] == "left"
+    assert summary["aspects"]["side"] == "left"
+    assert summary["aspects"]["score"] == 10 - len(summary["aspects"]["affected"])
+    with (written / "regions.tsv").open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    for kind, table in (("territory", "territories"), ("region", "regions")):
+        own = [float(r["ml"]) for r in rows if r["kind"] == kind]
+        assert own == pytest.approx([r["ml"] for r in summary[table]], rel=1e-4)
+    with (written / "lesions.tsv").open() as stream:
+        lesions = list(csv.DictReader(stream, delimiter="\t"))
+    assert lesions[0]["territory"] == "MCA left"
+    assert lesions[0]["compartment"] in {"cortical", "deep"}
+    manifest = json.loads((written / "manifest.json").read_text())
+    assert manifest["territories"]["sha256"] == manifest["assets"]["atlas/territories"]
 
 
 def test_the_outline_in_mni_is_the_outline_in_the_scan(segmentation, written) -> None:

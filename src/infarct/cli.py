@@ -15,6 +15,7 @@ from infarct.errors import InfarctError
 from infarct.lab.commands import app as lab
 
 if TYPE_CHECKING:
+    from infarct.atlas import Atlas
     from infarct.case import CaseFiles
     from infarct.pipeline import Segmentation
 
@@ -43,12 +44,26 @@ def segment(
     model: Annotated[
         str, typer.Option(help="Method: dagmnet-ch3, cfuzzy or tscore.")
     ] = "dagmnet-ch3",
+    atlas: Annotated[
+        Path | None, typer.Option(help="Your own atlas of territories in MNI space, with --labels.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Its names: a TSV with columns index, name, maybe side.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier result in OUT.")] = False,
 ) -> None:
     """Outline and measure the lesions of one scan (NIfTI; give --b0, --adc or both)."""
+    from infarct.atlas import read_atlas
     from infarct.case import CaseFiles
+    from infarct.report import check_destination
 
-    _segment_into(CaseFiles(dwi, b0, adc, bvalue, brain), out, model, overwrite=overwrite)
+    if (atlas is None) != (labels is None):
+        raise typer.BadParameter("give --atlas and --labels together: the map and its names")
+    if atlas and labels:
+        check_destination(out, (atlas, labels), overwrite=overwrite)
+    territories = read_atlas(atlas, labels) if atlas and labels else None
+    files = CaseFiles(dwi, b0, adc, bvalue, brain)
+    _segment_into(files, out, model, territories=territories, overwrite=overwrite)
 
 
 @app.command()
@@ -129,7 +144,14 @@ def version() -> None:
     typer.echo(installed("infarct"))
 
 
-def _segment_into(files: CaseFiles, out: Path, model: str, *, overwrite: bool) -> Segmentation:
+def _segment_into(
+    files: CaseFiles,
+    out: Path,
+    model: str,
+    *,
+    territories: Atlas | None = None,
+    overwrite: bool,
+) -> Segmentation:
     from infarct.case import open_case
     from infarct.console import live_journal, show_result
     from infarct.pipeline import segment_case
@@ -141,7 +163,7 @@ def _segment_into(files: CaseFiles, out: Path, model: str, *, overwrite: bool) -
     with live_journal() as journal:
         with journal.step("read and check"):
             case = open_case(files)
-        result = segment_case(case, model, journal)
+        result = segment_case(case, model, journal, territories)
         with journal.step("write"):
             write_results(result, out, overwrite=overwrite, command=sys.argv[1:])
     show_result(result, out)

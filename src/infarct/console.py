@@ -35,6 +35,7 @@ _PLAIN = {
     "outline": "outlining lesions",
     "measure": "measuring",
     "second reader": "asking a second reader",
+    "locate": "finding territories and regions",
     "write": "writing the results",
 }
 

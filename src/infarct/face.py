@@ -5,6 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 
+from infarct.atlas import Atlas
 from infarct.case import CaseFiles, open_case
 from infarct.pipeline import Segmentation, segment_case
 from infarct.report import check_destination, write_results
@@ -21,6 +22,7 @@ def segment(
     bvalue: float | None = None,
     brain: File | None = None,
     model: str = DEFAULT,
+    territories: Atlas | None = None,
     out: File | None = None,
 ) -> Segmentation:
     """Outline and measure the acute ischemic lesions of one scan.
@@ -32,6 +34,8 @@ def segment(
         bvalue: s/mm^2; 1000 when left out, or what the series says.
         brain: Brain mask; found when left out.
         model: Name of the method.
+        territories: Atlas for the table of territories, see `infarct.atlas.read_atlas`; the one
+            that ships when left out.
         out: Folder to write everything into; nothing is written when left out.
 
     Returns:
@@ -49,7 +53,7 @@ def segment(
     if out is not None:
         # Before the work, not after it.
         check_destination(Path(out), files.paths().values(), overwrite=False)
-    result = segment_case(open_case(files), model)
+    result = segment_case(open_case(files), model, territories=territories)
     if out is not None:
         write_results(result, Path(out))
     return result

@@ -7,16 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from infarct.aspects import Score, score
+from infarct.atlas import Atlas
 from infarct.case import Case
 from infarct.certainty import SecondReading, compare_readers, doubt_of
 from infarct.classical import is_map
 from infarct.inference import load_network
 from infarct.intensity import Image
 from infarct.journal import Journal
+from infarct.places import Places, locate
 from infarct.postprocess import outline
 from infarct.prepare import Prepared, prepare, restore
 from infarct.quality import Finding
 from infarct.quantify import Measurements, Scan, measure
+from infarct.register import Refinement, refine
 from infarct.segmenters import DEFAULT, Segmenter, get_segmenter
 from infarct.templates import load_healthy, load_template
 from infarct.volume import Volume
@@ -37,6 +41,10 @@ class Segmentation:
         is_map_mni: (192, 224, 192) the modified c-fuzzy map, whatever the method.
         measurements: Volumes, contrast, each lesion.
         second_reading: What the c-fuzzy map outlines beside a network; None beside itself.
+        refinement: Where the scan lies for looking up anatomy.
+        places: Territories, regions, pattern.
+        aspects: Score of the worse side; None without a lesion or where the scan is too short.
+        pc_aspects: The same for the posterior circulation.
         findings: Notes and warnings, in the order they arose.
         seconds: Wall-clock seconds of each step.
     """
@@ -51,17 +59,27 @@ class Segmentation:
     is_map_mni: Image
     measurements: Measurements
     second_reading: SecondReading | None
+    refinement: Refinement
+    places: Places
+    aspects: Score | None
+    pc_aspects: Score | None
     findings: tuple[Finding, ...]
     seconds: dict[str, float]
 
 
-def segment_case(case: Case, model: str = DEFAULT, journal: Journal | None = None) -> Segmentation:
+def segment_case(
+    case: Case,
+    model: str = DEFAULT,
+    journal: Journal | None = None,
+    territories: Atlas | None = None,
+) -> Segmentation:
     """Outline and measure the acute ischemic lesions of one scan.
 
     Args:
         case: From `open_case`.
         model: Name of a method, see `infarct.segmenters.SEGMENTERS`.
         journal: Told of the steps.
+        territories: Atlas for the table of territories, instead of the one that ships.
 
     Returns:
         Masks and numbers in the scan's own space.
@@ -71,7 +89,8 @@ def segment_case(case: Case, model: str = DEFAULT, journal: Journal | None = Non
     """
     journal = journal or Journal()
     segmenter = get_segmenter(model)
-    prepared = prepare(case, load_template(), load_network("BrainMask"), journal)
+    template = load_template()
+    prepared = prepare(case, template, load_network("BrainMask"), journal)
     with journal.step("is map"):
         scan = (prepared.dwi_normalised, prepared.adc_normalised, prepared.brain)
         is_map_mni = is_map(*scan, load_healthy())
@@ -93,6 +112,11 @@ def segment_case(case: Case, model: str = DEFAULT, journal: Journal | None = Non
             their_map = restore(is_map_mni, case, prepared.registration)
             theirs = outline(their_map, other.threshold, brain, case.slice_axis)
             second = compare_readers(lesion, theirs, case.dwi.grid.voxel_ml, other.name)
+    with journal.step("locate"):
+        refinement = refine(case.b0, brain, template.b0, prepared.registration)
+        where = (lesion, case.dwi.grid, refinement.mni_from_native)
+        places = locate(*where, territories)
+        aspects, pc_aspects = score(*where)
     return Segmentation(
         case=case,
         prepared=prepared,
@@ -104,11 +128,16 @@ def segment_case(case: Case, model: str = DEFAULT, journal: Journal | None = Non
         is_map_mni=is_map_mni,
         measurements=measurements,
         second_reading=second,
+        refinement=refinement,
+        places=places,
+        aspects=aspects,
+        pc_aspects=pc_aspects,
         findings=(
             *case.findings,
             *prepared.findings,
             *_doubts(measurements),
             *(doubt_of(second, measurements.lesion_volume_ml) if second else []),
+            *_limits(refinement, bool(lesion.any()) and None in (aspects, pc_aspects)),
             *([Finding("method", "note", segmenter.caution)] if segmenter.caution else []),
         ),
         seconds=dict(journal.seconds),
@@ -130,3 +159,18 @@ def _doubts(measurements: Measurements) -> list[Finding]:
             text = f"{share:.0%} of the brain is outlined; look at the images before using a number"
             doubts.append(Finding("lesion-huge", "warning", text))
     return doubts
+
+
+def _limits(refinement: Refinement, unscored: bool) -> list[Finding]:
+    """Say what the tables of territories and regions rest on, where it is less than usual."""
+    limits = []
+    if not refinement.affine:
+        text = (
+            "territories and regions were looked up by the in-plane transform alone, because "
+            f"{refinement.reason}; borders may lie several mm off"
+        )
+        limits.append(Finding("atlas-in-plane", "note", text))
+    if unscored:
+        text = "the scan does not cover every region of ASPECTS or PC-ASPECTS: no score is given"
+        limits.append(Finding("aspects-coverage", "note", text))
+    return limits

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from infarct.grid import Affine, Grid
@@ -109,11 +110,11 @@ def measure(lesion: Mask, scan: Scan, slice_axis: int) -> Measurements:
     """
     tissue = scan.brain & ~lesion & (scan.adc > TISSUE_ADC[0]) & (scan.adc < TISSUE_ADC[1])
     normal_dwi, normal_adc = _mean(scan.dwi, tissue), _mean(scan.adc, tissue)
-    labels, n = ndimage.label(lesion, structure=np.ones((3, 3, 3)))
-    order = np.argsort(-np.bincount(labels.ravel(), minlength=n + 1)[1:], kind="stable") + 1
+    ranked = pieces(lesion)
+    n = int(ranked.max(initial=0))
     lesions = []
-    for rank, label in enumerate(order, start=1):
-        piece: Mask = labels == label
+    for rank in range(1, n + 1):
+        piece: Mask = ranked == rank
         at = np.argwhere(piece)
         x_mni = _mni_x(at, scan)
         centroid = _place(scan.grid.affine, at.mean(axis=0))
@@ -144,6 +145,19 @@ def measure(lesion: Mask, scan: Scan, slice_axis: int) -> Measurements:
         mean_adc=_mean(scan.adc, lesion),
         lesions=tuple(lesions),
     )
+
+
+def pieces(lesion: Mask) -> NDArray[np.int32]:
+    """Number the 26-connected pieces of a mask: 1 for the largest, and so on; 0 outside.
+
+    Args:
+        lesion: (X, Y, Z) bool.
+    """
+    labels, n = ndimage.label(lesion, structure=np.ones((3, 3, 3)))
+    rank = np.zeros(n + 1, dtype=np.int32)
+    sizes = np.bincount(labels.ravel(), minlength=n + 1)[1:]
+    rank[np.argsort(-sizes, kind="stable") + 1] = np.arange(1, n + 1)
+    return np.asarray(rank[labels])
 
 
 def _mean(image: Image, where: Mask) -> float:

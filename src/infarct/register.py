@@ -1,7 +1,8 @@
 """b0 -> template: translation, and scaling and rotation in the plane. Slices stay slices.
 
 Clinical slices are thick. A rotation that tilts them would mix what was measured centimetres apart
-and smear the outlines drawn on them, so none is allowed.
+and smear the outlines drawn on them, so none is allowed. Looking up where a voxel lies in an atlas
+smears nothing: for that alone, `refine` lets the head tilt, stretch and shear.
 
 References:
     Liu et al. 2021, Methods, "IP-MNI and IP-MNI DS space".
@@ -157,6 +158,94 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """How a scan lies on the template for looking up anatomy, never for resampling images.
+
+    Attributes:
+        mni_from_native: (4, 4) scanner world RAS+ -> MNI mm; the in-plane one if none was better.
+        affine: Whether the affine was taken.
+        moved_mm: Mean distance it moves the brain from where the in-plane transform puts it.
+        reason: Why it was not taken; empty if it was.
+    """
+
+    mni_from_native: Affine
+    affine: bool
+    moved_mm: float
+    reason: str
+
+
+_LEAST_EXTENT_MM = 80.0
+"""Of the brain along z; a slab does not say how tall the head is."""
+
+_FARTHEST_MM, _STRETCH = 12.0, (0.8, 1.25)
+"""What an affine may add to the in-plane transform and still be the difference of two heads."""
+
+
+def refine(b0: Volume, brain: Mask, template: Volume, found: Registration) -> Refinement:
+    """Let a registration tilt, stretch and shear (12 parameters), if that fits better.
+
+    Args:
+        b0: The scan.
+        brain: (X, Y, Z) on the scan's grid.
+        template: b0 of an average brain.
+        found: The in-plane registration to start from.
+    """
+    voxels = np.argwhere(brain)[::29]
+    placed = voxels @ found.mni_from_voxel[:3, :3].T + found.mni_from_voxel[:3, 3]
+
+    def kept(reason: str, moved: float = 0.0) -> Refinement:
+        return Refinement(found.mni_from_native, False, moved, reason)
+
+    if np.ptp(placed[:, 2]) < _LEAST_EXTENT_MM:
+        return kept(f"the brain on the scan is only {np.ptp(placed[:, 2]):.0f} mm tall")
+    spacing = b0.grid.spacing
+    apart = ndimage.distance_transform_edt(~brain, sampling=spacing)
+    ceiling = np.percentile(b0.data[brain], 99.5)
+    levels = _Levels(
+        _to_itk(np.clip(b0.data, 0, ceiling) * (apart <= _NEAR_MM), found.mni_from_voxel),
+        _to_itk((apart <= _WHERE_MM).astype(np.float32), found.mni_from_voxel),
+        _to_itk(template.data, template.affine),
+    )
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter(placed.mean(axis=0).tolist())
+    with _one_thread():
+        try:
+            before, after = _descend(levels, transform)
+        except RuntimeError as error:
+            return kept(f"mutual information could not be maximised ({error})")
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(transform.GetMatrix()).reshape(3, 3)
+    centre = np.array(transform.GetCenter())
+    matrix[:3, 3] = np.array(transform.GetTranslation()) + centre - matrix[:3, :3] @ centre
+    shifts = placed @ matrix[:3, :3].T + matrix[:3, 3] - placed
+    moved = float(np.linalg.norm(shifts, axis=1).mean())
+    stretch = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    if after >= before:
+        return kept("it fitted no better", moved)
+    if moved > _FARTHEST_MM or stretch.min() < _STRETCH[0] or stretch.max() > _STRETCH[1]:
+        text = f"it moved the brain by {moved:.0f} mm and stretched it by {stretch.max():.2f}"
+        return kept(f"{text} (shrank by {stretch.min():.2f})", moved)
+    return Refinement(matrix @ found.mni_from_native, True, moved, "")
+
+
+def _descend(levels: _Levels, transform: sitk.AffineTransform) -> tuple[float, float]:
+    """Optimise in place; return the metric before and after at the finer level, less is better."""
+    finest = 2.0
+    method, fixed, moving = levels.at(finest)
+    method.SetInitialTransform(transform, inPlace=True)
+    before = method.MetricEvaluate(fixed, moving)
+    for mm, step, iterations in ((4.0, 1.0, 60), (finest, 0.3, 15)):
+        method, fixed, moving = levels.at(mm)
+        method.SetOptimizerAsRegularStepGradientDescent(
+            learningRate=step, minStep=0.02, numberOfIterations=iterations
+        )
+        method.SetOptimizerScalesFromPhysicalShift()
+        method.SetInitialTransform(transform, inPlace=True)
+        method.Execute(fixed, moving)
+    return before, method.GetMetricValue()
 
 
 @dataclass(frozen=True)

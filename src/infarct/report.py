@@ -27,6 +27,7 @@ from infarct.figures import slice_figure, to_png
 from infarct.grid import MNI_GRID
 from infarct.intensity import Image
 from infarct.pipeline import Segmentation
+from infarct.places import Part, Place
 from infarct.quantify import Lesion
 from infarct.resample import resample
 from infarct.volume import Volume, write
@@ -57,6 +58,7 @@ def write_results(
         figure = to_png(slice_figure(result))
         (partial / "figure.png").write_bytes(figure)
         _write_lesions(result, partial / "lesions.tsv")
+        _write_regions(result, partial / "regions.tsv")
         summary = summarise(result)
         _write_json(summary, partial / "summary.json")
         _write_json(_manifest(result, command), partial / "manifest.json")
@@ -114,13 +116,36 @@ def summarise(result: Segmentation) -> dict[str, Any]:
             "registration": {
                 **asdict(found.in_plane),
                 "mutual_information": found.mutual_information,
+                "affine_for_atlas": result.refinement.affine,
+                "affine_moved_mm": result.refinement.moved_mm,
             },
+            "territories": [_part(part, "territory") for part in result.places.territories],
+            "regions": [_part(part, "region") for part in result.places.regions],
+            "aspects": asdict(result.aspects) if result.aspects else None,
+            "pc_aspects": asdict(result.pc_aspects) if result.pc_aspects else None,
+            "pattern": asdict(result.places.pattern),
             "warnings": [asdict(f) for f in result.findings if f.level == "warning"],
             "notes": [asdict(f) for f in result.findings if f.level == "note"],
             "seconds": result.seconds,
         }
     )
     return summary
+
+
+def _part(part: Part, kind: str) -> dict[str, Any]:
+    """Return a row of the table of territories (with its sub-territories) or of regions."""
+    own = (
+        {"sub": [_part(p, kind) for p in part.parts]} if kind == "territory" and part.parts else {}
+    )
+    return {
+        "name": part.name,
+        "side": part.side,
+        **({"class": part.group} if kind == "region" else {}),
+        "ml": part.ml,
+        f"share_of_{kind}": part.share_of_part,
+        "share_of_lesion": part.share_of_lesion,
+        **own,
+    }
 
 
 def verdict(result: Segmentation) -> str:
@@ -195,15 +220,34 @@ def _write_lesions(result: Segmentation, path: Path) -> None:
         split = name.startswith("centroid")
         stem = name.removesuffix("_mm")
         columns += [f"{stem}_{axis}_mm" for axis in "xyz"] if split else [name]
+    where = [field.name for field in fields(Place) if field.name != "label"]
     with path.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        table.writerow(columns)
-        for lesion in result.measurements.lesions:
+        table.writerow(columns + where)
+        for lesion, place in zip(result.measurements.lesions, result.places.lesions, strict=True):
             row: list[str] = []
             for name in header:
                 value = getattr(lesion, name)
                 row += [_cell(v) for v in value] if isinstance(value, tuple) else [_cell(value)]
-            table.writerow(row)
+            table.writerow(row + [getattr(place, name) for name in where])
+
+
+def _write_regions(result: Segmentation, path: Path) -> None:
+    """Write territories, sub-territories and regions touched, one row each."""
+    places = result.places
+    kinds = (
+        ("territory", places.territories),
+        ("sub-territory", [part for major in places.territories for part in major.parts]),
+        ("region", places.regions),
+    )
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        table.writerow(["kind", "name", "side", "group", "ml", "share_of_part", "share_of_lesion"])
+        for kind, parts in kinds:
+            for part in parts:
+                names = [kind, part.name, part.side or "n/a", part.group]
+                numbers = (part.ml, part.share_of_part, part.share_of_lesion)
+                table.writerow(names + [_cell(number) for number in numbers])
 
 
 def _cell(value: float | str) -> str:
@@ -215,12 +259,14 @@ def _cell(value: float | str) -> str:
 def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
     """Say how the result was made, so that it can be made again. File names only, no folders."""
     inputs = result.case.files.paths()
+    territories = result.places.atlas
     return {
         "infarct": version("infarct"),
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "command": [Path(sys.argv[0]).name, *command] if command else None,
         "model": result.segmenter.name,
+        "territories": {"file": territories.file, "sha256": territories.sha256},
         "inputs": {
             role: {"file": path.name, "sha256": assets.sha256(path)}
             for role, path in inputs.items()

@@ -58,6 +58,28 @@ def templates(
 
 
 @app.command()
+def regions(
+    anatomies: Annotated[Path, typer.Option(help="Folder of whole heads as FreeSurfer labels.")],
+) -> None:
+    """Rebuild the map of regions that ships; then rebuild the territories, which rest on it."""
+    from infarct.lab.regions import build
+
+    typer.echo(build(anatomies))
+
+
+@app.command()
+def territories(
+    lesions: Annotated[Path, typer.Option(help="Folder of lesion masks in MNI space, 1 mm.")],
+) -> None:
+    """Rebuild the atlas of arterial territories and the ASPECTS regions that ship."""
+    from infarct.lab import aspects
+    from infarct.lab.territories import build
+
+    typer.echo(build(lesions))
+    typer.echo(aspects.build())
+
+
+@app.command()
 def demo_scan(
     seed: Annotated[int, typer.Option(help="Of the series a fair case is taken from.")] = 0,
 ) -> None:

@@ -1,0 +1,124 @@
+"""ASPECTS and PC-ASPECTS of an outlined lesion, and the rule by which a region counts.
+
+References:
+    Barber et al. 2000, Lancet 355, 1670; Puetz et al. 2008, Stroke 39, 2485;
+    Schroeder et al. 2018, Front Neurol 9, 273 (how much lesion makes a region count on DWI).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from infarct.atlas import Atlas, load_atlas
+from infarct.grid import Affine, Grid
+from infarct.intensity import Mask
+from infarct.places import Part, look_up
+
+_COVERED = 0.8
+"""Share of each region that must have been scanned, or there is no score."""
+
+_TWO_POINTS = {"midbrain", "pons"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a region counts as affected: by its share or by ml, whichever is reached first.
+
+    Attributes:
+        share: Of the region, 0 - 1.
+        ml: Lesion in the region.
+    """
+
+    share: float
+    ml: float
+
+    def __str__(self) -> str:
+        return f"a region counts when at least {self.share:.0%} or {self.ml:g} ml of it is lesion"
+
+    def holds(self, part: Part) -> bool:
+        """Tell whether a region is affected."""
+        return part.share_of_part >= self.share or part.ml >= self.ml
+
+
+ASPECTS_RULE = Rule(0.2, 5.0)
+PC_ASPECTS_RULE = Rule(0.05, 0.5)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score out of ten.
+
+    Attributes:
+        score: 10 is no region affected.
+        side: The side scored, `both` if the regions lie on both, empty if none is affected.
+        affected: Names of the regions, with their side if the score spans both hemispheres.
+        rule: In words.
+    """
+
+    score: int
+    side: str
+    affected: tuple[str, ...]
+    rule: str
+
+
+def score(lesion: Mask, grid: Grid, mni_from_native: Affine) -> tuple[Score | None, Score | None]:
+    """Score a lesion.
+
+    Args:
+        lesion: (X, Y, Z) bool.
+        grid: Of the scan.
+        mni_from_native: (4, 4) world of the grid -> MNI mm.
+
+    Returns:
+        ASPECTS of the worse side, and PC-ASPECTS; None without a lesion, or where the scan does not
+        cover every region of the score.
+    """
+    if not lesion.any():
+        return None, None
+    atlas = load_atlas("aspects")
+    parts = look_up(lesion, atlas, grid, mni_from_native).parts(lambda entry: entry.name)
+    covered = _covered(atlas, grid, mni_from_native)
+    anterior = _aspects(parts) if covered["ASPECTS"] else None
+    return anterior, _pc_aspects(parts) if covered["PC-ASPECTS"] else None
+
+
+def _aspects(parts: list[Part]) -> Score:
+    sides = {}
+    for side in ("left", "right"):
+        own = [part for part in parts if part.group == "ASPECTS" and part.side == side]
+        sides[side] = tuple(sorted(part.name for part in own if ASPECTS_RULE.holds(part)))
+    side = max(sides, key=lambda name: len(sides[name]))
+    affected = sides[side]
+    return Score(10 - len(affected), side if affected else "", affected, str(ASPECTS_RULE))
+
+
+def _pc_aspects(parts: list[Part]) -> Score:
+    """Score the posterior circulation; midbrain and pons are one region each, worth two points."""
+    own = [part for part in parts if part.group == "PC-ASPECTS" and PC_ASPECTS_RULE.holds(part)]
+    single = {part.name for part in own if part.name in _TWO_POINTS}
+    paired = {f"{part.name} {part.side}" for part in own if part.name not in _TWO_POINTS}
+    sides = {part.side for part in own}
+    side = "both" if len(sides) > 1 else "".join(sides)
+    points = 10 - 2 * len(single) - len(paired)
+    return Score(points, side, tuple(sorted(single | paired)), str(PC_ASPECTS_RULE))
+
+
+def _covered(atlas: Atlas, grid: Grid, mni_from_native: Affine) -> dict[str, bool]:
+    """Tell, for each score, whether the scan holds enough of every region of it.
+
+    Voxels of the atlas are taken to the scan, not the other way round: in thick slices, counts of
+    small regions are too coarse to tell.
+    """
+    labels = atlas.labels.data
+    voxel_from_voxel = np.linalg.inv(mni_from_native @ grid.affine) @ atlas.labels.affine
+    at = np.argwhere(labels)
+    voxels = at @ voxel_from_voxel[:3, :3].T + voxel_from_voxel[:3, 3]
+    inside = ((voxels >= -0.5) & (voxels < np.array(grid.shape) - 0.5)).all(axis=1)
+    scanned = np.bincount(labels[tuple(at[inside].T)], minlength=int(labels.max()) + 1)
+    whole = np.bincount(labels.ravel())
+    enough = {entry.group: True for entry in atlas.entries}
+    for entry in atlas.entries:
+        enough[entry.group] &= bool(scanned[entry.index] >= _COVERED * whole[entry.index])
+    return enough

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from infarct.aspects import ASPECTS_RULE, Rule, score
+from infarct.atlas import load_atlas
+from infarct.grid import Grid
+from infarct.places import Part
+
+ATLAS = load_atlas("aspects")
+GRID = ATLAS.labels.grid
+
+
+def region(name: str, side: str) -> np.ndarray:
+    index = next(e.index for e in ATLAS.entries if (e.name, e.side) == (name, side))
+    return ATLAS.labels.data == index
+
+
+def some_of(mask: np.ndarray, share: float) -> np.ndarray:
+    at = np.argwhere(mask)[: round(share * mask.sum())]
+    part = np.zeros_like(mask)
+    part[tuple(at.T)] = True
+    return part
+
+
+def test_a_whole_mca_infarct_scores_nought() -> None:
+    names = [e.name for e in ATLAS.entries if (e.group, e.side) == ("ASPECTS", "left")]
+    lesion = np.logical_or.reduce([region(name, "left") for name in names])
+    anterior, posterior = score(lesion, GRID, np.eye(4))
+    assert anterior is not None
+    assert (anterior.score, anterior.side, len(anterior.affected)) == (0, "left", 10)
+    assert posterior is not None
+    assert (posterior.score, posterior.affected, posterior.side) == (10, (), "")
+
+
+def test_the_worse_side_is_scored() -> None:
+    lesion = region("insula", "right") | region("M5", "right") | region("caudate", "left")
+    anterior = score(lesion, GRID, np.eye(4))[0]
+    assert anterior is not None
+    assert (anterior.score, anterior.side, anterior.affected) == (8, "right", ("M5", "insula"))
+
+
+def test_a_region_counts_from_a_fifth_or_five_ml() -> None:
+    insula, parietal = region("insula", "left"), region("M6", "left")
+    scores = [
+        score(lesion, GRID, np.eye(4))[0].score  # type: ignore[union-attr]
+        for lesion in (some_of(insula, 0.19), some_of(insula, 0.21), some_of(parietal, 0.07))
+    ]
+    assert scores == [10, 9, 9]  # 7% of M6 are 6 ml
+    assert "20%" in str(ASPECTS_RULE)
+    assert not Rule(0.2, 5.0).holds(Part("M6", "left", "ASPECTS", 4.9, 0.19, 1.0))
+
+
+def test_brainstem_counts_double_and_once() -> None:
+    pons = region("pons", "left") | region("pons", "right")
+    posterior = score(pons | region("thalamus", "left"), GRID, np.eye(4))[1]
+    assert posterior is not None
+    assert posterior.score == 7
+    assert posterior.affected == ("pons", "thalamus left")
+    assert posterior.side == "both"
+
+
+def test_no_score_without_a_lesion_or_where_the_scan_ends() -> None:
+    assert score(np.zeros(GRID.shape, bool), GRID, np.eye(4)) == (None, None)
+    affine = GRID.affine.copy()
+    affine[2, 3] += 2 * 34  # from z = -5 mm up
+    upper = Grid((*GRID.shape[:2], 44), affine)
+    lesion = region("M5", "left")[:, :, 34:]
+    assert score(lesion, upper, np.eye(4))[1] is None
+    anterior, _ = score(region("insula", "left"), GRID, np.eye(4))
+    assert anterior is not None
+
+
+def test_thick_slices_score_the_same() -> None:
+    affine = GRID.affine @ np.diag([1, 1, 3.0, 1])  # 6 mm
+    affine[2, 3] += 1.0
+    thick = Grid((*GRID.shape[:2], 26), affine)
+    lesion = region("lentiform", "left") | region("insula", "left") | region("M2", "left")
+    fine, coarse = score(lesion, GRID, np.eye(4))[0], score(lesion[:, :, ::3], thick, np.eye(4))[0]
+    assert fine is not None
+    assert coarse is not None
+    assert fine.score == coarse.score == pytest.approx(7)
