@@ -143,9 +143,11 @@ def _image(series: Series, path: Path) -> Image | None:
 
 
 def _bvalues(series: Series, bval: Path, volumes: int) -> tuple[float, ...] | None:
-    """Take the b-values from dcm2niix; it writes none for some series that are b0 alone."""
-    if bval.is_file():
-        values = tuple(float(word) for word in bval.read_text().split())
+    """Take the b-values from dcm2niix; None where they cannot be known."""
+    values = tuple(float(word) for word in bval.read_text().split()) if bval.is_file() else ()
+    if any(values):
         return values if len(values) == volumes else None
+    # Where it found no b-value dcm2niix writes 0 or nothing, for some b0 and some lone trace images
+    # alike. A DWI taken for a b0 would turn the ADC upside down: the headers must know.
     known = series.bvalues
     return (float(known[0]),) * volumes if len(known) == 1 else None

@@ -23,7 +23,13 @@ _NAMES = (
     *("StudyInstanceUID", "SeriesInstanceUID"),
     *("FrameOfReferenceUID", "Modality", "Manufacturer", "PatientName", "PatientID"),
     *("SeriesNumber", "SeriesDescription", "ProtocolName", "ImageType", "SequenceName"),
-    *("NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "DiffusionBValue"),
+    *(
+        "NumberOfFrames",
+        "InstanceNumber",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "DiffusionBValue",
+    ),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 _READ = [*map(Tag, _NAMES), _SIEMENS_B, _GE_B, _UNITED_IMAGING_B, _PHILIPS_B]
@@ -74,6 +80,7 @@ class Header:
         frame_of_reference: Images that share it share a coordinate system.
         patient: Tells patients apart; never to be shown or stored.
         number: Series number.
+        instance: Number of the file in its series.
         description: Free text of the technician; may be shown, never stored.
         maker: Siemens, GE, Philips, Canon, United Imaging, or another maker.
         content: What the file may serve as.
@@ -87,6 +94,7 @@ class Header:
     frame_of_reference: str
     patient: tuple[str, str]
     number: int
+    instance: int
     description: str
     maker: str
     content: Content
@@ -134,6 +142,7 @@ def _header(path: Path, data: Dataset) -> Header:
         frame_of_reference=str(data.get("FrameOfReferenceUID", "")),
         patient=(str(data.get("PatientID", "")), str(data.get("PatientName", ""))),
         number=int(data.get("SeriesNumber") or 0),
+        instance=int(data.get("InstanceNumber") or 0),
         description=description,
         maker=maker,
         content=content,

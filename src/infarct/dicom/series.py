@@ -26,7 +26,7 @@ class Series:
         content: What it may serve as.
         reason: Why.
         mosaic: Its files hold whole volumes as tiles.
-        frames: All of them, in the order of the files' names.
+        frames: All of them, in the order the scanner numbered them.
     """
 
     uid: str
@@ -144,5 +144,9 @@ def _series(headers: list[Header]) -> Series:
         content=lead.content,
         reason=lead.reason,
         mosaic=lead.mosaic,
-        frames=tuple(frame for header in headers for frame in header.frames),
+        frames=tuple(
+            frame
+            for header in sorted(headers, key=lambda header: header.instance)
+            for frame in header.frames
+        ),
     )

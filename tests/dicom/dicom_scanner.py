@@ -44,6 +44,19 @@ class Plane:
         return [round(float(v), 6) for v in np.add(self.origin, step)]
 
 
+SMALL = Plane((-48.0, -64.0, -20.0), spacing=(2.0, 2.0, 5.0))
+TRACE = ("DERIVED", "PRIMARY", "DIFFUSION", "TRACEW")
+ADC = ("DERIVED", "PRIMARY", "DIFFUSION", "ADC")
+FA = ("DERIVED", "PRIMARY", "DIFFUSION", "FA")
+ANATOMY = ("ORIGINAL", "PRIMARY", "M", "NORM")
+
+
+def noise(level: float, slices: int = 8, seed: int = 0) -> np.ndarray:
+    """Return (slices, 64, 48) pixels about a level, no two slices alike."""
+    rng = np.random.default_rng(seed)
+    return (level + rng.integers(0, 50, (slices, 64, 48))).astype(np.uint16)
+
+
 @dataclass(frozen=True)
 class Study:
     """One visit of one patient to one scanner."""
