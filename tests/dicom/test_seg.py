@@ -115,11 +115,24 @@ def test_the_seg_stays_in_the_study_and_says_what_it_shows(maker: str, tmp_path:
     assert np.array_equal(frames, mine) or np.array_equal(frames, mine[::-1])
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_whose_name_it_bears_is_asked_for(keep: bool, tmp_path: Path) -> None:
+    volumes = [(0, noise(900)), (1000, noise(400))]
+    save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "d"), PLANES["axial"], volumes)
+    with opened_folder(tmp_path / "in") as found:
+        volume = read(found.choice.dwi.path)
+        mask = volume.like(volume.data[..., 1] > 420)
+        sources = source_images(found.choice, keep_identity=keep)
+        made = segmentation(mask, mask, sources, "test")
+    assert (made.PatientID == "PAT-4711") == keep
+    assert ("Roe^Jane" in str(made)) == keep
+
+
 def test_an_empty_outline_is_an_outline(tmp_path: Path) -> None:
     volumes = [(0, noise(900)), (1000, noise(400))]
     save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "d"), PLANES["axial"], volumes)
     with opened_folder(tmp_path / "in") as found:
-        volume = read(found.choice.adc.path if found.choice.adc else found.choice.dwi.path)
+        volume = read(found.choice.dwi.path)
         shape = volume.data.shape[:3]
         sources = source_images(found.choice, keep_identity=False)
         nothing, all_of_it = volume.like(np.zeros(shape, bool)), volume.like(np.ones(shape, bool))
@@ -145,3 +158,11 @@ def test_frames_of_real_scanners_show_what_their_source_shows(
     folder = real_data / "dicom" / name
     path, lesion, threshold = bright(folder, tmp_path)
     assert check_against_source(path, folder, threshold) == lesion.shape[2]
+
+
+def test_a_mosaic_has_no_frames_to_refer_to_but_a_place(real_data: Path, tmp_path: Path) -> None:
+    path, lesion, _ = bright(real_data / "dicom" / "united-imaging-770", tmp_path)
+    seg = pydicom.dcmread(path)
+    assert not any(g.get("DerivationImageSequence") for g in seg.PerFrameFunctionalGroupsSequence)
+    assert seg.FrameOfReferenceUID
+    assert seg.pixel_array[: lesion.shape[2]].sum() == lesion.sum()

@@ -67,7 +67,7 @@ def test_the_report_refers_to_the_segments_and_the_study(parts, tmp_path: Path) 
     outline, sources = parts
     groups = read_back(NUMBERS, parts, tmp_path / "sr.dcm")
     for number, group in enumerate(groups, start=1):
-        segment = group.referenced_segmentation_frame or group.roi
+        segment = group.referenced_segment
         assert segment.referenced_sop_instance_uid == outline.SOPInstanceUID
         assert segment.referenced_segment_numbers == [number]
         assert group.tracking_uid == outline.SegmentSequence[number - 1].TrackingUID

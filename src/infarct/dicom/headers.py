@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.tag import BaseTag, Tag
 
 Content = Literal["signal", "adc", "other"]
@@ -92,7 +91,7 @@ class Header:
     series_uid: str
     study_uid: str
     frame_of_reference: str
-    patient: tuple[str, str]
+    patient: str
     number: int
     instance: int
     description: str
@@ -118,7 +117,8 @@ def read_header(path: Path) -> Header | None:
         try:
             data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_READ)
             return _header(path, data) if "SeriesInstanceUID" in data else None
-        except (InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError):
+        except Exception:
+            # A damaged file fails in any way. Should slices go missing by it, that is noticed later.
             return None
 
 
@@ -140,7 +140,7 @@ def _header(path: Path, data: Dataset) -> Header:
         series_uid=str(data.SeriesInstanceUID),
         study_uid=str(data.get("StudyInstanceUID", "")),
         frame_of_reference=str(data.get("FrameOfReferenceUID", "")),
-        patient=(str(data.get("PatientID", "")), str(data.get("PatientName", ""))),
+        patient=str(data.get("PatientID") or data.get("PatientName") or ""),
         number=int(data.get("SeriesNumber") or 0),
         instance=int(data.get("InstanceNumber") or 0),
         description=description,
