@@ -106,3 +106,11 @@ def test_unknown_bvalues_are_not_guessed(count: int, tmp_path: Path) -> None:
     save_classic(tmp_path / "in", Study.new("CANON_MEC"), Protocol(3, "DWI"), SMALL, volumes)
     with pytest.raises(ContentError, match="b-values cannot be known"):
         convert_all(tmp_path / "in", tmp_path / "work")
+
+
+def test_a_single_slice_is_refused_by_the_number_of_its_series(tmp_path: Path) -> None:
+    volumes = [(0, noise(900, 1)), (1000, noise(400, 1))]
+    save_classic(tmp_path / "in", Study.new("SIEMENS"), Protocol(3, "d"), SMALL, volumes)
+    with pytest.raises(ContentError, match=r"series 3: .*stack of slices") as refusal:
+        convert_all(tmp_path / "in", tmp_path / "work")
+    assert str(tmp_path) not in str(refusal.value)

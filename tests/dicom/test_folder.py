@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -6,9 +7,19 @@ import numpy as np
 import pytest
 from dicom_scanner import ADC, SMALL, TRACE, Protocol, Study, noise, save_classic
 
+from infarct.case import CaseFiles
 from infarct.dicom.folder import check_outside, opened_folder
 from infarct.dicom.series import find_series
 from infarct.errors import ContentError, InputFileError, OutputError
+from infarct.quality import Finding
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Stands for a case that was read."""
+
+    files: CaseFiles
+    findings: tuple[Finding, ...] = ()
 
 
 def test_the_best_series_is_taken_and_everything_else_explained(visit: Path) -> None:
@@ -89,6 +100,19 @@ def test_a_trace_with_its_adc_alone_is_a_case(tmp_path: Path) -> None:
         assert found.files.b0 is None
         assert found.files.adc.is_file()
         assert found.files.bvalue == 1000
+
+
+def test_a_brain_of_the_user_gets_a_neutral_name(visit: Path, tmp_path: Path, monkeypatch) -> None:
+    brain = tmp_path / "Roe_Jane_brain.nii.gz"
+    brain.write_bytes(b"mask")
+    monkeypatch.setattr("infarct.dicom.folder.open_case", Opened)
+    with opened_folder(visit) as found:
+        case = found.open(brain)
+        assert case.files.brain.name == "brain.nii.gz"
+        assert case.files.brain.read_bytes() == b"mask"
+        assert case.findings == found.findings
+    with opened_folder(visit) as found, pytest.raises(InputFileError, match="--brain"):
+        found.open(tmp_path / "nowhere.nii")
 
 
 def test_results_never_go_into_the_folder_that_is_read(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infarct.case import CaseFiles
-from infarct.dicom.convert import B0_BELOW, Image
+from infarct.dicom.convert import USUAL_BVALUE, Image
+from infarct.dicom.headers import B0_BELOW
 from infarct.errors import ContentError
 from infarct.quality import Finding
 from infarct.volume import read, write
@@ -63,7 +64,7 @@ def _order(choice: Choice) -> tuple[float, ...]:
     dwi = choice.dwi
     return (
         not dwi.is_axial,
-        round(abs(dwi.bvalue - 1000.0) / 100.0),
+        round(abs(dwi.bvalue - USUAL_BVALUE) / 100.0),
         -round(dwi.height_mm / 20.0),
         choice.b0 is not dwi,
         dwi.series.number,

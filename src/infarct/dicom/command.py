@@ -65,7 +65,7 @@ def segment_folder(request: DicomRequest) -> Segmentation:
     """
     get_segmenter(request.model)
     check_outside(request.folder, request.out)
-    check_destination(request.out, (), overwrite=request.overwrite)
+    check_destination(request.out, filter(None, [request.brain]), overwrite=request.overwrite)
     start = time.perf_counter()
     with (
         Console(stderr=True).status("reading and converting the DICOM folder") as status,

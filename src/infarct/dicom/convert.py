@@ -10,14 +10,11 @@ from pathlib import Path
 import dcm2niix
 import numpy as np
 
-from infarct.dicom.headers import Content
+from infarct.dicom.headers import B0_BELOW, Content
 from infarct.dicom.series import Series, check_complete
-from infarct.errors import ContentError, InputFileError
+from infarct.errors import ContentError, InfarctError, InputFileError
 from infarct.grid import Grid
 from infarct.volume import closest_axes, read
-
-B0_BELOW = 50.0
-"""s/mm^2; less weighting than this counts as none."""
 
 USUAL_BVALUE = 1000.0
 """s/mm^2; of several shells the one nearest to it is taken."""
@@ -134,7 +131,12 @@ def _lend(path: Path, name: Path) -> None:
 
 def _image(series: Series, path: Path) -> Image | None:
     """Say what one output of dcm2niix is; None for what has no use here."""
-    volume = read(path)
+    try:
+        volume = read(path)
+    except InfarctError as error:
+        # The user knows the series, not our file.
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ContentError(f"series {series.number}: {reason}") from error
     volumes = volume.data.shape[3] if volume.data.ndim == 4 else 1
     if series.content == "adc" or path.stem.endswith("_ADC"):
         return Image(series, path, "adc", (), volume.grid) if volumes == 1 else None

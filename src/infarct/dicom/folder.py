@@ -130,10 +130,8 @@ def _ranked(
         return rank(image for converted in images.values() for image in converted)
     except ContentError as error:
         # What is missing may be what could not be read.
-        reasons = "; ".join(str(reason) for reason in broken.values())
-        raise ContentError(
-            f"{error}; {reasons}" if images and reasons else reasons or str(error)
-        ) from error
+        reasons = [*([error] if images else []), *broken.values()]
+        raise ContentError("; ".join(map(str, reasons))) from error
 
 
 def _chosen(

@@ -15,6 +15,9 @@ from pydicom.tag import BaseTag, Tag
 Content = Literal["signal", "adc", "other"]
 """What a file may serve as: signal of a diffusion series (b0 included), ADC map, or nothing."""
 
+B0_BELOW = 50.0
+"""s/mm^2; less weighting than this counts as none."""
+
 _SIEMENS_B, _GE_B, _UNITED_IMAGING_B, _PHILIPS_B = (
     Tag(tag) for tag in (0x0019100C, 0x00431039, 0x00651009, 0x20011003)
 )
@@ -118,7 +121,7 @@ def read_header(path: Path) -> Header | None:
             data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_READ)
             return _header(path, data) if "SeriesInstanceUID" in data else None
         except Exception:
-            # A damaged file fails in any way. Should slices go missing by it, that is noticed later.
+            # A damaged file fails in any way; slices that go missing by it are noticed later.
             return None
 
 
@@ -158,7 +161,7 @@ def _content(
     modality = str(data.get("Modality", ""))
     words = description.replace("_", " ")
     other_map = any(_OTHER_MAPS.search(text) for text in (words, *tokens))
-    weighted = any(frame.bvalue is not None and frame.bvalue >= 50 for frame in frames)
+    weighted = any(frame.bvalue is not None and frame.bvalue >= B0_BELOW for frame in frames)
     named_adc = bool(_ADC.search(words)) and ("DERIVED" in tokens or not weighted)
     # The first that holds decides.
     rules: tuple[tuple[bool, Content, str], ...] = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infarct.dicom.headers import Content, Frame, Header, read_header
+from infarct.dicom.headers import B0_BELOW, Content, Frame, Header, read_header
 from infarct.errors import ContentError, InputFileError
 
 
@@ -120,7 +120,7 @@ def _stacks(series: Series) -> Iterator[list[Frame]]:
     """Yield the frames of the series with a plain place, b0 and weighted apart."""
     placed = [frame for frame in series.frames if frame.position and frame.orientation]
     for weighted in (False, True):
-        frames = [f for f in placed if f.bvalue is not None and (f.bvalue >= 50) == weighted]
+        frames = [f for f in placed if f.bvalue is not None and (f.bvalue >= B0_BELOW) == weighted]
         if frames:
             yield frames
 
@@ -130,7 +130,7 @@ def _series(headers: list[Header]) -> Series:
     order: tuple[Content, ...] = ("signal", "adc", "other")
 
     def rank(header: Header) -> tuple[int, bool]:
-        weighted = any((frame.bvalue or 0) >= 50 for frame in header.frames)
+        weighted = any((frame.bvalue or 0) >= B0_BELOW for frame in header.frames)
         return order.index(header.content), not weighted
 
     lead = min(headers, key=rank)
