@@ -26,6 +26,7 @@ def test_help_imports_nothing_heavy() -> None:
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'numpy', 'scipy', 'nibabel', 'SimpleITK', 'torch', 'matplotlib', 'onnxruntime'}\n"
+        "heavy |= {'pydicom', 'highdicom', 'dcm2niix'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -116,7 +117,7 @@ def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_wrong_usage_ends_with_2() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "infarct", "segment"],
+        [sys.executable, "-m", "infarct", "segment", "--out", "x"],
         capture_output=True,
         text=True,
         env={**os.environ, "NO_COLOR": "1"},

@@ -30,11 +30,11 @@ app.add_typer(lab, name="lab")
 
 @app.command()
 def segment(
-    dwi: Annotated[
-        Path,
-        typer.Option(help="Diffusion-weighted image, or a 4D series with its .bval file beside."),
-    ],
     out: Annotated[Path, typer.Option(help="Folder to make for the results.")],
+    dwi: Annotated[
+        Path | None,
+        typer.Option(help="Diffusion-weighted image, or a 4D series with its .bval file beside."),
+    ] = None,
     b0: Annotated[Path | None, typer.Option(help="Image without diffusion weighting.")] = None,
     adc: Annotated[Path | None, typer.Option(help="ADC map, any usual unit.")] = None,
     bvalue: Annotated[
@@ -51,8 +51,21 @@ def segment(
         Path | None, typer.Option(help="Its names: a TSV with columns index, name, maybe side.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier result in OUT.")] = False,
+    dicom: Annotated[
+        Path | None, typer.Option(help="Folder of DICOM files, instead of --dwi, --b0, --adc.")
+    ] = None,
+    series: Annotated[
+        str | None, typer.Option(help="With --dicom: number or UID of the series to take as DWI.")
+    ] = None,
+    dicom_out: Annotated[
+        bool, typer.Option("--dicom-out", help="With --dicom: write DICOM SEG and SR too.")
+    ] = False,
+    keep_identity: Annotated[
+        bool,
+        typer.Option("--keep-identity", help="Leave the patient's name and number in SEG and SR."),
+    ] = False,
 ) -> None:
-    """Outline and measure the lesions of one scan (NIfTI; give --b0, --adc or both)."""
+    """Outline and measure the lesions of one scan (NIfTI: --dwi with --b0, --adc; or --dicom)."""
     from infarct.atlas import read_atlas
     from infarct.case import CaseFiles
     from infarct.report import check_destination
@@ -62,6 +75,30 @@ def segment(
     if atlas and labels:
         check_destination(out, (atlas, labels), overwrite=overwrite)
     territories = read_atlas(atlas, labels) if atlas and labels else None
+    if dicom is not None:
+        if dwi or b0 or adc or bvalue is not None:
+            raise typer.BadParameter("--dicom stands instead of --dwi, --b0, --adc and --bvalue")
+        if keep_identity and not dicom_out:
+            raise typer.BadParameter("--keep-identity goes with --dicom-out")
+        from infarct.dicom.command import DicomRequest, segment_folder
+
+        request = DicomRequest(
+            dicom,
+            out,
+            series=series,
+            brain=brain,
+            model=model,
+            territories=territories,
+            overwrite=overwrite,
+            dicom_out=dicom_out,
+            keep_identity=keep_identity,
+        )
+        segment_folder(request)
+        return
+    if dwi is None:
+        raise typer.BadParameter("give a scan: --dwi (with --b0 or --adc), or --dicom")
+    if series is not None or dicom_out or keep_identity:
+        raise typer.BadParameter("--series, --dicom-out and --keep-identity go with --dicom")
     files = CaseFiles(dwi, b0, adc, bvalue, brain)
     _segment_into(files, out, model, territories=territories, overwrite=overwrite)
 

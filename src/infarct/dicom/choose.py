@@ -1,0 +1,189 @@
+"""Which images of a study become DWI, b0 and ADC, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from infarct.case import CaseFiles
+from infarct.dicom.convert import USUAL_BVALUE, Image
+from infarct.dicom.headers import B0_BELOW
+from infarct.errors import ContentError
+from infarct.quality import Finding
+from infarct.volume import read, write
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What makes up one case.
+
+    Attributes:
+        dwi: Its shell nearest b = 1000 s/mm^2 is the DWI.
+        b0: Where the b0 comes from; `dwi` itself when it has one; None if there is none.
+        adc: ADC map of the scanner, if one belongs to it.
+    """
+
+    dwi: Image
+    b0: Image | None
+    adc: Image | None
+
+    @property
+    def why(self) -> str:
+        """What speaks for it, in a few words."""
+        dwi = self.dwi
+        plane = "axial" if dwi.is_axial else "not axial"
+        many = len(dwi.shell)
+        shell = f"b {dwi.bvalue:.0f}" + (f" in {many} directions" if many > 1 else "")
+        return f"{plane}, {shell}, {dwi.height_mm:.0f} mm of slices"
+
+
+def rank(images: Iterable[Image]) -> list[Choice]:
+    """Put together every case the images allow.
+
+    Args:
+        images: All that were converted, of one patient.
+
+    Returns:
+        Best first: axial before others, then the b-value nearest 1000 s/mm^2, then more of the head
+        covered, then its own b0 before one from another series, then the lower series number.
+
+    Raises:
+        ContentError: If none is a DWI with a b0 or an ADC map.
+    """
+    images = list(images)
+    weighted = [image for image in images if image.shell]
+    choices = [Choice(image, _b0_for(image, images), _adc_for(image, images)) for image in weighted]
+    complete = [choice for choice in choices if choice.b0 or choice.adc]
+    if not complete:
+        raise ContentError(_what_is_missing(images))
+    return sorted(complete, key=_order)
+
+
+def _order(choice: Choice) -> tuple[float, ...]:
+    dwi = choice.dwi
+    return (
+        not dwi.is_axial,
+        round(abs(dwi.bvalue - USUAL_BVALUE) / 100.0),
+        -round(dwi.height_mm / 20.0),
+        choice.b0 is not dwi,
+        dwi.series.number,
+    )
+
+
+def explain(choice: Choice, others: int, studies: int) -> tuple[Finding, ...]:
+    """Say what was taken, for the report; numbers only, since descriptions may name a patient.
+
+    Args:
+        choice: What was taken.
+        others: How many other cases were possible.
+        studies: How many studies the folder holds.
+    """
+    dwi, b0, adc = choice.dwi, choice.b0, choice.adc
+    parts = [f"series {dwi.series.number} ({dwi.series.maker}) was taken as DWI: {choice.why}"]
+    if b0 is dwi:
+        parts.append("its own b0")
+    elif b0 is not None:
+        parts.append(f"b0 from series {b0.series.number}")
+    if adc is not None:
+        parts.append(f"ADC from series {adc.series.number}")
+    found = [Finding("dicom-series", "note", "DICOM: " + ", ".join(parts))]
+    weighted = {i: round(b) for i, b in enumerate(dwi.bvalues) if b >= B0_BELOW}
+    left = sorted({b for i, b in weighted.items() if i not in dwi.shell})
+    if left:
+        text = (
+            f"DICOM: of several b-values the one nearest 1000 s/mm^2 was taken, "
+            f"{dwi.bvalue:.0f}; left aside: {', '.join(map(str, left))}"
+        )
+        found.append(Finding("dicom-bvalues", "note", text))
+    if others:
+        text = (
+            f"DICOM: {others} other series could have been taken; "
+            "--series takes another, the terminal lists them"
+        )
+        found.append(Finding("dicom-candidates", "note", text))
+    if studies > 1:
+        text = (
+            f"DICOM: the folder holds {studies} studies; "
+            f"check that series {dwi.series.number} is of the one you mean (--series takes a UID)"
+        )
+        found.append(Finding("dicom-studies", "warning", text))
+    return tuple(found)
+
+
+def write_case(choice: Choice, into: Path) -> CaseFiles:
+    """Write the images of a case as NIfTI under neutral names.
+
+    Directions are left side by side: `open_case` averages them to the trace-weighted image.
+
+    Args:
+        choice: What makes up the case.
+        into: Folder of our own.
+    """
+    series = read(choice.dwi.path)
+    dwi_path, b0_path, adc_path = (into / f"{name}.nii" for name in ("dwi", "b0", "adc"))
+    own = [i for i, b in enumerate(choice.dwi.bvalues) if b < B0_BELOW]
+    kept = [*own, *choice.dwi.shell]
+    bvalue = choice.dwi.bvalue
+    if len(kept) > 1:
+        write(replace(series, data=series.data[..., kept]), dwi_path)
+        bvalues = [0.0] * len(own) + [bvalue] * len(choice.dwi.shell)
+        dwi_path.with_suffix(".bval").write_text(" ".join(f"{b:g}" for b in bvalues) + "\n")
+    else:
+        single = series.data if series.data.ndim == 3 else series.data[..., kept[0]]
+        write(replace(series, data=single), dwi_path)
+    if choice.b0 is not None and choice.b0 is not choice.dwi:
+        signal = read(choice.b0.path)
+        low = [i for i, b in enumerate(choice.b0.bvalues) if b < B0_BELOW]
+        mean = signal.data if signal.data.ndim == 3 else signal.data[..., low].mean(axis=-1)
+        write(replace(signal, data=mean), b0_path)
+    if choice.adc is not None:
+        write(read(choice.adc.path), adc_path)
+    return CaseFiles(
+        dwi=dwi_path,
+        b0=b0_path if b0_path.is_file() else None,
+        adc=adc_path if adc_path.is_file() else None,
+        bvalue=bvalue,
+    )
+
+
+def _b0_for(dwi: Image, images: list[Image]) -> Image | None:
+    if dwi.has_b0:
+        return dwi
+    return _nearest(dwi, [image for image in images if image.has_b0])
+
+
+def _adc_for(dwi: Image, images: list[Image]) -> Image | None:
+    maps = [image for image in images if image.content == "adc"]
+    on_grid = [image for image in maps if image.grid.matches(dwi.grid, tolerance_mm=0.1)]
+    # A map on another grid may be of another acquisition: only if there is no other way to an ADC.
+    return _nearest(dwi, on_grid) or (None if _b0_for(dwi, images) else _nearest(dwi, maps))
+
+
+def _nearest(dwi: Image, images: list[Image]) -> Image | None:
+    """Return the image that shares study and coordinates, best on the same grid, nearest number."""
+    here = (dwi.series.study_uid, dwi.series.frame_of_reference)
+    fitting = [i for i in images if (i.series.study_uid, i.series.frame_of_reference) == here]
+
+    def distance(image: Image) -> tuple[bool, int, bool]:
+        apart = image.series.number - dwi.series.number
+        # Scanners number what they derive from a series after it.
+        return not image.grid.matches(dwi.grid, tolerance_mm=0.1), abs(apart), apart < 0
+
+    return min(fitting, key=distance, default=None)
+
+
+def _what_is_missing(images: list[Image]) -> str:
+    numbers = ", ".join(str(image.series.number) for image in images)
+    weighted = [image for image in images if image.shell]
+    if weighted:
+        return (
+            f"series {weighted[0].series.number} is a DWI, but neither a b0 nor an ADC map of the "
+            "same study is in the folder; a DWI alone does not tell an infarct from a bright "
+            "vessel or old scar: export them too"
+        )
+    if any(image.has_b0 for image in images):
+        return (
+            f"only b0 was found (series {numbers}), nothing diffusion-weighted; export the DWI too"
+        )
+    return f"only ADC was found (series {numbers}); export the DWI too"

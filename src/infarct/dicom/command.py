@@ -1,0 +1,121 @@
+"""`infarct segment --dicom`: from a scanner's folder to results, told on the terminal."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infarct.atlas import Atlas
+from infarct.console import live_journal, show_result
+from infarct.dicom.folder import DicomCase, Row, check_outside, opened_folder
+from infarct.dicom.objects import make_objects, write_objects
+from infarct.dicom.sources import source_images
+from infarct.journal import Journal
+from infarct.pipeline import Segmentation, segment_case
+from infarct.report import check_destination, write_results
+from infarct.segmenters import DEFAULT, get_segmenter
+
+
+@dataclass(frozen=True)
+class DicomRequest:
+    """What a user asks for.
+
+    Attributes:
+        folder: Of DICOM files.
+        out: Folder to make for the results.
+        series: Number or UID of the series to take as DWI; None takes the best.
+        brain: Brain mask drawn or made elsewhere.
+        model: Name of the method.
+        territories: Atlas for the table of territories, instead of the one that ships.
+        overwrite: Replace an earlier result in `out`.
+        dicom_out: Write SEG and SR too.
+        keep_identity: Leave the patient's identity in SEG and SR.
+    """
+
+    folder: Path
+    out: Path
+    series: str | None = None
+    brain: Path | None = None
+    model: str = DEFAULT
+    territories: Atlas | None = None
+    overwrite: bool = False
+    dicom_out: bool = False
+    keep_identity: bool = False
+
+    @property
+    def command(self) -> list[str]:
+        """The command for the manifest, without names of folders: they may name the patient."""
+        options = ["segment", "--dicom", "FOLDER", "--out", "OUT", "--model", self.model]
+        options += ["--series", self.series] if self.series is not None else []
+        options += ["--brain", "BRAIN"] if self.brain is not None else []
+        options += ["--dicom-out"] if self.dicom_out else []
+        return [*options, *(["--keep-identity"] if self.keep_identity else [])]
+
+
+def segment_folder(request: DicomRequest) -> Segmentation:
+    """Outline and measure the lesions of the scan in a folder, and write everything.
+
+    Args:
+        request: What the user asks for.
+
+    Raises:
+        InfarctError: Its subclasses say what went wrong and what to do.
+    """
+    get_segmenter(request.model)
+    check_outside(request.folder, request.out)
+    check_destination(request.out, filter(None, [request.brain]), overwrite=request.overwrite)
+    start = time.perf_counter()
+    with (
+        Console(stderr=True).status("reading and converting the DICOM folder") as status,
+        opened_folder(request.folder, request.series) as found,
+    ):
+        status.stop()
+        show_series(found.rows)
+        with live_journal() as journal:
+            journal.seconds["convert"] = time.perf_counter() - start
+            result = _segment_and_write(request, found, journal)
+    show_result(result, request.out)
+    return result
+
+
+def _segment_and_write(request: DicomRequest, found: DicomCase, journal: Journal) -> Segmentation:
+    sources = None
+    if request.dicom_out:
+        # Before the work: what cannot be referred to is known at once.
+        sources = source_images(found.choice, keep_identity=request.keep_identity)
+    with journal.step("read and check"):
+        case = found.open(request.brain)
+    result = segment_case(case, request.model, journal, request.territories)
+    with journal.step("write"):
+        objects = None if sources is None else make_objects(result, sources)
+        write_results(result, request.out, overwrite=request.overwrite, command=request.command)
+        if objects is not None:
+            write_objects(objects, request.out)
+    return result
+
+
+def show_series(rows: tuple[Row, ...]) -> None:
+    """Print every series of the folder and what was done with it."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("series", "maker", "description", "b", "volumes", "slices", "use"):
+        right = name in {"series", "volumes", "slices"}
+        table.add_column(name, justify="right" if right else "left")
+    for row in rows:
+        signal = next(iter(row.images), None)
+        bvalues = sorted({round(b) for image in row.images for b in image.bvalues})
+        table.add_row(
+            str(row.series.number),
+            row.series.maker,
+            # Free text: brackets in it are no markup.
+            Text(row.series.description),
+            ", ".join(map(str, bvalues)),
+            str(max(len(signal.bvalues), 1)) if signal else "",
+            str(signal.grid.shape[2]) if signal else "",
+            Text(row.use, style="bold" if row.use.startswith("taken") else "dim"),
+        )
+    Console(soft_wrap=False).print(table)

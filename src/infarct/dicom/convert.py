@@ -1,0 +1,155 @@
+"""From DICOM series to NIfTI, by dcm2niix, in a folder of our own; the input is only read."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import dcm2niix
+import numpy as np
+
+from infarct.dicom.headers import B0_BELOW, Content
+from infarct.dicom.series import Series, check_complete
+from infarct.errors import ContentError, InfarctError, InputFileError
+from infarct.grid import Grid
+from infarct.volume import closest_axes, read
+
+USUAL_BVALUE = 1000.0
+"""s/mm^2; of several shells the one nearest to it is taken."""
+
+_OPTIONS = (
+    *("-b", "n", "-z", "n", "-f", "image"),
+    *("-g", "i"),  # the user's own defaults of dcm2niix stay out of it
+    *("-x", "i"),  # neither crop nor rotate: voxels must find their way back to the frames
+)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image that dcm2niix made of a series.
+
+    Attributes:
+        series: Where it comes from.
+        path: NIfTI file.
+        content: Signal or ADC.
+        bvalues: s/mm^2 of each volume; empty for an ADC map.
+        grid: Of one volume.
+    """
+
+    series: Series
+    path: Path
+    content: Content
+    bvalues: tuple[float, ...]
+    grid: Grid
+
+    @property
+    def has_b0(self) -> bool:
+        """Whether a volume without diffusion weighting is in it."""
+        return any(b < B0_BELOW for b in self.bvalues)
+
+    @property
+    def shell(self) -> tuple[int, ...]:
+        """The volumes of the b-value nearest 1000 s/mm^2; none if nothing is weighted."""
+        weighted = [b for b in self.bvalues if b >= B0_BELOW]
+        if not weighted:
+            return ()
+        nearest = min(weighted, key=lambda b: (abs(b - USUAL_BVALUE), -b))
+        close = max(B0_BELOW, 0.05 * nearest)
+        return tuple(
+            i for i, b in enumerate(self.bvalues) if b >= B0_BELOW and abs(b - nearest) <= close
+        )
+
+    @property
+    def bvalue(self) -> float:
+        """Mean b-value of the shell, s/mm^2; 0 if nothing is weighted."""
+        values = [self.bvalues[i] for i in self.shell]
+        return float(np.mean(values)) if values else 0.0
+
+    @property
+    def is_axial(self) -> bool:
+        """Whether its slices are stacked from feet to head."""
+        return bool(closest_axes(self.grid.affine)[2, 2] != 0)
+
+    @property
+    def height_mm(self) -> float:
+        """How much of the head its slices cover, mm."""
+        return float(self.grid.spacing[2] * self.grid.shape[2])
+
+
+def convert(series: Series, into: Path) -> list[Image]:
+    """Convert one series.
+
+    Args:
+        series: Of diffusion or ADC.
+        into: An empty folder of our own; no name from the input reaches it.
+
+    Returns:
+        Its images; more than one where a scanner keeps signal and ADC in one series.
+
+    Raises:
+        ContentError: If slices are missing, or its b-values cannot be known.
+        InputFileError: If dcm2niix cannot make an image of it.
+    """
+    check_complete(series)
+    files, made = into / "files", into / "made"
+    files.mkdir(parents=True)
+    made.mkdir()
+    for index, path in enumerate(series.files):
+        _lend(path, files / f"{index:06d}")
+    done = subprocess.run(
+        [dcm2niix.bin, *_OPTIONS, "-o", str(made), str(files)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    paths = sorted(made.glob("*.nii"))
+    if done.returncode or not paths:
+        raise InputFileError(
+            f"series {series.number}: dcm2niix {dcm2niix.__version__} made no sound image of its "
+            f"{len(series.files)} files (exit code {done.returncode}); "
+            "some may be missing or damaged: export it again"
+        )
+    images = [image for path in paths if (image := _image(series, path)) is not None]
+    if not images:
+        raise ContentError(
+            f"series {series.number}: its b-values cannot be known; "
+            "convert it yourself and give --dwi, --b0 and --bvalue"
+        )
+    return images
+
+
+def _lend(path: Path, name: Path) -> None:
+    """Make a file visible under a neutral name, without a copy where the system allows it."""
+    try:
+        name.symlink_to(path.resolve())
+    except OSError:
+        shutil.copyfile(path, name)
+
+
+def _image(series: Series, path: Path) -> Image | None:
+    """Say what one output of dcm2niix is; None for what has no use here."""
+    try:
+        volume = read(path)
+    except InfarctError as error:
+        # The user knows the series, not our file.
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ContentError(f"series {series.number}: {reason}") from error
+    volumes = volume.data.shape[3] if volume.data.ndim == 4 else 1
+    if series.content == "adc" or path.stem.endswith("_ADC"):
+        return Image(series, path, "adc", (), volume.grid) if volumes == 1 else None
+    bvalues = _bvalues(series, path.with_suffix(".bval"), volumes)
+    return None if bvalues is None else Image(series, path, "signal", bvalues, volume.grid)
+
+
+def _bvalues(series: Series, bval: Path, volumes: int) -> tuple[float, ...] | None:
+    """Take the b-values from dcm2niix; None where they cannot be known."""
+    values = tuple(float(word) for word in bval.read_text().split()) if bval.is_file() else ()
+    if any(values):
+        return values if len(values) == volumes else None
+    # Where it found no b-value dcm2niix writes 0 or nothing, for some b0 and some lone trace images
+    # alike. A DWI taken for a b0 would turn the ADC upside down: the headers must know.
+    known = series.bvalues
+    return (float(known[0]),) * volumes if len(known) == 1 else None

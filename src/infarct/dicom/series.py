@@ -1,0 +1,152 @@
+"""What lies in a folder of DICOM files, series by series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from infarct.dicom.headers import B0_BELOW, Content, Frame, Header, read_header
+from infarct.errors import ContentError, InputFileError
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series.
+
+    Attributes:
+        uid: SeriesInstanceUID.
+        study_uid: StudyInstanceUID.
+        frame_of_reference: Series that share it share a coordinate system.
+        number: Series number.
+        description: Free text of the technician; may be shown, never stored.
+        maker: Siemens, GE, Philips, Canon, United Imaging, or another maker.
+        content: What it may serve as.
+        reason: Why.
+        mosaic: Its files hold whole volumes as tiles.
+        frames: All of them, in the order the scanner numbered them.
+    """
+
+    uid: str
+    study_uid: str
+    frame_of_reference: str
+    number: int
+    description: str
+    maker: str
+    content: Content
+    reason: str
+    mosaic: bool
+    frames: tuple[Frame, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its files, each once."""
+        return tuple(dict.fromkeys(frame.path for frame in self.frames))
+
+    @property
+    def bvalues(self) -> tuple[float, ...]:
+        """The distinct b-values its headers give, s/mm^2, rounded, rising."""
+        return tuple(sorted({round(f.bvalue) for f in self.frames if f.bvalue is not None}))
+
+
+def find_series(folder: Path) -> list[Series]:
+    """Read the headers of all files in and under a folder and sort them into series.
+
+    Args:
+        folder: Anything a scanner, a PACS or a CD left; other files are passed over.
+
+    Returns:
+        All series of images, by study and number, those without diffusion too.
+
+    Raises:
+        InputFileError: If the folder is missing or holds no DICOM image.
+        ContentError: If it holds more than one patient.
+    """
+    if not folder.is_dir():
+        raise InputFileError(
+            f"{folder}: no such folder; give the folder that holds the DICOM files"
+        )
+    headers: dict[str, list[Header]] = {}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        header = read_header(path)
+        if header is not None:
+            headers.setdefault(header.series_uid, []).append(header)
+    if not headers:
+        raise InputFileError(
+            f"{folder}: none of its {len(files)} files is a DICOM image; "
+            "give the folder that holds the DICOM files"
+        )
+    patients = {header.patient for group in headers.values() for header in group}
+    if len(patients) > 1:
+        raise ContentError(
+            f"{folder}: holds scans of {len(patients)} patients; give the folder of one"
+        )
+    found = [_series(group) for group in headers.values()]
+    return sorted(found, key=lambda s: (s.study_uid, s.number, s.uid))
+
+
+def check_complete(series: Series) -> None:
+    """Refuse a series in which slices are missing, before it becomes a squeezed volume.
+
+    Args:
+        series: Of any maker; mosaics, whose slices cannot go missing one by one, pass.
+
+    Raises:
+        ContentError: If slices are unevenly spaced, or there more often at one place than another.
+    """
+    for frames in _stacks(series):
+        places = np.array([frame.position for frame in frames])
+        plane = np.array(frames[0].orientation)
+        along = np.round(places @ np.cross(plane[:3], plane[3:]), 2)
+        at, counts = np.unique(along, return_counts=True)
+        if len(at) > 2:
+            steps = np.diff(at)
+            if steps.max() - steps.min() > max(0.05 * float(np.median(steps)), 0.05):
+                raise ContentError(
+                    f"series {series.number}: its slices lie {steps.min():.2f} to "
+                    f"{steps.max():.2f} mm apart, as if some were missing; export it again, whole"
+                )
+        if counts.min() != counts.max():
+            raise ContentError(
+                f"series {series.number}: some slices are there {counts.max()} times and some "
+                f"{counts.min()}, so files are missing; export it again, whole"
+            )
+
+
+def _stacks(series: Series) -> Iterator[list[Frame]]:
+    """Yield the frames of the series with a plain place, b0 and weighted apart."""
+    placed = [frame for frame in series.frames if frame.position and frame.orientation]
+    for weighted in (False, True):
+        frames = [f for f in placed if f.bvalue is not None and (f.bvalue >= B0_BELOW) == weighted]
+        if frames:
+            yield frames
+
+
+def _series(headers: list[Header]) -> Series:
+    """Put the files of one series together; the best that any of them can serve as counts."""
+    order: tuple[Content, ...] = ("signal", "adc", "other")
+
+    def rank(header: Header) -> tuple[int, bool]:
+        weighted = any((frame.bvalue or 0) >= B0_BELOW for frame in header.frames)
+        return order.index(header.content), not weighted
+
+    lead = min(headers, key=rank)
+    return Series(
+        uid=lead.series_uid,
+        study_uid=lead.study_uid,
+        frame_of_reference=lead.frame_of_reference,
+        number=lead.number,
+        description=lead.description,
+        maker=lead.maker,
+        content=lead.content,
+        reason=lead.reason,
+        mosaic=lead.mosaic,
+        frames=tuple(
+            frame
+            for header in sorted(headers, key=lambda header: header.instance)
+            for frame in header.frames
+        ),
+    )

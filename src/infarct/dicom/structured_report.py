@@ -1,0 +1,115 @@
+"""The measurements as a DICOM structured report, template TID 1500."""
+
+from __future__ import annotations
+
+import math
+from importlib.metadata import version
+
+import highdicom as hd
+from highdicom.seg import Segmentation
+from highdicom.sr import CodedConcept, Measurement
+from pydicom.sr.codedict import codes
+
+from infarct.dicom.seg import BRAIN, BRAIN_SEGMENT, INFARCT, LESION_SEGMENT
+from infarct.dicom.sources import SourceImages
+from infarct.quantify import Measurements
+
+_ML = CodedConcept("ml", "UCUM", "milliliter")
+_SCHEME = "99INFARCT"
+_LESION_COUNT = CodedConcept("lesion-count", _SCHEME, "Number of lesions")
+_KAPPA_DWI = CodedConcept("kappa-dwi", _SCHEME, "Mean DWI signal, lesion over normal tissue")
+_KAPPA_ADC = CodedConcept("kappa-adc", _SCHEME, "Mean ADC, lesion over normal tissue")
+
+
+def structured_report(
+    measurements: Measurements, outline: Segmentation, sources: SourceImages
+) -> hd.sr.EnhancedSR:
+    """Make a measurement report that refers to the segments and, through them, to the images.
+
+    Args:
+        measurements: Undefined numbers are left out.
+        outline: The SEG the numbers were measured in.
+        sources: What the SEG was made of.
+    """
+    m = measurements
+    lesion = [
+        _number(codes.SCT.Volume, m.lesion_volume_ml, _ML),
+        _number(codes.SCT.Volume, m.left_ml, _ML, side=codes.SCT.Left),
+        _number(codes.SCT.Volume, m.right_ml, _ML, side=codes.SCT.Right),
+        _number(_LESION_COUNT, m.lesion_count, codes.UCUM.NoUnits),
+        _number(
+            codes.DCM.ApparentDiffusionCoefficient,
+            m.mean_adc,
+            codes.UCUM.SquareMillimeterPerSecond,
+            derivation=codes.SCT.Mean,
+        ),
+        _number(_KAPPA_DWI, m.kappa_dwi, codes.UCUM.Ratio),
+        _number(_KAPPA_ADC, m.kappa_adc, codes.UCUM.Ratio),
+    ]
+    brain = [_number(codes.SCT.Volume, m.intracranial_volume_ml, _ML)]
+    observer = hd.sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
+            uid=hd.UID(), name="infarct", model_name=version("infarct")
+        ),
+    )
+    report = hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=CodedConcept("24590-2", "LN", "MR Brain"),
+        imaging_measurements=[
+            _group(outline, LESION_SEGMENT, INFARCT, lesion),
+            _group(outline, BRAIN_SEGMENT, BRAIN, brain),
+        ],
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    return hd.sr.EnhancedSR(
+        evidence=[*sources.images, outline],
+        content=report[0],
+        series_instance_uid=hd.UID(),
+        series_number=9002,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="infarct",
+        is_complete=True,
+        series_description="Infarct measurements (research)",
+    )
+
+
+def _group(
+    outline: Segmentation, number: int, finding: CodedConcept, values: list[Measurement | None]
+) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
+    segment = outline.SegmentSequence[number - 1]
+    source = outline.ReferencedSeriesSequence[0].SeriesInstanceUID
+    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(
+            uid=segment.TrackingUID, identifier=segment.TrackingID
+        ),
+        referenced_segment=hd.sr.ReferencedSegment(
+            outline.SOPClassUID,
+            outline.SOPInstanceUID,
+            number,
+            source_series=hd.sr.SourceSeriesForSegmentation(source),
+        ),
+        finding_type=finding,
+        finding_sites=[hd.sr.FindingSite(BRAIN)],
+        measurements=[value for value in values if value is not None],
+    )
+
+
+def _number(
+    name: CodedConcept,
+    value: float,
+    unit: CodedConcept,
+    *,
+    side: CodedConcept | None = None,
+    derivation: CodedConcept | None = None,
+) -> Measurement | None:
+    if math.isnan(value):
+        return None
+    return Measurement(
+        name=name,
+        value=value,
+        unit=unit,
+        derivation=derivation,
+        finding_sites=None if side is None else [hd.sr.FindingSite(BRAIN, laterality=side)],
+    )

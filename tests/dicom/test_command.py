@@ -1,0 +1,151 @@
+"""The whole road once: a scanner's folder with a patient's name to a report that knows none."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from dicom_scanner import IDENTIFIERS
+
+from infarct import cli
+from infarct.dicom.seg import from_frames
+
+
+def every_byte(out: Path) -> bytes:
+    """Return all content of a folder, names included, packed files unpacked."""
+    content = []
+    for path in sorted(out.rglob("*")):
+        content.append(path.name.encode())
+        if path.is_file():
+            data = path.read_bytes()
+            content += [data, gzip.decompress(data)] if path.suffix == ".gz" else [data]
+    return b"\0".join(content)
+
+
+def test_the_lesion_is_found_where_it_is(run, head, segmentation) -> None:
+    summary = json.loads((run.out / "summary.json").read_text())
+    expected = segmentation.measurements
+    assert summary["lesion_volume_ml"] == pytest.approx(expected.lesion_volume_ml, rel=0.1)
+    assert summary["left_ml"] > 0.9 * summary["lesion_volume_ml"]
+    assert summary["bvalue_s_per_mm2"] == 1000
+    notes = {note["code"]: note["message"] for note in summary["notes"]}
+    assert "series 4 (Siemens) was taken as DWI" in notes["dicom-series"]
+    mask = nib.load(run.out / "lesion_mask.nii.gz")
+    inside = np.argwhere(np.asarray(mask.dataobj) > 0)
+    world = nib.affines.apply_affine(mask.affine, inside)
+    voxels = np.round(nib.affines.apply_affine(np.linalg.inv(head.affine), world)).astype(int)
+    found = np.zeros(head.lesion.shape, bool)
+    found[tuple(voxels.T)] = True
+    dice = 2 * (found & head.lesion).sum() / (found.sum() + head.lesion.sum())
+    assert dice > 0.8
+
+
+def test_the_terminal_lists_what_was_there_and_what_was_taken(run) -> None:
+    text = " ".join(run.stdout.split())
+    assert "taken as DWI and b0" in text
+    assert "t1_mprage" in text
+    assert "ml of acute lesion outlined" in text
+
+
+def test_no_identifier_leaves_the_folder(run) -> None:
+    written, source = every_byte(run.out), every_byte(run.folder)
+    for identifier in (*IDENTIFIERS, "20240229", "Roe_Jane"):
+        assert identifier.encode() not in written, identifier
+        assert identifier not in run.stdout + run.stderr
+        # The search finds it where it is.
+        assert identifier.encode() in source or identifier in str(run.folder)
+
+
+def test_the_manifest_says_how_and_not_from_where(run) -> None:
+    manifest = json.loads((run.out / "manifest.json").read_text())
+    assert manifest["command"][1:6] == ["segment", "--dicom", "FOLDER", "--out", "OUT"]
+    assert "--dicom-out" in manifest["command"]
+    assert manifest["inputs"]["dwi"]["file"] == "dwi.nii"
+    assert len(manifest["inputs"]["dwi"]["sha256"]) == 64
+
+
+def test_the_input_is_only_read(run) -> None:
+    assert run.before == {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")}
+
+
+def test_the_seg_is_the_mask(run) -> None:
+    seg = hd.seg.segread(run.out / "dicom" / "segmentation.dcm")
+    for number, name in ((1, "lesion_mask"), (2, "brain_mask")):
+        mask = nib.load(run.out / f"{name}.nii.gz")
+        volume = seg.get_volume(combine_segments=False, segment_numbers=[number])
+        frames = volume.array[..., 0]
+        # Every voxel of the SEG at the same place in the world as in the NIfTI file.
+        ras_from_frames = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
+        voxel_from_frames = np.linalg.inv(mask.affine) @ ras_from_frames
+        at = np.argwhere(frames > 0)
+        voxels = nib.affines.apply_affine(voxel_from_frames, at)
+        assert np.allclose(voxels, np.round(voxels), atol=2e-3)
+        back = np.zeros(mask.shape, bool)
+        back[tuple(np.round(voxels).astype(int).T)] = True
+        assert np.array_equal(back, np.asarray(mask.dataobj) > 0)
+    plain = pydicom.dcmread(run.out / "dicom" / "segmentation.dcm")
+    frames = plain.pixel_array[: mask.shape[2]]
+    heights = [
+        group.PlanePositionSequence[0].ImagePositionPatient[2]
+        for group in plain.PerFrameFunctionalGroupsSequence[: mask.shape[2]]
+    ]
+    lesion = np.asarray(nib.load(run.out / "lesion_mask.nii.gz").dataobj)
+    assert np.array_equal(from_frames(frames[np.argsort(heights)]), lesion)
+
+
+def test_the_report_holds_the_numbers_of_the_summary(run) -> None:
+    summary = json.loads((run.out / "summary.json").read_text())
+    report = hd.sr.srread(run.out / "dicom" / "measurements.dcm")
+    lesion, brain = report.content.get_volumetric_roi_measurement_groups()
+    volume = lesion.get_measurements()[0].value
+    assert volume == pytest.approx(summary["lesion_volume_ml"])
+    icv = brain.get_measurements()[0].value
+    assert icv == pytest.approx(summary["intracranial_volume_ml"])
+
+
+def end(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["infarct", "segment", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--dwi", "a.nii", "--dicom", "folder"),
+        ("--dicom", "folder", "--bvalue", "1000"),
+        ("--dwi", "a.nii", "--dicom-out"),
+        ("--dwi", "a.nii", "--series", "4"),
+        ("--dicom", "folder", "--keep-identity"),
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments, monkeypatch, tmp_path: Path) -> None:
+    assert end(monkeypatch, *arguments, "--out", str(tmp_path / "out")) == 2
+
+
+@pytest.mark.parametrize(("where", "code"), [("in", 6), ("in/results", 6), ("out", 3)])
+def test_refusals_end_with_their_code(where, code, monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    out = ("--out", str(tmp_path / where))
+    assert end(monkeypatch, "--dicom", str(tmp_path / "in"), *out) == code
+
+
+def test_without_the_extra_the_message_says_how_to_get_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['highdicom'] = None\n"
+        f"sys.argv = ['infarct', 'segment', '--dicom', 'x', '--out', {str(tmp_path / 'out')!r}]\n"
+        "from infarct.cli import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 7
+    assert "pip install 'infarct[dicom]'" in done.stderr

@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from dicom_scanner import (
+    ADC,
+    MAKERS,
+    SMALL,
+    Plane,
+    Protocol,
+    Study,
+    noise,
+    save_classic,
+    save_enhanced,
+)
+
+from infarct.dicom.convert import Image, convert
+from infarct.dicom.series import find_series
+from infarct.errors import ContentError
+
+TURN = np.deg2rad(20)
+PLANES = {
+    "axial": SMALL,
+    "head to feet": Plane((-48.0, -64.0, 15.0), row=(1, 0, 0), column=(0, -1, 0)),
+    "oblique": Plane(
+        (-40.0, -60.0, -20.0),
+        row=(float(np.cos(TURN)), float(np.sin(TURN)), 0.0),
+        column=(float(-np.sin(TURN)), float(np.cos(TURN)), 0.0),
+        spacing=(2.5, 1.75, 4.0),
+    ),
+    "sagittal": Plane((-20.0, -60.0, 50.0), row=(0, 1, 0), column=(0, 0, -1)),
+    "coronal": Plane((-48.0, -20.0, 60.0), row=(1, 0, 0), column=(0, 0, -1)),
+}
+
+
+def convert_all(folder: Path, into: Path) -> list[Image]:
+    (series,) = find_series(folder)
+    return convert(series, into)
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_signal_and_bvalues_of_every_maker_arrive(maker: str, tmp_path: Path) -> None:
+    volumes = [(0, noise(900)), (1000, noise(400, seed=1)), (1000, noise(410, seed=2))]
+    save_classic(tmp_path / "in", Study.new(maker), Protocol(3, "dwi"), SMALL, volumes)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "in").iterdir()}
+    (image,) = convert_all(tmp_path / "in", tmp_path / "work")
+    assert image.bvalues == (0, 1000, 1000)
+    assert image.has_b0
+    assert image.shell == (1, 2)
+    data = nib.load(image.path).get_fdata()
+    for index, (_, frames) in enumerate(volumes):
+        assert np.array_equal(data[..., index][:, ::-1].transpose(2, 1, 0), frames)
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "in").iterdir()}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_b0_and_an_adc_map_are_told_apart(maker: str, tmp_path: Path) -> None:
+    study = Study.new(maker)
+    save_classic(tmp_path / "b0", study, Protocol(3, "dwi_b0"), SMALL, [(0, noise(900))])
+    save_classic(tmp_path / "adc", study, Protocol(4, "ADC", ADC), SMALL, [(None, noise(800))])
+    (b0,) = convert_all(tmp_path / "b0", tmp_path / "work-b0")
+    (adc,) = convert_all(tmp_path / "adc", tmp_path / "work-adc")
+    assert (b0.content, b0.bvalues, b0.shell) == ("signal", (0,), ())
+    assert (adc.content, adc.bvalues) == ("adc", ())
+
+
+@pytest.mark.parametrize("save", [save_classic, save_enhanced])
+@pytest.mark.parametrize("plane", PLANES.values(), ids=PLANES)
+def test_every_pixel_keeps_its_place_in_the_patient(plane: Plane, save, tmp_path: Path) -> None:
+    frames = noise(400)
+    save(tmp_path / "in", Study.new("CANON_MEC"), Protocol(3, "dwi"), plane, [(1000, frames)])
+    (image,) = convert_all(tmp_path / "in", tmp_path / "work")
+    data = np.squeeze(nib.load(image.path).get_fdata())
+    voxel_from_world = np.linalg.inv(image.grid.affine)
+    rng = np.random.default_rng(0)
+    for k, r, c in rng.integers(0, frames.shape, (200, 3)):
+        # Equation C.7.6.2.1-1 of the DICOM standard, part 3.
+        lps = plane.position(k) + np.multiply(plane.row, c * plane.spacing[1])
+        lps = lps + np.multiply(plane.column, r * plane.spacing[0])
+        voxel = voxel_from_world @ [-lps[0], -lps[1], lps[2], 1]
+        assert np.allclose(voxel[:3], np.round(voxel[:3]), atol=1e-3)
+        assert data[tuple(np.round(voxel[:3]).astype(int))] == frames[k, r, c]
+    assert image.is_axial == (plane not in (PLANES["sagittal"], PLANES["coronal"]))
+
+
+def test_of_several_shells_the_one_nearest_1000_is_taken() -> None:
+    bvalues = (0.0, 500.0, 980.0, 1020.0, 2000.0)
+    image = Image(None, None, "signal", bvalues, None)
+    assert image.shell == (2, 3)
+    assert image.bvalue == 1000.0
+
+
+def test_a_series_with_missing_slices_is_not_converted(tmp_path: Path) -> None:
+    volumes = [(0, noise(900)), (1000, noise(400))]
+    save_classic(tmp_path / "in", Study.new("GE MEDICAL SYSTEMS"), Protocol(3, "d"), SMALL, volumes)
+    next((tmp_path / "in").iterdir()).unlink()
+    with pytest.raises(ContentError, match="series 3"):
+        convert_all(tmp_path / "in", tmp_path / "work")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_unknown_bvalues_are_not_guessed(count: int, tmp_path: Path) -> None:
+    """dcm2niix calls them 0; a DWI would pass for a b0."""
+    volumes = [(None, noise(900)), (None, noise(400))][:count]
+    save_classic(tmp_path / "in", Study.new("CANON_MEC"), Protocol(3, "DWI"), SMALL, volumes)
+    with pytest.raises(ContentError, match="b-values cannot be known"):
+        convert_all(tmp_path / "in", tmp_path / "work")
+
+
+def test_a_single_slice_is_refused_by_the_number_of_its_series(tmp_path: Path) -> None:
+    volumes = [(0, noise(900, 1)), (1000, noise(400, 1))]
+    save_classic(tmp_path / "in", Study.new("SIEMENS"), Protocol(3, "d"), SMALL, volumes)
+    with pytest.raises(ContentError, match=r"series 3: .*stack of slices") as refusal:
+        convert_all(tmp_path / "in", tmp_path / "work")
+    assert str(tmp_path) not in str(refusal.value)

@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_scanner import (
+    ADC,
+    ANATOMY,
+    FA,
+    MAKERS,
+    SMALL,
+    TRACE,
+    Protocol,
+    Study,
+    noise,
+    save_classic,
+    save_enhanced,
+)
+
+from infarct.dicom.headers import read_header
+
+ACQUIRED = ("ORIGINAL", "PRIMARY", "DIFFUSION", "NONE")
+NAMES = {
+    "SIEMENS": "Siemens",
+    "GE MEDICAL SYSTEMS": "GE",
+    "Philips Medical Systems": "Philips",
+    "UIH": "United Imaging",
+    "CANON_MEC": "Canon",
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_bvalues_are_found_where_each_maker_keeps_them(maker: str, tmp_path: Path) -> None:
+    pixels = noise(400, slices=2)
+    save_classic(tmp_path, Study.new(maker), Protocol(3, "x"), SMALL, [(0, pixels), (800, pixels)])
+    headers = [read_header(path) for path in tmp_path.iterdir()]
+    assert {h.maker for h in headers} == {NAMES[maker]}
+    assert sorted(h.frames[0].bvalue for h in headers) == [0, 0, 800, 800]
+
+
+def test_every_frame_of_a_multi_frame_file_has_its_place_and_bvalue(tmp_path: Path) -> None:
+    volumes = [(0, noise(900, 3)), (1500, noise(400, 3))]
+    save_enhanced(tmp_path, Study.new("CANON_MEC"), Protocol(3, "x"), SMALL, volumes)
+    (path,) = tmp_path.iterdir()
+    header = read_header(path)
+    assert [f.bvalue for f in header.frames] == [0, 0, 0, 1500, 1500, 1500]
+    assert [f.number for f in header.frames] == [1, 2, 3, 4, 5, 6]
+    assert np.allclose(header.frames[4].position, SMALL.position(1))
+
+
+@pytest.mark.parametrize(
+    ("description", "image_type", "bvalue", "content"),
+    [
+        ("ep2d_diff", ACQUIRED, 1000, "signal"),
+        ("ep2d_diff", ACQUIRED, 0, "signal"),
+        ("ep2d_diff_TRACEW", TRACE, 1000, "signal"),
+        ("Ax DWI b1000", ("ORIGINAL", "PRIMARY", "OTHER"), None, "signal"),
+        ("no words", ("ORIGINAL", "PRIMARY", "OTHER"), 1000, "signal"),
+        ("ep2d_diff_ADC", ADC, None, "adc"),
+        ("ADC (10^-6 mm2/s)", ("DERIVED", "SECONDARY"), 1000, "adc"),
+        ("dADC map", ("DERIVED", "PRIMARY"), None, "adc"),
+        ("Apparent Diffusion Coefficient", ("DERIVED", "SECONDARY"), None, "adc"),
+        ("no words", ("DERIVED", "PRIMARY", "ADC_UNSPECIFIED", "ADC"), None, "adc"),
+        ("DWI with ADC", ACQUIRED, 1000, "signal"),
+        ("ep2d_diff_FA", FA, None, "other"),
+        ("eADC", ("DERIVED", "PRIMARY"), 1000, "other"),
+        ("Exponential Apparent Diffusion Coefficient", ("DERIVED", "PRIMARY"), None, "other"),
+        ("dwi_calc_b1500", ("DERIVED", "PRIMARY"), 1500, "other"),
+        ("t1_mprage", ANATOMY, None, "other"),
+    ],
+)
+def test_what_a_file_may_serve_as(
+    description: str,
+    image_type: tuple[str, ...],
+    bvalue: float | None,
+    content: str,
+    tmp_path: Path,
+) -> None:
+    protocol = Protocol(3, description, image_type)
+    save_classic(tmp_path, Study.new("SIEMENS"), protocol, SMALL, [(bvalue, noise(400, 1))])
+    (path,) = tmp_path.iterdir()
+    assert read_header(path).content == content
+
+
+def test_what_is_no_dicom_is_passed_over(tmp_path: Path) -> None:
+    for name, content in (
+        ("empty", b""),
+        ("text", b"Roe^Jane"),
+        ("cut", b"\0" * 128 + b"DICM\x02"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert read_header(tmp_path / name) is None

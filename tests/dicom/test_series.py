@@ -1,0 +1,64 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from dicom_scanner import SMALL, Protocol, Study, noise, save_classic
+
+from infarct.dicom.headers import read_header
+from infarct.dicom.series import check_complete, find_series
+from infarct.errors import ContentError, InputFileError
+
+
+def test_a_visit_is_sorted_into_series(visit: Path) -> None:
+    found = find_series(visit)
+    assert [(s.number, s.content) for s in found] == [
+        *((2, "other"), (4, "signal"), (5, "signal"), (6, "adc"), (7, "other"))
+    ]
+    assert found[1].bvalues == (0, 1000)
+    assert len(found[1].files) == len(found[1].frames) == 4 * 8
+
+
+def test_folders_without_a_scan_are_refused_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="no such folder"):
+        find_series(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(InputFileError, match="none of its 1 files is a DICOM image"):
+        find_series(tmp_path)
+
+
+def test_two_patients_are_never_mixed_and_not_named(visit: Path, tmp_path: Path) -> None:
+    shutil.copytree(visit / "c", tmp_path / "one")
+    other = Study.new("SIEMENS", patient_id="PAT-4712")
+    save_classic(tmp_path / "two", other, Protocol(3, "dwi"), SMALL, [(1000, noise(400, 3))])
+    with pytest.raises(ContentError, match="2 patients") as refusal:
+        find_series(tmp_path)
+    assert "PAT-" not in str(refusal.value)
+    assert "Roe" not in str(refusal.value)
+
+
+def volumes_without(folder: Path, *lost: tuple[int, float]) -> None:
+    """Save b0 and two directions; delete the file at a slice and volume (None: in all)."""
+    volumes = [(0, noise(900)), (1000, noise(400)), (1000, noise(410))]
+    save_classic(folder, Study.new("SIEMENS"), Protocol(3, "dwi"), SMALL, volumes)
+    for path in folder.iterdir():
+        frame = read_header(path).frames[0]
+        if any(frame.position[2] == SMALL.position(k)[2] and frame.bvalue == b for k, b in lost):
+            path.unlink()
+
+
+def test_a_whole_series_passes(tmp_path: Path) -> None:
+    volumes_without(tmp_path)
+    check_complete(find_series(tmp_path)[0])
+
+
+def test_a_slice_missing_everywhere_is_noticed(tmp_path: Path) -> None:
+    volumes_without(tmp_path, (3, 0), (3, 1000))
+    with pytest.raises(ContentError, match=r"5\.00 to 10\.00 mm apart"):
+        check_complete(find_series(tmp_path)[0])
+
+
+def test_a_file_missing_in_one_volume_is_noticed(tmp_path: Path) -> None:
+    volumes_without(tmp_path)
+    next(tmp_path.iterdir()).unlink()
+    with pytest.raises(ContentError, match=r"files are missing|mm apart"):
+        check_complete(find_series(tmp_path)[0])

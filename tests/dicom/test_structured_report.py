@@ -1,0 +1,91 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pytest
+from dicom_scanner import SMALL, Protocol, Study, noise, save_classic
+
+from infarct.dicom.folder import opened_folder
+from infarct.dicom.seg import segmentation
+from infarct.dicom.sources import source_images
+from infarct.dicom.structured_report import structured_report
+from infarct.quantify import Measurements
+from infarct.volume import read
+
+NUMBERS = Measurements(
+    lesion_volume_ml=12.5,
+    lesion_count=3,
+    left_ml=12.0,
+    right_ml=0.5,
+    intracranial_volume_ml=1400.0,
+    kappa_dwi=1.9,
+    kappa_adc=0.6,
+    mean_adc=5.1e-4,
+    lesions=(),
+)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("scan")
+    volumes = [(0, noise(900)), (1000, noise(400))]
+    save_classic(folder, Study.new("SIEMENS"), Protocol(3, "dwi"), SMALL, volumes)
+    with opened_folder(folder) as found:
+        volume = read(found.choice.dwi.path)
+        mask = volume.like(np.ones(volume.data.shape[:3], bool))
+        sources = source_images(found.choice, keep_identity=False)
+        return segmentation(mask, mask, sources, "test"), sources
+
+
+def read_back(numbers: Measurements, parts, path: Path) -> list:
+    structured_report(numbers, *parts).save_as(path)
+    report = hd.sr.srread(path)
+    assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    return report.content.get_volumetric_roi_measurement_groups()
+
+
+def test_numbers_units_and_codes_arrive(parts, tmp_path: Path) -> None:
+    lesion, brain = read_back(NUMBERS, parts, tmp_path / "sr.dcm")
+    found = [(m.name.value, m.value, m.unit.value) for m in lesion.get_measurements()]
+    assert found == [
+        ("118565006", 12.5, "ml"),
+        ("118565006", 12.0, "ml"),
+        ("118565006", 0.5, "ml"),
+        ("lesion-count", 3, "1"),
+        ("113041", 5.1e-4, "mm2/s"),
+        ("kappa-dwi", 1.9, "{ratio}"),
+        ("kappa-adc", 0.6, "{ratio}"),
+    ]
+    sides = [m.finding_sites[0].laterality.meaning for m in lesion.get_measurements()[1:3]]
+    assert sides == ["Left", "Right"]
+    assert [(m.value, m.unit.value) for m in brain.get_measurements()] == [(1400.0, "ml")]
+
+
+def test_the_report_refers_to_the_segments_and_the_study(parts, tmp_path: Path) -> None:
+    outline, sources = parts
+    groups = read_back(NUMBERS, parts, tmp_path / "sr.dcm")
+    for number, group in enumerate(groups, start=1):
+        segment = group.referenced_segment
+        assert segment.referenced_sop_instance_uid == outline.SOPInstanceUID
+        assert segment.referenced_segment_numbers == [number]
+        assert group.tracking_uid == outline.SegmentSequence[number - 1].TrackingUID
+    report = hd.sr.srread(tmp_path / "sr.dcm")
+    assert report.StudyInstanceUID == sources.images[0].StudyInstanceUID
+    study = report.CurrentRequestedProcedureEvidenceSequence[0]
+    cited = {
+        item.ReferencedSOPInstanceUID
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    assert cited == {outline.SOPInstanceUID, *(image.SOPInstanceUID for image in sources.images)}
+
+
+def test_undefined_numbers_are_left_out(parts, tmp_path: Path) -> None:
+    nothing = replace(
+        NUMBERS, lesion_volume_ml=0.0, kappa_dwi=math.nan, kappa_adc=math.nan, mean_adc=math.nan
+    )
+    lesion, _ = read_back(nothing, parts, tmp_path / "sr.dcm")
+    names = [m.name.value for m in lesion.get_measurements()]
+    assert names == ["118565006", "118565006", "118565006", "lesion-count"]
