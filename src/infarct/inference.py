@@ -101,13 +101,15 @@ def open_network(path: Path | str, threads: int | None = None) -> Network:
 
     Args:
         path: The ONNX file.
-        threads: How many cores it may use; all there are if None.
+        threads: How many cores it may use; OMP_NUM_THREADS or all there are if None.
 
     Raises:
         AssetError: If it cannot be loaded, or does not say what it reads.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or os.cpu_count() or 1
+    # As numerical libraries do: who runs many of us side by side divides the cores by this name.
+    shared = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    options.intra_op_num_threads = threads or int(shared or os.cpu_count() or 1)
     try:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         contract = Contract.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
