@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import islice
 from typing import Any
 
 import dask
 from dask.system import CPU_COUNT
 from dask.utils import format_bytes
-from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster, wait
 from distributed.system import MEMORY_LIMIT
 
 from infarct.cohort.jobs import Job, Outcome, Settings, Work
@@ -24,6 +24,11 @@ CASE_BYTES = 1_500_000_000
 
 DEATHS = 3
 """A case that took so many worker processes down with it is given up."""
+
+_LOOK_SECONDS = 5.0
+"""How often workers are counted; those of a cluster come and go."""
+
+_PATIENCE_SECONDS = 600.0
 
 THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
@@ -67,22 +72,25 @@ def compute(
     if not jobs:
         return
     with _client(pool, len(jobs), starts) as client:
-        waiting = iter(jobs)
-        running: dict[str, Job] = {}
-        ends = as_completed()
-
-        def fill() -> None:
+        waiting = list(reversed(jobs))
+        running: dict[Future[Outcome], Job] = {}
+        last_seen = time.monotonic()
+        while waiting or running:
+            threads = sum(client.nthreads().values())
             # One case per thread and no more: Dask blames a dead worker on all that it had queued.
-            places = max(1, sum(client.nthreads().values()))
-            for job in islice(waiting, max(0, places - len(running))):
-                future = client.submit(work, job, settings, pure=False)
-                running[str(future.key)] = job
-                ends.add(future)
-
-        fill()
-        for future in ends:
-            yield _outcome(running.pop(str(future.key)), future)
-            fill()
+            while waiting and len(running) < max(1, threads):
+                job = waiting.pop()
+                running[client.submit(work, job, settings, pure=False)] = job
+            with suppress(TimeoutError):
+                wait(list(running), timeout=_LOOK_SECONDS, return_when="FIRST_COMPLETED")
+            for future in [future for future in running if future.done()]:
+                yield _outcome(running.pop(future), future)
+            last_seen = time.monotonic() if threads else last_seen
+            if pool.scheduler is None and time.monotonic() - last_seen > _PATIENCE_SECONDS:
+                raise CohortError(
+                    "no worker process could be started for ten minutes; the cases that are "
+                    "complete stay: run the same command again, with fewer --workers"
+                )
 
 
 def workers_that_fit(cores: int, memory_bytes: int, cases: int) -> int:
@@ -91,21 +99,21 @@ def workers_that_fit(cores: int, memory_bytes: int, cases: int) -> int:
 
 
 def _outcome(job: Job, future: Future[Outcome]) -> Outcome:
-    if future.status == "finished":
-        outcome: Outcome = future.result()
-        return outcome
-    if future.status != "error":
+    if future.cancelled():
         raise CohortError(
             "the connection to the Dask scheduler was lost; the cases that are complete stay: "
             "run the same command again"
         )
-    error = future.exception()
-    if isinstance(error, KilledWorker):
+    try:
+        # A worker that died since takes its answer with it: Dask then runs the case again, which
+        # finds itself done.
+        return future.result()
+    except KilledWorker:
         text = (
             "its worker process died each time it was tried; most likely the memory did not "
             "suffice: try again with fewer --workers"
         )
-    else:
+    except Exception as error:  # a fault in what surrounds the work must not stop the other cases
         text = f"{type(error).__name__}: {error}"
     return Outcome(job.id, "failed", InfarctError.exit_code, " ".join(text.split()))
 
@@ -155,6 +163,9 @@ def _local_settings(threads: int) -> dict[str, Any]:
         "distributed.scheduler.allowed-failures": DEATHS - 1,
         "distributed.scheduler.worker-saturation": 1.0,
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_VARIABLES, threads),
+        # A machine at its limits is slow to start a process; Dask gives a late one up for good.
+        "distributed.comm.timeouts.connect": "600s",
+        "distributed.comm.timeouts.tcp": "600s",
         # A case holds its memory itself: there is nothing to spill, and to pause would be for ever.
         # What outgrows its share is ended at 95%, before it takes the machine down.
         "distributed.worker.memory.target": False,

@@ -13,7 +13,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -93,7 +92,8 @@ def overlap_figure(count: NDArray[np.integer], cases: int) -> Figure:
         ScalarMappable(norm, colours),
         cax=figure.add_axes((0.3, 0.075, 0.4, 0.03)),
         orientation="horizontal",
-        ticks=MaxNLocator(10, integer=True),
+        spacing="proportional",
+        ticks=np.unique(np.linspace(1, most, min(most, 6)).astype(int)),
     )
     bar.ax.tick_params(colors="white", labelsize=7, length=2)
     bar.ax.set_title(f"cases, of {cases}", color="white", fontsize=8, pad=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from infarct.cohort.engine import Pool, compute
@@ -86,8 +86,10 @@ def run_cohort(
     clean(todo)
     try:
         for outcome in compute(todo, request.work, request.settings, request.pool, watcher.starts):
-            known = earlier.get(outcome.id, {}).get("status") == "done"
-            if outcome.fresh or not known:
+            if earlier.get(outcome.id, {}).get("status") != "done":
+                # Also what a worker completed and did not live to tell.
+                outcome = replace(outcome, fresh=True)  # noqa: PLW2901
+            if outcome.fresh:
                 ledger.append(outcome, request.settings)
             end(outcome)
     finally:
