@@ -25,6 +25,11 @@ from infarct.volume import Volume
 _SLICES_MM = tuple(range(-40, 72, 8))
 """z of the slices that show all lesions, mm of MNI."""
 
+_HEAD = (slice(16, 176), slice(14, 210))
+"""The MNI grid without its empty rim."""
+
+_MIDDLE_SLICE = 80
+
 _VOLUME_EDGES_ML = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
 
@@ -36,20 +41,26 @@ def thumbnail(dwi: Volume, lesion: Volume) -> bytes:
         lesion: On the MNI grid, above .5 where there is one.
 
     Returns:
-        A JPEG of 96 x 112 pixels, some 3 kB; the patient's right is on the left.
+        A JPEG of 80 x 98 pixels, some 3 kB; the patient's right is on the left.
     """
-    mask = lesion.data > 0.5
-    z = int(mask.sum(axis=(0, 1)).argmax()) if mask.any() else 80
-    window = float(np.percentile(dwi.data[dwi.data > 0], 99.5)) if (dwi.data > 0).any() else 1.0
-    # Blocks of 2 x 2 pixels become one; a lesion of one pixel must not vanish.
-    grey = dwi.data[:, :, z].reshape(96, 2, 112, 2).mean(axis=(1, 3))
-    there = mask[:, :, z].reshape(96, 2, 112, 2).any(axis=(1, 3))
+    mask = lesion.data[_HEAD] > 0.5
+    image = dwi.data[_HEAD]
+    z = int(mask.sum(axis=(0, 1)).argmax()) if mask.any() else _MIDDLE_SLICE
+    window = float(np.percentile(image[image > 0], 99.5)) if (image > 0).any() else 1.0
+
+    def blocks(data: NDArray[np.generic]) -> NDArray[np.generic]:
+        x, y = data.shape
+        return data.reshape(x // 2, 2, y // 2, 2)
+
+    # Blocks of 2 x 2 voxels become a pixel; a lesion of one voxel must not vanish.
+    grey = blocks(image[:, :, z]).mean(axis=(1, 3))
+    there = blocks(mask[:, :, z]).any(axis=(1, 3))
     edge = ndimage.binary_dilation(there) & ~there
-    image = np.repeat(np.clip(grey / window, 0, 1)[..., None], 3, axis=2)
-    image[edge] = [int(CONTOUR[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    colours = np.repeat(np.clip(grey / window, 0, 1)[..., None], 3, axis=2)
+    colours[edge] = [int(CONTOUR[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     stream = io.BytesIO()
-    hung = np.ascontiguousarray(image[::-1, ::-1].transpose(1, 0, 2))
-    imsave(stream, hung, format="jpg", pil_kwargs={"quality": 80, "subsampling": 0})
+    hung = np.ascontiguousarray(colours[::-1, ::-1].transpose(1, 0, 2))
+    imsave(stream, hung, format="jpg", pil_kwargs={"quality": 85, "subsampling": 0})
     return stream.getvalue()
 
 
@@ -70,14 +81,13 @@ def overlap_figure(count: NDArray[np.integer], cases: int) -> Figure:
     figure = Figure(figsize=(per_row * 1.5, 2 * 1.75 + 0.55), facecolor="black")
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, per_row, squeeze=False)
-    figure.subplots_adjust(0, 0.13, 1, 1, wspace=0.0, hspace=0.0)
+    figure.subplots_adjust(0, 0.15, 1, 1, wspace=0.0, hspace=0.0)
     for panel, z_mm in zip(panels.flat, _SLICES_MM, strict=True):
         z = z_mm - int(MNI_GRID.affine[2, 3])
         panel.set_axis_off()
-        # The patient's right on the left, as radiologists hang images; the empty rim is cut off.
-        where = (slice(176, 15, -1), slice(16, 210), z)
-        panel.imshow(mean[where].T, cmap="gray", origin="lower", vmin=0, vmax=window)
-        seen = np.ma.masked_equal(count[where], 0)
+        # The patient's right on the left, as radiologists hang images.
+        panel.imshow(mean[_HEAD][::-1, :, z].T, cmap="gray", origin="lower", vmin=0, vmax=window)
+        seen = np.ma.masked_equal(count[_HEAD][::-1, :, z], 0)
         panel.imshow(seen.T, cmap=colours, norm=norm, origin="lower", alpha=0.85)
         panel.text(
             0.5, 0.0, f"z {z_mm:+d}", color="#9ecbff", fontsize=7, ha="center", va="bottom",
