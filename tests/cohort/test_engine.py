@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import stubs
+from distributed import LocalCluster
 
 from infarct.cohort.engine import DEATHS, Pool, compute, workers_that_fit
 from infarct.cohort.jobs import Outcome, Settings
@@ -32,7 +33,8 @@ def test_every_case_ends_once_whatever_the_others_do(ended) -> None:
 def test_a_case_that_kills_its_worker_is_given_up_after_three(ended) -> None:
     folder, outcomes, _ = ended
     starts = Counter((folder / "in" / "started.txt").read_text().split()[::2])
-    assert starts["poison"] == DEATHS
+    # The death of its worker under another case that it waited for counts too.
+    assert 1 < starts["poison"] <= DEATHS
     assert starts["unlucky"] >= 2
     poison = next(outcome for outcome in outcomes if outcome.id == "poison")
     assert "worker process died" in poison.reason
@@ -58,6 +60,16 @@ def test_workers_are_as_many_as_cores_and_memory_carry() -> None:
     assert workers_that_fit(cores=16, memory_bytes=8_000_000_000, cases=1000) == 5
     assert workers_that_fit(cores=16, memory_bytes=500_000_000, cases=1000) == 1
     assert workers_that_fit(cores=16, memory_bytes=64_000_000_000, cases=3) == 3
+
+
+def test_a_running_scheduler_lends_its_workers(tmp_path: Path) -> None:
+    said: list[str] = []
+    with LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        pool = Pool(scheduler=cluster.scheduler_address)
+        todo = stubs.jobs(tmp_path, "a", "b", "fault")
+        outcomes = list(compute(todo, stubs.touch, SETTINGS, pool, said.append))
+    assert {o.id: o.status for o in outcomes} == {"a": "done", "b": "done", "fault": "failed"}
+    assert said[0].startswith(f"1 workers at {cluster.scheduler_address}")
 
 
 def test_a_scheduler_that_is_not_there_is_said(tmp_path: Path) -> None:
