@@ -84,7 +84,10 @@ def compute(
             with suppress(TimeoutError):
                 wait(list(running), timeout=_LOOK_SECONDS, return_when="FIRST_COMPLETED")
             for future in [future for future in running if future.done()]:
-                yield _outcome(running.pop(future), future)
+                outcome = _outcome(running[future], future)
+                if outcome is not None:
+                    del running[future]
+                    yield outcome
             last_seen = time.monotonic() if threads else last_seen
             if pool.scheduler is None and time.monotonic() - last_seen > _PATIENCE_SECONDS:
                 raise CohortError(
@@ -98,16 +101,18 @@ def workers_that_fit(cores: int, memory_bytes: int, cases: int) -> int:
     return max(1, min(cores, memory_bytes // CASE_BYTES, cases))
 
 
-def _outcome(job: Job, future: Future[Outcome]) -> Outcome:
+def _outcome(job: Job, future: Future[Outcome]) -> Outcome | None:
+    """Return what became of a case, or None if its answer was lost with the worker that had it."""
     if future.cancelled():
         raise CohortError(
             "the connection to the Dask scheduler was lost; the cases that are complete stay: "
             "run the same command again"
         )
     try:
-        # A worker that died since takes its answer with it: Dask then runs the case again, which
-        # finds itself done.
-        return future.result()
+        return future.result(timeout=_LOOK_SECONDS)
+    except TimeoutError:
+        # Dask runs the case again, which will find itself done.
+        return None
     except KilledWorker:
         text = (
             "its worker process died each time it was tried; most likely the memory did not "
@@ -163,7 +168,9 @@ def _local_settings(threads: int) -> dict[str, Any]:
         "distributed.scheduler.allowed-failures": DEATHS - 1,
         "distributed.scheduler.worker-saturation": 1.0,
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_VARIABLES, threads),
-        # A machine at its limits is slow to start a process; Dask gives a late one up for good.
+        # A machine at its limits, or a slow file system, takes minutes to start a process again;
+        # Dask would close for good one that is not back within 15 s.
+        "distributed.deploy.lost-worker-timeout": "24h",
         "distributed.comm.timeouts.connect": "600s",
         "distributed.comm.timeouts.tcp": "600s",
         # A case holds its memory itself: there is nothing to spill, and to pause would be for ever.
