@@ -10,6 +10,8 @@ import pytest
 
 from infarct import assets, cli
 from infarct.case import CaseFiles
+from infarct.cohort.jobs import Job, Outcome
+from infarct.cohort.run import Request, Watcher
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -26,7 +28,7 @@ def test_help_imports_nothing_heavy() -> None:
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'numpy', 'scipy', 'nibabel', 'SimpleITK', 'torch', 'matplotlib', 'onnxruntime'}\n"
-        "heavy |= {'pydicom', 'highdicom', 'dcm2niix'}\n"
+        "heavy |= {'pydicom', 'highdicom', 'dcm2niix', 'dask', 'distributed'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -104,6 +106,72 @@ def test_evaluate_scores_folders_of_masks(
     assert "report.html" in capsys.readouterr().out
     assert (tmp_path / "out" / "report.html").is_file()
     assert run(monkeypatch, "evaluate", *folders, "--prediction", "nameless", *out) == 2
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """Note what cohorts are asked for, and let the case called `bad` fail."""
+    asked: list[Request] = []
+
+    def run_cohort(jobs: list[Job], request: Request, watcher: Watcher) -> list[Outcome]:
+        asked.append(request)
+        outcomes = [
+            Outcome(job.id, "failed", 3, "is broken")
+            if "bad" in job.id
+            else Outcome(job.id, "done", volume_ml=1.5, lesions=2, warnings=1, seconds=9.0)
+            for job in jobs
+        ]
+        for outcome in outcomes:
+            watcher.ends(outcome, len(jobs))
+        return outcomes
+
+    monkeypatch.setattr("infarct.cohort.run.run_cohort", run_cohort)
+    return asked
+
+
+def test_a_cohort_runs_sums_up_and_ends_with_9_if_cases_failed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    requests: list[Request],
+) -> None:
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dwi.nii.gz").write_text("x")
+    out = tmp_path / "out"
+    how = ["--workers", "2", "--retry-failed", "--model", "tscore"]
+    assert run(monkeypatch, "cohort", f"{tmp_path}/*/dwi.nii.gz", str(out), *how) == 9
+    assert (requests[0].pool.workers, requests[0].retry_failed) == (2, True)
+    assert requests[0].settings.model == "tscore"
+    said = capsys.readouterr()
+    assert "good: 1.50 ml, 2 lesions, 1 warnings, 9 s" in said.err
+    assert "bad: failed, is broken" in said.err
+    assert "1 of 2 cases failed (bad)" in said.err
+    assert (out / "group" / "report.html").is_file()
+    good = ["cohort", f"{tmp_path}/g*/dwi.nii.gz", str(tmp_path / "other")]
+    assert run(monkeypatch, *good, "--scheduler", "tcp://x:1") == 0
+    assert requests[1].pool.scheduler == "tcp://x:1"
+    assert run(monkeypatch, "cohort", str(tmp_path / "none.csv"), str(out)) == 3
+
+
+def test_bids_runs_participants_then_the_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requests: list[Request]
+) -> None:
+    root = tmp_path / "data"
+    for label in ("1", "2"):
+        (root / f"sub-{label}" / "dwi").mkdir(parents=True)
+        (root / f"sub-{label}" / "dwi" / f"sub-{label}_dwi.nii.gz").write_text("x")
+    (root / "dataset_description.json").write_text("{}")
+    out = root / "derivatives" / "infarct"
+    given = ["bids", str(root), str(out)]
+    assert run(monkeypatch, *given, "participant", "--participant_label", "2") == 0
+    assert (out / "dataset_description.json").is_file()
+    assert not (out / "group").exists()
+    assert run(monkeypatch, *given, "group") == 0
+    assert (out / "group" / "numbers.tsv").read_text().count("missing") == 2
+    assert len(requests) == 1
+    assert run(monkeypatch, "bids", str(root), str(root / "mine"), "participant") == 6
+    assert run(monkeypatch, *given, "everything") == 2
 
 
 def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ class CaseFiles:
         adc: ADC map in any usual unit; computed when missing.
         bvalue: s/mm^2; None takes the series' own, else 1000.
         brain: Brain mask drawn or made elsewhere; found here when missing.
+        bval: The b-values of a 4D series, if they are not in the `.bval` file beside it.
     """
 
     dwi: Path
@@ -40,11 +41,17 @@ class CaseFiles:
     adc: Path | None = None
     bvalue: float | None = None
     brain: Path | None = None
+    bval: Path | None = None
 
     def paths(self) -> dict[str, Path]:
         """Return the files that were given, by role."""
         given = {"dwi": self.dwi, "b0": self.b0, "adc": self.adc, "brain": self.brain}
         return {role: Path(path) for role, path in given.items() if path is not None}
+
+    def bval_path(self) -> Path:
+        """Return where the b-values of the series are, if it is one."""
+        name = Path(self.dwi).name.removesuffix(".gz").removesuffix(".nii")
+        return self.bval or Path(self.dwi).with_name(f"{name}.bval")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +137,7 @@ def _read_signals(files: CaseFiles, findings: list[Finding]) -> tuple[Volume, Vo
     """Read DWI, b0 if there is one, and b-value, from separate files or one 4D series."""
     dwi = read(files.dwi)
     if dwi.data.ndim == 4:
-        dwi, b0, bvalue = _split_series(files.dwi, dwi, findings)
+        dwi, b0, bvalue = _split_series(files, dwi, findings)
         if files.bvalue is not None and abs(files.bvalue - bvalue) > 0.1 * bvalue:
             text = (
                 f"--bvalue {files.bvalue:g} was left aside: the series' own .bval says {bvalue:g}"
@@ -149,11 +156,10 @@ def _read_signals(files: CaseFiles, findings: list[Finding]) -> tuple[Volume, Vo
 
 
 def _split_series(
-    path: Path, series: Volume, findings: list[Finding]
+    files: CaseFiles, series: Volume, findings: list[Finding]
 ) -> tuple[Volume, Volume | None, float]:
     """Take b0 (mean of b < 50) and DWI (geometric mean of the highest shell) from a series."""
-    name = Path(path).name
-    beside = Path(path).with_name(name.removesuffix(".gz").removesuffix(".nii") + ".bval")
+    path, beside = Path(files.dwi), files.bval_path()
     n = series.data.shape[3]
     if not beside.is_file():
         raise InputFileError(
@@ -165,7 +171,9 @@ def _split_series(
     except (ValueError, UnicodeDecodeError) as error:
         raise InputFileError(f"{beside}: should hold {n} numbers ({error})") from error
     if bvalues.size != n:
-        raise InputFileError(f"{beside}: holds {bvalues.size} b-values for {n} volumes of {name}")
+        raise InputFileError(
+            f"{beside}: holds {bvalues.size} b-values for {n} volumes of {path.name}"
+        )
     highest = float(bvalues.max())
     shell = bvalues > highest - max(50.0, 0.05 * highest)
     low = bvalues < _B0_BELOW

@@ -1,11 +1,12 @@
 """Arguments in, exit codes out, nothing else.
 
-Exit codes: 0 done, 1 unexpected fault, 2 wrong usage, 3 to 8 see `infarct.errors`, 130 interrupted.
+Exit codes: 0 done, 1 unexpected fault, 2 wrong usage, 3 to 9 see `infarct.errors`, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +16,11 @@ from infarct.errors import InfarctError
 from infarct.lab.commands import app as lab
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from infarct.atlas import Atlas
     from infarct.case import CaseFiles
+    from infarct.cohort.jobs import Job, Outcome
     from infarct.pipeline import Segmentation
 
 app = typer.Typer(
@@ -26,6 +30,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(lab, name="lab")
+
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Local processes; as many as cores and memory allow if not given."),
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Address of a running Dask scheduler, tcp://HOST:PORT.")
+]
+RetryFailed = Annotated[bool, typer.Option(help="Try again what failed in an earlier run.")]
+
+
+class Level(StrEnum):
+    """What a BIDS App is asked for."""
+
+    participant = "participant"
+    group = "group"
 
 
 @app.command()
@@ -174,6 +194,62 @@ def evaluate(
 
 
 @app.command()
+def cohort(
+    cases: Annotated[
+        str,
+        typer.Argument(help="Table (dwi, b0, adc, brain, bvalue, id), or 'DATA/*/dwi.nii.gz'."),
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder of the results; a folder below per case.")],
+    model: Annotated[str, typer.Option(help="Method: cfuzzy or tscore.")] = "cfuzzy",
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    retry_failed: RetryFailed = False,
+) -> None:
+    """Outline and measure many scans, side by side; run it again to go on where it stopped."""
+    from infarct.cohort.case_list import find_jobs
+    from infarct.cohort.jobs import check_outcomes
+
+    jobs = find_jobs(cases, out)
+    outcomes = _run_jobs(jobs, out, (model, workers, scheduler), retry_failed=retry_failed)
+    _sum_up(jobs, out)
+    check_outcomes(outcomes)
+
+
+@app.command()
+def bids(
+    bids_dir: Annotated[Path, typer.Argument(help="Root of the BIDS dataset.")],
+    out_dir: Annotated[Path, typer.Argument(help="Folder of the derivatives.")],
+    level: Annotated[Level, typer.Argument(help="participant: every scan; group: sum them up.")],
+    participant_label: Annotated[
+        list[str] | None,
+        typer.Option("--participant-label", "--participant_label", help="Only these; repeat it."),
+    ] = None,
+    session_label: Annotated[
+        list[str] | None,
+        typer.Option("--session-label", "--session_label", help="Only these; repeat it."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="Method: cfuzzy or tscore.")] = "cfuzzy",
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    retry_failed: RetryFailed = False,
+) -> None:
+    """Outline and measure the diffusion scans of a BIDS dataset, as a BIDS App."""
+    from infarct.bids.dataset import find_scans, join_participants
+    from infarct.bids.derivatives import check_place, describe, jobs_of
+    from infarct.cohort.jobs import check_outcomes
+
+    check_place(bids_dir, out_dir)
+    scans = find_scans(bids_dir, participant_label or (), session_label or ())
+    jobs = jobs_of(scans, bids_dir, out_dir)
+    if level is Level.group:
+        _sum_up(jobs, out_dir, join_participants(scans, bids_dir))
+        return
+    describe(bids_dir, out_dir)
+    outcomes = _run_jobs(jobs, out_dir, (model, workers, scheduler), retry_failed=retry_failed)
+    check_outcomes(outcomes)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from importlib.metadata import version as installed
@@ -205,6 +281,34 @@ def _segment_into(
             write_results(result, out, overwrite=overwrite, command=sys.argv[1:])
     show_result(result, out)
     return result
+
+
+def _run_jobs(
+    jobs: Sequence[Job], out: Path, how: tuple[str, int | None, str | None], *, retry_failed: bool
+) -> Sequence[Outcome]:
+    from infarct.cohort.engine import Pool
+    from infarct.cohort.jobs import Settings
+    from infarct.cohort.run import Request, run_cohort
+    from infarct.console import live_cohort, show_cohort
+
+    model, workers, scheduler = how
+    settings = Settings(model, tuple(sys.argv[1:]))
+    request = Request(out, settings, Pool(workers, scheduler), retry_failed)
+    with live_cohort() as watcher:
+        outcomes = run_cohort(jobs, request, watcher)
+    show_cohort(outcomes, out)
+    return outcomes
+
+
+def _sum_up(
+    jobs: Sequence[Job], out: Path, about: Mapping[str, Mapping[str, str]] | None = None
+) -> None:
+    from infarct.cohort.group import write_group
+    from infarct.console import live_evaluation, show_page
+
+    with live_evaluation() as progress:
+        page = write_group(jobs, out, about, progress)
+    show_page(page)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ from infarct.pipeline import Segmentation
 from infarct.report import verdict
 
 if TYPE_CHECKING:
+    from infarct.cohort.jobs import Outcome
+    from infarct.cohort.run import Watcher
     from infarct.evaluation import Evaluation
 
 _PLAIN = {
@@ -93,3 +95,57 @@ def show_evaluation(result: Evaluation) -> None:
     for note in result.notes:
         console.print(f"note: {note}", style="dim", markup=False, highlight=False)
     console.print(f"look at {result.report}", markup=False, highlight=False)
+
+
+@contextmanager
+def live_cohort() -> Iterator[Watcher]:
+    """Give a watcher that prints a line as each case ends, above a bar of how far the cohort is."""
+    from infarct.cohort.run import Watcher  # noqa: PLC0415 - Dask is loaded only for cohorts
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task("cases", total=None)
+        failed = 0
+
+        def starts(text: str) -> None:
+            bar.console.print(text, style="dim", markup=False, highlight=False)
+
+        def ends(outcome: Outcome, total: int) -> None:
+            nonlocal failed
+            failed += outcome.status == "failed"
+            text = f"cases, {failed} failed" if failed else "cases"
+            bar.update(task, total=total, advance=1, description=text)
+            if outcome.fresh or outcome.status == "failed":
+                style = "red" if outcome.status == "failed" else None
+                line = describe_outcome(outcome)
+                bar.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+        yield Watcher(starts, ends)
+
+
+def describe_outcome(outcome: Outcome) -> str:
+    """Say in one line what became of a case."""
+    if outcome.status == "failed":
+        again = "" if outcome.fresh else " (earlier; --retry-failed tries again)"
+        return f"{outcome.id}: failed, {outcome.reason}{again}"
+    parts = [f"{outcome.volume_ml:.2f} ml", f"{outcome.lesions} lesions"]
+    parts += [f"{outcome.warnings} warnings"] if outcome.warnings else []
+    parts += [f"{outcome.seconds:.0f} s"] if outcome.seconds is not None else []
+    return f"{outcome.id}: {', '.join(parts)}"
+
+
+def show_cohort(outcomes: Sequence[Outcome], out: Path) -> None:
+    """Print how many cases are done, were done before, and failed, and where to look."""
+    console = Console()
+    done = [outcome for outcome in outcomes if outcome.status == "done"]
+    before = sum(not outcome.fresh for outcome in done)
+    text = f"{len(done)} of {len(outcomes)} cases done"
+    text += f" ({before} of them before)" if before else ""
+    console.print(text, style="bold", markup=False, highlight=False)
+    console.print(f"every case: {out / 'cases.tsv'}", markup=False, highlight=False)
+
+
+def show_page(page: Path) -> None:
+    """Print where the page about all cases is."""
+    Console().print(f"look at {page}", markup=False, highlight=False)

@@ -48,3 +48,9 @@ class RegistrationError(InfarctError):
     """The head could not be brought onto the template."""
 
     exit_code = 8
+
+
+class CohortError(InfarctError):
+    """A cohort is not finished: cases of it failed, or nobody is there to work on it."""
+
+    exit_code = 9

@@ -110,8 +110,9 @@ def open_network(path: Path | str, threads: int | None = None) -> Network:
         AssetError: If it cannot be loaded, or does not say what it reads.
     """
     options = ort.SessionOptions()
-    allowed = os.environ.get("OMP_NUM_THREADS", "")
-    options.intra_op_num_threads = threads or (int(allowed) if allowed.isdigit() else _cores())
+    # Who runs many of us side by side divides the cores by this name.
+    allowed = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    options.intra_op_num_threads = threads or int(allowed or _cores())
     try:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         contract = Contract.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY])

@@ -119,6 +119,7 @@ def write(
     if volume.header is None:
         image.set_sform(volume.affine, code="mni")
         image.set_qform(volume.affine, code="mni")
+        image.header.set_xyzt_units("mm")
     else:
         for field in _GEOMETRY_FIELDS:
             # Copied field by field: nibabel would recompute the quaternion and lose the last bit.

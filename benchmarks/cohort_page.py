@@ -1,0 +1,115 @@
+"""Makes the page about a cohort of any size from invented results, to look at and to time.
+
+    python benchmarks/cohort_page.py FOLDER [--cases 3000]
+
+Numbers and warnings are drawn at random; thumbnails and masks are of eight invented lesions, whose
+masks are read once each: how long one takes is printed, for a cohort reads one per case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from infarct.case import CaseFiles
+from infarct.cohort.group import write_group
+from infarct.cohort.jobs import Job, Outcome, Settings
+from infarct.cohort.ledger import Ledger
+from infarct.cohort.pictures import thumbnail
+from infarct.cohort.work import THUMBNAIL
+from infarct.grid import MNI_GRID
+from infarct.resample import resample
+from infarct.templates import load_template
+from infarct.volume import Volume, read, write
+
+WARNINGS = {
+    "adc-not-low": "the outlined tissue has 1.02 times the ADC of normal tissue",
+    "brain-cut": "the brain goes on beyond the last slice",
+    "brain-volume": "the brain mask holds 2210 ml",
+    "registration-poor": "the brain overlaps the template's with a Dice of only .71",
+    "bvalue-unusual": "b = 300 s/mm^2 is outside 500 to 3500",
+    "lesion-huge": "38% of the brain is outlined; look at the images before using a number",
+}
+
+
+def lesions(rng: np.random.Generator, count: int) -> list[np.ndarray]:
+    """Draw ellipsoids in the territory of the middle cerebral artery, either side."""
+    x, y, z = np.indices(MNI_GRID.shape, np.float32, sparse=True)
+    drawn = []
+    for number in range(count):
+        side = -1 if number % 3 else 1
+        centre = [96 + side * rng.uniform(25, 50), rng.uniform(90, 150), rng.uniform(75, 120)]
+        radii = rng.uniform(4, 26) * rng.uniform(0.6, 1.3, 3)
+        apart = sum(((a - c) / r) ** 2 for a, c, r in zip((x, y, z), centre, radii, strict=True))
+        drawn.append((apart < 1) & load_template().brain_at_1mm())
+    return drawn
+
+
+def main() -> None:
+    """Write the invented results and the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--cases", type=int, default=3000)
+    given = parser.parse_args()
+    rng = np.random.default_rng(1)
+    out = given.folder.resolve()
+    brain = Volume(resample(load_template().b0, MNI_GRID), MNI_GRID.affine)
+    shelf = out / "shelf"
+    shelf.mkdir(parents=True)
+    pictures, volumes = [], []
+    for number, lesion in enumerate(lesions(rng, 8)):
+        mask = Volume(lesion, MNI_GRID.affine)
+        write(mask, shelf / f"{number}.nii.gz", np.uint8)
+        pictures.append(thumbnail(brain, mask))
+        volumes.append(lesion.sum() / 1000)
+    jobs = []
+    for number in range(given.cases):
+        name = f"sub-{number:04d}_ses-1"
+        job = Job(name, CaseFiles(out / "dwi.nii.gz"), out / name)
+        jobs.append(job)
+        if rng.random() < 0.01:
+            reason = "dwi.nii.gz: cannot be read as NIfTI (unexpected end); copy it again"
+            Ledger(out).append(Outcome(name, "failed", 3, reason), Settings("cfuzzy"))
+            continue
+        which = int(rng.integers(8))
+        ml = float(volumes[which] * rng.uniform(0.5, 1.5)) if rng.random() < 0.85 else 0.0
+        codes = [c for c in WARNINGS if rng.random() < 0.04]
+        left = ml * (0.97 if which % 3 else 0.03)
+        summary = {
+            "lesion_volume_ml": ml,
+            "lesion_count": int(rng.integers(1, 9)) if ml else 0,
+            "left_ml": left,
+            "right_ml": ml - left,
+            "kappa_adc": float(rng.uniform(0.5, 0.95)) if ml else None,
+            "model": "cfuzzy",
+            "warnings": [{"code": c, "level": "warning", "message": WARNINGS[c]} for c in codes],
+        }
+        (job.folder / "mni").mkdir(parents=True)
+        (job.folder / "summary.json").write_text(json.dumps(summary))
+        (job.folder / "manifest.json").write_text("{}")
+        (job.folder / "report.html").write_text("invented")
+        (job.folder / THUMBNAIL).write_bytes(pictures[which])
+        (job.folder / "mni" / "lesion_mask.nii.gz").symlink_to(shelf / f"{which}.nii.gz")
+    start = time.perf_counter()
+    masks = [read(path) for path in sorted(shelf.iterdir())]
+    print(f"reading a mask: {(time.perf_counter() - start) / len(masks):.2f} s")
+    known = {
+        path.resolve(): mask for path, mask in zip(sorted(shelf.iterdir()), masks, strict=True)
+    }
+    start = time.perf_counter()
+    with mock.patch("infarct.cohort.group.read", lambda path: known[path.resolve()]):
+        page = write_group(jobs, out)
+    seconds = time.perf_counter() - start
+    size = page.stat().st_size / 1e6
+    print(f"{given.cases} cases: {seconds:.0f} s, page of {size:.1f} MB: {page}")
+    shutil.rmtree(shelf)
+
+
+if __name__ == "__main__":
+    main()

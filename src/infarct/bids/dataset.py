@@ -1,0 +1,266 @@
+"""Finds the diffusion scans of a BIDS dataset by the entities in their names."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from infarct.case import CaseFiles
+from infarct.errors import InputFileError
+
+_SUFFIXES = {
+    **{"dwi": "dwi", "trace": "dwi"},
+    **{"S0map": "b0", "b0": "b0", "sbref": "b0"},
+    **{"ADC": "adc", "adc": "adc"},
+}
+_DESCRIBED = {"adc": "adc", "b0": "b0", "trace": "dwi"}
+"""What `desc-` of an image with the suffix `dwi` says it is."""
+
+_NATIVE = {"", "orig", "native", "dwi", "scanner", "individual"}
+"""Values of `space-` that leave an image where it was scanned."""
+
+_UNWEIGHTED_BELOW = 50.0
+"""s/mm^2."""
+
+# What an image shows, not which scan it is from.
+_NOT_IDENTITY = {"desc", "space", "res", "part"}
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A diffusion scan of a dataset.
+
+    Attributes:
+        entities: Of its DWI, in the order of the name: `sub`, `ses`, `acq` ...; none of `desc`,
+            `space`, `res`, `part`.
+        files: Its images.
+        problem: Why it cannot be told which images belong to it, or empty.
+    """
+
+    entities: Mapping[str, str]
+    files: CaseFiles
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """The entities as they are written in names of files."""
+        return "_".join(f"{key}-{value}" for key, value in self.entities.items())
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image and what its name says.
+
+    Attributes:
+        path: Of the file.
+        role: `dwi`, `b0` or `adc`.
+        suffix: Last word of the name.
+        entities: Which scan it is from.
+        raw: It lies in the dataset itself, not in one of its derivatives.
+    """
+
+    path: Path
+    role: str
+    suffix: str
+    entities: tuple[tuple[str, str], ...]
+    raw: bool
+
+
+def find_scans(
+    root: Path, participants: Sequence[str] = (), sessions: Sequence[str] = ()
+) -> list[Scan]:
+    """Find the diffusion scans of a dataset: raw, and in what others derived from it.
+
+    Args:
+        root: Folder of the dataset.
+        participants: Labels, with or without `sub-`; all if empty.
+        sessions: Labels, with or without `ses-`; all if empty.
+
+    Returns:
+        One scan for each set of entities that has a DWI, sorted.
+
+    Raises:
+        InputFileError: If it is no BIDS dataset, or a label is not there, or nothing is found.
+    """
+    root = root.resolve()
+    if not (root / "dataset_description.json").is_file():
+        raise InputFileError(
+            f"{root}: has no dataset_description.json; the root of a BIDS dataset is expected"
+        )
+    wanted = [label.removeprefix("sub-") for label in participants]
+    known = {path.name.removeprefix("sub-") for path in root.glob("sub-*") if path.is_dir()}
+    if absent := [label for label in wanted if label not in known]:
+        raise InputFileError(
+            f"{root}: has no sub-{', sub-'.join(absent)}; it has {len(known)} others"
+        )
+    images: dict[tuple[str, str], list[_Image]] = {}
+    for image in _images(root, wanted or sorted(known)):
+        entities = dict(image.entities)
+        images.setdefault((entities["sub"], entities.get("ses", "")), []).append(image)
+    chosen = {label.removeprefix("ses-") for label in sessions}
+    scans = [
+        scan
+        for (_, session), group in sorted(images.items())
+        if not chosen or session in chosen
+        for scan in _scans(group, root)
+    ]
+    if not scans:
+        raise InputFileError(
+            f"{root}: no diffusion scan was found among {len(wanted or known)} participants; "
+            "images are expected as sub-X/[ses-Y/]dwi/sub-X[_ses-Y]_dwi.nii.gz, or _trace and _ADC"
+        )
+    return scans
+
+
+def join_participants(scans: Sequence[Scan], root: Path) -> dict[str, dict[str, str]]:
+    """Return what `participants.tsv` says of each scan, by the name of the scan.
+
+    Args:
+        scans: Of the dataset.
+        root: Its folder; the table may be missing.
+
+    Raises:
+        InputFileError: If the table is there and cannot be read.
+    """
+    table = _read_participants(root / "participants.tsv")
+    joined = {}
+    for scan in scans:
+        label = scan.entities["sub"]
+        session = f"ses-{scan.entities['ses']}" if "ses" in scan.entities else "n/a"
+        who = {"participant_id": f"sub-{label}", "session_id": session}
+        joined[scan.name] = {**table.get(label, {}), **who}
+    return joined
+
+
+def _read_participants(path: Path) -> dict[str, dict[str, str]]:
+    if not path.is_file():
+        return {}
+    try:
+        rows = list(csv.DictReader(path.read_text("utf-8-sig").splitlines(), delimiter="\t"))
+        return {row["participant_id"].removeprefix("sub-"): row for row in rows}
+    except (OSError, UnicodeDecodeError, KeyError, AttributeError) as error:
+        raise InputFileError(
+            f"{path}: cannot be read ({error}); a table with tabs and a column participant_id "
+            "is expected"
+        ) from error
+
+
+def _images(root: Path, participants: Sequence[str]) -> Iterator[_Image]:
+    roots = [root, *sorted(path for path in root.glob("derivatives/*") if path.is_dir())]
+    for label in participants:
+        for place in roots:
+            if place != root and _is_ours(place):
+                continue
+            for pattern in ("dwi", "ses-*/dwi"):
+                for path in sorted(place.glob(f"sub-{label}/{pattern}/*.nii*")):
+                    image = _read_name(path, raw=place == root)
+                    if image is not None and dict(image.entities).get("sub") == label:
+                        yield image
+
+
+def _is_ours(derivatives: Path) -> bool:
+    """Tell whether a folder of derivatives was made by this software: no input for itself."""
+    try:
+        return '"infarct"' in (derivatives / "dataset_description.json").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _read_name(path: Path, *, raw: bool) -> _Image | None:
+    """Read the entities of a name; None if it is no image that is looked for."""
+    stem = re.sub(r"\.nii(\.gz)?$", "", path.name)
+    *parts, suffix = stem.split("_")
+    pairs = [part.partition("-") for part in parts]
+    if stem == path.name or suffix not in _SUFFIXES or not all(value for _, _, value in pairs):
+        return None
+    entities = {key: value for key, _, value in pairs}
+    if entities.get("space", "") not in _NATIVE or entities.get("part", "mag") != "mag":
+        return None
+    role = _SUFFIXES[suffix]
+    if suffix == "dwi":
+        role = _DESCRIBED.get(entities.get("desc", "").lower(), role)
+    identity = tuple((k, v) for k, v in entities.items() if k not in _NOT_IDENTITY)
+    return _Image(path, role, suffix, identity, raw)
+
+
+def _scans(images: Sequence[_Image], root: Path) -> Iterator[Scan]:
+    """Put the images of one session together into scans."""
+    candidates: dict[frozenset[tuple[str, str]], list[tuple[int, _Image, CaseFiles]]] = {}
+    others = []
+    for image in images:
+        if image.role != "dwi":
+            others.append(image)
+            continue
+        bval = _inherited_bval(image.path, root)
+        bvalues = _bvalues(bval) if image.suffix == "dwi" else []
+        if bvalues and max(bvalues) < _UNWEIGHTED_BELOW:
+            # Reversed phase encoding, or a b0 saved on its own.
+            if len(bvalues) == 1:
+                others.append(_Image(image.path, "b0", "b0", image.entities, image.raw))
+            continue
+        series = len(bvalues) > 1
+        files = CaseFiles(
+            image.path,
+            bvalue=bvalues[0] if len(bvalues) == 1 else None,
+            bval=bval if series else None,
+        )
+        # The series holds all there is; next what the scanner itself averaged.
+        rank = 0 if series else 1 if image.suffix == "trace" else 2
+        candidates.setdefault(frozenset(image.entities), []).append((rank, image, files))
+    for group in candidates.values():
+        rank, image, files = min(group, key=lambda c: (c[0], not c[1].raw, c[1].path))
+        needs = ("adc",) if rank == 0 else ("b0", "adc")
+        problems, found = [], {}
+        for role in needs:
+            best = _companions(image, [other for other in others if other.role == role])
+            if len(best) > 1:
+                names = ", ".join(other.path.name for other in best)
+                problems.append(
+                    f"{len(best)} images could be its {role} ({names}): entities differ"
+                )
+            elif best:
+                found[role] = best[0].path
+        yield Scan(
+            dict(image.entities),
+            CaseFiles(
+                image.path, found.get("b0"), found.get("adc"), files.bvalue, None, files.bval
+            ),
+            "; ".join(problems),
+        )
+
+
+def _companions(dwi: _Image, others: Sequence[_Image]) -> list[_Image]:
+    """Return the images that contradict no entity of the DWI and share most; raw before derived."""
+    own = dict(dwi.entities)
+    ranked: dict[tuple[bool, int], list[_Image]] = {}
+    for other in others:
+        theirs = dict(other.entities)
+        if all(theirs[key] == own[key] for key in own.keys() & theirs.keys()):
+            different = len(own.keys() ^ theirs.keys())
+            ranked.setdefault((not other.raw, different), []).append(other)
+    return ranked[min(ranked)] if ranked else []
+
+
+def _inherited_bval(image: Path, root: Path) -> Path | None:
+    """Find the `.bval` of an image: beside it, or further up as BIDS lets files be inherited."""
+    stem = re.sub(r"\.nii(\.gz)?$", "", image.name)
+    own = set(stem.split("_"))
+    folder = image.parent
+    while True:
+        fitting = [path for path in folder.glob("*.bval") if set(path.stem.split("_")) <= own]
+        if fitting:
+            return max(fitting, key=lambda path: len(path.stem.split("_")))
+        if folder in (root, root.parent) or folder == folder.parent:
+            return None
+        folder = folder.parent
+
+
+def _bvalues(path: Path | None) -> list[float]:
+    """Read b-values; what is no number is left to be told when the case is opened."""
+    try:
+        return [float(word) for word in path.read_text("utf-8").split()] if path else []
+    except (OSError, ValueError):
+        return []

@@ -1,0 +1,210 @@
+"""What is known of all cases together: numbers, a map of the lesions, and one page."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from infarct.cohort.jobs import GROUP, Job
+from infarct.cohort.ledger import Ledger
+from infarct.cohort.pictures import overlap_figure, thumbnail, volume_figure
+from infarct.cohort.work import THUMBNAIL
+from infarct.errors import OutputError
+from infarct.figures import to_png
+from infarct.grid import MNI_GRID
+from infarct.volume import Volume, read, write
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the group results say about one case.
+
+    Attributes:
+        id: Of the case.
+        status: `done`, `failed`, or `missing` if it was not run yet.
+        reason: Why it failed.
+        summary: Content of its `summary.json`; empty if it is not done.
+        page: Its report, relative to the page of the group.
+        picture: Its thumbnail, JPEG.
+    """
+
+    id: str
+    status: str
+    reason: str = ""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    page: str = ""
+    picture: bytes = b""
+
+    @property
+    def warnings(self) -> list[dict[str, str]]:
+        """Its warnings, as in `summary.json`."""
+        return list(self.summary.get("warnings", ()))
+
+    @property
+    def doubt(self) -> tuple[int, int, float]:
+        """How much it needs a look: failed first, then by warnings, then by volume."""
+        failed = {"failed": 2, "missing": 1}.get(self.status, 0)
+        return failed, len(self.warnings), float(self.summary.get("lesion_volume_ml", 0.0))
+
+
+def write_group(
+    jobs: Sequence[Job],
+    out: Path,
+    about: Mapping[str, Mapping[str, str]] | None = None,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Path:
+    """Write the table, the map and the page about all cases into `out/group`.
+
+    Args:
+        jobs: Every case there is.
+        out: Folder of the cohort.
+        about: What else is known of a case, by id; joined into the table.
+        progress: Told the step, how much of it is done, and how much there is.
+
+    Returns:
+        The page.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    ledger = Ledger(out).read()
+    group = out.resolve() / GROUP
+    rows = []
+    count: NDArray[np.uint16] = np.zeros(MNI_GRID.shape, np.uint16)
+    for number, job in enumerate(jobs, 1):
+        row = _collect(job, ledger.get(job.id, {}), group)
+        rows.append(row)
+        if row.status == "done" and row.summary["lesion_count"]:
+            count += read(job.output("mni/lesion_mask.nii.gz")).data > 0.5
+        progress("summing up", number, len(jobs))
+    with _replaced(group) as partial:
+        _write_numbers(rows, about or {}, partial / "numbers.tsv")
+        write(Volume(count, MNI_GRID.affine), partial / "lesion_overlap.nii.gz", np.uint16)
+        done = sum(row.status == "done" for row in rows)
+        overlap = to_png(overlap_figure(count, done), dpi=130)
+        (partial / "lesion_overlap.png").write_bytes(overlap)
+        page = _render(rows, overlap)
+        (partial / "report.html").write_text(page, encoding="utf-8")
+    return group / "report.html"
+
+
+def _collect(job: Job, row: Mapping[str, str], group: Path) -> Row:
+    if not (job.folder / "manifest.json").is_file():
+        failed = row.get("status") == "failed"
+        return Row(
+            job.id, "failed" if failed else "missing", row.get("reason", "") if failed else ""
+        )
+    try:
+        summary = json.loads(job.output("summary.json").read_text(encoding="utf-8"))
+        picture = job.output(THUMBNAIL)
+        if picture.is_file():
+            image = picture.read_bytes()
+        else:
+            mni = [read(job.output(f"mni/{name}.nii.gz")) for name in ("dwi", "lesion_mask")]
+            image = thumbnail(*mni)
+    except (OSError, ValueError) as error:
+        return Row(job.id, "failed", f"its result was damaged afterwards ({error})")
+    page = os.path.relpath(job.output("report.html"), group)
+    return Row(job.id, "done", "", summary, Path(page).as_posix(), image)
+
+
+def _write_numbers(rows: Sequence[Row], about: Mapping[str, Mapping[str, str]], path: Path) -> None:
+    lines = []
+    for row in rows:
+        known = {name: value or "n/a" for name, value in about.get(row.id, {}).items()}
+        numbers = dict(_flat(row.summary))
+        # What the study calls as we do stays its own.
+        known = {f"participants_{k}" if k in numbers else k: v for k, v in known.items()}
+        lines.append(
+            {"case": row.id, **known, "status": row.status, "reason": row.reason, **numbers}
+        )
+    # The order of the first line that has a column; a failed case has few.
+    columns = list(dict.fromkeys(name for line in sorted(lines, key=len)[::-1] for name in line))
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, columns, restval="n/a", delimiter="\t", lineterminator="\n")
+        table.writeheader()
+        table.writerows({k: v if v != "" else "n/a" for k, v in line.items()} for line in lines)
+
+
+def _flat(content: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every number of a summary under a name of one level; codes in place of messages."""
+    lead = f"{name}_" if name else ""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _flat(value, lead + str(key).replace(" ", "_"))
+    elif isinstance(content, list) and all(isinstance(item, Mapping) for item in content):
+        yield name, ";".join(item["code"] for item in content) or "n/a"
+    elif isinstance(content, list):
+        for number, value in enumerate(content, 1):
+            yield from _flat(value, f"{lead}{number}")
+    elif isinstance(content, float):
+        yield name, f"{content:.6g}"
+    else:
+        yield name, "n/a" if content is None else str(content)
+
+
+def _render(rows: Sequence[Row], overlap: bytes) -> str:
+    environment = Environment(
+        loader=PackageLoader("infarct", "data"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    done = [row for row in rows if row.status == "done"]
+    volumes = [float(row.summary["lesion_volume_ml"]) for row in done]
+    kinds = Counter(code for row in done for code in {w["code"] for w in row.warnings})
+    example = {w["code"]: w["message"] for row in done for w in row.warnings}
+    quartiles = np.percentile(volumes, (25, 50, 75)) if volumes else None
+    return environment.get_template("group.html.j2").render(
+        rows=[
+            (row, _jpeg(row.picture)) for row in sorted(rows, key=lambda r: r.doubt, reverse=True)
+        ],
+        counts=Counter(row.status for row in rows),
+        with_lesion=sum(volume > 0 for volume in volumes),
+        total=len(rows),
+        quartiles=quartiles,
+        warned=sum(bool(row.warnings) for row in done),
+        kinds=[(code, n, example[code]) for code, n in kinds.most_common()],
+        methods=sorted({str(row.summary["model"]) for row in done}),
+        overlap=base64.b64encode(overlap).decode(),
+        volumes=base64.b64encode(to_png(volume_figure(volumes))).decode(),
+        version=version("infarct"),
+    )
+
+
+def _jpeg(picture: bytes) -> str:
+    return base64.b64encode(picture).decode()
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """Build a folder beside itself and swap it in at the end; the old one stays if that fails."""
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.is_dir():
+            folder.rename(old)
+        partial.rename(folder)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,172 @@
+"""One case in a worker process: skipped if it is done, else made and put in its place at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from infarct import assets
+from infarct.case import open_case
+from infarct.cohort.jobs import Job, Outcome, Settings
+from infarct.cohort.pictures import thumbnail
+from infarct.errors import AssetError, InfarctError, InputFileError, OutputError
+from infarct.pipeline import segment_case
+from infarct.report import check_destination, write_results
+from infarct.volume import read
+
+THUMBNAIL = "thumbnail.jpg"
+"""In the folder of every case, for the page about all."""
+
+
+def process(job: Job, settings: Settings) -> Outcome:
+    """Bring one case to its end; whatever goes wrong with it is its outcome, not an error.
+
+    Args:
+        job: The case.
+        settings: Of the run.
+    """
+    start = time.perf_counter()
+    try:
+        fresh = not is_done(job, settings)
+        if fresh:
+            _make(job, settings)
+    except InfarctError as error:
+        return _failed(job, error.exit_code, str(error), start)
+    except Exception as error:  # a fault of ours or of a library must not stop the other cases
+        return _failed(job, InfarctError.exit_code, f"{type(error).__name__}: {error}", start)
+    summary = json.loads(job.output("summary.json").read_text(encoding="utf-8"))
+    return Outcome(
+        job.id,
+        "done",
+        volume_ml=summary["lesion_volume_ml"],
+        lesions=summary["lesion_count"],
+        warnings=len(summary["warnings"]),
+        seconds=time.perf_counter() - start if fresh else None,
+        fresh=fresh,
+    )
+
+
+def is_done(job: Job, settings: Settings) -> bool:
+    """Tell whether the complete result is there, of the same inputs, version and settings."""
+    try:
+        manifest = json.loads((job.folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    made = {key: manifest.get(key) for key in ("infarct", "model", "inputs", "assets", "cohort")}
+    there = all(export.path.is_file() for export in job.exports)
+    return there and not job.problem and made == _recipe(job, settings)
+
+
+def clean(jobs: Sequence[Job]) -> None:
+    """Remove what killed workers left half-written of these cases."""
+    ids = {job.id for job in jobs}
+    for parent in {job.folder.parent for job in jobs if job.folder.parent.is_dir()}:
+        for path in parent.glob(".*.partial-*"):
+            if path.name[1:].rpartition(".partial-")[0] in ids:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
+    """Return what decides a result, as it is kept in `manifest.json`.
+
+    Raises:
+        InputFileError: If an input is not there.
+    """
+
+    def seen(path: Path) -> dict[str, str]:
+        if not path.is_file():
+            raise InputFileError(f"{path}: no such file; the path of an image was expected")
+        return {"file": path.name, "sha256": assets.sha256(path)}
+
+    bval = job.files.bval_path()
+    return {
+        "infarct": settings.infarct,
+        "model": settings.model,
+        "inputs": {role: seen(path) for role, path in job.files.paths().items()},
+        "assets": {name: asset.sha256 for name, asset in assets.index().items()},
+        "cohort": {
+            "id": job.id,
+            "bvalue": job.files.bvalue,
+            "bval": assets.sha256(bval) if bval.is_file() else None,
+        },
+    }
+
+
+def _make(job: Job, settings: Settings) -> None:
+    if job.problem:
+        raise InputFileError(job.problem)
+    if version("infarct") != settings.infarct:
+        raise AssetError(
+            f"this worker has infarct {version('infarct')}, the run was started with "
+            f"{settings.infarct}; install the same version everywhere"
+        )
+    check_destination(job.folder, job.files.paths().values(), overwrite=True)
+    recipe = _recipe(job, settings)
+    result = segment_case(open_case(job.files), settings.model)
+    with _workplace(job) as place:
+        made = write_results(result, place / "result", command=settings.command)
+        picture = thumbnail(read(made / "mni/dwi.nii.gz"), read(made / "mni/lesion_mask.nii.gz"))
+        (made / THUMBNAIL).write_bytes(picture)
+        manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
+        text = json.dumps({**manifest, **recipe}, indent=1, allow_nan=False)
+        (made / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        publish(made, job)
+
+
+@contextmanager
+def _workplace(job: Job) -> Iterator[Path]:
+    """Give a hidden folder beside the destination, and remove it whatever happens."""
+    # Host and process: after a lost connection two workers may run the same case for a while.
+    own = f".{job.id}.partial-{socket.gethostname()}-{os.getpid()}"
+    place = job.folder.with_name(own)
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        yield place
+    except OSError as error:
+        raise OutputError(f"the results of {job.id} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def publish(made: Path, job: Job) -> None:
+    """Put a complete result where it belongs, the folder with the manifest last.
+
+    Args:
+        made: Folder with every file of the result, on the file system of the destination.
+        job: Says what goes where.
+    """
+    # From here on the earlier result, if there is one, is no longer complete.
+    if job.folder.is_dir():
+        job.folder.rename(made.with_name("earlier"))
+    for export in job.exports:
+        export.path.parent.mkdir(parents=True, exist_ok=True)
+        (made / export.name).replace(export.path)
+        text = json.dumps(export.sidecar, indent=1) + "\n"
+        beside = made / "sidecar"
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(_sidecar(export.path))
+    for folder in sorted((made / e.name).parent for e in job.exports):
+        if folder != made and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    made.rename(job.folder)
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name.split(".", 1)[0] + ".json")
+
+
+def _failed(job: Job, code: int, reason: str, start: float) -> Outcome:
+    # Names of folders may name a patient or a site; the names of the files are enough.
+    for parent in {path.parent for path in (*job.files.paths().values(), job.folder)}:
+        reason = reason.replace(f"{parent}/", "").replace(str(parent), parent.name)
+    seconds = time.perf_counter() - start
+    return Outcome(job.id, "failed", code, " ".join(reason.split()), seconds=seconds)

@@ -1,0 +1,149 @@
+from pathlib import Path
+
+import pytest
+
+from infarct.bids.dataset import Scan, find_scans, join_participants
+from infarct.errors import InputFileError
+
+
+def dataset(root: Path, *names: str) -> Path:
+    """Make empty files, or with the content that is given after a `=`."""
+    root.mkdir(exist_ok=True)
+    (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    for name in names:
+        path, _, content = name.partition("=")
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(content)
+    return root
+
+
+def by_name(scans: list[Scan]) -> dict[str, Scan]:
+    return {scan.name: scan for scan in scans}
+
+
+def test_a_series_is_a_scan_with_its_b_values(tmp_path: Path) -> None:
+    d = "sub-1/ses-a/dwi/sub-1_ses-a"
+    root = dataset(tmp_path / "d", f"{d}_dwi.nii.gz", f"{d}_dwi.bval=0 0 1000 1000")
+    (scan,) = find_scans(root)
+    assert scan.name == "sub-1_ses-a"
+    assert scan.files.dwi == root / f"{d}_dwi.nii.gz"
+    assert scan.files.bval == root / f"{d}_dwi.bval"
+    assert (scan.files.b0, scan.files.adc, scan.problem) == (None, None, "")
+
+
+def test_a_series_inherits_its_b_values_from_further_up(tmp_path: Path) -> None:
+    d = "sub-1/dwi/sub-1_acq-x"
+    root = dataset(tmp_path / "d", f"{d}_dwi.nii.gz", "dwi.bval=0 500", "acq-x_dwi.bval=0 1000")
+    (scan,) = find_scans(root)
+    assert scan.files.bval == root / "acq-x_dwi.bval"
+
+
+def test_single_images_are_put_together_by_their_entities(tmp_path: Path) -> None:
+    d = "sub-1/dwi/sub-1"
+    root = dataset(
+        tmp_path / "d",
+        *(f"{d}_run-{r}_{suffix}.nii.gz" for r in "12" for suffix in ("trace", "ADC", "S0map")),
+        "sub-2/dwi/sub-2_dwi.nii.gz",
+        "sub-2/dwi/sub-2_adc.nii.gz",
+    )
+    scans = by_name(find_scans(root))
+    assert set(scans) == {"sub-1_run-1", "sub-1_run-2", "sub-2"}
+    files = scans["sub-1_run-2"].files
+    assert files.dwi.name == "sub-1_run-2_trace.nii.gz"
+    assert files.b0 is not None
+    assert files.b0.name == "sub-1_run-2_S0map.nii.gz"
+    assert files.adc is not None
+    assert files.adc.name == "sub-1_run-2_ADC.nii.gz"
+    assert scans["sub-2"].files.adc == root / "sub-2/dwi/sub-2_adc.nii.gz"
+
+
+def test_derivatives_of_others_complete_a_scan_in_its_own_space_only(tmp_path: Path) -> None:
+    d, der = "sub-1/dwi/sub-1", "derivatives/fit/sub-1/dwi/sub-1"
+    root = dataset(
+        tmp_path / "d",
+        f"{d}_dwi.nii.gz",
+        f"{der}_space-MNI152NLin2009aSym_ADC.nii.gz",
+        f"{der}_space-orig_desc-fit_ADC.nii.gz",
+        f"{der}_desc-b0_dwi.nii.gz",
+        "derivatives/infarct/sub-1/dwi/sub-1_space-orig_ADC.nii.gz",
+        'derivatives/infarct/dataset_description.json={"GeneratedBy": [{"Name": "infarct"}]}',
+    )
+    (scan,) = find_scans(root)
+    assert scan.files.dwi == root / f"{d}_dwi.nii.gz"
+    assert scan.files.adc == root / f"{der}_space-orig_desc-fit_ADC.nii.gz"
+    assert scan.files.b0 == root / f"{der}_desc-b0_dwi.nii.gz"
+
+
+def test_a_series_is_preferred_to_what_was_made_of_it(tmp_path: Path) -> None:
+    d = "sub-1/dwi/sub-1"
+    root = dataset(
+        tmp_path / "d",
+        f"{d}_dwi.nii.gz",
+        f"{d}_dwi.bval=0 1000",
+        f"{d}_trace.nii.gz",
+        f"{d}_ADC.nii",
+    )
+    (scan,) = find_scans(root)
+    assert scan.files.dwi.name == "sub-1_dwi.nii.gz"
+    assert scan.files.adc == root / f"{d}_ADC.nii"
+
+
+def test_an_unweighted_image_is_a_b0_and_unweighted_series_no_scan(tmp_path: Path) -> None:
+    d = "sub-1/dwi/sub-1"
+    root = dataset(
+        tmp_path / "d",
+        *(f"{d}_dir-AP_dwi.nii.gz", f"{d}_dir-AP_dwi.bval=1000"),
+        *(f"{d}_dir-AP_desc-first_dwi.nii.gz", f"{d}_dir-AP_desc-first_dwi.bval=0"),
+        *(f"{d}_dir-PA_dwi.nii.gz", f"{d}_dir-PA_dwi.bval=0 0 5"),
+    )
+    (scan,) = find_scans(root)
+    assert scan.name == "sub-1_dir-AP"
+    assert scan.files.bvalue == 1000.0
+    assert scan.files.b0 == root / f"{d}_dir-AP_desc-first_dwi.nii.gz"
+
+
+def test_two_images_that_fit_alike_are_told_not_guessed(tmp_path: Path) -> None:
+    d = "sub-1/dwi/sub-1"
+    root = dataset(
+        tmp_path / "d", f"{d}_trace.nii.gz", f"{d}_run-1_ADC.nii.gz", f"{d}_run-2_ADC.nii.gz"
+    )
+    (scan,) = find_scans(root)
+    assert scan.problem.startswith("2 images could be its adc (sub-1_run-1_ADC.nii.gz, sub-1_run-2")
+
+
+def test_labels_choose(tmp_path: Path) -> None:
+    root = dataset(
+        tmp_path / "d",
+        *(
+            f"sub-{s}/ses-{t}/dwi/sub-{s}_ses-{t}_dwi.nii.gz"
+            for s in ("1", "2")
+            for t in ("a", "b")
+        ),
+    )
+    assert len(find_scans(root)) == 4
+    assert set(by_name(find_scans(root, ["sub-2"], ["a"]))) == {"sub-2_ses-a"}
+    assert set(by_name(find_scans(root, ["1"], ["ses-b"]))) == {"sub-1_ses-b"}
+    with pytest.raises(InputFileError, match="has no sub-9; it has 2 others"):
+        find_scans(root, ["9"])
+    with pytest.raises(InputFileError, match="no diffusion scan was found"):
+        find_scans(root, [], ["z"])
+
+
+def test_a_folder_that_is_no_dataset_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match=r"has no dataset_description\.json"):
+        find_scans(tmp_path)
+
+
+def test_participants_are_joined_to_their_scans(tmp_path: Path) -> None:
+    root = dataset(
+        tmp_path / "d",
+        "sub-1/ses-a/dwi/sub-1_ses-a_dwi.nii.gz",
+        "sub-2/dwi/sub-2_dwi.nii.gz",
+        "participants.tsv=participant_id\tage\nsub-1\t70\n",
+    )
+    joined = join_participants(find_scans(root), root)
+    assert joined["sub-1_ses-a"] == {"participant_id": "sub-1", "session_id": "ses-a", "age": "70"}
+    assert joined["sub-2"] == {"participant_id": "sub-2", "session_id": "n/a"}
+    (root / "participants.tsv").write_text("name\tage\nsub-1\t70\n")
+    with pytest.raises(InputFileError, match="a column participant_id is expected"):
+        join_participants(find_scans(root), root)

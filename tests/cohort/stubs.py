@@ -1,0 +1,40 @@
+"""Stand-ins for the work on one case, quick enough to test what surrounds it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from infarct.cohort.jobs import Job, Outcome, Settings
+
+
+def touch(job: Job, _: Settings) -> Outcome:
+    """Note the start, then act as the id of the case says."""
+    notes = job.files.dwi.parent
+    with (notes / "started.txt").open("a") as stream:
+        stream.write(f"{job.id} {os.getpid()}\n")
+    tries = (notes / "started.txt").read_text().split().count(job.id)
+    if job.id == "poison" or (job.id == "unlucky" and tries == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job.id == "fault":
+        raise ZeroDivisionError("of our own making")
+    if job.id == "slow":
+        time.sleep(60)
+    if job.id == "environment":
+        return Outcome(job.id, "failed", 1, os.environ["OMP_NUM_THREADS"])
+    fresh = not job.folder.is_dir()
+    job.folder.mkdir(parents=True, exist_ok=True)
+    return Outcome(job.id, "done", volume_ml=1.5, lesions=1, warnings=0, seconds=0.1, fresh=fresh)
+
+
+def jobs(folder: Path, *names: str) -> list[Job]:
+    """Make jobs whose inputs are not there: nobody looks."""
+    from infarct.case import CaseFiles  # noqa: PLC0415 - workers that unpickle `touch` need it not
+
+    (folder / "in").mkdir(exist_ok=True)
+    return [
+        Job(name, CaseFiles(folder / "in" / f"{name}.nii.gz"), folder / "out" / name)
+        for name in names
+    ]

@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+
+from infarct.cohort.case_list import find_jobs
+from infarct.errors import InputFileError
+
+
+def put(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+
+
+def table(folder: Path, text: str, name: str = "cases.csv") -> str:
+    (folder / name).write_text(text, encoding="utf-8")
+    return str(folder / name)
+
+
+def test_a_table_says_what_each_case_is(tmp_path: Path) -> None:
+    put(tmp_path, "one/dwi.nii.gz")
+    cases = table(
+        tmp_path,
+        "id,dwi,b0,adc,bvalue\ns1,one/dwi.nii.gz,one/b0.nii.gz,,1500\ns2,/far/dwi.nii,,/far/a.nii,\n",
+    )
+    one, two = find_jobs(cases, tmp_path / "out")
+    assert (one.id, one.folder) == ("s1", tmp_path / "out" / "s1")
+    assert one.files.dwi == tmp_path / "one/dwi.nii.gz"
+    assert one.files.b0 == tmp_path / "one/b0.nii.gz"
+    assert (one.files.adc, one.files.bvalue) == (None, 1500.0)
+    assert (two.files.adc, two.files.b0, two.files.bvalue) == (Path("/far/a.nii"), None, None)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_spreadsheets_of_any_country_are_read(tmp_path: Path, delimiter: str) -> None:
+    put(tmp_path, "dwi.nii.gz")
+    rows = [["ID", "DWI", "BValue"], ["s1", "dwi.nii.gz", " 1000 "]]
+    text = "\ufeff" + "\r\n".join(delimiter.join(row) for row in rows)
+    (job,) = find_jobs(table(tmp_path, text), tmp_path / "out")
+    assert (job.id, job.files.bvalue) == ("s1", 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "row 1 has the columns none"),
+        ("id,dwi,bvale\ns1,dwi.nii.gz,3000\n", "bvale; dwi and id are needed"),
+        ("id,b0\ns1,b0.nii.gz\n", "dwi and id are needed"),
+        ("id,dwi\n", "no row below its header"),
+        ("id,dwi,bvalue\ns1,dwi.nii.gz,b1000\n", r"row 2: bvalue is 'b1000'; a number in s/mm\^2"),
+        ("id,dwi,bvalue\ns1,dwi.nii.gz,-1\n", "row 2: bvalue is '-1'"),
+        ("id,dwi\ns1,dwi.nii.gz\nS1,dwi.nii.gz\n", "row 3: id 'S1' is already in row 2"),
+        ("id,dwi\n../s1,dwi.nii.gz\n", r"row 2: id '../s1' is no id"),
+        ("id,dwi\ngroup,dwi.nii.gz\n", "row 2: id 'group' is the folder of the group results"),
+        ("id,dwi\ns1,\n", "row 2: dwi is empty"),
+        ("id,dwi\ns1,a,b.nii.gz\n", "row 2: has more cells than the header"),
+        ("id,dwi\ns1,elsewhere/dwi.nii.gz\n", "none of its DWI images is there"),
+    ],
+)
+def test_a_bad_table_is_told_row_by_row(tmp_path: Path, text: str, told: str) -> None:
+    put(tmp_path, "dwi.nii.gz")
+    with pytest.raises(InputFileError, match=told):
+        find_jobs(table(tmp_path, text), tmp_path / "out")
+
+
+def test_all_bad_rows_are_told_at_once_but_not_thousands(tmp_path: Path) -> None:
+    text = "id,dwi\n" + "".join(f"s{i},\n" for i in range(500))
+    with pytest.raises(InputFileError, match="row 11: dwi is empty") as caught:
+        find_jobs(table(tmp_path, text), tmp_path / "out")
+    assert str(caught.value).splitlines()[11:] == ["  and 490 more"]
+
+
+def test_one_missing_image_is_a_matter_of_its_case(tmp_path: Path) -> None:
+    put(tmp_path, "dwi.nii.gz")
+    cases = table(tmp_path, "id,dwi\ns1,dwi.nii.gz\ns2,gone.nii.gz\n")
+    assert [job.id for job in find_jobs(cases, tmp_path / "out")] == ["s1", "s2"]
+
+
+def test_a_pattern_names_cases_by_what_its_stars_match(tmp_path: Path) -> None:
+    put(
+        tmp_path, *(f"d/{s}/dwi.nii.gz" for s in ("s2", "s10")), "d/s2/b0.nii.gz", "d/s2/ADC.nii.gz"
+    )
+    jobs = {job.id: job.files for job in find_jobs(f"{tmp_path}/d/*/dwi.nii.gz", tmp_path / "out")}
+    assert set(jobs) == {"s2", "s10"}
+    assert jobs["s2"].b0 == tmp_path / "d/s2/b0.nii.gz"
+    assert jobs["s2"].adc == tmp_path / "d/s2/ADC.nii.gz"
+    assert (jobs["s10"].b0, jobs["s10"].adc) == (None, None)
+
+
+def test_a_pattern_may_go_deep_and_name_files_by_their_prefix(tmp_path: Path) -> None:
+    put(tmp_path, "d/a/x/p1_DWI.nii.gz", "d/a/x/p1_b0.nii.gz", "d/p2_DWI.nii.gz")
+    jobs = {job.id: job.files for job in find_jobs(f"{tmp_path}/d/**/*_DWI.nii.gz", tmp_path / "o")}
+    assert set(jobs) == {"a_x_p1", "p2"}
+    assert jobs["a_x_p1"].b0 == tmp_path / "d/a/x/p1_b0.nii.gz"
+
+
+def test_a_pattern_without_match_or_with_twins_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="matches no file"):
+        find_jobs(f"{tmp_path}/*/dwi.nii.gz", tmp_path / "out")
+    put(tmp_path, "a_b/dwi.nii.gz", "a/b/dwi.nii.gz")
+    with pytest.raises(InputFileError, match="get the id a_b; use a table"):
+        find_jobs(f"{tmp_path}/**/dwi.nii.gz", tmp_path / "out")

@@ -1,0 +1,120 @@
+import csv
+import json
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from infarct.case import CaseFiles
+from infarct.cohort.group import write_group
+from infarct.cohort.jobs import Job, Outcome, Settings
+from infarct.cohort.ledger import Ledger
+from infarct.errors import OutputError
+from infarct.grid import MNI_GRID
+from infarct.volume import Volume, write
+
+
+def summary(ml: float, codes: tuple[str, ...] = ()) -> dict:
+    return {
+        "lesion_volume_ml": ml,
+        "lesion_count": int(ml > 0),
+        "left_ml": ml,
+        "right_ml": 0.0,
+        "kappa_adc": 0.6 if ml else None,
+        "model": "cfuzzy",
+        "registration": {"translation_mm": [1.0, 2.0], "scale": [1.0, 1.01]},
+        "warnings": [{"code": c, "level": "warning", "message": f"<{c}>"} for c in codes],
+        "seconds": {"is map": 1.25},
+    }
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Job]]:
+    """Two cases whose lesions share a box, one without, one failed, one not run."""
+    out = tmp_path_factory.mktemp("cohort")
+    names = ["small", "doubtful", "none", "broken", "later"]
+    jobs = [Job(name, CaseFiles(out.parent / "dwi.nii.gz"), out / name) for name in names]
+    summaries = [summary(2.0), summary(9.0, ("adc-not-low", "brain-cut")), summary(0.0)]
+    dwi = np.full(MNI_GRID.shape, 100, np.int16)
+    for job, numbers, extent in zip(jobs, summaries, (10, 20, 0), strict=False):
+        (job.folder / "mni").mkdir(parents=True)
+        (job.folder / "manifest.json").write_text("{}")
+        (job.folder / "summary.json").write_text(json.dumps(numbers))
+        mask = np.zeros(MNI_GRID.shape, np.uint8)
+        mask[60 : 60 + extent, 100:110, 90:100] = 1
+        write(Volume(mask, MNI_GRID.affine), job.folder / "mni/lesion_mask.nii.gz", np.uint8)
+        write(Volume(dwi, MNI_GRID.affine), job.folder / "mni/dwi.nii.gz", np.int16)
+    Ledger(out).append(Outcome("broken", "failed", 3, "<dwi> is truncated"), Settings("cfuzzy"))
+    about = {"small": {"participant_id": "sub-1", "age": "70", "model": "Prisma", "sex": ""}}
+    write_group(jobs, out, about)
+    return out, jobs
+
+
+def test_the_map_counts_lesions(cohort) -> None:
+    image = nib.load(cohort[0] / "group" / "lesion_overlap.nii.gz")
+    count = np.asarray(image.dataobj)
+    assert np.array_equal(image.affine, MNI_GRID.affine)
+    assert (int((count == 2).sum()), int((count == 1).sum())) == (1000, 1000)
+    assert count[65, 105, 95] == 2
+
+
+def test_the_table_has_every_number_of_every_case(cohort) -> None:
+    with (cohort[0] / "group" / "numbers.tsv").open() as stream:
+        rows = {row["case"]: row for row in csv.DictReader(stream, delimiter="\t")}
+    assert list(rows) == ["small", "doubtful", "none", "broken", "later"]
+    small = rows["small"]
+    assert (small["participant_id"], small["age"], small["sex"]) == ("sub-1", "70", "n/a")
+    assert (small["model"], small["participants_model"]) == ("cfuzzy", "Prisma")
+    assert (small["registration_scale_2"], small["seconds_is_map"]) == ("1.01", "1.25")
+    assert rows["doubtful"]["warnings"] == "adc-not-low;brain-cut"
+    assert rows["none"]["kappa_adc"] == "n/a"
+    assert (rows["broken"]["status"], rows["broken"]["reason"]) == ("failed", "<dwi> is truncated")
+    assert (rows["later"]["status"], rows["later"]["lesion_volume_ml"]) == ("missing", "n/a")
+
+
+def test_the_page_stands_alone_and_shows_the_worst_first(cohort) -> None:
+    page = (cohort[0] / "group" / "report.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "3 of 5 cases outlined, 1 failed, 1 not run" in page
+    body = page[page.index("<tbody>") :]
+    ids = re.findall(r'<td class="id">(?:<a href="[^"]*">)?(\w+)', body)
+    assert ids == ["broken", "later", "doubtful", "small", "none"]
+    assert body.count('loading="lazy"') == 3
+    assert "&lt;dwi&gt; is truncated" in body
+    assert "&lt;brain-cut&gt;" in page
+
+
+def test_links_of_the_page_lead_to_the_cases(cohort) -> None:
+    page = (cohort[0] / "group" / "report.html").read_text()
+    links = set(re.findall(r'href="([^"]+)"', page))
+    assert links == {f"../{name}/report.html" for name in ("small", "doubtful", "none")}
+
+
+def test_a_result_damaged_afterwards_is_a_failure_not_the_end(cohort, tmp_path: Path) -> None:
+    _, jobs = cohort
+    (tmp_path / "bad").mkdir()
+    for name in ("manifest.json", "summary.json"):
+        (tmp_path / "bad" / name).write_text("{")
+    bad = Job("bad", jobs[0].files, tmp_path / "bad")
+    page = write_group([bad], tmp_path)
+    assert "0 of 1 cases outlined, 1 failed" in page.read_text()
+
+
+def test_the_old_page_stays_when_the_new_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [Job("a", CaseFiles(tmp_path / "dwi.nii.gz"), tmp_path / "out" / "a")]
+    page = write_group(jobs, tmp_path / "out")
+    before = page.read_text()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("infarct.cohort.group._write_numbers", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_group(jobs, tmp_path / "out")
+    assert page.read_text() == before
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["group"]

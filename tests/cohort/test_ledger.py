@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from infarct.cohort.jobs import Outcome, Settings
+from infarct.cohort.ledger import COLUMNS, Ledger
+from infarct.errors import OutputError
+
+SETTINGS = Settings("cfuzzy")
+
+
+def test_the_last_line_about_a_case_counts(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "new")
+    assert ledger.read() == {}
+    ledger.append(Outcome("a", "failed", 3, "no\tsuch\nfile"), SETTINGS)
+    ledger.append(Outcome("b", "done", volume_ml=0.0, lesions=0, warnings=2), SETTINGS)
+    ledger.append(Outcome("a", "done", volume_ml=12.3456789), SETTINGS)
+    rows = ledger.read()
+    assert rows["a"]["status"] == "done"
+    assert rows["a"]["volume_ml"] == "12.3457"
+    assert (rows["b"]["lesions"], rows["b"]["reason"]) == ("0", "n/a")
+    lines = ledger.path.read_text().splitlines()
+    assert lines[0].split("\t") == list(COLUMNS)
+    assert all(line.count("\t") == len(COLUMNS) - 1 for line in lines)
+    assert "no such file" in lines[1]
+
+
+def test_a_line_cut_off_by_a_kill_costs_that_line_only(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for name in "ab":
+        ledger.append(Outcome(name, "done"), SETTINGS)
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole[: whole.rindex(b"\tdone") + 3])
+    assert set(ledger.read()) == {"a"}
+    ledger.append(Outcome("c", "done"), SETTINGS)
+    assert set(ledger.read()) == {"a", "c"}
+
+
+def test_a_ledger_that_cannot_be_written_says_what_stays(tmp_path: Path) -> None:
+    (tmp_path / "cases.tsv").mkdir()
+    with pytest.raises(OutputError, match="complete stay: make room and run the same command"):
+        Ledger(tmp_path).append(Outcome("a", "done"), SETTINGS)

@@ -1,0 +1,139 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import stubs
+
+from infarct.cohort import run
+from infarct.cohort.jobs import Job, Outcome, Settings
+from infarct.cohort.ledger import Ledger
+from infarct.cohort.run import Request, Watcher, run_cohort
+from infarct.errors import AssetError, OutputError
+
+SETTINGS = Settings("cfuzzy")
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Run cases in this process, in order, and note which; the engine has tests of its own."""
+    tried: list[str] = []
+
+    def compute(jobs, work, settings, pool, starts):
+        for job in jobs:
+            tried.append(job.id)
+            yield work(job, settings)
+
+    monkeypatch.setattr(run, "compute", compute)
+    return tried
+
+
+def fail(code: int):
+    def work(job: Job, settings: Settings) -> Outcome:
+        if job.id == "bad":
+            return Outcome(job.id, "failed", code, "broken")
+        return stubs.touch(job, settings)
+
+    return work
+
+
+def test_a_second_run_does_only_what_is_left(tmp_path: Path, here: list[str]) -> None:
+    out = tmp_path / "out"
+    todo = stubs.jobs(tmp_path, "a", "bad", "b")
+    request = Request(out, SETTINGS, work=fail(3))
+    told: list[Outcome] = []
+    first = run_cohort(todo, request, Watcher(ends=lambda outcome, _: told.append(outcome)))
+    assert [(o.id, o.status, o.fresh) for o in first] == [
+        ("a", "done", True),
+        ("bad", "failed", True),
+        ("b", "done", True),
+    ]
+    assert sorted(o.id for o in told) == ["a", "b", "bad"]
+    lines = Ledger(out).path.read_text()
+    second = run_cohort(todo, request)
+    assert [(o.status, o.fresh) for o in second] == [
+        ("done", False),
+        ("failed", False),
+        ("done", False),
+    ]
+    assert second[1].reason == "broken"
+    assert here == ["a", "bad", "b", "a", "b"]  # looked at again, and found done
+    assert Ledger(out).path.read_text() == lines
+
+
+def test_failures_are_tried_again_when_asked_or_when_the_scan_is_not_to_blame(
+    tmp_path: Path, here: list[str]
+) -> None:
+    todo = stubs.jobs(tmp_path, "bad")
+    request = Request(tmp_path / "out", SETTINGS, work=fail(3))
+    run_cohort(todo, request)
+    run_cohort(todo, request)
+    assert here == ["bad"]
+    run_cohort(todo, replace(request, retry_failed=True))
+    assert here == ["bad", "bad"]
+    run_cohort(todo, replace(request, settings=Settings("tscore")))
+    assert here == ["bad"] * 3
+    # A full disk: tried again without being asked.
+    run_cohort(todo, replace(request, retry_failed=True, work=fail(OutputError.exit_code)))
+    run_cohort(todo, replace(request, work=stubs.touch))
+    assert here == ["bad"] * 5
+    assert Ledger(tmp_path / "out").read()["bad"]["status"] == "done"
+
+
+def test_what_killed_workers_left_is_cleared_away_and_nothing_else(
+    tmp_path: Path, here: list[str]
+) -> None:
+    out = tmp_path / "out"
+    ours, others = out / ".a.partial-host-1", out / ".x.partial-host-1"
+    for folder in (ours, others):
+        folder.mkdir(parents=True)
+    run_cohort(stubs.jobs(tmp_path, "a"), Request(out, SETTINGS, work=stubs.touch))
+    assert (ours.exists(), others.exists()) == (False, True)
+
+
+def test_a_wrong_model_or_place_stops_before_any_case(tmp_path: Path, here: list[str]) -> None:
+    todo = stubs.jobs(tmp_path, "a")
+    with pytest.raises(AssetError, match="magic"):
+        run_cohort(todo, Request(tmp_path / "out", Settings("magic"), work=stubs.touch))
+    with pytest.raises(OutputError, match="holds the input"):
+        run_cohort(todo, Request(tmp_path, SETTINGS, work=stubs.touch))
+    assert here == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_keeps_what_is_done_and_leaves_nothing_else(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nimport stubs\n"
+        "from infarct.cohort.engine import Pool\nfrom infarct.cohort.jobs import Settings\n"
+        "from infarct.cohort.run import Request, run_cohort\n"
+        "if __name__ == '__main__':\n"
+        "    folder = Path(sys.argv[1])\n"
+        "    todo = stubs.jobs(folder, 'a', 'slow', 'b')\n"
+        "    request = Request(folder / 'out', Settings('cfuzzy'), Pool(1), work=stubs.touch)\n"
+        "    try:\n        run_cohort(todo, request)\n"
+        "    except KeyboardInterrupt:\n        sys.exit(130)\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    where = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py"), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": where},
+        start_new_session=True,
+    )
+    started = tmp_path / "in" / "started.txt"
+    for _ in range(600):
+        if started.is_file() and "slow" in started.read_text():
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    assert process.wait(timeout=60) == 130
+    assert {name: row["status"] for name, row in Ledger(tmp_path / "out").read().items()} == {
+        "a": "done"
+    }
+    worker = int(started.read_text().split()[-1])
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)

@@ -1,0 +1,166 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infarct.case import CaseFiles
+from infarct.cohort import work
+from infarct.cohort.jobs import Export, Job, Settings
+from infarct.cohort.work import THUMBNAIL, is_done, process
+from infarct.errors import ContentError
+from infarct.grid import MNI_GRID
+from infarct.volume import Volume
+
+SETTINGS = Settings("cfuzzy")
+IMAGES = ("lesion_mask.nii.gz", "mni/dwi.nii.gz", "mni/lesion_mask.nii.gz", "mni/xfm.txt")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Write a result in no time; the pipeline and the report have tests of their own."""
+    made: list[str] = []
+    blank = Volume(np.zeros(MNI_GRID.shape, np.uint8), MNI_GRID.affine)
+
+    def write_results(_, out: Path, *, command=()) -> Path:
+        (out / "mni").mkdir(parents=True)
+        for name in IMAGES:
+            (out / name).write_bytes(b"x")
+        summary = {"lesion_volume_ml": 1.5, "lesion_count": 2, "warnings": [{"code": "x"}]}
+        (out / "summary.json").write_text(json.dumps(summary))
+        manifest = {"python": "3", "infarct": "0", "model": "x", "inputs": {}, "command": command}
+        (out / "manifest.json").write_text(json.dumps(manifest))
+        made.append(out.name)
+        return out
+
+    monkeypatch.setattr(work, "open_case", lambda given: given)
+    monkeypatch.setattr(work, "segment_case", lambda *given: given)
+    monkeypatch.setattr(work, "write_results", write_results)
+    monkeypatch.setattr(work, "read", lambda _: blank)
+    return made
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("dwi.nii.gz", "b0.nii.gz"):
+        (folder / name).write_text(name)
+    files = CaseFiles(folder / "dwi.nii.gz", folder / "b0.nii.gz", bvalue=1000.0)
+    return Job("s1", files, tmp_path / "out" / "s1")
+
+
+def test_a_case_is_made_once(job: Job, quick: list[str]) -> None:
+    first, second = process(job, SETTINGS), process(job, SETTINGS)
+    assert (first.status, first.fresh, first.volume_ml, first.lesions) == ("done", True, 1.5, 2)
+    assert (second.status, second.fresh, second.warnings) == ("done", False, 1)
+    assert len(quick) == 1
+    assert [path.name for path in job.folder.parent.iterdir()] == ["s1"]
+    assert (job.folder / THUMBNAIL).read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_what_decides_a_result_is_in_its_manifest(job: Job, quick: list[str]) -> None:
+    process(job, replace(SETTINGS, command=("cohort", "x")))
+    manifest = json.loads((job.folder / "manifest.json").read_text())
+    assert manifest["python"] == "3"
+    assert manifest["model"] == "cfuzzy"
+    assert manifest["cohort"] == {"id": "s1", "bvalue": 1000.0, "bval": None}
+    assert manifest["inputs"]["b0"]["file"] == "b0.nii.gz"
+    assert len(manifest["inputs"]["b0"]["sha256"]) == 64
+
+
+def test_anything_else_than_the_same_case_is_made_anew(job: Job, quick: list[str]) -> None:
+    process(job, SETTINGS)
+    assert is_done(job, SETTINGS)
+    other = replace(job.files, bvalue=2000.0)
+    assert not is_done(replace(job, files=other), SETTINGS)
+    assert not is_done(job, Settings("tscore"))
+    assert not is_done(job, replace(SETTINGS, infarct="0.0.1"))
+    job.files.dwi.with_name("dwi.bval").write_text("0 1000")
+    assert not is_done(job, SETTINGS)
+    job.files.dwi.with_name("dwi.bval").unlink()
+    assert is_done(job, SETTINGS)
+    job.files.dwi.write_text("another scan")
+    assert process(job, SETTINGS).fresh
+    assert is_done(job, SETTINGS)
+
+
+def test_a_failure_is_an_outcome_with_its_exit_code_and_no_folder(
+    job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(files: CaseFiles) -> None:
+        raise ContentError(f"{files.dwi}: is no\nbrain")
+
+    monkeypatch.setattr(work, "open_case", refuse)
+    outcome = process(job, SETTINGS)
+    assert (outcome.status, outcome.code) == ("failed", 5)
+    assert outcome.reason == "dwi.nii.gz: is no brain"
+    gone = process(replace(job, files=CaseFiles(job.files.dwi.with_name("no.nii"))), SETTINGS)
+    assert (gone.code, "no such file" in gone.reason) == (3, True)
+    monkeypatch.setattr(work, "open_case", lambda _: 1 / 0)
+    fault = process(job, SETTINGS)
+    assert (fault.code, fault.reason) == (1, "ZeroDivisionError: division by zero")
+    problem = process(replace(job, problem="2 images could be its adc"), SETTINGS)
+    assert (problem.code, problem.reason) == (3, "2 images could be its adc")
+    assert list(job.folder.parent.glob("*")) == []
+
+
+def test_a_full_disk_leaves_nothing_and_says_so(
+    job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(work, "thumbnail", full)
+    outcome = process(job, SETTINGS)
+    assert outcome.code == 6
+    assert "No space left" in outcome.reason
+    assert list(job.folder.parent.glob("*")) == list(job.folder.parent.glob(".*")) == []
+
+
+def test_a_worker_of_another_version_refuses(job: Job, quick: list[str]) -> None:
+    outcome = process(job, replace(SETTINGS, infarct="99.0"))
+    assert (outcome.code, "install the same version" in outcome.reason) == (7, True)
+    assert quick == []
+
+
+def test_a_folder_that_is_no_result_is_not_replaced(job: Job, quick: list[str]) -> None:
+    job.folder.mkdir(parents=True)
+    (job.folder / "thesis.txt").write_text("x")
+    assert process(job, SETTINGS).code == 6
+    assert (job.folder / "thesis.txt").is_file()
+
+
+def test_exported_files_go_where_they_belong_before_the_manifest(
+    job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = job.folder.parent / "sub-1" / "dwi"
+    names = {"lesion_mask.nii.gz": "mask.nii.gz", "mni/xfm.txt": "xfm.txt"}
+    exports = tuple(Export(old, place / new, {"Type": old}) for old, new in names.items())
+    job = replace(job, exports=exports)
+    assert process(job, SETTINGS).fresh
+    assert not process(job, SETTINGS).fresh
+    assert {path.name for path in place.iterdir()} == {
+        *("mask.nii.gz", "mask.json", "xfm.txt", "xfm.json")
+    }
+    assert json.loads((place / "mask.json").read_text()) == {"Type": "lesion_mask.nii.gz"}
+    assert not (job.folder / "lesion_mask.nii.gz").exists()
+    assert (job.folder / "mni" / "dwi.nii.gz").is_file()
+    # Killed while files are on their way: without its manifest the case is not done.
+    (place / "mask.nii.gz").unlink()
+    assert not is_done(job, SETTINGS)
+    assert process(job, SETTINGS).fresh
+
+
+def test_a_real_result_is_published_whole(
+    segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = segmentation.case.files
+    monkeypatch.setattr(work, "segment_case", lambda *_: segmentation)
+    monkeypatch.setattr(work, "open_case", lambda _: None)
+    job = Job("s1", files, tmp_path / "out" / "s1")
+    outcome = process(job, SETTINGS)
+    assert outcome.volume_ml == pytest.approx(segmentation.measurements.lesion_volume_ml)
+    assert is_done(job, SETTINGS)
+    assert {"report.html", "mni", THUMBNAIL} <= {path.name for path in job.folder.iterdir()}
