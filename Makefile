@@ -10,8 +10,9 @@ PIP    := $(BIN)/python -m pip --quiet install --disable-pip-version-check --con
 demo: $(VENV)/.runtime
 	$(BIN)/infarct demo --out infarct-demo --overwrite
 
+# One thread for each of two processes: more would only get in each other's way.
 test: $(VENV)/.development lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.development
 	$(BIN)/ruff format --check .
