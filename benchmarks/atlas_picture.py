@@ -21,13 +21,13 @@ from infarct.atlas import Atlas, load_atlas
 from infarct.resample import resample
 from infarct.templates import load_template
 
-HEIGHTS_MM = (-41, -27, -11, 5, 21, 35, 53)
+HEIGHTS_MM = (-37, -21, -9, 5, 25, 45)
 COLUMNS_PER_LEGEND = 9
 
 
 def main() -> None:
     """Draw and save."""
-    figure = Figure(figsize=(11.5, 6.9), facecolor="black")
+    figure = Figure(figsize=(10.5, 6.9), facecolor="black")
     FigureCanvasAgg(figure)
     rows = figure.subplots(3, len(HEIGHTS_MM))
     figure.subplots_adjust(0, 0.06, 1, 1, wspace=0.01, hspace=0.22)
