@@ -292,6 +292,8 @@ def _publish_probabilities(arteries: dict[str, NDArray[np.float64]], source: str
         "territories": source,
         "regions": "see atlas/regions in assets.json",
         "volumes of territory_probabilities": list(arteries),
-        "rebuild": "infarct lab regions --anatomies DIR, then infarct lab territories --lesions DIR",
+        "rebuild": "infarct lab regions --anatomies DIR, infarct lab territories --lesions DIR",
     }
-    (assets.ROOT / "atlas" / "note.json").write_text(json.dumps(note, indent=1) + "\n")
+    file = assets.ROOT / "atlas" / "note.json"
+    file.write_text(json.dumps(note, indent=1) + "\n")
+    record("atlas/note", file, "CC0-1.0", source)
