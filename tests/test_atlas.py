@@ -28,7 +28,7 @@ REGION_AT = {
     (-27, 0, 3): "lentiform",
     (-14, 12, 12): "caudate",
     (-11, -19, 7): "thalamus",
-    (-22, -14, 8): "internal capsule",
+    (-21, -3, 7): "internal capsule",
     (-24, -25, -14): "hippocampus and amygdala",
     (-5, -20, -12): "midbrain",
     (-5, -29, -10): "midbrain",

@@ -33,6 +33,7 @@ def test_everything_promised_is_there(written) -> None:
         ),
         *(f"mni/{n}.nii.gz" for n in ("dwi", "b0", "adc", "dwi_normalised", "is_map")),
         *("mni/lesion_mask.nii.gz", "mni/lesion_probability.nii.gz", "mni/mni_from_native.txt"),
+        "mni/atlas_from_native.txt",
     }
     assert [path.name for path in written.parent.iterdir()] == ["case"]
 
@@ -88,6 +89,8 @@ def test_the_tables_of_places_agree_with_each_other(segmentation, written) -> No
         lesions = list(csv.DictReader(stream, delimiter="\t"))
     assert lesions[0]["territory"] == "MCA left"
     assert lesions[0]["compartment"] in {"cortical", "deep"}
+    matrix = np.loadtxt(written / "mni" / "atlas_from_native.txt")
+    assert matrix == pytest.approx(segmentation.refinement.mni_from_native, abs=1e-5)
     manifest = json.loads((written / "manifest.json").read_text())
     assert manifest["territories"]["sha256"] == manifest["assets"]["atlas/territories"]
 

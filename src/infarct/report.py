@@ -206,6 +206,7 @@ def _write_images(result: Segmentation, folder: Path) -> None:
     there = resample(outline, MNI_GRID, np.linalg.inv(mni_from_native)) > 0.5
     write(Volume(there, MNI_GRID.affine), mni / "lesion_mask.nii.gz", np.uint8)
     np.savetxt(mni / "mni_from_native.txt", mni_from_native, fmt="%.9g")
+    np.savetxt(mni / "atlas_from_native.txt", result.refinement.mni_from_native, fmt="%.9g")
 
 
 def _step(image: Image) -> float:

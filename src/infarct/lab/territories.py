@@ -95,12 +95,16 @@ def publish_groups(groups: Groups) -> Path:
         "Project (OpenNeuro ds004889, CC0), grouped by the lesions that touch the same voxels; "
         f"{HELD_OUT} masks held out for testing"
     )
-    names = list(TERRITORIES)
-    winner = np.argmax(membership, axis=0)
+    arteries = _by_artery(membership)
+    # The likeliest artery first, then the likeliest part of it.
+    owners = np.array([list(arteries).index(artery) for artery in TERRITORIES.values()])
+    leading = np.argmax(np.stack(list(arteries.values())), axis=0)
+    winner = np.argmax(membership * (owners[:, None, None, None] == leading), axis=0)
     inside = membership.sum(axis=0) > 0
+    names = list(TERRITORIES)
     named = {name: (winner == i) & inside for i, name in enumerate(names)}
     image = publish("territories", two_sided(named, names), TERRITORIES, "CC0-1.0", source)
-    _publish_probabilities(membership, source)
+    _publish_probabilities(arteries, source)
     return image
 
 
@@ -271,18 +275,25 @@ def _fill(
     return filled
 
 
-def _publish_probabilities(membership: NDArray[np.float64], source: str) -> None:
+def _by_artery(membership: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Sum the sub-territories of each artery."""
+    owners = np.array(list(TERRITORIES.values()))
+    return {name: membership[owners == name].sum(axis=0) for name in dict.fromkeys(owners.tolist())}
+
+
+def _publish_probabilities(arteries: dict[str, NDArray[np.float64]], source: str) -> None:
     """Write the probability of each artery, in hundredths: at borders it is mixed."""
-    majors = list(dict.fromkeys(TERRITORIES.values()))
-    arteries = np.array(list(TERRITORIES.values()))
-    summed = np.stack([membership[arteries == major].sum(axis=0) for major in majors])
-    whole = np.concatenate([summed, summed[:, ::-1]], axis=1)
+    left = np.stack(list(arteries.values()), axis=-1)
+    whole = np.concatenate([left, left[::-1]])
     file = assets.ROOT / "atlas" / "territory_probabilities.nii.gz"
-    write(Volume(np.moveaxis(whole, 0, -1), ATLAS_GRID.affine), file, np.uint8, step=0.01)
+    write(Volume(whole, ATLAS_GRID.affine), file, np.uint8, step=0.01)
     record("atlas/territory-probabilities", file, "CC0-1.0", source)
     note = {
         "territories": source,
-        "volumes of territory_probabilities": majors,
-        "rebuild": "infarct lab regions, then infarct lab territories",
+        "regions": "see atlas/regions in assets.json",
+        "volumes of territory_probabilities": list(arteries),
+        "rebuild": "infarct lab regions --anatomies DIR, infarct lab territories --lesions DIR",
     }
-    (assets.ROOT / "atlas" / "note.json").write_text(json.dumps(note, indent=1) + "\n")
+    file = assets.ROOT / "atlas" / "note.json"
+    file.write_text(json.dumps(note, indent=1) + "\n")
+    record("atlas/note", file, "CC0-1.0", source)
