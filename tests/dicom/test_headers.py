@@ -55,6 +55,8 @@ def test_every_frame_of_a_multi_frame_file_has_its_place_and_bvalue(tmp_path: Pa
         ("ep2d_diff_TRACEW", TRACE, 1000, "signal"),
         ("Ax DWI b1000", ("ORIGINAL", "PRIMARY", "OTHER"), None, "signal"),
         ("no words", ("ORIGINAL", "PRIMARY", "OTHER"), 1000, "signal"),
+        ("Ax DTI TENSOR", ("ORIGINAL", "PRIMARY", "OTHER"), 1000, "signal"),
+        ("DWI phase AP", ACQUIRED, 1000, "signal"),
         ("ep2d_diff_ADC", ADC, None, "adc"),
         ("ADC (10^-6 mm2/s)", ("DERIVED", "SECONDARY"), 1000, "adc"),
         ("dADC map", ("DERIVED", "PRIMARY"), None, "adc"),

@@ -2,7 +2,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from dicom_scanner import SMALL, Protocol, Study, noise, save_classic
+from dicom_scanner import ADC, SMALL, Protocol, Study, noise, save_classic
 
 from infarct.dicom.headers import read_header
 from infarct.dicom.series import check_complete, find_series
@@ -36,29 +36,37 @@ def test_two_patients_are_never_mixed_and_not_named(visit: Path, tmp_path: Path)
     assert "Roe" not in str(refusal.value)
 
 
-def volumes_without(folder: Path, *lost: tuple[int, float]) -> None:
-    """Save b0 and two directions; delete the file at a slice and volume (None: in all)."""
+def save_without(folder: Path, *lost: tuple[int, int]) -> None:
+    """Save b0 and two directions of 8 slices, but not the files of (volume, slice)."""
     volumes = [(0, noise(900)), (1000, noise(400)), (1000, noise(410))]
     save_classic(folder, Study.new("SIEMENS"), Protocol(3, "dwi"), SMALL, volumes)
+    numbers = {8 * volume + k + 1 for volume, k in lost}
     for path in folder.iterdir():
-        frame = read_header(path).frames[0]
-        if any(frame.position[2] == SMALL.position(k)[2] and frame.bvalue == b for k, b in lost):
+        if read_header(path).instance in numbers:
             path.unlink()
 
 
 def test_a_whole_series_passes(tmp_path: Path) -> None:
-    volumes_without(tmp_path)
+    save_without(tmp_path)
     check_complete(find_series(tmp_path)[0])
 
 
 def test_a_slice_missing_everywhere_is_noticed(tmp_path: Path) -> None:
-    volumes_without(tmp_path, (3, 0), (3, 1000))
+    save_without(tmp_path, (0, 3), (1, 3), (2, 3))
     with pytest.raises(ContentError, match=r"5\.00 to 10\.00 mm apart"):
         check_complete(find_series(tmp_path)[0])
 
 
-def test_a_file_missing_in_one_volume_is_noticed(tmp_path: Path) -> None:
-    volumes_without(tmp_path)
-    next(tmp_path.iterdir()).unlink()
+@pytest.mark.parametrize("lost", [(0, 0), (0, 3), (1, 7), (2, 3)])
+def test_a_file_missing_in_one_volume_is_noticed(lost: tuple[int, int], tmp_path: Path) -> None:
+    save_without(tmp_path, lost)
     with pytest.raises(ContentError, match=r"files are missing|mm apart"):
+        check_complete(find_series(tmp_path)[0])
+
+
+def test_a_slice_missing_in_an_adc_map_is_noticed(tmp_path: Path) -> None:
+    study, protocol = Study.new("SIEMENS"), Protocol(6, "dwi_ADC", ADC)
+    save_classic(tmp_path, study, protocol, SMALL, [(None, noise(800))])
+    next(path for path in tmp_path.iterdir() if read_header(path).instance == 4).unlink()
+    with pytest.raises(ContentError, match="mm apart"):
         check_complete(find_series(tmp_path)[0])

@@ -118,4 +118,4 @@ def show_series(rows: tuple[Row, ...]) -> None:
             str(signal.grid.shape[2]) if signal else "",
             Text(row.use, style="bold" if row.use.startswith("taken") else "dim"),
         )
-    Console(soft_wrap=False).print(table)
+    Console().print(table)

@@ -22,16 +22,10 @@ _SIEMENS_B, _GE_B, _UNITED_IMAGING_B, _PHILIPS_B = (
     Tag(tag) for tag in (0x0019100C, 0x00431039, 0x00651009, 0x20011003)
 )
 _NAMES = (
-    *("StudyInstanceUID", "SeriesInstanceUID"),
-    *("FrameOfReferenceUID", "Modality", "Manufacturer", "PatientName", "PatientID"),
-    *("SeriesNumber", "SeriesDescription", "ProtocolName", "ImageType", "SequenceName"),
-    *(
-        "NumberOfFrames",
-        "InstanceNumber",
-        "ImagePositionPatient",
-        "ImageOrientationPatient",
-        "DiffusionBValue",
-    ),
+    *("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PatientName", "PatientID"),
+    *("Modality", "Manufacturer", "SeriesNumber", "SeriesDescription", "ProtocolName"),
+    *("ImageType", "SequenceName", "NumberOfFrames", "InstanceNumber", "DiffusionBValue"),
+    *("ImagePositionPatient", "ImageOrientationPatient"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 _READ = [*map(Tag, _NAMES), _SIEMENS_B, _GE_B, _UNITED_IMAGING_B, _PHILIPS_B]
@@ -160,9 +154,11 @@ def _content(
 ) -> tuple[Content, str]:
     modality = str(data.get("Modality", ""))
     words = description.replace("_", " ")
-    other_map = any(_OTHER_MAPS.search(text) for text in (words, *tokens))
     weighted = any(frame.bvalue is not None and frame.bvalue >= B0_BELOW for frame in frames)
-    named_adc = bool(_ADC.search(words)) and ("DERIVED" in tokens or not weighted)
+    # What was acquired with weighting is signal, whatever words a technician chose.
+    maybe_map = "DERIVED" in tokens or not weighted
+    other_map = any(_OTHER_MAPS.search(text) for text in (*tokens, words if maybe_map else ""))
+    named_adc = maybe_map and bool(_ADC.search(words))
     # The first that holds decides.
     rules: tuple[tuple[bool, Content, str], ...] = (
         (modality != "MR", "other", f"modality {modality or 'not given'}"),

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infarct.dicom.headers import B0_BELOW, Content, Frame, Header, read_header
 from infarct.errors import ContentError, InputFileError
+
+_SAME_PLACE_MM = 0.1
 
 
 @dataclass(frozen=True)
@@ -97,30 +100,44 @@ def check_complete(series: Series) -> None:
     Raises:
         ContentError: If slices are unevenly spaced, or there more often at one place than another.
     """
+    first: NDArray[np.float64] | None = None
     for frames in _stacks(series):
-        places = np.array([frame.position for frame in frames])
-        plane = np.array(frames[0].orientation)
-        along = np.round(places @ np.cross(plane[:3], plane[3:]), 2)
-        at, counts = np.unique(along, return_counts=True)
-        if len(at) > 2:
-            steps = np.diff(at)
-            if steps.max() - steps.min() > max(0.05 * float(np.median(steps)), 0.05):
-                raise ContentError(
-                    f"series {series.number}: its slices lie {steps.min():.2f} to "
-                    f"{steps.max():.2f} mm apart, as if some were missing; export it again, whole"
-                )
-        if counts.min() != counts.max():
+        at, counts = _levels(frames)
+        steps = np.diff(at)
+        if len(at) > 2 and np.ptp(steps) > max(0.05 * float(np.median(steps)), 0.05):
             raise ContentError(
-                f"series {series.number}: some slices are there {counts.max()} times and some "
-                f"{counts.min()}, so files are missing; export it again, whole"
+                f"series {series.number}: its slices lie {steps.min():.2f} to "
+                f"{steps.max():.2f} mm apart, as if some were missing; export it again, whole"
+            )
+        first = at if first is None else first
+        same_levels = len(at) == len(first) and np.allclose(at, first, atol=_SAME_PLACE_MM)
+        if counts.min() != counts.max() or not same_levels:
+            raise ContentError(
+                f"series {series.number}: some volumes have slices that others lack, "
+                "so files are missing; export it again, whole"
             )
 
 
+def _levels(frames: list[Frame]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return where along their normal frames lie, mm, rising, and how many at each place."""
+    plane = np.array(frames[0].orientation)
+    normal = np.cross(plane[:3], plane[3:])
+    along = np.sort(np.array([frame.position for frame in frames]) @ normal)
+    # The last digits drift between volumes: what is this close is one place.
+    level = np.cumsum(np.diff(along, prepend=along[0]) > _SAME_PLACE_MM)
+    counts = np.bincount(level)
+    return np.bincount(level, weights=along) / counts, counts
+
+
 def _stacks(series: Series) -> Iterator[list[Frame]]:
-    """Yield the frames of the series with a plain place, b0 and weighted apart."""
+    """Yield the frames with a plain place: b0, weighted, and those that give no b-value, apart."""
     placed = [frame for frame in series.frames if frame.position and frame.orientation]
-    for weighted in (False, True):
-        frames = [f for f in placed if f.bvalue is not None and (f.bvalue >= B0_BELOW) == weighted]
+    for weighted in (False, True, None):
+        frames = [
+            frame
+            for frame in placed
+            if (None if frame.bvalue is None else frame.bvalue >= B0_BELOW) is weighted
+        ]
         if frames:
             yield frames
 

@@ -93,7 +93,7 @@ def _one_volume(series: Series, bvalue: float) -> list[Frame]:
     at_place: dict[tuple[float, ...], Frame] = {}
     for frame in sorted(series.frames, key=distance):
         # The frames of a mosaic have no place of their own; the first stands for all.
-        at_place.setdefault(tuple(round(x, 2) for x in frame.position or ()), frame)
+        at_place.setdefault(tuple(round(x, 1) for x in frame.position or ()), frame)
     placed = [frame for place, frame in at_place.items() if place]
     return placed or list(at_place.values())
 
