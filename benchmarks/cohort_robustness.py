@@ -146,6 +146,11 @@ def torment(folder: Path, cases: int) -> Toll:
             if process.poll() is not None:
                 raise SystemExit(f"the run ended by itself with {process.returncode}")
             time.sleep(0.05)
+        # In the middle of a case, not in the moment between two.
+        begun = len(lines(folder / "notes" / "started"))
+        while len(lines(folder / "notes" / "started")) == begun and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(WAIT_SECONDS / 4)
         if kind == "worker":
             last = int(lines(folder / "notes" / "started")[-1].split()[1])
             os.kill(last, signal.SIGKILL)

@@ -56,6 +56,16 @@ def test_a_series_is_split_by_its_b_values(head, tmp_path: Path) -> None:
     assert codes(case) == {"series"}
 
 
+def test_b_values_may_lie_elsewhere(head, tmp_path: Path) -> None:
+    path = save_series(head, tmp_path, [0, 1000, 1000])
+    bval = (tmp_path / "series.bval").rename(tmp_path / "dwi.bval")
+    files = CaseFiles(path, bval=bval)
+    assert files.bval_path() == bval
+    assert open_case(files).bvalue == 1000
+    with pytest.raises(InputFileError, match=r"series\.bval is not beside it"):
+        open_case(CaseFiles(path))
+
+
 def test_a_series_overrules_a_b_value_that_contradicts_it(head, tmp_path: Path) -> None:
     path = save_series(head, tmp_path, [0, 1000, 1000])
     case = open_case(CaseFiles(path, bvalue=2000))

@@ -68,6 +68,11 @@ def test_same_volume_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first == second
 
 
+def test_images_made_in_memory_say_that_they_count_in_mm(tmp_path: Path) -> None:
+    write(Volume(np.zeros((4, 4, 4)), OBLIQUE), tmp_path / "a.nii.gz")
+    assert nib.load(tmp_path / "a.nii.gz").header.get_xyzt_units()[0] == "mm"
+
+
 def test_bad_files_are_refused_with_the_reason(tmp_path: Path) -> None:
     good = save(tmp_path / "good.nii.gz", np.ones((32, 32, 8), np.int16)).read_bytes()
     bad = {

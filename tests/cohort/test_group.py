@@ -47,7 +47,14 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Job]]:
         write(Volume(mask, MNI_GRID.affine), job.folder / "mni/lesion_mask.nii.gz", np.uint8)
         write(Volume(dwi, MNI_GRID.affine), job.folder / "mni/dwi.nii.gz", np.int16)
     Ledger(out).append(Outcome("broken", "failed", 3, "<dwi> is truncated"), Settings("cfuzzy"))
-    about = {"small": {"participant_id": "sub-1", "age": "70", "model": "Prisma", "sex": ""}}
+    # The scan called "broken" was whole once; its old result is still there.
+    (out / "broken").mkdir()
+    for name in ("manifest.json", "summary.json"):
+        (out / "broken" / name).write_text(json.dumps(summary(5.0)))
+    about = {
+        "small": {"participant_id": "sub-1", "age": "70", "model": "Prisma", "sex": ""},
+        "broken": {"participant_id": "sub-4", "age": "80", "model": "Achieva", "sex": "F"},
+    }
     write_group(jobs, out, about)
     return out, jobs
 
@@ -71,6 +78,8 @@ def test_the_table_has_every_number_of_every_case(cohort) -> None:
     assert rows["doubtful"]["warnings"] == "adc-not-low;brain-cut"
     assert rows["none"]["kappa_adc"] == "n/a"
     assert (rows["broken"]["status"], rows["broken"]["reason"]) == ("failed", "<dwi> is truncated")
+    assert (rows["broken"]["model"], rows["broken"]["participants_model"]) == ("n/a", "Achieva")
+    assert rows["broken"]["lesion_volume_ml"] == "n/a"
     assert (rows["later"]["status"], rows["later"]["lesion_volume_ml"]) == ("missing", "n/a")
 
 

@@ -103,11 +103,11 @@ def write_group(
 
 
 def _collect(job: Job, row: Mapping[str, str], group: Path) -> Row:
+    # The result of an earlier scan may still be there: its numbers are not those of this one.
+    if row.get("status") == "failed":
+        return Row(job.id, "failed", row["reason"])
     if not (job.folder / "manifest.json").is_file():
-        failed = row.get("status") == "failed"
-        return Row(
-            job.id, "failed" if failed else "missing", row.get("reason", "") if failed else ""
-        )
+        return Row(job.id, "missing")
     try:
         summary = json.loads(job.output("summary.json").read_text(encoding="utf-8"))
         picture = job.output(THUMBNAIL)
@@ -123,21 +123,23 @@ def _collect(job: Job, row: Mapping[str, str], group: Path) -> Row:
 
 
 def _write_numbers(rows: Sequence[Row], about: Mapping[str, Mapping[str, str]], path: Path) -> None:
+    numbers = {row.id: dict(_flat(row.summary)) for row in rows}
+    ours = {"case", "status", "reason"}.union(*numbers.values())
     lines = []
     for row in rows:
-        known = {name: value or "n/a" for name, value in about.get(row.id, {}).items()}
-        numbers = dict(_flat(row.summary))
         # What the study calls as we do stays its own.
-        known = {f"participants_{k}" if k in numbers else k: v for k, v in known.items()}
-        lines.append(
-            {"case": row.id, **known, "status": row.status, "reason": row.reason, **numbers}
-        )
+        known = {
+            f"participants_{name}" if name in ours else name: value
+            for name, value in about.get(row.id, {}).items()
+        }
+        state = {"status": row.status, "reason": row.reason}
+        lines.append({"case": row.id, **known, **state, **numbers[row.id]})
     # The order of the first line that has a column; a failed case has few.
     columns = list(dict.fromkeys(name for line in sorted(lines, key=len)[::-1] for name in line))
     with path.open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, columns, restval="n/a", delimiter="\t", lineterminator="\n")
         table.writeheader()
-        table.writerows({k: v if v != "" else "n/a" for k, v in line.items()} for line in lines)
+        table.writerows({name: cell or "n/a" for name, cell in line.items()} for line in lines)
 
 
 def _flat(content: Any, name: str = "") -> Iterator[tuple[str, str]]:
