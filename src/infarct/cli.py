@@ -118,6 +118,33 @@ def evaluate(
 
 
 @app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result of infarct segment.")],
+) -> None:
+    """Rebuild the page and the figure of a result from its folder alone."""
+    from infarct.report import rebuild_page
+
+    rebuild_page(folder)
+    typer.echo(f"look at {folder / 'report.html'}")
+
+
+@app.command()
+def recompute(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result of infarct segment.")],
+    mask: Annotated[Path, typer.Option(help="The corrected mask, on the grid of the DWI.")],
+    by: Annotated[str, typer.Option(help="Who corrected it, for the audit.")] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
+) -> None:
+    """Measure a mask corrected by hand; the old one is kept, with a line in audit.tsv."""
+    from infarct.correction import recompute as remeasure
+    from infarct.wording import ml
+
+    done = remeasure(folder, mask, by=by, reason=reason)
+    typer.echo(f"{ml(done.ml_before)} before, {ml(done.ml_after)} now; old mask: {done.kept_as}")
+    typer.echo(f"look at {folder / 'report.html'}")
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from importlib.metadata import version as installed

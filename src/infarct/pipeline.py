@@ -95,25 +95,25 @@ def segment_case(case: Case, model: str = DEFAULT, journal: Journal | None = Non
         findings=(
             *case.findings,
             *prepared.findings,
-            *_doubts(measurements),
+            *doubts(measurements),
             *([Finding("method", "note", segmenter.caution)] if segmenter.caution else []),
         ),
         seconds=dict(journal.seconds),
     )
 
 
-def _doubts(measurements: Measurements) -> list[Finding]:
-    """Say when the lesion found does not look like acute ischemia."""
-    doubts = []
+def doubts(measurements: Measurements) -> list[Finding]:
+    """Say when the lesion outlined does not look like acute ischemia."""
+    found = []
     if measurements.lesion_count and not math.isnan(measurements.kappa_adc):
         if measurements.kappa_adc > 0.95:
             text = (
                 f"the outlined tissue has {measurements.kappa_adc:.2f} times the ADC of normal "
                 "tissue; acute infarcts have .4 to .9: it may be old, subacute or an artefact"
             )
-            doubts.append(Finding("adc-not-low", "warning", text))
+            found.append(Finding("adc-not-low", "warning", text))
         share = measurements.lesion_volume_ml / measurements.intracranial_volume_ml
         if share > 0.35:
             text = f"{share:.0%} of the brain is outlined; look at the images before using a number"
-            doubts.append(Finding("lesion-huge", "warning", text))
-    return doubts
+            found.append(Finding("lesion-huge", "warning", text))
+    return found
