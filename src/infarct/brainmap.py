@@ -111,8 +111,7 @@ def _through(
     """Project along one axis; `mirror` turns the horizontal axis round."""
     step = float(TEMPLATE_GRID.affine[0, 0])
     silhouette = brain.any(axis=axis)
-    inner = np.take(brain, brain.shape[axis] // 2, axis=axis) if axis else None
-    thick = lesion.sum(axis=axis)
+    thick: NDArray[np.intp] = lesion.sum(axis=axis)
     width, height = thick.shape
 
     def place(scale: float) -> Any:
@@ -123,8 +122,6 @@ def _through(
         return placed
 
     shapes = [("silhouette", contour_path(silhouette, place(step)))]
-    if inner is not None:
-        shapes.append(("inner", contour_path(inner, place(step))))
     shapes += [("lesion", contour_path(thick > mm, place(1.0))) for mm in _THICKNESS_MM]
     return Drawing(title, *letters, width, height, tuple(shapes))
 
@@ -138,8 +135,8 @@ def _mni_slice(z: int, lesion: Mask, template: Template, parcels: Parcels | None
     shapes = []
     if parcels is not None:
         here = parcels.labels[(*_BOX, z)]
-        present = np.unique(here[here > 0])
-        shapes = [("parcel", contour_path(np.asarray(here == n), place)) for n in present]
+        borders = ((here == label).astype(bool) for label in np.unique(here[here > 0]))
+        shapes = [("parcel", contour_path(border, place)) for border in borders]
     shapes.append(("lesion", contour_path(lesion[(*_BOX, z)], place)))
     columns, rows = (slice(part.start // 2, part.stop // 2) for part in _BOX)
     backdrop = template.b0.data[columns, rows, z // 2]

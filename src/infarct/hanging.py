@@ -8,6 +8,7 @@ from typing import Any, cast
 import contourpy
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from infarct.grid import Affine
 from infarct.intensity import Image, Mask
@@ -55,10 +56,12 @@ def head_of(b0: Image, brain: Mask) -> Mask:
     """Return where there is tissue, brain or not, so that a poor brain mask hides nothing.
 
     Args:
-        b0: (X, Y, Z) signal.
-        brain: (X, Y, Z), not empty.
+        b0: Signal, hung.
+        brain: Hung, not empty.
     """
-    head: Mask = brain | (b0 > 0.2 * np.median(b0[brain]))
+    bright = b0 > 0.3 * np.median(b0[brain])
+    # Opened within slices: single voxels are the noise of air.
+    head: Mask = brain | ndimage.binary_opening(bright, np.ones((3, 3, 1)))
     return head
 
 

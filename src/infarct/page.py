@@ -71,7 +71,7 @@ def render(stored: Stored, parcels: Parcels | None = None) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"ml": ml, "artery": artery, "number": _number, "share": _share}
-    summary = dict.fromkeys(_OPTIONAL) | stored.summary
+    summary: dict[str, Any] = {**dict.fromkeys(_OPTIONAL), **stored.summary}
     manifest = stored.manifest
     template = load_template()
     model = SEGMENTERS.get(summary["model"])

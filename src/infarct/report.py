@@ -8,7 +8,6 @@ import math
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -245,7 +244,7 @@ def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
         "infarct": version("infarct"),
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
-        "command": [Path(sys.argv[0]).name, *command] if command else None,
+        "command": ["infarct", *command] if command else None,
         "model": result.segmenter.name,
         "inputs": {
             role: {"file": path.name, "sha256": assets.sha256(path)}

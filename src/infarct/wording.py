@@ -16,6 +16,9 @@ _ARTERIES = {
 _WORTH_NAMING = 0.05
 """Share of the lesion below which a territory is left to the table."""
 
+_NOT_LOW = 0.95
+"""ADC of the lesion over that of normal tissue; above, water moves freely: no acute infarct."""
+
 
 def ml(volume: float) -> str:
     """Say a volume: one digit behind the point from 10 ml on, two below, more for specks."""
@@ -59,7 +62,9 @@ def certainty(summary: Summary) -> str:
         verb = "agrees" if second["agrees"] else "disagrees"
         said.append(f"A second method ({second['model']}: {ml(second['volume_ml'])}) {verb}.")
     if not said:
-        return "This method gives no calibrated certainty: only a look at the images tells."
+        return (
+            "This method gives no calibrated certainty: look at the images before using a number."
+        )
     return " ".join(said)
 
 
@@ -75,7 +80,7 @@ def impression(summary: Summary) -> str:
     """
     if summary["lesion_count"] == 0:
         said = [
-            "No area of restricted diffusion was outlined.",
+            "No tissue was outlined as suspected acute ischemia.",
             "A small or faint infarct may still have been missed.",
         ]
     else:
@@ -108,7 +113,7 @@ def _extent(summary: Summary) -> str:
     sides = [f"{ml(summary[f'{s}_ml'])} {s}" for s in ("left", "right") if summary[f"{s}_ml"] > 0]
     split = f" ({', '.join(sides)})" if len(sides) > 1 else ""
     return (
-        f"Restricted diffusion is outlined {_where(summary)}: {_lesions(summary)} with a total "
+        f"Suspected acute ischemia is outlined {_where(summary)}: {_lesions(summary)} with a total "
         f"volume of {ml(summary['lesion_volume_ml'])}{split}."
     )
 
@@ -124,10 +129,15 @@ def _largest(lesion: Mapping[str, Any], *, alone: bool) -> str:
     said = f"{subject} {side} and is seen on {slices}"
     if lesion["kappa_dwi"] is None or lesion["kappa_adc"] is None:
         return f"{said}."
+    doubt = (
+        " An ADC that is not low speaks against acute ischemia."
+        if lesion["kappa_adc"] > _NOT_LOW
+        else ""
+    )
     return (
         f"{said}; its DWI signal is {lesion['kappa_dwi']:.2f} times and its ADC "
         f"{lesion['kappa_adc']:.2f} times that of normal tissue (mean ADC "
-        f"{lesion['mean_adc'] * 1e3:.2f} × 10⁻³ mm²/s)."
+        f"{lesion['mean_adc'] * 1e3:.2f} × 10⁻³ mm²/s).{doubt}"
     )
 
 
