@@ -110,7 +110,7 @@ def _through(
 ) -> Drawing:
     """Project along one axis; `mirror` turns the horizontal axis round."""
     step = float(TEMPLATE_GRID.affine[0, 0])
-    silhouette = brain.any(axis=axis)
+    silhouette = np.asarray(brain.any(axis=axis))
     thick: NDArray[np.intp] = lesion.sum(axis=axis)
     width, height = thick.shape
 

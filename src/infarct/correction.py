@@ -124,13 +124,14 @@ def _read_edited(path: Path, dwi: Volume) -> Volume:
         raise GeometryError(
             f"{path}: the mask has shape {volume.data.shape} and affine\n{volume.affine}\n"
             f"but the DWI has shape {dwi.data.shape} and affine\n{dwi.affine}\n"
-            f"draw it on scan/dwi.nii.gz of the result, or edit its {OUTLINE}"
+            f"draw it on scan/dwi.nii.gz of the result, or edit a copy of its {OUTLINE}"
         )
     values = np.unique(volume.data)
-    if not np.isfinite(values).all() or (values != np.round(values)).any() or values[0] < 0:
+    strange = values[~np.isfinite(values) | (values < 0) | (values != np.round(values))]
+    if strange.size:
         raise ContentError(
-            f"{path}: holds values such as {values[0]:.3g} and {values[-1]:.3g}; a mask holds 0 "
-            "where there is no lesion and whole numbers where there is"
+            f"{path}: holds the value {strange[0]:.3g}; a mask holds 0 where there is no lesion "
+            "and whole numbers where there is one"
         )
     # Written with the header of the DWI, as the automatic outline was.
     return dwi.like(volume.data > 0)

@@ -70,7 +70,13 @@ def render(stored: Stored, parcels: Parcels | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"ml": ml, "artery": artery, "number": _number, "share": _share}
+    environment.filters |= {
+        "ml": ml,
+        "artery": artery,
+        "number": _number,
+        "share": _share,
+        "sentence": _sentence,
+    }
     summary: dict[str, Any] = {**dict.fromkeys(_OPTIONAL), **stored.summary}
     manifest = stored.manifest
     template = load_template()
@@ -116,6 +122,10 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
+
+
+def _sentence(message: str) -> str:
+    return message if message.endswith(("?", ".", "!")) else f"{message}."
 
 
 def _command(command: Sequence[str] | None) -> str | None:

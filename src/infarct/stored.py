@@ -59,7 +59,10 @@ def read_stored(folder: Path) -> Stored:
             the numbers describe.
     """
     manifest = _json(folder, "manifest.json")
-    if assets.sha256(_there(folder, OUTLINE)) != manifest["outputs"][OUTLINE]:
+    written = manifest.get("outputs", {}).get(OUTLINE)
+    if written is None:
+        raise _not_whole(folder, "the hash of its outline in manifest.json")
+    if assets.sha256(_there(folder, OUTLINE)) != written:
         raise InputFileError(
             f"{folder / OUTLINE} was changed after it was written, so the numbers are not its own; "
             "keep a copy of it elsewhere, run `infarct segment` again with --overwrite, and give "
@@ -90,11 +93,15 @@ def read_stored(folder: Path) -> Stored:
 def _there(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
-        raise InputFileError(
-            f"{folder} is not a whole result of this version of infarct ({name} is missing); "
-            "make it with `infarct segment`"
-        )
+        raise _not_whole(folder, name)
     return path
+
+
+def _not_whole(folder: Path, missing: str) -> InputFileError:
+    return InputFileError(
+        f"{folder} is no whole result of this version of infarct: {missing} is missing; "
+        "make it with `infarct segment`"
+    )
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
