@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,21 @@ def test_segment_writes_the_results(
     assert (tmp_path / "out" / "lesion_mask.nii.gz").is_file()
     assert "ml of acute lesion outlined" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()}
+
+
+def test_report_and_recompute_work_on_a_result(
+    written: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = str(shutil.copytree(written, tmp_path / "case"))
+    assert run(monkeypatch, "report", folder) == 0
+    mask = str(shutil.copyfile(written / "brain_mask.nii.gz", tmp_path / "edited.nii.gz"))
+    assert run(monkeypatch, "recompute", folder, "--mask", mask, "--by", "AB") == 0
+    assert "old mask: lesion_mask_automatic.nii.gz" in capsys.readouterr().out
+    assert run(monkeypatch, "report", str(tmp_path)) == 3
+    assert "infarct segment" in capsys.readouterr().err
 
 
 def test_errors_end_with_their_code_and_a_sentence(

@@ -76,8 +76,8 @@ def glass_brain(lesion: Mask, template: Template) -> tuple[Drawing, ...]:
     left[middle:], right[:middle] = False, False
     brain = template.brain
     return (
-        _through("left half", ("front", "back"), left, brain, axis=0, mirror=False),
-        _through("right half", ("back", "front"), right, brain, axis=0, mirror=True),
+        _through("left half", ("front", "back"), left, brain, axis=0, mirror=True),
+        _through("right half", ("back", "front"), right, brain, axis=0, mirror=False),
         _through("coronal", ("R", "L"), lesion, brain, axis=1, mirror=True),
         _through("axial", ("R", "L"), lesion, brain, axis=2, mirror=True),
     )

@@ -21,10 +21,9 @@ _NOT_LOW = 0.95
 
 
 def ml(volume: float) -> str:
-    """Say a volume: one digit behind the point from 10 ml on, two below, more for specks."""
-    if volume >= 10:
-        return f"{volume:.1f} ml"
-    return f"{volume:.2f} ml" if volume >= 0.095 or volume == 0 else f"{volume:.2g} ml"
+    """Say a volume: one digit behind the point from 10 ml on, two below, three for specks."""
+    digits = 1 if volume >= 10 else 2 if volume >= 0.095 or volume == 0 else 3
+    return f"{volume:.{digits}f} ml"
 
 
 def verdict(summary: Summary) -> str:
