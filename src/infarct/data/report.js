@@ -60,6 +60,8 @@
 
   viewer.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
+    // Arrows on the choice of images choose images, as everywhere.
+    if (event.target.type === "radio" && event.key.startsWith("Arrow")) return;
     const steps = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 5, PageDown: -5, Home: -last, End: last };
     if (event.key in steps) move(steps[event.key]);
     else if (radios[event.key - 1]) choose(radios[event.key - 1]);
