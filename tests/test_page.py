@@ -67,7 +67,7 @@ def everything(stored: Stored) -> Stored:
         "regions": [{**region, "share_of_region": 0.31, "share_of_lesion": 0.07}] * 14,
         "aspects": {"score": 7, "side": "left", "affected": ["M1", "M2"], "rule": "10% of it"},
         "pc_aspects": {"score": 10, "side": "", "affected": [], "rule": "the same"},
-        "pattern": {"hemispheres": "left", "dominant_territory": "left MCA"},
+        "pattern": {"hemispheres": "left", "dominant_territory": "left MCA", "border": 0.123},
         "certainty": {"lesion_visible": 0.97, "volume_interval_ml": [10.2, 14.8]},
         "warnings": [
             {"code": "x", "level": "warning", "message": f"look <here> {n}"} for n in "ab"
@@ -140,7 +140,12 @@ def test_everything_optional_is_shown_when_it_is_there(everything) -> None:
         *("middle cerebral artery (MCA)", "MCA deep", "83.0%", "11.0%"),
         *("insula", "31.0%", "<summary>4 more</summary>"),
         *("ASPECTS 7 (left)", "M1, M2", "PC-ASPECTS 10", "10% of it."),
-        *("probability of 97%", "10.2 ml and 14.8 ml", "dominant territory: left MCA"),
+        *(
+            "probability of 97%",
+            "10.2 ml and 14.8 ml",
+            "dominant territory: left MCA",
+            "border: 12.3%",
+        ),
         *("<td>cortical</td>", "<td>0.93</td>", "over territories", 'class="parcel"'),
     ):
         assert said in page, said
