@@ -14,7 +14,9 @@ from scipy import ndimage
 from infarct.case import CaseFiles, open_case
 from infarct.grid import Grid
 from infarct.pipeline import Segmentation, segment_case
+from infarct.report import write_results
 from infarct.resample import resample
+from infarct.stored import Stored, read_stored
 from infarct.templates import load_template
 from infarct.volume import Volume
 
@@ -73,6 +75,19 @@ def head() -> Head:
 def segmentation(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Segmentation:
     """Segment the painted head once for all who only look at the result."""
     return segment_case(open_case(CaseFiles(**head.save(tmp_path_factory.mktemp("head")))))
+
+
+@pytest.fixture(scope="session")
+def written(segmentation: Segmentation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the result once; a test that changes it works on a copy."""
+    out = tmp_path_factory.mktemp("results") / "case"
+    return write_results(segmentation, out, command=["segment", "--dwi", "surname/dwi.nii.gz"])
+
+
+@pytest.fixture(scope="session")
+def stored(written: Path) -> Stored:
+    """Read the written result back."""
+    return read_stored(written)
 
 
 @pytest.fixture(scope="session")

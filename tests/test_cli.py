@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from infarct import assets, cli
+from infarct import assets, cli, segmenters
 from infarct.case import CaseFiles
 from infarct.cohort.jobs import Job, Outcome
 from infarct.cohort.run import Request, Watcher
@@ -19,6 +20,10 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     with pytest.raises(SystemExit) as stop:
         cli.main()
     return int(stop.value.code or 0)
+
+
+def test_the_default_method_is_that_of_the_runtime() -> None:
+    assert cli.DEFAULT_MODEL == segmenters.DEFAULT
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -68,6 +73,21 @@ def test_another_atlas_makes_the_table_of_territories(
     assert summary["territories"][0]["side"] == ""
     assert summary["pattern"]["border_zone_share"] is None
     assert summary["aspects"] is not None
+
+
+def test_report_and_recompute_work_on_a_result(
+    written: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = str(shutil.copytree(written, tmp_path / "case"))
+    assert run(monkeypatch, "report", folder) == 0
+    mask = str(shutil.copyfile(written / "brain_mask.nii.gz", tmp_path / "edited.nii.gz"))
+    assert run(monkeypatch, "recompute", folder, "--mask", mask, "--by", "AB") == 0
+    assert "old mask: lesion_mask_automatic.nii.gz" in capsys.readouterr().out
+    assert run(monkeypatch, "report", str(tmp_path)) == 3
+    assert "infarct segment" in capsys.readouterr().err
 
 
 def test_errors_end_with_their_code_and_a_sentence(

@@ -7,7 +7,7 @@ from infarct.case import CaseFiles, open_case
 from infarct.errors import AssetError
 from infarct.evaluation.metrics import dice
 from infarct.grid import MNI_GRID
-from infarct.pipeline import _doubts, segment_case
+from infarct.pipeline import doubts, segment_case
 
 
 def test_a_painted_infarct_is_outlined(head, segmentation) -> None:
@@ -44,8 +44,8 @@ def test_the_second_method_runs_the_same_road(head, tmp_path) -> None:
 
 def test_lesions_that_do_not_look_acute_are_doubted(segmentation) -> None:
     m = segmentation.measurements
-    assert _doubts(m) == []
-    assert [d.code for d in _doubts(replace(m, kappa_adc=1.2))] == ["adc-not-low"]
+    assert doubts(m) == []
+    assert [d.code for d in doubts(replace(m, kappa_adc=1.2))] == ["adc-not-low"]
     huge = replace(m, lesion_volume_ml=0.5 * m.intracranial_volume_ml)
-    assert [d.code for d in _doubts(huge)] == ["lesion-huge"]
-    assert _doubts(replace(huge, lesion_count=0)) == []
+    assert [d.code for d in doubts(huge)] == ["lesion-huge"]
+    assert doubts(replace(huge, lesion_count=0)) == []

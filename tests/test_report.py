@@ -1,8 +1,8 @@
 import csv
 import json
 import math
+import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -10,13 +10,7 @@ import pytest
 
 from infarct import report
 from infarct.errors import OutputError
-from infarct.report import check_destination, summarise, verdict, write_results
-
-
-@pytest.fixture(scope="module")
-def written(segmentation, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("results") / "case"
-    return write_results(segmentation, out, command=["segment", "--dwi", "x"])
+from infarct.report import check_destination, rebuild_page, summarise, write_results
 
 
 def test_everything_promised_is_there(written) -> None:
@@ -32,6 +26,7 @@ def test_everything_promised_is_there(written) -> None:
             "report.html",
         ),
         *(f"mni/{n}.nii.gz" for n in ("dwi", "b0", "adc", "dwi_normalised", "is_map")),
+        *(f"scan/{n}.nii.gz" for n in ("dwi", "b0", "adc")),
         *("mni/lesion_mask.nii.gz", "mni/lesion_probability.nii.gz", "mni/mni_from_native.txt"),
         "mni/atlas_from_native.txt",
     }
@@ -119,24 +114,26 @@ def test_the_manifest_says_how_it_was_made_and_names_no_folder(written) -> None:
     assert str(written.parent) not in text
 
 
-def test_the_page_stands_alone_and_leads_with_the_verdict(segmentation, written) -> None:
-    page = (written / "report.html").read_text()
-    assert verdict(segmentation) in page
-    assert "http://" not in page
-    assert "https://" not in page
-    assert 'src="data:image/png;base64,' in page
-    assert "Not a medical device" in page
+def test_the_scan_is_stored_to_a_part_in_ten_thousand(segmentation, written) -> None:
+    case = segmentation.case
+    for name, data, step in (
+        ("dwi", case.dwi.data, case.dwi.data.max() / 32000),
+        ("b0", case.b0.data, case.b0.data.max() / 32000),
+        ("adc", np.clip(case.adc.data, -0.03, 0.03), 1e-6),
+    ):
+        on_disk = nib.load(written / "scan" / f"{name}.nii.gz").get_fdata()
+        assert np.abs(on_disk - data).max() <= 0.51 * step
 
 
-def test_the_verdict_names_volume_number_and_side(segmentation) -> None:
-    m = segmentation.measurements
-    assert "on the left" in verdict(segmentation)
-    none = replace(m, lesion_volume_ml=0.0, lesion_count=0, left_ml=0.0, right_ml=0.0)
-    assert verdict(replace(segmentation, measurements=none)) == "No acute lesion was outlined."
-    both = replace(m, lesion_volume_ml=10.0, lesion_count=2, left_ml=4.0, right_ml=6.0)
-    assert verdict(replace(segmentation, measurements=both)) == (
-        "10.00 ml of acute lesion outlined, 2 lesions, on both sides."
-    )
+def test_the_page_is_rebuilt_from_the_folder_alone_to_the_byte(written, tmp_path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(written, moved)
+    (moved / "report.html").write_text("lost")
+    (moved / "figure.png").unlink()
+    rebuild_page(moved)
+    for name in ("report.html", "figure.png"):
+        assert (moved / name).read_bytes() == (written / name).read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
 
 
 def test_undefined_numbers_become_null(segmentation) -> None:
@@ -150,7 +147,7 @@ def test_nothing_is_left_when_writing_fails(segmentation, tmp_path, monkeypatch)
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report, "_write_lesions", full_disk)
+    monkeypatch.setattr(report, "write_tables", full_disk)
     with pytest.raises(OutputError, match="No space left"):
         write_results(segmentation, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -31,6 +31,16 @@ app = typer.Typer(
 )
 app.add_typer(lab, name="lab")
 
+DEFAULT_MODEL = "dagmnet-ch3"
+"""That of `infarct.segmenters`, which takes too long to import for a page of help."""
+
+Model = Annotated[str, typer.Option(help="Method: dagmnet-ch3, cfuzzy or tscore.")]
+OwnAtlas = Annotated[
+    Path | None, typer.Option(help="Your own atlas of territories in MNI space, with --labels.")
+]
+OwnLabels = Annotated[
+    Path | None, typer.Option(help="Its names: a TSV with columns index, name, maybe side.")
+]
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Local processes; as many as cores and memory allow if not given."),
@@ -61,15 +71,9 @@ def segment(
         float | None, typer.Option(help="s/mm^2; 1000 if not given, or what the series says.")
     ] = None,
     brain: Annotated[Path | None, typer.Option(help="Brain mask, if you have one.")] = None,
-    model: Annotated[
-        str, typer.Option(help="Method: dagmnet-ch3, cfuzzy or tscore.")
-    ] = "dagmnet-ch3",
-    atlas: Annotated[
-        Path | None, typer.Option(help="Your own atlas of territories in MNI space, with --labels.")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="Its names: a TSV with columns index, name, maybe side.")
-    ] = None,
+    model: Model = DEFAULT_MODEL,
+    atlas: OwnAtlas = None,
+    labels: OwnLabels = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier result in OUT.")] = False,
     dicom: Annotated[
         Path | None, typer.Option(help="Folder of DICOM files, instead of --dwi, --b0, --adc.")
@@ -86,15 +90,12 @@ def segment(
     ] = False,
 ) -> None:
     """Outline and measure the lesions of one scan (NIfTI: --dwi with --b0, --adc; or --dicom)."""
-    from infarct.atlas import read_atlas
     from infarct.case import CaseFiles
     from infarct.report import check_destination
 
-    if (atlas is None) != (labels is None):
-        raise typer.BadParameter("give --atlas and --labels together: the map and its names")
+    territories = _read_atlas(atlas, labels)
     if atlas and labels:
         check_destination(out, (atlas, labels), overwrite=overwrite)
-    territories = read_atlas(atlas, labels) if atlas and labels else None
     if dicom is not None:
         if dwi or b0 or adc or bvalue is not None:
             raise typer.BadParameter("--dicom stands instead of --dwi, --b0, --adc and --bvalue")
@@ -128,9 +129,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder to make for the results.")] = Path(
         "infarct-demo"
     ),
-    model: Annotated[
-        str, typer.Option(help="Method: dagmnet-ch3, cfuzzy or tscore.")
-    ] = "dagmnet-ch3",
+    model: Model = DEFAULT_MODEL,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier result in OUT.")] = False,
 ) -> None:
     """Run the main job on a synthetic scan that ships with the package, and score it."""
@@ -200,7 +199,7 @@ def cohort(
         typer.Argument(help="Table (dwi, b0, adc, brain, bvalue, id), or 'DATA/*/dwi.nii.gz'."),
     ],
     out: Annotated[Path, typer.Argument(help="Folder of the results; a folder below per case.")],
-    model: Annotated[str, typer.Option(help="Method: cfuzzy or tscore.")] = "cfuzzy",
+    model: Model = DEFAULT_MODEL,
     workers: Workers = None,
     scheduler: Scheduler = None,
     retry_failed: RetryFailed = False,
@@ -228,7 +227,7 @@ def bids(
         list[str] | None,
         typer.Option("--session-label", "--session_label", help="Only these; repeat it."),
     ] = None,
-    model: Annotated[str, typer.Option(help="Method: cfuzzy or tscore.")] = "cfuzzy",
+    model: Model = DEFAULT_MODEL,
     workers: Workers = None,
     scheduler: Scheduler = None,
     retry_failed: RetryFailed = False,
@@ -250,11 +249,49 @@ def bids(
 
 
 @app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result of infarct segment.")],
+) -> None:
+    """Rebuild the page and the figure of a result from its folder alone."""
+    from infarct.report import rebuild_page
+
+    rebuild_page(folder)
+    typer.echo(f"look at {folder / 'report.html'}")
+
+
+@app.command()
+def recompute(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result of infarct segment.")],
+    mask: Annotated[Path, typer.Option(help="The corrected mask, on the grid of the DWI.")],
+    by: Annotated[str, typer.Option(help="Who corrected it, for the audit.")] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
+    atlas: OwnAtlas = None,
+    labels: OwnLabels = None,
+) -> None:
+    """Measure a mask corrected by hand; the old one is kept, with a line in audit.tsv."""
+    from infarct.correction import recompute as remeasure
+    from infarct.wording import ml
+
+    territories = _read_atlas(atlas, labels)
+    done = remeasure(folder, mask, by=by, reason=reason, territories=territories)
+    typer.echo(f"{ml(done.ml_before)} before, {ml(done.ml_after)} now; old mask: {done.kept_as}")
+    typer.echo(f"look at {folder / 'report.html'}")
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from importlib.metadata import version as installed
 
     typer.echo(installed("infarct"))
+
+
+def _read_atlas(atlas: Path | None, labels: Path | None) -> Atlas | None:
+    from infarct.atlas import read_atlas
+
+    if (atlas is None) != (labels is None):
+        raise typer.BadParameter("give --atlas and --labels together: the map and its names")
+    return read_atlas(atlas, labels) if atlas and labels else None
 
 
 def _segment_into(

@@ -20,7 +20,8 @@ from rich.table import Table
 
 from infarct.journal import Journal
 from infarct.pipeline import Segmentation
-from infarct.report import verdict
+from infarct.report import summarise
+from infarct.wording import verdict
 
 if TYPE_CHECKING:
     from infarct.cohort.jobs import Outcome
@@ -54,7 +55,7 @@ def show_result(result: Segmentation, out: Path) -> None:
     """Print what was found, what to check, and where the results are."""
     console = Console()
     m = result.measurements
-    console.print(f"[bold]{verdict(result)}[/bold]")
+    console.print(f"[bold]{verdict(summarise(result))}[/bold]")
     if m.lesions:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("lesion", "ml", "side", "MNI x, y, z", "DWI ratio", "ADC ratio"):

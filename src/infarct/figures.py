@@ -12,33 +12,40 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from infarct.pipeline import Segmentation
-from infarct.volume import closest_axes
+from infarct.hanging import (
+    ADC_WINDOW,
+    CONTOUR,
+    box_around,
+    hang,
+    head_of,
+    hung_spacing,
+    key_slices,
+    signal_window,
+)
+from infarct.stored import Stored
 
-CONTOUR = "#ff3b30"
 _MOST_SLICES = 24
+_MARGIN = 6
 _COLUMNS = ("DWI", "b0", "ADC", "lesion")
 
 
-def slice_figure(result: Segmentation) -> Figure:
+def slice_figure(stored: Stored) -> Figure:
     """Draw the slices that matter: DWI, b0, ADC, and DWI with the outline.
 
     With a lesion, the slices it lies on (evenly thinned to twenty-four); without, the whole brain.
 
     Args:
-        result: What to show.
+        stored: What to show.
     """
-    case = result.case
-    axes = closest_axes(case.dwi.affine)
-    brain = _hang(result.brain.data, axes)
-    lesion = _hang(result.lesion.data, axes)
-    # The ADC of air is noise that outshines the brain; only the brain is shown.
-    adc = np.where(result.brain.data, case.adc.data, 0.0)
-    images = [_hang(data, axes) for data in (case.dwi.data, case.b0.data, adc)]
-    windows = [_window(image, brain) for image in images[:2]] + [(0.0, 2.5e-3)]
-    shown = _slices_that_matter(lesion, brain)
-    box = _box(brain)
-    spacing = np.abs(axes) @ case.dwi.grid.spacing
+    affine = stored.dwi.affine
+    brain, lesion = hang(stored.brain.data, affine), hang(stored.lesion.data, affine)
+    dwi, b0, adc = (hang(v.data, affine) for v in (stored.dwi, stored.b0, stored.adc))
+    # The ADC of air is noise that outshines the brain; only tissue is shown.
+    images = [dwi, b0, np.where(head_of(b0, brain), adc, 0.0)]
+    windows = [signal_window(image, brain) for image in images[:2]] + [ADC_WINDOW]
+    shown = key_slices(lesion, brain, _MOST_SLICES)
+    box = box_around(brain | lesion, _MARGIN)
+    spacing = hung_spacing(affine)
     width, height = (box[0].stop - box[0].start), (box[1].stop - box[1].start)
     aspect = spacing[1] / spacing[0]
     per_row = 2 if len(shown) > 1 else 1
@@ -62,7 +69,9 @@ def slice_figure(result: Segmentation) -> Figure:
                 panel.set_title(title, color="white", fontsize=9, pad=3)
         panel = grid[row, first + 3]
         if lesion[:, :, z].any():
-            panel.contour(lesion[(*box, z)].T, levels=[0.5], colors=CONTOUR, linewidths=0.9)
+            outline = lesion[(*box, z)].T
+            panel.contour(outline, levels=[0.5], colors="black", linewidths=1.8, alpha=0.6)
+            panel.contour(outline, levels=[0.5], colors=CONTOUR, linewidths=0.9)
         _label(grid[row, first], z)
     return figure
 
@@ -77,40 +86,6 @@ def to_png(figure: Figure, dpi: int = 110) -> bytes:
 def write_png(figure: Figure, path: Path) -> None:
     """Render a figure to a file."""
     path.write_bytes(to_png(figure))
-
-
-def _hang(data: NDArray[np.generic], axes: NDArray[np.float64]) -> NDArray[np.generic]:
-    """Order voxels as radiologists look at them: x from right to left, y back to front, z up."""
-    source = np.argmax(np.abs(axes), axis=1)
-    hung = np.transpose(data, source)
-    flips = [axes[world, voxel] < 0 for world, voxel in enumerate(source)]
-    flips[0] = not flips[0]
-    return hung[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
-
-
-def _slices_that_matter(lesion: NDArray[np.generic], brain: NDArray[np.generic]) -> list[int]:
-    with_lesion = np.flatnonzero(lesion.any(axis=(0, 1)))
-    if with_lesion.size:
-        candidates = with_lesion
-    else:
-        area = brain.sum(axis=(0, 1))
-        candidates = np.flatnonzero(area > 0.15 * area.max())
-    picks = np.linspace(0, candidates.size - 1, min(_MOST_SLICES, candidates.size))
-    # Feet first, as the slices of a scan are counted; every pick once.
-    return sorted({int(candidates[round(float(i))]) for i in picks})
-
-
-def _window(image: NDArray[np.generic], brain: NDArray[np.generic]) -> tuple[float, float]:
-    inside = image[brain.astype(bool)]
-    return 0.0, float(np.percentile(inside, 99.5))
-
-
-def _box(brain: NDArray[np.generic], margin: int = 6) -> tuple[slice, slice]:
-    def span(axis: int) -> slice:
-        seen = np.flatnonzero(brain.any(axis=(1 - axis, 2)))
-        return slice(max(0, int(seen[0]) - margin), int(seen[-1]) + 1 + margin)
-
-    return span(0), span(1)
 
 
 def _show(

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infarct.aspects import Score, score
+from infarct.anatomy import Anatomy, find_anatomy
 from infarct.atlas import Atlas
 from infarct.case import Case
 from infarct.certainty import SecondReading, compare_readers, doubt_of
 from infarct.classical import is_map
 from infarct.inference import load_network
-from infarct.intensity import Image
+from infarct.intensity import Image, Mask
 from infarct.journal import Journal
-from infarct.places import Places, locate
 from infarct.postprocess import outline
 from infarct.prepare import Prepared, prepare, restore
 from infarct.quality import Finding
@@ -40,11 +39,9 @@ class Segmentation:
         probability_mni: (192, 224, 192).
         is_map_mni: (192, 224, 192) the modified c-fuzzy map, whatever the method.
         measurements: Volumes, contrast, each lesion.
+        anatomy: Territories, regions, scores.
         second_reading: What the c-fuzzy map outlines beside a network; None beside itself.
         refinement: Where the scan lies for looking up anatomy.
-        places: Territories, regions, pattern.
-        aspects: Score of the worse side; None without a lesion or where the scan is too short.
-        pc_aspects: The same for the posterior circulation.
         findings: Notes and warnings, in the order they arose.
         seconds: Wall-clock seconds of each step.
     """
@@ -58,11 +55,9 @@ class Segmentation:
     probability_mni: Image
     is_map_mni: Image
     measurements: Measurements
+    anatomy: Anatomy
     second_reading: SecondReading | None
     refinement: Refinement
-    places: Places
-    aspects: Score | None
-    pc_aspects: Score | None
     findings: tuple[Finding, ...]
     seconds: dict[str, float]
 
@@ -105,18 +100,14 @@ def segment_case(
             case.dwi.data, case.adc.data, probability, brain, case.dwi.grid, mni_from_native
         )
         measurements = measure(lesion, native, case.slice_axis)
+    with journal.step("locate"):
+        refinement = refine(case.b0, brain, template.b0, prepared.registration)
+        place = refinement.mni_from_native
+        anatomy = find_anatomy(lesion, case.dwi.grid, place, territories)
     second = None
     if segmenter.trained:
         with journal.step("second reader"):
-            other = get_segmenter("cfuzzy")
-            their_map = restore(is_map_mni, case, prepared.registration)
-            theirs = outline(their_map, other.threshold, brain, case.slice_axis)
-            second = compare_readers(lesion, theirs, case.dwi.grid.voxel_ml, other.name)
-    with journal.step("locate"):
-        refinement = refine(case.b0, brain, template.b0, prepared.registration)
-        where = (lesion, case.dwi.grid, refinement.mni_from_native)
-        places = locate(*where, territories)
-        aspects, pc_aspects = score(*where)
+            second = _second_reading(lesion, is_map_mni, case, prepared)
     return Segmentation(
         case=case,
         prepared=prepared,
@@ -127,41 +118,49 @@ def segment_case(
         probability_mni=probability_mni,
         is_map_mni=is_map_mni,
         measurements=measurements,
+        anatomy=anatomy,
         second_reading=second,
         refinement=refinement,
-        places=places,
-        aspects=aspects,
-        pc_aspects=pc_aspects,
         findings=(
             *case.findings,
             *prepared.findings,
-            *_doubts(measurements),
+            *doubts(measurements),
             *(doubt_of(second, measurements.lesion_volume_ml) if second else []),
-            *_limits(refinement, bool(lesion.any()) and None in (aspects, pc_aspects)),
+            *_limits(refinement, anatomy),
             *([Finding("method", "note", segmenter.caution)] if segmenter.caution else []),
         ),
         seconds=dict(journal.seconds),
     )
 
 
-def _doubts(measurements: Measurements) -> list[Finding]:
-    """Say when the lesion found does not look like acute ischemia."""
-    doubts = []
+def _second_reading(
+    lesion: Mask, is_map_mni: Image, case: Case, prepared: Prepared
+) -> SecondReading:
+    """Outline the scan by the c-fuzzy map too, and compare."""
+    other = get_segmenter("cfuzzy")
+    probability = restore(is_map_mni, case, prepared.registration)
+    theirs = outline(probability, other.threshold, prepared.brain_native, case.slice_axis)
+    return compare_readers(lesion, theirs, case.dwi.grid.voxel_ml, other.name)
+
+
+def doubts(measurements: Measurements) -> list[Finding]:
+    """Say when the lesion outlined does not look like acute ischemia."""
+    found = []
     if measurements.lesion_count and not math.isnan(measurements.kappa_adc):
         if measurements.kappa_adc > 0.95:
             text = (
                 f"the outlined tissue has {measurements.kappa_adc:.2f} times the ADC of normal "
                 "tissue; acute infarcts have .4 to .9: it may be old, subacute or an artefact"
             )
-            doubts.append(Finding("adc-not-low", "warning", text))
+            found.append(Finding("adc-not-low", "warning", text))
         share = measurements.lesion_volume_ml / measurements.intracranial_volume_ml
         if share > 0.35:
             text = f"{share:.0%} of the brain is outlined; look at the images before using a number"
-            doubts.append(Finding("lesion-huge", "warning", text))
-    return doubts
+            found.append(Finding("lesion-huge", "warning", text))
+    return found
 
 
-def _limits(refinement: Refinement, unscored: bool) -> list[Finding]:
+def _limits(refinement: Refinement, anatomy: Anatomy) -> list[Finding]:
     """Say what the tables of territories and regions rest on, where it is less than usual."""
     limits = []
     if not refinement.affine:
@@ -170,7 +169,7 @@ def _limits(refinement: Refinement, unscored: bool) -> list[Finding]:
             f"{refinement.reason}; borders may lie several mm off"
         )
         limits.append(Finding("atlas-in-plane", "note", text))
-    if unscored:
+    if anatomy.unscored:
         text = "the scan does not cover every region of ASPECTS or PC-ASPECTS: no score is given"
         limits.append(Finding("aspects-coverage", "note", text))
     return limits

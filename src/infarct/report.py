@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import json
-import math
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from infarct import assets
 from infarct.errors import OutputError
-from infarct.figures import slice_figure, to_png
-from infarct.grid import MNI_GRID
+from infarct.grid import MNI_GRID, Affine
 from infarct.intensity import Image
+from infarct.page import write_page
 from infarct.pipeline import Segmentation
-from infarct.places import Part, Place
-from infarct.quantify import Lesion
 from infarct.resample import resample
+from infarct.stored import OUTLINE, read_stored
+from infarct.tables import finite, numbers, write_json, write_tables
 from infarct.volume import Volume, write
 
 _LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "matplotlib")
@@ -53,18 +47,31 @@ def write_results(
         OutputError: If `out` holds files already, is a folder of inputs, or cannot be written.
     """
     check_destination(out, result.case.files.paths().values(), overwrite=overwrite)
-    with _complete_or_absent(out) as partial:
+    with complete_or_absent(out) as partial:
         _write_images(result, partial)
-        figure = to_png(slice_figure(result))
-        (partial / "figure.png").write_bytes(figure)
-        _write_lesions(result, partial / "lesions.tsv")
-        _write_regions(result, partial / "regions.tsv")
-        summary = summarise(result)
-        _write_json(summary, partial / "summary.json")
-        _write_json(_manifest(result, command), partial / "manifest.json")
-        page = _render(result, summary, figure)
-        (partial / "report.html").write_text(page, encoding="utf-8")
+        write_tables(result.measurements, result.anatomy.places, partial)
+        write_json(summarise(result), partial / "summary.json")
+        manifest = _manifest(result, command)
+        manifest["outputs"] = {OUTLINE: assets.sha256(partial / OUTLINE)}
+        write_json(manifest, partial / "manifest.json")
+        # From the folder, as anyone can later: what the page needs is there, or this fails.
+        write_page(read_stored(partial), partial)
     return out
+
+
+def rebuild_page(folder: Path) -> None:
+    """Write `report.html` and `figure.png` of a result anew, from nothing but its folder.
+
+    Args:
+        folder: As `infarct segment` made it.
+
+    Raises:
+        InputFileError: If it is no whole result.
+        OutputError: If it cannot be written.
+    """
+    stored = read_stored(folder)
+    with changed_whole(folder) as partial:
+        write_page(stored, partial)
 
 
 def check_destination(out: Path, inputs: Any, *, overwrite: bool) -> None:
@@ -97,16 +104,11 @@ def check_destination(out: Path, inputs: Any, *, overwrite: bool) -> None:
 
 def summarise(result: Segmentation) -> dict[str, Any]:
     """Return the numbers of one scan as they go into `summary.json`; None where undefined."""
-    numbers = {
-        field.name: getattr(result.measurements, field.name)
-        for field in fields(result.measurements)
-        if field.name != "lesions"
-    }
     peak, adc_peak = result.prepared.dwi_peak, result.prepared.adc_peak
     found = result.prepared.registration
-    summary: dict[str, Any] = _finite(
+    summary: dict[str, Any] = finite(
         {
-            **numbers,
+            **numbers(result.measurements, result.anatomy),
             "model": result.segmenter.name,
             "threshold": result.segmenter.threshold,
             "bvalue_s_per_mm2": result.case.bvalue,
@@ -119,11 +121,7 @@ def summarise(result: Segmentation) -> dict[str, Any]:
                 "affine_for_atlas": result.refinement.affine,
                 "affine_moved_mm": result.refinement.moved_mm,
             },
-            "territories": [_part(part, "territory") for part in result.places.territories],
-            "regions": [_part(part, "region") for part in result.places.regions],
-            "aspects": asdict(result.aspects) if result.aspects else None,
-            "pc_aspects": asdict(result.pc_aspects) if result.pc_aspects else None,
-            "pattern": asdict(result.places.pattern),
+            "certainty": _certainty(result),
             "warnings": [asdict(f) for f in result.findings if f.level == "warning"],
             "notes": [asdict(f) for f in result.findings if f.level == "note"],
             "seconds": result.seconds,
@@ -132,37 +130,8 @@ def summarise(result: Segmentation) -> dict[str, Any]:
     return summary
 
 
-def _part(part: Part, kind: str) -> dict[str, Any]:
-    """Return a row of the table of territories (with its sub-territories) or of regions."""
-    own = (
-        {"sub": [_part(p, kind) for p in part.parts]} if kind == "territory" and part.parts else {}
-    )
-    return {
-        "name": part.name,
-        "side": part.side,
-        **({"class": part.group} if kind == "region" else {}),
-        "ml": part.ml,
-        f"share_of_{kind}": part.share_of_part,
-        "share_of_lesion": part.share_of_lesion,
-        **own,
-    }
-
-
-def verdict(result: Segmentation) -> str:
-    """Say in one sentence what was found."""
-    m = result.measurements
-    if m.lesion_count == 0:
-        return "No acute lesion was outlined."
-    many = "1 lesion" if m.lesion_count == 1 else f"{m.lesion_count} lesions"
-    if min(m.left_ml, m.right_ml) > 0.1 * m.lesion_volume_ml:
-        where = "on both sides"
-    else:
-        where = "on the left" if m.left_ml > m.right_ml else "on the right"
-    return f"{m.lesion_volume_ml:.2f} ml of acute lesion outlined, {many}, {where}."
-
-
 @contextmanager
-def _complete_or_absent(out: Path) -> Iterator[Path]:
+def complete_or_absent(out: Path) -> Iterator[Path]:
     """Build beside the destination and rename at the end; leave nothing behind on failure."""
     out = out.resolve()
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
@@ -183,13 +152,26 @@ def _complete_or_absent(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def changed_whole(folder: Path) -> Iterator[Path]:
+    """Change a result: on a copy beside it, which takes its place when all is done."""
+    with complete_or_absent(folder) as partial:
+        shutil.copytree(folder, partial, dirs_exist_ok=True)
+        yield partial
+
+
 def _write_images(result: Segmentation, folder: Path) -> None:
-    write(result.lesion, folder / "lesion_mask.nii.gz", np.uint8)
+    write(result.lesion, folder / OUTLINE, np.uint8)
     write(result.brain, folder / "brain_mask.nii.gz", np.uint8)
     write(result.probability, folder / "lesion_probability.nii.gz", np.float32)
+    case, scan = result.case, result.prepared
+    native = folder / "scan"
+    native.mkdir()
+    write(case.dwi, native / "dwi.nii.gz", np.int16, _step(case.dwi.data))
+    write(case.b0, native / "b0.nii.gz", np.int16, _step(case.b0.data))
+    write(case.adc.like(np.clip(case.adc.data, -0.03, 0.03)), native / "adc.nii.gz", np.int16, 1e-6)
     mni = folder / "mni"
     mni.mkdir()
-    scan = result.prepared
 
     def write_mni(image: Image, name: str, step: float) -> None:
         # Stored in steps: a brain at 1 mm is 8 million voxels, and small files are quickly read.
@@ -202,11 +184,22 @@ def _write_images(result: Segmentation, folder: Path) -> None:
     write_mni(result.is_map_mni, "is_map", 1e-4)
     write_mni(result.probability_mni, "lesion_probability", 1e-4)
     mni_from_native = scan.registration.mni_from_native
-    outline = result.lesion.like(result.lesion.data.astype(np.float32))
-    there = resample(outline, MNI_GRID, np.linalg.inv(mni_from_native)) > 0.5
-    write(Volume(there, MNI_GRID.affine), mni / "lesion_mask.nii.gz", np.uint8)
+    write_outline_mni(result.lesion, mni_from_native, mni)
     np.savetxt(mni / "mni_from_native.txt", mni_from_native, fmt="%.9g")
     np.savetxt(mni / "atlas_from_native.txt", result.refinement.mni_from_native, fmt="%.9g")
+
+
+def write_outline_mni(lesion: Volume, mni_from_native: Affine, folder: Path) -> None:
+    """Write the outline in MNI space, for overlays.
+
+    Args:
+        lesion: bool, on the grid of the scan.
+        mni_from_native: (4, 4) world of the scan -> MNI mm.
+        folder: Where `lesion_mask.nii.gz` goes.
+    """
+    outline = lesion.like(lesion.data.astype(np.float32))
+    there = resample(outline, MNI_GRID, np.linalg.inv(mni_from_native)) > 0.5
+    write(Volume(there, MNI_GRID.affine), folder / "lesion_mask.nii.gz", np.uint8)
 
 
 def _step(image: Image) -> float:
@@ -214,58 +207,21 @@ def _step(image: Image) -> float:
     return max(float(np.abs(image).max()) / 32000.0, 1e-12)
 
 
-def _write_lesions(result: Segmentation, path: Path) -> None:
-    header = [field.name for field in fields(Lesion)]
-    columns = []
-    for name in header:
-        split = name.startswith("centroid")
-        stem = name.removesuffix("_mm")
-        columns += [f"{stem}_{axis}_mm" for axis in "xyz"] if split else [name]
-    where = [field.name for field in fields(Place) if field.name != "label"]
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        table.writerow(columns + where)
-        for lesion, place in zip(result.measurements.lesions, result.places.lesions, strict=True):
-            row: list[str] = []
-            for name in header:
-                value = getattr(lesion, name)
-                row += [_cell(v) for v in value] if isinstance(value, tuple) else [_cell(value)]
-            table.writerow(row + [getattr(place, name) for name in where])
-
-
-def _write_regions(result: Segmentation, path: Path) -> None:
-    """Write territories, sub-territories and regions touched, one row each."""
-    places = result.places
-    kinds = (
-        ("territory", places.territories),
-        ("sub-territory", [part for major in places.territories for part in major.parts]),
-        ("region", places.regions),
-    )
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        table.writerow(["kind", "name", "side", "group", "ml", "share_of_part", "share_of_lesion"])
-        for kind, parts in kinds:
-            for part in parts:
-                names = [kind, part.name, part.side or "n/a", part.group]
-                numbers = (part.ml, part.share_of_part, part.share_of_lesion)
-                table.writerow(names + [_cell(number) for number in numbers])
-
-
-def _cell(value: float | str) -> str:
-    if isinstance(value, float):
-        return "n/a" if math.isnan(value) else f"{value:.6g}"
-    return str(value)
+def _certainty(result: Segmentation) -> dict[str, Any] | None:
+    """Return what is known of how sure the outline is, or None of a method that cannot tell."""
+    second = result.second_reading
+    return None if second is None else {"second_reader": asdict(second)}
 
 
 def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
     """Say how the result was made, so that it can be made again. File names only, no folders."""
     inputs = result.case.files.paths()
-    territories = result.places.atlas
+    territories = result.anatomy.places.atlas
     return {
         "infarct": version("infarct"),
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
-        "command": [Path(sys.argv[0]).name, *command] if command else None,
+        "command": ["infarct", *command] if command else None,
         "model": result.segmenter.name,
         "territories": {"file": territories.file, "sha256": territories.sha256},
         "inputs": {
@@ -277,58 +233,3 @@ def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
         "randomness": "none: no step draws random numbers",
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _write_json(content: Any, path: Path) -> None:
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _finite(content: Any) -> Any:
-    """Replace NaN by None and numpy numbers by Python's, all the way down."""
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    if isinstance(content, float | np.floating):
-        return float(content) if math.isfinite(content) else None
-    return content
-
-
-@dataclass(frozen=True)
-class _Row:
-    name: str
-    value: str
-
-
-def _render(result: Segmentation, summary: dict[str, Any], figure: bytes) -> str:
-    environment = Environment(
-        loader=PackageLoader("infarct", "data"), autoescape=True, undefined=StrictUndefined
-    )
-    m = result.measurements
-
-    def number(value: float, digits: int, unit: str = "") -> str:
-        return "-" if math.isnan(value) else f"{value:.{digits}f}{unit}"
-
-    rows = [
-        _Row("Lesion volume", number(m.lesion_volume_ml, 2, " ml")),
-        _Row("Lesions", str(m.lesion_count)),
-        _Row("Left / right", f"{m.left_ml:.2f} / {m.right_ml:.2f} ml"),
-        _Row("Intracranial volume (brain mask)", number(m.intracranial_volume_ml, 0, " ml")),
-        _Row("DWI, lesion / normal tissue", number(m.kappa_dwi, 2)),
-        _Row("ADC, lesion / normal tissue", number(m.kappa_adc, 2)),
-        _Row("Mean ADC of the lesion", number(m.mean_adc * 1e3, 2, " x 10⁻³ mm²/s")),
-    ]
-    return environment.get_template("report.html.j2").render(
-        verdict=verdict(result),
-        warnings=[f for f in result.findings if f.level == "warning"],
-        notes=[f for f in result.findings if f.level == "note"],
-        figure=base64.b64encode(figure).decode(),
-        rows=rows,
-        lesions=m.lesions,
-        method=result.segmenter.title,
-        threshold=result.segmenter.threshold,
-        seconds=summary["seconds"],
-        version=version("infarct"),
-        bvalue=result.case.bvalue,
-        brain_method=result.prepared.brain_method,
-    )

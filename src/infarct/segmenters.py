@@ -71,7 +71,7 @@ SEGMENTERS = {
 }
 """Every method there is, by name."""
 
-DEFAULT = "cfuzzy"
+DEFAULT = "dagmnet-ch3"
 
 
 def get_segmenter(name: str) -> Segmenter:

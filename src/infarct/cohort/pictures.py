@@ -16,8 +16,8 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from infarct.figures import CONTOUR
 from infarct.grid import MNI_GRID
+from infarct.hanging import CONTOUR
 from infarct.resample import resample
 from infarct.templates import load_template
 from infarct.volume import Volume

@@ -1,0 +1,189 @@
+"""An outline corrected by hand: every number anew, the old outline kept, a line in the audit."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infarct import assets
+from infarct.anatomy import find_anatomy
+from infarct.atlas import Atlas
+from infarct.errors import ContentError, GeometryError, InputFileError
+from infarct.page import write_page
+from infarct.pipeline import doubts
+from infarct.quality import Finding
+from infarct.quantify import Measurements, Scan, measure
+from infarct.report import changed_whole, write_outline_mni
+from infarct.stored import OUTLINE, Stored, read_stored
+from infarct.tables import numbers, write_json, write_tables
+from infarct.volume import Volume, closest_axes, read, write
+
+AUDIT = "audit.tsv"
+
+_ABOUT_THE_OUTLINE = {"adc-not-low", "lesion-huge", "outside-brain", "readers-disagree"}
+"""Codes of findings that a new outline does away with, or earns anew."""
+
+_MOST_OUTSIDE = 0.1
+
+
+@dataclass(frozen=True)
+class Correction:
+    """One line of the audit.
+
+    Attributes:
+        date_utc: When, ISO 8601.
+        by: Who, as they said; may be empty.
+        reason: Why, as they said; may be empty.
+        kept_as: File that the outline before is kept in.
+        sha256_before: Of that file.
+        sha256_after: Of `lesion_mask.nii.gz` after.
+        ml_before: Its volume.
+        ml_after: Its volume.
+        infarct: Version that measured.
+    """
+
+    date_utc: str
+    by: str
+    reason: str
+    kept_as: str
+    sha256_before: str
+    sha256_after: str
+    ml_before: float
+    ml_after: float
+    infarct: str
+
+
+def recompute(
+    folder: Path,
+    edited: Path,
+    *,
+    by: str = "",
+    reason: str = "",
+    territories: Atlas | None = None,
+) -> Correction:
+    """Replace the outline of a result by one corrected by hand and measure it.
+
+    Args:
+        folder: As `infarct segment` made it; changed whole or not at all.
+        edited: The corrected mask, on the grid of the DWI; all that is not 0 is lesion.
+        by: Who corrected it.
+        reason: Why.
+        territories: Atlas for the table of territories; the one that ships if None.
+
+    Returns:
+        What was written into the audit.
+
+    Raises:
+        InputFileError: If the mask cannot be read, the folder is no whole result, or its
+            territories were those of another atlas.
+        GeometryError: If the mask lies on another grid.
+        ContentError: If it is no mask.
+        OutputError: If the result cannot be written.
+    """
+    stored = read_stored(folder)
+    lesion = _read_edited(edited, stored.dwi)
+    measurements = _measure(lesion, stored)
+    anatomy = find_anatomy(lesion.data, stored.dwi.grid, stored.atlas_from_native, territories)
+    before, now = stored.manifest["territories"], anatomy.places.atlas
+    if before["sha256"] != now.sha256:
+        raise InputFileError(
+            f"the territories of {folder} are those of {before['file']}, not of {now.file}; "
+            "give that atlas again with --atlas and --labels"
+        )
+    earlier = stored.summary.get("corrections", [])
+    kept_as = (
+        f"lesion_mask_corrected-{len(earlier)}.nii.gz"
+        if earlier
+        else ("lesion_mask_automatic.nii.gz")
+    )
+    with changed_whole(folder) as partial:
+        shutil.copyfile(partial / OUTLINE, partial / kept_as)
+        write(lesion, partial / OUTLINE, np.uint8)
+        write_outline_mni(lesion, stored.mni_from_native, partial / "mni")
+        write_tables(measurements, anatomy.places, partial)
+        correction = Correction(
+            date_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            by=" ".join(by.split()),
+            reason=" ".join(reason.split()),
+            kept_as=kept_as,
+            sha256_before=assets.sha256(partial / kept_as),
+            sha256_after=assets.sha256(partial / OUTLINE),
+            ml_before=stored.summary["lesion_volume_ml"],
+            ml_after=measurements.lesion_volume_ml,
+            infarct=version("infarct"),
+        )
+        corrections = [*earlier, asdict(correction)]
+        _write_audit(corrections, partial / AUDIT)
+        summary = {
+            **stored.summary,
+            **numbers(measurements, anatomy),
+            "certainty": None,
+            "corrections": corrections,
+            "warnings": _warnings(stored, measurements, lesion),
+        }
+        write_json(summary, partial / "summary.json")
+        outputs = {**stored.manifest["outputs"], OUTLINE: correction.sha256_after}
+        write_json({**stored.manifest, "outputs": outputs}, partial / "manifest.json")
+        write_page(read_stored(partial), partial)
+    return correction
+
+
+def _read_edited(path: Path, dwi: Volume) -> Volume:
+    volume = read(path)
+    if volume.data.ndim != 3 or not volume.grid.matches(dwi.grid):
+        raise GeometryError(
+            f"{path}: the mask has shape {volume.data.shape} and affine\n{volume.affine}\n"
+            f"but the DWI has shape {dwi.data.shape} and affine\n{dwi.affine}\n"
+            f"draw it on scan/dwi.nii.gz of the result, or edit a copy of its {OUTLINE}"
+        )
+    values = np.unique(volume.data)
+    strange = values[~np.isfinite(values) | (values < 0) | (values != np.round(values))]
+    if strange.size:
+        raise ContentError(
+            f"{path}: holds the value {strange[0]:.3g}; a mask holds 0 where there is no lesion "
+            "and whole numbers where there is one"
+        )
+    # Written with the header of the DWI, as the automatic outline was.
+    return dwi.like(volume.data > 0)
+
+
+def _measure(lesion: Volume, stored: Stored) -> Measurements:
+    scan = Scan(
+        dwi=stored.dwi.data,
+        adc=stored.adc.data,
+        probability=stored.probability.data,
+        brain=stored.brain.data,
+        grid=stored.dwi.grid,
+        mni_from_native=stored.mni_from_native,
+    )
+    slice_axis = int(np.argmax(np.abs(closest_axes(stored.dwi.affine)[2])))
+    return measure(lesion.data, scan, slice_axis)
+
+
+def _warnings(stored: Stored, measurements: Measurements, lesion: Volume) -> list[dict[str, str]]:
+    """Return the warnings of the scan with those of the new outline; those of the old one go."""
+    found = doubts(measurements)
+    outside = float((lesion.data & ~stored.brain.data).sum()) / max(int(lesion.data.sum()), 1)
+    if outside > _MOST_OUTSIDE:
+        text = (
+            f"{outside:.0%} of the corrected outline lies outside the brain mask; "
+            "is it the mask of this scan, and not mirrored?"
+        )
+        found.append(Finding("outside-brain", "warning", text))
+    kept = [w for w in stored.summary["warnings"] if w["code"] not in _ABOUT_THE_OUTLINE]
+    return [*kept, *(asdict(finding) for finding in found)]
+
+
+def _write_audit(corrections: list[dict[str, Any]], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        names = [field.name for field in fields(Correction)]
+        table = csv.DictWriter(stream, names, delimiter="\t", lineterminator="\n")
+        table.writeheader()
+        table.writerows(corrections)

@@ -1,0 +1,156 @@
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from infarct import assets, correction
+from infarct.correction import recompute
+from infarct.errors import ContentError, GeometryError, OutputError
+from infarct.report import rebuild_page
+from infarct.stored import OUTLINE, read_stored
+
+
+@pytest.fixture
+def copy(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "case"))
+
+
+def save(path: Path, data: np.ndarray, affine: np.ndarray) -> Path:
+    nib.Nifti1Image(data, affine).to_filename(path)
+    return path
+
+
+def summary_of(folder: Path) -> dict:
+    content: dict = json.loads((folder / "summary.json").read_text())
+    return content
+
+
+def audit_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "audit.tsv").open() as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+def test_the_same_outline_gives_the_same_numbers(copy, tmp_path) -> None:
+    before = summary_of(copy)
+    same = Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz"))
+    recompute(copy, same)
+    after = summary_of(copy)
+    for name in ("lesion_volume_ml", "left_ml", "right_ml", "lesion_count", "registration"):
+        assert after[name] == before[name]
+    # From images stored in 32,000 steps.
+    for name in ("kappa_dwi", "kappa_adc", "mean_adc"):
+        assert after[name] == pytest.approx(before[name], rel=2e-4)
+    for new, old in zip(after["lesions"], before["lesions"], strict=True):
+        assert new["centroid_mni_mm"] == pytest.approx(old["centroid_mni_mm"], abs=1e-3)
+
+
+def test_a_corrected_outline_changes_every_number_and_keeps_the_old_one(copy, tmp_path) -> None:
+    old = assets.sha256(copy / OUTLINE)
+    stored = read_stored(copy)
+    half = stored.lesion.data.copy()
+    half[:, : int(np.argwhere(half)[:, 1].mean())] = False
+    edited = save(tmp_path / "edited.nii.gz", 2.0 * half, stored.dwi.affine)
+    done = recompute(copy, edited, by="A. Reader", reason="cut\tthe\nback")
+
+    ml = half.sum() * stored.dwi.grid.voxel_ml
+    summary = summary_of(copy)
+    assert summary["lesion_volume_ml"] == pytest.approx(ml)
+    with (copy / "lesions.tsv").open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert sum(float(row["volume_ml"]) for row in rows) == pytest.approx(ml, rel=1e-4)
+    image = nib.load(copy / OUTLINE)
+    assert np.array_equal(np.asarray(image.dataobj) > 0, half)
+    assert image.header["sform_code"] == nib.load(copy / "brain_mask.nii.gz").header["sform_code"]
+    assert nib.load(copy / "mni" / OUTLINE).get_fdata().sum() < stored.lesion_mni.sum()
+
+    (line,) = audit_of(copy)
+    assert (line["by"], line["reason"]) == ("A. Reader", "cut the back")
+    assert line["kept_as"] == done.kept_as == "lesion_mask_automatic.nii.gz"
+    assert line["sha256_before"] == old == assets.sha256(copy / "lesion_mask_automatic.nii.gz")
+    assert line["sha256_after"] == assets.sha256(copy / OUTLINE)
+    assert float(line["ml_before"]) == stored.summary["lesion_volume_ml"]
+    assert line["date_utc"].endswith("+00:00")
+
+    page = (copy / "report.html").read_text()
+    assert "corrected by hand by A. Reader" in page
+    assert "lesion_mask_automatic.nii.gz" in page
+    rebuild_page(copy)
+    assert (copy / "report.html").read_text() == page
+
+
+def test_every_earlier_outline_is_kept(copy, tmp_path) -> None:
+    stored = read_stored(copy)
+    first = save(tmp_path / "a.nii", stored.lesion.data.astype(np.uint8), stored.dwi.affine)
+    recompute(copy, first)
+    # An empty outline says that there is no lesion; the mask may lie in the result itself.
+    second = save(copy / "none.nii.gz", np.zeros(stored.dwi.data.shape), stored.dwi.affine)
+    recompute(copy, second, by="B")
+    assert [line["kept_as"] for line in audit_of(copy)] == [
+        "lesion_mask_automatic.nii.gz",
+        "lesion_mask_corrected-1.nii.gz",
+    ]
+    assert summary_of(copy)["lesion_count"] == 0
+    assert summary_of(copy)["kappa_adc"] is None
+    assert "No acute lesion was outlined" in (copy / "report.html").read_text()
+    assert audit_of(copy)[1]["sha256_before"] == audit_of(copy)[0]["sha256_after"]
+
+
+def test_nothing_said_of_the_old_outline_outlives_it(copy, tmp_path) -> None:
+    old = summary_of(copy)
+    stale = {"code": "lesion-huge", "level": "warning", "message": "old"}
+    kept = {"code": "brain-cut", "level": "warning", "message": "stays"}
+    old |= {
+        "certainty": {"lesion_visible": 0.9},
+        "territories": [],
+        "aspects": {"score": 3, "side": "left", "affected": [], "rule": ""},
+        "warnings": [stale, kept],
+    }
+    (copy / "summary.json").write_text(json.dumps(old))
+    stored = read_stored(copy)
+    outside = ~stored.brain.data
+    edited = save(tmp_path / "edited.nii.gz", outside.astype(np.uint8), stored.dwi.affine)
+    recompute(copy, edited)
+    new = summary_of(copy)
+    assert new["certainty"] is None
+    assert new["territories"]
+    assert new["aspects"] != old["aspects"]
+    assert {"brain-cut", "outside-brain"} <= {w["code"] for w in new["warnings"]}
+    assert "old" not in {w["message"] for w in new["warnings"]}
+
+
+def test_what_is_no_mask_of_this_scan_is_refused_and_nothing_changes(copy, tmp_path) -> None:
+    stored = read_stored(copy)
+    before = {path: assets.sha256(path) for path in copy.rglob("*") if path.is_file()}
+    mask, affine = stored.lesion.data.astype(np.float32), stored.dwi.affine
+    moved = affine.copy()
+    moved[0, 3] += 1.0
+    mirrored = affine @ np.diag([-1, 1, 1, 1])
+    for data, where, error, said in (
+        (mask[1:], affine, GeometryError, "shape"),
+        (mask, moved, GeometryError, "affine"),
+        (mask, mirrored, GeometryError, "affine"),
+        (mask * 0.7, affine, ContentError, r"0\.7"),
+        (-mask, affine, ContentError, "-1"),
+        (np.where(mask > 0, np.nan, 0), affine, ContentError, "nan"),
+    ):
+        with pytest.raises(error, match=said):
+            recompute(copy, save(tmp_path / "bad.nii.gz", data, where))
+    assert before == {path: assets.sha256(path) for path in copy.rglob("*") if path.is_file()}
+
+
+def test_a_fault_half_way_leaves_the_result_as_it_was(copy, tmp_path, monkeypatch) -> None:
+    same = Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz"))
+    before = {path: assets.sha256(path) for path in copy.rglob("*") if path.is_file()}
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(correction, "write_page", full_disk)
+    with pytest.raises(OutputError, match="No space left"):
+        recompute(copy, same)
+    assert before == {path: assets.sha256(path) for path in copy.rglob("*") if path.is_file()}
+    assert {path.name for path in tmp_path.iterdir()} == {"case", "same.nii.gz"}

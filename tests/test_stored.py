@@ -1,0 +1,51 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infarct.errors import InputFileError
+from infarct.stored import OUTLINE, read_stored
+
+
+@pytest.fixture
+def copy(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "copy"))
+
+
+def test_what_was_written_is_read_back(segmentation, stored) -> None:
+    assert np.array_equal(stored.lesion.data, segmentation.lesion.data)
+    assert np.array_equal(stored.brain.data, segmentation.brain.data)
+    assert np.allclose(stored.dwi.affine, segmentation.case.dwi.affine, atol=1e-5)
+    assert np.allclose(
+        stored.mni_from_native, segmentation.prepared.registration.mni_from_native, atol=1e-6
+    )
+    assert stored.summary["lesions"][0]["label"] == 1
+
+
+@pytest.mark.parametrize("name", ["scan/adc.nii.gz", "summary.json", "mni/mni_from_native.txt"])
+def test_a_missing_file_is_named(copy, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(InputFileError, match=Path(name).name):
+        read_stored(copy)
+
+
+def test_a_folder_of_an_earlier_version_is_refused(copy) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest["outputs"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputFileError, match="infarct segment"):
+        read_stored(copy)
+
+
+def test_damaged_numbers_are_refused(copy) -> None:
+    (copy / "summary.json").write_text("{")
+    with pytest.raises(InputFileError, match=r"summary\.json is damaged"):
+        read_stored(copy)
+
+
+def test_an_outline_changed_in_place_is_noticed(copy) -> None:
+    shutil.copyfile(copy / "brain_mask.nii.gz", copy / OUTLINE)
+    with pytest.raises(InputFileError, match="changed after it was written"):
+        read_stored(copy)

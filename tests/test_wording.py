@@ -1,0 +1,153 @@
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infarct.wording import artery, certainty, impression, ml, verdict
+
+LESION = {
+    "label": 1,
+    "volume_ml": 14.27,
+    "slices": 7,
+    "side": "right",
+    "kappa_dwi": 2.01,
+    "kappa_adc": 0.4,
+    "mean_adc": 3.2e-4,
+}
+PLAIN: dict[str, Any] = {
+    "lesion_volume_ml": 16.593,
+    "lesion_count": 8,
+    "left_ml": 0.622,
+    "right_ml": 15.971,
+    "lesions": [LESION],
+    "warnings": [],
+}
+FULL: dict[str, Any] = {
+    **PLAIN,
+    "certainty": {
+        "lesion_visible": 0.97,
+        "volume_interval_ml": [10.2, 24.8],
+        "second_reader": {"model": "cfuzzy", "volume_ml": 9.14, "agrees": False},
+    },
+    "territories": [
+        {"name": "PCA", "side": "right", "ml": 0.2, "share_of_lesion": 0.01},
+        {"name": "ACA", "side": "right", "ml": 3.3, "share_of_lesion": 0.21},
+        {"name": "MCA", "side": "right", "ml": 12.8, "share_of_lesion": 0.78},
+    ],
+    "aspects": {"score": 7, "side": "right", "affected": ["M1", "insula"], "rule": "any"},
+    "pc_aspects": None,
+    "warnings": [{"code": "brain-cut", "message": "the brain goes on"}],
+}
+
+
+def numbers_said(text: str) -> set[str]:
+    return set(re.findall(r"\d+(?:\.\d+)?", text.replace("10⁻³", "")))
+
+
+def numbers_known(content: Any) -> Iterator[str]:
+    """Give every number of a summary as a text may round it: itself, in per cent, times 1000."""
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, list):
+        for item in content:
+            yield from numbers_known(item)
+    elif isinstance(content, str):
+        yield from numbers_said(content)
+    elif isinstance(content, int | float) and not isinstance(content, bool):
+        for scale in (1, 100, 1000):
+            yield from (f"{content * scale:.{digits}f}" for digits in range(4))
+
+
+def without(key: str) -> dict[str, Any]:
+    return {name: value for name, value in FULL.items() if name != key}
+
+
+def test_every_number_of_the_impression_stands_in_the_summary() -> None:
+    for summary in (PLAIN, FULL, *(without(key) for key in ("territories", "aspects"))):
+        said = numbers_said(impression(summary))
+        assert {"8", "7", "2.01", "0.40", "0.32"} <= said
+        assert said <= set(numbers_known(summary))
+
+
+@given(
+    volumes=st.lists(st.floats(0.002, 300), min_size=1, max_size=30),
+    share=st.floats(0, 1),
+    kappa=st.none() | st.floats(0.2, 3),
+    slices=st.integers(1, 60),
+)
+def test_no_summary_makes_it_say_another_number(
+    volumes: list[float], share: float, kappa: float | None, slices: int
+) -> None:
+    volumes.sort(reverse=True)
+    total = sum(volumes)
+    first = {**LESION, "volume_ml": volumes[0], "slices": slices, "kappa_dwi": kappa}
+    summary = {
+        **FULL,
+        "lesion_volume_ml": total,
+        "lesion_count": len(volumes),
+        "left_ml": share * total,
+        "right_ml": (1 - share) * total,
+        "lesions": [first, *({**LESION, "volume_ml": v} for v in volumes[1:])],
+    }
+    for text in (impression(summary), verdict(summary), certainty(summary)):
+        assert numbers_said(text) <= set(numbers_known(summary))
+
+
+def test_the_verdict_names_volume_number_and_side() -> None:
+    assert verdict(PLAIN) == "16.6 ml of acute lesion outlined, 8 lesions, on the right."
+    both = {**PLAIN, "lesion_volume_ml": 10.0, "lesion_count": 1, "left_ml": 4.0, "right_ml": 6.0}
+    assert verdict(both) == "10.0 ml of acute lesion outlined, 1 lesion, on both sides."
+    assert verdict({**PLAIN, "lesion_count": 0}) == "No acute lesion was outlined."
+
+
+def test_certainty_is_said_or_plainly_missing() -> None:
+    assert "no calibrated certainty" in certainty(PLAIN)
+    said = certainty(FULL)
+    assert "97%" in said
+    assert "between 10.2 ml and 24.8 ml" in said
+    assert "cfuzzy: 9.14 ml) disagrees" in said
+    corrected = {**FULL, "corrections": [{"ml_before": 3.0, "by": "AB"}]}
+    assert "97%" not in certainty(corrected)
+    assert "by hand" in certainty(corrected)
+
+
+def test_the_impression_leads_with_the_larger_territory_and_leaves_traces_out() -> None:
+    text = impression(FULL)
+    assert text.index("right middle cerebral artery (MCA)") < text.index("anterior cerebral")
+    assert "posterior" not in text
+    assert "DWI-ASPECTS (right) is 7; affected: M1, insula." in text
+    assert "warnings" in text
+
+
+def test_a_lesion_without_low_adc_is_doubted() -> None:
+    doubtful = {**PLAIN, "lesions": [{**LESION, "kappa_adc": 1.01}]}
+    assert "speaks against acute ischemia" in impression(doubtful)
+    assert "speaks against" not in impression(PLAIN)
+
+
+def test_nothing_found_is_not_called_healthy() -> None:
+    nothing = {**PLAIN, "lesion_count": 0, "lesion_volume_ml": 0.0, "lesions": []}
+    assert "may still have been missed" in impression(nothing)
+
+
+def test_a_correction_is_told_with_the_automatic_volume() -> None:
+    rows = [{"ml_before": 3.25, "by": ""}, {"ml_before": 9.0, "by": "AB"}]
+    text = impression({**PLAIN, "corrections": rows})
+    assert "by hand by AB; the automatic one held 3.25 ml." in text
+
+
+@pytest.mark.parametrize(
+    ("volume", "said"),
+    [(114.23, "114.2 ml"), (4.435, "4.43 ml"), (0.0863, "0.086 ml"), (0.00512, "0.005 ml")],
+)
+def test_small_volumes_keep_their_digits(volume: float, said: str) -> None:
+    assert ml(volume) == said
+    assert ml(0.0) == "0.00 ml"
+
+
+def test_unknown_territories_keep_their_name() -> None:
+    assert artery("MCA") == "middle cerebral artery (MCA)"
+    assert artery("PICA") == "PICA"
