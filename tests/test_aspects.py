@@ -39,15 +39,15 @@ def test_the_worse_side_is_scored() -> None:
     assert (anterior.score, anterior.side, anterior.affected) == (8, "right", ("M5", "insula"))
 
 
-def test_a_region_counts_from_a_fifth_or_five_ml() -> None:
+def test_a_region_counts_from_a_fifth_or_three_ml() -> None:
     insula, parietal = region("insula", "left"), region("M6", "left")
     scores = [
         score(lesion, GRID, np.eye(4))[0].score  # type: ignore[union-attr]
-        for lesion in (some_of(insula, 0.19), some_of(insula, 0.21), some_of(parietal, 0.07))
+        for lesion in (some_of(insula, 0.19), some_of(insula, 0.21), some_of(parietal, 0.04))
     ]
-    assert scores == [10, 9, 9]  # 7% of M6 are 6 ml
+    assert scores == [10, 9, 9]  # 4% of M6 are 3.6 ml
     assert "20%" in str(ASPECTS_RULE)
-    assert not Rule(0.2, 5.0).holds(Part("M6", "left", "ASPECTS", 4.9, 0.19, 1.0))
+    assert not Rule(0.2, 3.0).holds(Part("M6", "left", "ASPECTS", 2.9, 0.19, 1.0))
 
 
 def test_brainstem_counts_double_and_once() -> None:

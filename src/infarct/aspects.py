@@ -42,7 +42,7 @@ class Rule:
         return part.share_of_part >= self.share or part.ml >= self.ml
 
 
-ASPECTS_RULE = Rule(0.2, 5.0)
+ASPECTS_RULE = Rule(0.2, 3.0)
 PC_ASPECTS_RULE = Rule(0.05, 0.5)
 
 
