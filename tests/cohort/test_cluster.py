@@ -27,7 +27,7 @@ def test_the_slurm_recipe_writes_a_job_script_that_starts_one_bounded_worker(
     names: dict[str, object] = {}
     try:
         exec(recipe.replace("jobs=40", "jobs=2"), names)
-        for _ in range(300):
+        for _ in range(1200):
             jobs = sorted(tmp_path.glob("job-*.sh"))
             if len(jobs) == 2:
                 break
