@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.filterwarnings("ignore:Port 8787 is already in use")
 def test_the_slurm_recipe_writes_a_job_script_that_starts_one_bounded_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
