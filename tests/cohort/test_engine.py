@@ -64,7 +64,8 @@ def test_workers_are_as_many_as_cores_and_memory_carry() -> None:
 
 def test_a_running_scheduler_lends_its_workers(tmp_path: Path) -> None:
     said: list[str] = []
-    with LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+    how = {"threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(1, **how) as cluster:
         pool = Pool(scheduler=cluster.scheduler_address)
         todo = stubs.jobs(tmp_path, "a", "b", "fault")
         outcomes = list(compute(todo, stubs.touch, SETTINGS, pool, said.append))
