@@ -29,8 +29,13 @@ def test_adc_is_zero_where_a_signal_is_not_positive() -> None:
 
 
 def test_trace_is_the_geometric_mean() -> None:
-    signals = np.array([[[[10.0, 40.0], [0.0, 10.0]]]], np.float32)
+    signals = np.array([[[[10.0, 40.0, 20.0], [0.0, 0.0, 10.0]]]], np.float32)
     assert trace(signals)[0, 0] == pytest.approx([20.0, 0.0])
+
+
+def test_one_lost_direction_leaves_no_hole() -> None:
+    signals = np.array([[[[10.0, 40.0, 0.0]]]], np.float32)
+    assert trace(signals)[0, 0] == pytest.approx([20.0])
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])

@@ -52,11 +52,14 @@ def trace(signals: NDArray[np.float32]) -> Image:
         signals: (X, Y, Z, N) signals of N directions of one shell.
 
     Returns:
-        (X, Y, Z); 0 where any direction is not positive.
+        (X, Y, Z); of the positive directions, and 0 where fewer than half are positive.
     """
-    positive = (signals > 0).all(axis=-1)
-    logs = np.log(np.where(signals > 0, signals, 1.0))
-    return np.where(positive, np.exp(logs.mean(axis=-1)), 0.0).astype(np.float32)
+    # Noise or rounding takes single directions to 0 inside the brain; they must not leave holes.
+    positive = signals > 0
+    count = positive.sum(axis=-1)
+    logs = np.log(np.where(positive, signals, 1.0)).sum(axis=-1)
+    mean = np.exp(logs / np.maximum(count, 1))
+    return np.where(2 * count >= signals.shape[-1], mean, 0.0).astype(np.float32)
 
 
 @dataclass(frozen=True)

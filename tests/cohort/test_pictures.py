@@ -16,7 +16,7 @@ def test_a_thumbnail_is_small_and_shows_the_outline_on_the_side_it_is_on() -> No
     assert len(jpeg) < 6000
     image = imread(io.BytesIO(jpeg), format="jpg").astype(float)
     assert image.shape == (98, 80, 3)
-    red = image[..., 0] - image[..., 1] > 60
+    red = image[..., 0] - image[..., 2] > 80
     rows, columns = np.nonzero(red)
     assert red.sum() >= 20
     assert columns.mean() > 40  # drawn on the right, as radiologists hang images
