@@ -104,7 +104,8 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
                 if ends_epoch:
                     position.epochs += 1
                 if ends_epoch or position.seconds - saved > SAVE_EVERY_S:
-                    record(validate(recipe, learner, kept, out, team) if ends_epoch else None)
+                    scored = ends_epoch or is_over(recipe, position)
+                    record(validate(recipe, learner, kept, out, team) if scored else None)
                     saved, tally = position.seconds, Tally(position.seconds)
             if tally.volumes:
                 ended = is_over(recipe, position)
