@@ -18,7 +18,7 @@ def outlines(first: slice, second: slice) -> tuple[np.ndarray, np.ndarray]:
         (slice(0), slice(0), True, []),
         (slice(0, 10), slice(0, 29), True, []),
         (slice(0, 10), slice(0, 31), False, ["note"]),
-        (slice(0), slice(0, 10), False, ["warning"]),
+        (slice(0), slice(0, 10), False, ["note"]),
         (slice(0, 10), slice(0), False, ["warning"]),
         (slice(0, 10), slice(0, 3), False, ["warning"]),
         (slice(0, 10), slice(20, 30), False, ["warning"]),

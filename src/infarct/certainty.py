@@ -62,6 +62,6 @@ def doubt_of(reading: SecondReading, volume_ml: float) -> list[Finding]:
     )
     if reading.volume_ml > volume_ml:
         text = f"a second reader sees more: {seen}; look whether something was missed"
-        return [Finding("readers-disagree", "warning" if volume_ml == 0 else "note", text)]
+        return [Finding("readers-disagree", "note", text)]
     text = f"a second reader does not confirm the outline: {seen}; look whether it is an infarct"
     return [Finding("readers-disagree", "warning", text)]
