@@ -97,7 +97,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=list(SEGMENTERS))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"  # one case, one core; read by the workers when they start
+    # The workers share the cores; they read this when they start.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.workers))
     spent: dict[str, list[float]] = defaultdict(list)
     with ProcessPoolExecutor(options.workers) as pool:
         jobs = [
