@@ -109,6 +109,11 @@ def test_certainty_is_said_or_plainly_missing() -> None:
     assert "97%" in said
     assert "between 10.2 ml and 24.8 ml" in said
     assert "cfuzzy: 9.14 ml) disagrees" in said
+    assert "no calibrated certainty" not in said
+    second = {"second_reader": FULL["certainty"]["second_reader"]}
+    said = certainty({**PLAIN, "certainty": second})
+    assert "cfuzzy: 9.14 ml) disagrees" in said
+    assert "no calibrated certainty" in said
     corrected = {**FULL, "corrections": [{"ml_before": 3.0, "by": "AB"}]}
     assert "97%" not in certainty(corrected)
     assert "by hand" in certainty(corrected)

@@ -61,7 +61,7 @@ def certainty(summary: Summary) -> str:
         verb = "agrees" if second["agrees"] else "disagrees"
         said.append(f"A second method ({second['model']}: {ml(second['volume_ml'])}) {verb}.")
     if sure.get("lesion_visible") is None:
-        return (
+        said.append(
             "This method gives no calibrated certainty: look at the images before using a number."
         )
     return " ".join(said)
