@@ -57,7 +57,7 @@ def test_threads_are_divided_between_workers(ended) -> None:
 
 def test_workers_are_as_many_as_cores_and_memory_carry() -> None:
     assert workers_that_fit(cores=16, memory_bytes=64_000_000_000, cases=1000) == 16
-    assert workers_that_fit(cores=16, memory_bytes=8_000_000_000, cases=1000) == 5
+    assert workers_that_fit(cores=16, memory_bytes=8_000_000_000, cases=1000) == 3
     assert workers_that_fit(cores=16, memory_bytes=500_000_000, cases=1000) == 1
     assert workers_that_fit(cores=16, memory_bytes=64_000_000_000, cases=3) == 3
 
