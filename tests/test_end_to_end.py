@@ -13,10 +13,19 @@ import infarct
 from infarct.errors import ContentError, GeometryError, InfarctError, InputFileError
 from infarct.evaluation.metrics import dice
 from infarct.grid import Grid
+from infarct.pipeline import Segmentation
 from infarct.resample import resample
 from infarct.volume import Volume
 
 BVALUE = 1000.0
+METHOD = "cfuzzy"
+"""What is tested is the road there and back, on which every method goes; this one is quick."""
+
+
+@pytest.fixture(scope="module")
+def segmentation(head, tmp_path_factory: pytest.TempPathFactory) -> Segmentation:
+    paths = head.save(tmp_path_factory.mktemp("head"), dwi=head.dwi, b0=head.b0)
+    return infarct.segment(**paths, bvalue=BVALUE, model=METHOD)
 
 
 def flip(image: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -58,7 +67,7 @@ def test_geometry_and_storage_do_not_move_the_lesion(
         image = nib.Nifti1Image(getattr(head, role).astype(np.float32), head.affine)
         paths[role] = tmp_path / f"{role}{suffix}"
         change(image).to_filename(paths[role])
-    result = infarct.segment(**paths, bvalue=BVALUE)
+    result = infarct.segment(**paths, bvalue=BVALUE, model=METHOD)
     world_from_world = np.eye(4)
     if change is tilt:  # the header alone turned: compare in voxels
         world_from_world = result.case.dwi.affine @ np.linalg.inv(head.affine)
@@ -80,7 +89,7 @@ def test_slices_may_be_thin_or_thick(head, tmp_path: Path, thickness: float) -> 
         return resample(Volume(image.astype(np.float32), head.affine), grid)
 
     paths = replace(head, affine=affine).save(tmp_path, dwi=at(head.dwi), b0=at(head.b0))
-    result = infarct.segment(**paths, bvalue=BVALUE)
+    result = infarct.segment(**paths, bvalue=BVALUE, model=METHOD)
     assert dice(at(head.lesion) > 0.5, result.lesion.data) > 0.9
     assert result.measurements.lesions[0].side == "left"
 
@@ -89,13 +98,13 @@ def test_a_series_gives_the_same_lesion(head, segmentation, tmp_path: Path) -> N
     series = np.stack([head.b0, head.dwi * 1.1, head.dwi / 1.1], axis=-1).astype(np.float32)
     nib.Nifti1Image(series, head.affine).to_filename(tmp_path / "series.nii.gz")
     (tmp_path / "series.bval").write_text("0 1000 1000\n")
-    result = infarct.segment(tmp_path / "series.nii.gz")
+    result = infarct.segment(tmp_path / "series.nii.gz", model=METHOD)
     assert dice(segmentation.lesion.data, result.lesion.data) > 0.99
 
 
 def test_dwi_and_adc_alone_give_the_same_lesion(head, segmentation, tmp_path: Path) -> None:
     paths = head.save(tmp_path)
-    result = infarct.segment(paths["dwi"], adc=paths["adc"], bvalue=BVALUE)
+    result = infarct.segment(paths["dwi"], adc=paths["adc"], bvalue=BVALUE, model=METHOD)
     assert dice(segmentation.lesion.data, result.lesion.data) > 0.95
 
 
