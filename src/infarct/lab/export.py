@@ -89,7 +89,7 @@ def ship(weights: Path, stem: str, out: Path = assets.ROOT) -> list[Path]:
     files.append(Path(shutil.copyfile(weights, out / "networks" / f"{stem}.pt")))
     for file in files:
         name = f"networks/{stem}" if file.suffix == ".onnx" else f"networks/{file.name}"
-        source = f"trained on synthetic scans, no patient data; see the card {stem}.md beside"
+        source = f"trained on synthetic scans, no scan of a patient; see the card {stem}.md beside"
         where = file.relative_to(out).as_posix()
         assets.register_asset(assets.Asset(name, where, assets.sha256(file), card.LICENCE, source))
     return files
