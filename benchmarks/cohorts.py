@@ -6,6 +6,7 @@
 Cases are written to disk as a scanner saves them, read, placed and outlined; what is there already
 is not made again, so that a model can be added later and a broken run goes on. Then:
 
+    python benchmarks/calibration.py OUT --model dagmnet-ch3
     infarct evaluate --reference OUT/cases --subjects OUT/cases/subjects.tsv --costs OUT/costs.tsv
         --prediction dagmnet-ch3=OUT/dagmnet-ch3 --prediction cfuzzy=OUT/cfuzzy --out REPORT
         --dwi OUT/cases --adc OUT/cases --focus test
@@ -26,17 +27,18 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from infarct.calibration import judge
 from infarct.case import CaseFiles, open_case
-from infarct.classical import is_map
 from infarct.inference import load_network
 from infarct.lab import population, synth
 from infarct.lab.bank import Bank
+from infarct.lab.calibrating import row_of, write_row
 from infarct.lab.cohort import load_cohort
-from infarct.postprocess import outline
-from infarct.prepare import prepare, restore
-from infarct.segmenters import SEGMENTERS, get_segmenter
-from infarct.templates import load_healthy, load_template
-from infarct.volume import write
+from infarct.prepare import prepare
+from infarct.reading import native_scan, read_scan
+from infarct.segmenters import BRAIN_NETWORK, get_segmenter, segmenter_names
+from infarct.templates import load_template
+from infarct.volume import read, write
 
 COHORTS = ("test", "hyperacute", "day-after", "not-visible")
 SEED = 11
@@ -70,18 +72,23 @@ def run_case(
     dwi, b0, adc = (folder / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
     start = time.perf_counter()
     case = open_case(CaseFiles(dwi, b0, adc, bvalue))
-    scan = prepare(case, load_template(), load_network("BrainMask"))
-    is_map_mni = is_map(scan.dwi_normalised, scan.adc_normalised, scan.brain, load_healthy())
+    prepared = prepare(case, load_template(), load_network(BRAIN_NETWORK))
     common = time.perf_counter() - start
+    reference = read(folder / "lesion.nii.gz").data > 0
     seconds = {}
     for model in open_work:
         start = time.perf_counter()
         segmenter = get_segmenter(model)
-        probability = restore(
-            segmenter.lesion_probability(scan, is_map_mni), case, scan.registration
-        )
-        lesion = outline(probability, segmenter.threshold, scan.brain_native, case.slice_axis)
+        reading = read_scan(case, prepared, segmenter)
+        lesion = reading.candidates
+        if segmenter.judge and reading.second is not None:
+            scan = native_scan(case, prepared, reading)
+            outlines = (reading.candidates, reading.second)
+            lesion = judge(*outlines, scan, case.slice_axis, segmenter.judge).lesion
         seconds[model] = common + time.perf_counter() - start
+        if segmenter.networks:
+            row = row_of(case, prepared, reading, reference)
+            write_row(row, out / "rows" / model / f"{folder.name}.json")
         masks[model].parent.mkdir(parents=True, exist_ok=True)
         write(case.dwi.like(lesion.astype(np.uint8)), masks[model], "uint8")
     return seconds
@@ -94,7 +101,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--cohorts", nargs="+", default=list(COHORTS))
-    parser.add_argument("--models", nargs="*", default=list(SEGMENTERS))
+    parser.add_argument("--models", nargs="*", default=segmenter_names())
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     # The workers share the cores; they read this when they start.

@@ -1,17 +1,74 @@
+"""Methods by name: those that ship, one's own, several together."""
+
+import shutil
+
+import numpy as np
 import pytest
 
+from infarct import assets
 from infarct.errors import AssetError
-from infarct.segmenters import DEFAULT, SEGMENTERS, get_segmenter
+from infarct.segmenters import (
+    DEFAULT,
+    MODELS_FOLDER,
+    get_segmenter,
+    lesion_networks,
+    segmenter_names,
+)
 
 
 def test_every_method_is_found_by_its_name() -> None:
-    assert DEFAULT in SEGMENTERS
-    for name, method in SEGMENTERS.items():
-        assert get_segmenter(name) is method
+    assert DEFAULT in segmenter_names()
+    for name in segmenter_names():
+        method = get_segmenter(name)
         assert method.name == name
         assert 0 < method.threshold < 1
+        assert bool(method.networks) == (name not in {"cfuzzy", "tscore"})
 
 
-def test_an_unknown_method_lists_the_known() -> None:
+@pytest.mark.parametrize("name", ["magic", "", "dagmnet-ch3,magic", "dagmnet-ch3,dagmnet-ch3"])
+def test_an_unknown_method_lists_the_known(name: str) -> None:
     with pytest.raises(AssetError, match="cfuzzy"):
-        get_segmenter("magic")
+        get_segmenter(name)
+
+
+def test_an_operating_point_follows_after_a_colon() -> None:
+    assert get_segmenter(DEFAULT).judge.point == "balanced"
+    specific = get_segmenter(f"{DEFAULT}:specific")
+    assert specific.name == f"{DEFAULT}:specific"
+    assert specific.judge.least_probability > get_segmenter(DEFAULT).judge.least_probability
+    with pytest.raises(AssetError, match="sensitive, balanced, specific"):
+        get_segmenter(f"{DEFAULT}:bold")
+    with pytest.raises(AssetError, match="never calibrated"):
+        get_segmenter("cfuzzy:specific")
+
+
+def test_own_networks_are_found_and_averaged(tmp_path, monkeypatch) -> None:
+    shutil.copyfile(assets.path("networks/DAGMNet_CH3"), tmp_path / "My_Net.onnx")
+    monkeypatch.setenv(MODELS_FOLDER, str(tmp_path))
+    assert lesion_networks()["my-net"] == tmp_path / "My_Net.onnx"
+    both = get_segmenter(f"{DEFAULT},my-net")
+    assert [file.stem for file in both.networks] == ["DAGMNet_CH3", "My_Net"]
+    assert both.judge is None
+
+
+def test_an_own_network_cannot_pass_for_one_that_ships(tmp_path, monkeypatch) -> None:
+    (tmp_path / "dagmnet-ch3.onnx").touch()
+    monkeypatch.setenv(MODELS_FOLDER, str(tmp_path))
+    with pytest.raises(AssetError, match="rename"):
+        segmenter_names()
+    monkeypatch.setenv(MODELS_FOLDER, str(tmp_path / "absent"))
+    with pytest.raises(AssetError, match="no folder"):
+        segmenter_names()
+
+
+def test_an_ensemble_answers_once_for_each_network(segmentation, monkeypatch) -> None:
+    asked = []
+
+    def answer(network, images, brain):
+        asked.append(network)
+        return np.zeros(brain.shape, np.float32)
+
+    monkeypatch.setattr("infarct.segmenters.lesion_probability", answer)
+    method = get_segmenter(DEFAULT)
+    maps = list(method.opinions(segmentation.prepared, segmentation.is_map_mni))
+    assert len(maps) == len(asked) == len(method.networks)

@@ -30,11 +30,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(lab, name="lab")
+models = typer.Typer(help="The methods there are, and whether their files are whole.")
+app.add_typer(models, name="models")
 
 DEFAULT_MODEL = "dagmnet-ch3"
 """That of `infarct.segmenters`, which takes too long to import for a page of help."""
 
-Model = Annotated[str, typer.Option(help="Method: dagmnet-ch3, cfuzzy or tscore.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="Method, see `infarct models list`; several networks with commas are averaged. An "
+        "operating point may follow: dagmnet-ch3:sensitive, :balanced (the usual) or :specific."
+    ),
+]
 OwnAtlas = Annotated[
     Path | None, typer.Option(help="Your own atlas of territories in MNI space, with --labels.")
 ]
@@ -276,6 +284,25 @@ def recompute(
     done = remeasure(folder, mask, by=by, reason=reason, territories=territories)
     typer.echo(f"{ml(done.ml_before)} before, {ml(done.ml_after)} now; old mask: {done.kept_as}")
     typer.echo(f"look at {folder / 'report.html'}")
+
+
+@models.command("list")
+def list_models() -> None:
+    """List the methods `--model` takes, how large they are, and whether they are calibrated."""
+    from infarct.console import show_methods
+    from infarct.segmenters import get_segmenter, segmenter_names
+
+    show_methods([get_segmenter(name) for name in segmenter_names()])
+
+
+@models.command()
+def verify() -> None:
+    """Check every file that ships against the sha256 on record."""
+    from infarct import assets
+
+    for name in assets.index():
+        assets.path(name)
+    typer.echo(f"{len(assets.index())} files are whole")
 
 
 @app.command()

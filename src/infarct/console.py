@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from infarct.cohort.jobs import Outcome
     from infarct.cohort.run import Watcher
     from infarct.evaluation import Evaluation
+    from infarct.segmenters import Segmenter
 
 _PLAIN = {
     "read and check": "reading and checking the images",
@@ -72,6 +73,18 @@ def show_result(result: Segmentation, out: Path) -> None:
         console.print(f"{lead}: {finding.message}", style=style, markup=False, highlight=False)
     total = sum(result.seconds.values())
     console.print(f"look at {out / 'report.html'} ({total:.0f} s)", markup=False, highlight=False)
+
+
+def show_methods(methods: Sequence[Segmenter]) -> None:
+    """Print a table of methods."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("--model", "what it is", "MB", "calibrated on"):
+        table.add_column(name, justify="right" if name == "MB" else "left")
+    for method in methods:
+        size = sum(file.stat().st_size for file in method.networks) / 1e6
+        scans = f"{method.judge.calibration.scans} scans" if method.judge else "no"
+        table.add_row(method.name, method.title, f"{size:.1f}" if size else "", scans)
+    Console().print(table)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from infarct.brainmap import Parcels, glass_brain, mni_slices
 from infarct.figures import slice_figure, to_png
 from infarct.grid import MNI_GRID
 from infarct.resample import resample
-from infarct.segmenters import SEGMENTERS
 from infarct.stored import Stored
 from infarct.templates import load_template
 from infarct.viewer import slice_of, view
@@ -83,14 +82,13 @@ def render(stored: Stored) -> str:
     summary: dict[str, Any] = {**dict.fromkeys(_OPTIONAL), **stored.summary}
     manifest = stored.manifest
     template, parcels = load_template(), _territories()
-    model = SEGMENTERS.get(summary["model"])
     return environment.get_template("report.html.j2").render(
         summary=summary,
         manifest=manifest,
         verdict=verdict(summary),
         certainty=certainty(summary),
         impression=impression(summary),
-        method=model.title if model else summary["model"],
+        method=summary["method"],
         command=_command(manifest["command"]),
         viewer=view(stored),
         has=_Columns.of(summary["lesions"]),

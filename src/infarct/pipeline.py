@@ -9,19 +9,19 @@ import numpy as np
 
 from infarct.anatomy import Anatomy, find_anatomy
 from infarct.atlas import Atlas
+from infarct.calibration import Judgement, judge
 from infarct.case import Case
 from infarct.certainty import SecondReading, compare_readers, doubt_of
-from infarct.classical import is_map
 from infarct.inference import load_network
-from infarct.intensity import Image, Mask
+from infarct.intensity import Image
 from infarct.journal import Journal
-from infarct.postprocess import outline
-from infarct.prepare import Prepared, prepare, restore
+from infarct.prepare import Prepared, prepare
 from infarct.quality import Finding
-from infarct.quantify import Measurements, Scan, measure
+from infarct.quantify import Measurements, measure
+from infarct.reading import SECOND_READER, native_scan, read_scan
 from infarct.register import Refinement, refine
-from infarct.segmenters import DEFAULT, Segmenter, get_segmenter
-from infarct.templates import load_healthy, load_template
+from infarct.segmenters import BRAIN_NETWORK, DEFAULT, Segmenter, get_segmenter
+from infarct.templates import load_template
 from infarct.volume import Volume
 
 
@@ -35,10 +35,13 @@ class Segmentation:
         segmenter: The method that outlined the lesions.
         lesion: bool mask on exactly the grid of the DWI.
         probability: 0 - 1, same grid.
+        disagreement: SD of the probabilities over the networks of an ensemble, same grid; None of
+            one method.
         brain: bool, same grid.
         probability_mni: (192, 224, 192).
         is_map_mni: (192, 224, 192) the modified c-fuzzy map, whatever the method.
         measurements: Volumes, contrast, each lesion.
+        judgement: How sure it is; None of a method that was never calibrated.
         anatomy: Territories, regions, scores.
         second_reading: What the c-fuzzy map outlines beside a network; None beside itself.
         refinement: Where the scan lies for looking up anatomy.
@@ -51,10 +54,12 @@ class Segmentation:
     segmenter: Segmenter
     lesion: Volume
     probability: Volume
+    disagreement: Volume | None
     brain: Volume
     probability_mni: Image
     is_map_mni: Image
     measurements: Measurements
+    judgement: Judgement | None
     anatomy: Anatomy
     second_reading: SecondReading | None
     refinement: Refinement
@@ -72,7 +77,8 @@ def segment_case(
 
     Args:
         case: From `open_case`.
-        model: Name of a method, see `infarct.segmenters.SEGMENTERS`.
+        model: Name of a method, maybe with an operating point: see
+            `infarct.segmenters.get_segmenter`.
         journal: Told of the steps.
         territories: Atlas for the table of territories, instead of the one that ships.
 
@@ -85,39 +91,39 @@ def segment_case(
     journal = journal or Journal()
     segmenter = get_segmenter(model)
     template = load_template()
-    prepared = prepare(case, template, load_network("BrainMask"), journal)
-    with journal.step("is map"):
-        scan = (prepared.dwi_normalised, prepared.adc_normalised, prepared.brain)
-        is_map_mni = is_map(*scan, load_healthy())
-    with journal.step("outline"):
-        probability_mni = segmenter.lesion_probability(prepared, is_map_mni)
-        probability = restore(probability_mni, case, prepared.registration)
-        brain = prepared.brain_native
-        lesion = outline(probability, segmenter.threshold, brain, case.slice_axis)
+    prepared = prepare(case, template, load_network(BRAIN_NETWORK), journal)
+    reading = read_scan(case, prepared, segmenter, journal)
     with journal.step("measure"):
-        mni_from_native = prepared.registration.mni_from_native
-        native = Scan(
-            case.dwi.data, case.adc.data, probability, brain, case.dwi.grid, mni_from_native
+        native = native_scan(case, prepared, reading)
+        judgement = None
+        if segmenter.judge and reading.second is not None:
+            outlines = (reading.candidates, reading.second)
+            judgement = judge(*outlines, native, case.slice_axis, segmenter.judge)
+        lesion = judgement.lesion if judgement else reading.candidates
+        measurements = (
+            judgement.measurements if judgement else measure(lesion, native, case.slice_axis)
         )
-        measurements = measure(lesion, native, case.slice_axis)
     with journal.step("locate"):
-        refinement = refine(case.b0, brain, template.b0, prepared.registration)
+        refinement = refine(case.b0, native.brain, template.b0, prepared.registration)
         place = refinement.mni_from_native
         anatomy = find_anatomy(lesion, case.dwi.grid, place, territories)
     second = None
-    if segmenter.trained:
-        with journal.step("second reader"):
-            second = _second_reading(lesion, is_map_mni, case, prepared)
+    if reading.second is not None:
+        second = compare_readers(lesion, reading.second, native.grid.voxel_ml, SECOND_READER)
     return Segmentation(
         case=case,
         prepared=prepared,
         segmenter=segmenter,
         lesion=case.dwi.like(lesion),
-        probability=case.dwi.like(probability.astype(np.float32)),
-        brain=case.dwi.like(brain),
-        probability_mni=probability_mni,
-        is_map_mni=is_map_mni,
+        probability=case.dwi.like(reading.probability.astype(np.float32)),
+        disagreement=(
+            None if reading.disagreement is None else case.dwi.like(reading.disagreement)
+        ),
+        brain=case.dwi.like(native.brain),
+        probability_mni=reading.probability_mni,
+        is_map_mni=reading.is_map_mni,
         measurements=measurements,
+        judgement=judgement,
         anatomy=anatomy,
         second_reading=second,
         refinement=refinement,
@@ -126,21 +132,12 @@ def segment_case(
             *prepared.findings,
             *doubts(measurements),
             *(doubt_of(second, measurements.lesion_volume_ml) if second else []),
+            *(_judged(judgement) if judgement else []),
             *_limits(refinement, anatomy),
-            *([Finding("method", "note", segmenter.caution)] if segmenter.caution else []),
+            Finding("method", "note", segmenter.caution),
         ),
         seconds=dict(journal.seconds),
     )
-
-
-def _second_reading(
-    lesion: Mask, is_map_mni: Image, case: Case, prepared: Prepared
-) -> SecondReading:
-    """Outline the scan by the c-fuzzy map too, and compare."""
-    other = get_segmenter("cfuzzy")
-    probability = restore(is_map_mni, case, prepared.registration)
-    theirs = outline(probability, other.threshold, prepared.brain_native, case.slice_axis)
-    return compare_readers(lesion, theirs, case.dwi.grid.voxel_ml, other.name)
 
 
 def doubts(measurements: Measurements) -> list[Finding]:
@@ -157,6 +154,27 @@ def doubts(measurements: Measurements) -> list[Finding]:
         if share > 0.35:
             text = f"{share:.0%} of the brain is outlined; look at the images before using a number"
             found.append(Finding("lesion-huge", "warning", text))
+    return found
+
+
+def _judged(judgement: Judgement) -> list[Finding]:
+    """Say when the verdict hangs on a doubtful candidate, or one was left out."""
+    found = []
+    visible, outlined = judgement.lesion_visible, judgement.measurements.lesion_count > 0
+    if (visible >= 0.5) != outlined:
+        verdict = "something is outlined" if outlined else "nothing is outlined"
+        text = (
+            f"{verdict}, yet the probability that the scan shows an infarct is {visible:.0%}; "
+            "look at the images, and at another operating point"
+        )
+        found.append(Finding("verdict-unsure", "warning", text))
+    if judgement.left_out:
+        seen = f"{judgement.left_out} candidates ({judgement.left_out_ml:.2f} ml)"
+        text = (
+            f"{seen} were too improbable to be outlined at the operating point {judgement.point}; "
+            "the probability map shows them"
+        )
+        found.append(Finding("left-out", "note", text))
     return found
 
 

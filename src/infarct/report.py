@@ -110,6 +110,7 @@ def summarise(result: Segmentation) -> dict[str, Any]:
         {
             **numbers(result.measurements, result.anatomy),
             "model": result.segmenter.name,
+            "method": result.segmenter.title,
             "threshold": result.segmenter.threshold,
             "bvalue_s_per_mm2": result.case.bvalue,
             "brain_method": result.prepared.brain_method,
@@ -164,6 +165,8 @@ def _write_images(result: Segmentation, folder: Path) -> None:
     write(result.lesion, folder / OUTLINE, np.uint8)
     write(result.brain, folder / "brain_mask.nii.gz", np.uint8)
     write(result.probability, folder / "lesion_probability.nii.gz", np.float32)
+    if result.disagreement is not None:
+        write(result.disagreement, folder / "uncertainty.nii.gz", np.float32)
     case, scan = result.case, result.prepared
     native = folder / "scan"
     native.mkdir()
@@ -209,8 +212,18 @@ def _step(image: Image) -> float:
 
 def _certainty(result: Segmentation) -> dict[str, Any] | None:
     """Return what is known of how sure the outline is, or None of a method that cannot tell."""
-    second = result.second_reading
-    return None if second is None else {"second_reader": asdict(second)}
+    second, judged = result.second_reading, result.judgement
+    if second is None:
+        return None
+    if judged is None:
+        return {"second_reader": asdict(second)}
+    return {
+        "lesion_visible": judged.lesion_visible,
+        "volume_interval_ml": judged.volume_interval_ml,
+        "operating_point": judged.point,
+        "left_out": {"candidates": judged.left_out, "ml": judged.left_out_ml},
+        "second_reader": asdict(second),
+    }
 
 
 def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
@@ -223,6 +236,8 @@ def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
         "libraries": {name: version(name) for name in _LIBRARIES},
         "command": ["infarct", *command] if command else None,
         "model": result.segmenter.name,
+        "operating_point": result.judgement.point if result.judgement else None,
+        "networks": {file.name: assets.sha256(file) for file in result.segmenter.networks},
         "territories": {"file": territories.file, "sha256": territories.sha256},
         "inputs": {
             role: {"file": path.name, "sha256": assets.sha256(path)}

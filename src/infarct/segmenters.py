@@ -1,18 +1,31 @@
-"""The methods that tell lesion from brain, by name."""
+"""The methods that tell lesion from brain, by name: networks, ensembles of them, classical maps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 
+from infarct import assets
+from infarct.calibration import Judge, find_judge
 from infarct.classical import t_score_mask
 from infarct.errors import AssetError
-from infarct.inference import lesion_probability, load_network
+from infarct.inference import Network, lesion_probability, open_network
 from infarct.intensity import Image
 from infarct.prepare import Prepared
 from infarct.templates import load_healthy
+
+MODELS_FOLDER = "INFARCT_MODELS"
+"""Environment variable: a folder of more networks, for whoever trains their own."""
+
+ENSEMBLE = "ensemble"
+"""All lesion networks that ship, together."""
+
+BRAIN_NETWORK = "BrainMask"
 
 
 @dataclass(frozen=True)
@@ -20,34 +33,45 @@ class Segmenter:
     """A method that outlines lesions.
 
     Attributes:
-        name: As given to `--model`.
+        name: As given to `--model`, the operating point included.
         title: For people.
-        trained: Whether it is a network; the c-fuzzy map then reads the scan beside it.
+        networks: ONNX files that answer; none for a classical method. The c-fuzzy map reads the
+            scan beside a network.
         threshold: A voxel whose probability exceeds it is lesion.
-        caution: What a reader of its outlines should know, or empty.
-        lesion_probability: Maps a prepared scan and its IS map to (192, 224, 192) values in 0 - 1.
+        caution: What a reader of its outlines should know.
+        opinions: Maps a prepared scan and its IS map to (192, 224, 192) values in 0 - 1, one map
+            after the other for each network.
+        judge: Says how sure its outlines are; None of a method that was never calibrated.
     """
 
     name: str
     title: str
-    trained: bool
+    networks: tuple[Path, ...]
     threshold: float
     caution: str
-    lesion_probability: Callable[[Prepared, Image], Image]
+    opinions: Callable[[Prepared, Image], Iterator[Image]]
+    judge: Judge | None = None
 
 
-def _dagmnet_ch3(scan: Prepared, is_map: Image) -> Image:
+def _ask(networks: tuple[Path, ...], scan: Prepared, is_map: Image) -> Iterator[Image]:
     images = {"DWI": scan.dwi_normalised, "ADC": scan.adc_normalised, "IS": is_map}
-    return lesion_probability(load_network("DAGMNet_CH3"), images, scan.brain)
+    for network in networks:
+        yield lesion_probability(_load(network), images, scan.brain)
 
 
-def _cfuzzy(_: Prepared, is_map: Image) -> Image:
-    return is_map
+@lru_cache(maxsize=8)
+def _load(path: Path) -> Network:
+    """Load a network once for all scans of a process."""
+    return open_network(path)
 
 
-def _tscore(scan: Prepared, _: Image) -> Image:
+def _cfuzzy(_: Prepared, is_map: Image) -> Iterator[Image]:
+    yield is_map
+
+
+def _tscore(scan: Prepared, _: Image) -> Iterator[Image]:
     mask = t_score_mask(scan.dwi_normalised, scan.adc_normalised, scan.brain, load_healthy())
-    return mask.astype(np.float32)
+    yield mask.astype(np.float32)
 
 
 _NETWORK = (
@@ -59,28 +83,93 @@ _CLASSICAL = (
     "often outlined too, and small or faint infarcts missed; confirm every outline by eye"
 )
 
-SEGMENTERS = {
+_CLASSICAL_METHODS = {
     method.name: method
     for method in (
-        Segmenter("dagmnet-ch3", "DAGMNet on DWI, ADC and IS", True, 0.5, _NETWORK, _dagmnet_ch3),
-        Segmenter("cfuzzy", "modified c-fuzzy map (no weights)", False, 0.5, _CLASSICAL, _cfuzzy),
+        Segmenter("cfuzzy", "modified c-fuzzy map (no weights)", (), 0.5, _CLASSICAL, _cfuzzy),
         Segmenter(
-            "tscore", "t-score against healthy brains (no weights)", False, 0.5, _CLASSICAL, _tscore
+            "tscore", "t-score against healthy brains (no weights)", (), 0.5, _CLASSICAL, _tscore
         ),
     )
 }
-"""Every method there is, by name."""
 
 DEFAULT = "dagmnet-ch3"
+
+
+def lesion_networks() -> dict[str, Path]:
+    """Return the ONNX file of every lesion network, by the name `--model` knows it by.
+
+    Those that ship, and those in the folder that `INFARCT_MODELS` names. The name is that of the
+    file in small letters, with `-` for `_`.
+
+    Raises:
+        AssetError: If a network in the folder has the name of one that ships.
+    """
+    shipped = {
+        Path(asset.file).stem: assets.ROOT / asset.file
+        for asset in assets.index().values()
+        if asset.file.endswith(".onnx") and Path(asset.file).stem != BRAIN_NETWORK
+    }
+    own = {file.stem: file for file in _own_files()}
+    named = {_spoken(stem): file for stem, file in shipped.items()}
+    for stem, file in own.items():
+        if _spoken(stem) in {*named, *_CLASSICAL_METHODS, ENSEMBLE}:
+            raise AssetError(f"{file}: {_spoken(stem)} is the name of a method that ships; rename")
+        named[_spoken(stem)] = file
+    return named
+
+
+def segmenter_names() -> list[str]:
+    """Return the name of every method there is."""
+    networks = lesion_networks()
+    shipped = [file for file in networks.values() if file.is_relative_to(assets.ROOT)]
+    return [*networks, *([ENSEMBLE] if len(shipped) > 1 else []), *_CLASSICAL_METHODS]
 
 
 def get_segmenter(name: str) -> Segmenter:
     """Return the method of that name.
 
+    Args:
+        name: One of `segmenter_names()`, or several networks with commas between them: their mean.
+            An operating point may follow after a colon, as in `dagmnet-ch3:sensitive`.
+
     Raises:
         AssetError: If there is none.
     """
-    if name not in SEGMENTERS:
-        known = ", ".join(SEGMENTERS)
-        raise AssetError(f"there is no model called {name!r}; there are: {known}")
-    return SEGMENTERS[name]
+    method, _, point = name.partition(":")
+    judge = find_judge(method, point)
+    if method in _CLASSICAL_METHODS:
+        return _CLASSICAL_METHODS[method]
+    files = tuple(_checked(file) for file in _files_of(method))
+    title = " and ".join(file.stem for file in files)
+    title = f"{title}, a network" if len(files) == 1 else f"the mean of {title}"
+    return Segmenter(name, title, files, 0.5, _NETWORK, partial(_ask, files), judge)
+
+
+def _files_of(method: str) -> list[Path]:
+    networks = lesion_networks()
+    names = method.split(",")
+    if method == ENSEMBLE and ENSEMBLE in segmenter_names():
+        names = [n for n, file in networks.items() if file.is_relative_to(assets.ROOT)]
+    if len(set(names)) < len(names) or not set(names) <= set(networks):
+        known = ", ".join(segmenter_names())
+        raise AssetError(f"there is no model called {method!r}; there are: {known}")
+    return [networks[n] for n in names]
+
+
+def _spoken(stem: str) -> str:
+    return stem.lower().replace("_", "-")
+
+
+def _own_files() -> list[Path]:
+    folder = os.environ.get(MODELS_FOLDER)
+    if not folder:
+        return []
+    if not Path(folder).is_dir():
+        raise AssetError(f"{MODELS_FOLDER} names {folder}, which is no folder; correct or unset it")
+    return sorted(Path(folder).glob("*.onnx"))
+
+
+def _checked(file: Path) -> Path:
+    """Return the path of a network; of one that ships, after its content was checked."""
+    return assets.path(f"networks/{file.stem}") if file.is_relative_to(assets.ROOT) else file

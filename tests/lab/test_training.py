@@ -16,7 +16,13 @@ import torch
 
 from infarct.errors import InputFileError, OutputError
 from infarct.lab import checkpoint
-from infarct.lab.checkpoint import Position, read_weights, write_weights
+from infarct.lab.checkpoint import (
+    Position,
+    make_learner,
+    read_weights,
+    rounded,
+    write_weights,
+)
 from infarct.lab.feed import Example, Order, cut, draw_windows, feed, feed_ahead, look
 from infarct.lab.log import read_log
 from infarct.lab.losses import hybrid
@@ -310,6 +316,18 @@ def test_weights_travel_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         torch.testing.assert_close(back.weights[name].float(), tensor.float(), atol=1e-3, rtol=1e-3)
     with pytest.raises(InputFileError, match="no such weights"):
         read_weights(tmp_path / "other.pt")
+
+
+def test_a_network_without_the_is_map_goes_on_from_one_with_it(tmp_path: Path) -> None:
+    three = Recipe(network="DAGMNet_CH3", features=4)
+    network = build("DAGMNet_CH3", 4)
+    write_weights(tmp_path / "ch3.pt", three, Position(), network)
+    two = Recipe(network="DAGMNet_CH2", features=4, start=str(tmp_path / "ch3.pt"))
+    images = torch.randn(1, 3, 16, 16, 16)
+    images[:, 2] = 0
+    started = make_learner(two, 0, "cpu").network.eval()
+    expected = rounded(network)(images)[0]
+    assert torch.allclose(started(images[:, :2])[0], expected, atol=1e-5)
 
 
 def test_two_processes_train_one_network(tmp_path: Path) -> None:

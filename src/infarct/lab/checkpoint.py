@@ -83,7 +83,7 @@ def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
         torch.manual_seed(recipe.seed)
         network = build(recipe.network, recipe.features or None).to(device)
     if recipe.start:
-        network.load_state_dict(read_weights(_weights_of(recipe.start)).weights)
+        network.load_state_dict(_fitting(read_weights(_weights_of(recipe.start)).weights, network))
     if recipe.device.channels_last:
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     rate = recipe.rate
@@ -98,6 +98,18 @@ def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
         windows=torch.Generator().manual_seed(recipe.seed + rank),
         position=Position(),
     )
+
+
+def _fitting(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Leave out what weights know of images that a network does not read.
+
+    The IS map is the last image of every design: a network without it can go on from one with it.
+    """
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    return {
+        name: tensor[:, : shapes[name][1]] if tensor.ndim > 1 and name in shapes else tensor
+        for name, tensor in weights.items()
+    }
 
 
 def _weights_of(start: str) -> Path:

@@ -48,12 +48,15 @@ def templates(
     seed: Annotated[int, typer.Option(help="Of the synthetic scans.")] = 0,
 ) -> None:
     """Rebuild the b0 template and the healthy statistics that ship with the package."""
+    from rich.progress import track
+
     from infarct.lab.bank import Bank
     from infarct.lab.controls import lesion_free_scans
     from infarct.lab.templates import build
 
     source = Bank.load(bank) if bank else Bank.from_icbm()
-    names = build(normals, lesion_free_scans(source, synthetic, seed))
+    scans = track(lesion_free_scans(source, synthetic, seed), "scans", total=synthetic)
+    names = build(normals, scans)
     typer.echo(f"{len(names)} lesion-free scans went in")
 
 
@@ -146,6 +149,31 @@ def export(
     stem = name or checkpoint.resolve().parent.name
     for file in write(checkpoint, out, stem) if out else ship(checkpoint, stem):
         typer.echo(f"{file}  {sha256(file)}")
+
+
+@app.command()
+def calibrate(
+    bank: Annotated[Path, typer.Option(help="From `infarct lab bank`.")],
+    out: Annotated[Path, typer.Option(help="Folder for the cases; a broken run goes on there.")],
+    model: Annotated[str, typer.Option(help="Network, or `ensemble`.")] = "dagmnet-ch3",
+    cases: Annotated[int, typer.Option(help="How many; half of them without an infarct.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the cases.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes, one case each.")] = 2,
+) -> None:
+    """Learn how far a network can be trusted, and ship that with the package."""
+    from rich.progress import track
+
+    from infarct.lab.calibrating import Order, collect, fit, ship
+
+    orders = [Order(bank, seed, index, model, out) for index in range(cases)]
+    rows = list(track(collect(orders, workers), "cases", total=cases))
+    calibration = fit(rows, model)
+    for name, point in calibration.points.items():
+        typer.echo(
+            f"{name}: {point.false_alarm_rate:.0%} of the lesion-free flagged, "
+            f"{point.miss_rate:.0%} of the infarcts missed"
+        )
+    typer.echo(ship(calibration))
 
 
 @app.command()

@@ -144,7 +144,7 @@ class Recipe:
             which stages and the cosine are measured.
         ema: Decay per step of the running mean of the weights; 0 keeps none.
         start: Weights to start from: those of another run of the same network, or the name of a
-            network that ships; empty for fresh ones.
+            network that ships; empty for fresh ones. A CH2 network may start from its CH3.
         note: What this run is for; goes into the model card.
         rate: Learning rate.
         loss: Weights of the losses.

@@ -1,0 +1,78 @@
+"""Check a calibration on scans it was not learned from: does it say what is true?
+
+    python benchmarks/calibration.py OUT --model dagmnet-ch3 [--picture calibration.png]
+
+OUT is the folder of `benchmarks/cohorts.py`. Prints, for all cohorts together and each alone, how
+many true volumes lie inside their interval, how far off the probability that an infarct is visible
+is, and what each operating point flags and misses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt
+from rich.console import Console
+from rich.table import Table
+
+from infarct.calibration import COVERAGE, load_calibration
+from infarct.lab.calibrating import Row, check, read_row
+
+
+def cohort_of(row: Row) -> str:
+    """Return the cohort of a case by its name, COHORT-SEED-INDEX."""
+    return row.case.rsplit("-", 2)[0]
+
+
+def share(value: float) -> str:
+    """Say a share; a cohort without such scans has none."""
+    return "-" if math.isnan(value) else f"{value:.0%}"
+
+
+def main() -> None:
+    """Print the tables, and draw what was said against what is true."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", default="dagmnet-ch3")
+    parser.add_argument("--picture", type=Path)
+    options = parser.parse_args()
+    calibration = load_calibration(options.model)
+    if calibration is None:
+        parser.error(f"{options.model} was never calibrated")
+    rows = [
+        read_row(file) for file in sorted((options.out / "rows" / options.model).glob("*.json"))
+    ]
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups["all"].append(row)
+        groups[cohort_of(row)].append(row)
+    table = Table("cohort", "scans", f"volume in its {COVERAGE:.0%} interval", "Brier, visible")
+    for name in calibration.points:
+        table.add_column(f"{name}: flagged, missed")
+    for name, group in groups.items():
+        found = check(group, calibration)
+        rates = [f"{share(false)}, {share(missed)}" for false, missed in found.points.values()]
+        table.add_row(
+            name, str(found.scans), f"{found.coverage:.0%}", f"{found.brier_visible:.3f}", *rates
+        )
+    console = Console(width=140)
+    console.print(table)
+    curve = check(rows, calibration).curve
+    for said, true, count in curve:
+        console.print(f"candidates said to be infarcts with {said:.2f}: {true:.2f} are ({count})")
+    if options.picture:
+        figure, axes = plt.subplots(figsize=(4, 4))
+        axes.plot([0, 1], [0, 1], color="0.7")
+        axes.plot([said for said, _, _ in curve], [true for _, true, _ in curve], "o-")
+        axes.set(xlabel="said to be an infarct", ylabel="is one", xlim=(0, 1), ylim=(0, 1))
+        figure.savefig(options.picture, dpi=120, bbox_inches="tight")
+
+
+if __name__ == "__main__":
+    main()

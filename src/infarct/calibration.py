@@ -1,0 +1,313 @@
+"""How sure: probabilities and intervals that were checked on scans whose truth is known.
+
+A network's own probabilities are no frequencies. Each piece it outlines is therefore judged by a
+logistic regression on how large, bright and dark it is and how firmly the network and a second
+reader hold to it; the scan as a whole by another; the volume gets an interval from the errors made
+on the calibration scans. `infarct.lab.calibrating` makes the numbers.
+
+References:
+    Platt 1999 (logistic calibration); Lei et al. 2018, J Am Stat Assoc 113, 1094 (split conformal
+    intervals).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+from scipy.special import expit, logit
+
+from infarct import assets
+from infarct.errors import AssetError
+from infarct.intensity import Mask
+from infarct.quantify import Measurements, Scan, measure, pieces
+
+FEATURES = (
+    "log_volume_ml",
+    "mean_logit",
+    "peak_logit",
+    "kappa_dwi",
+    "kappa_adc",
+    "confirmed_share",
+)
+"""What a candidate is judged by, in order; `confirmed_share` of it a second reader outlines too."""
+
+COVERAGE = 0.9
+"""Of the interval of the volume."""
+
+DEFAULT_POINT = "balanced"
+
+_LARGEST_LOGIT = 7.0
+_WIDE, _NARROW = 0.2, 0.8
+"""Probabilities between which a voxel may go either way."""
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """A logistic regression.
+
+    Attributes:
+        weights: One for each feature.
+        offset: Added.
+    """
+
+    weights: tuple[float, ...]
+    offset: float
+
+    def logit(self, features: Sequence[float]) -> float:
+        """Return the logit of the probability."""
+        return float(np.dot(self.weights, features) + self.offset)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """How much doubt is let through, and what that costs on the calibration scans.
+
+    Attributes:
+        least_probability: A candidate less probable than that is left out.
+        false_alarm_rate: Share of scans without an infarct in which something is outlined.
+        miss_rate: Share of scans with one in which none of it is outlined.
+    """
+
+    least_probability: float
+    false_alarm_rate: float
+    miss_rate: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """How volumes err: log((true + floor) / (outlined + floor)) in units of `spread_of`.
+
+    Attributes:
+        low: Lower quantile of that error.
+        high: Upper quantile.
+        floor_ml: Volumes below which only differences count.
+        base_spread: Added to the spread of every scan.
+    """
+
+    low: float
+    high: float
+    floor_ml: float
+    base_spread: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far a method can be trusted, learned from scans whose truth is known.
+
+    Attributes:
+        model: Name of the method.
+        lesion: Whether a candidate is an infarct, from `FEATURES`.
+        scan: Whether an infarct is visible at all, from `likeliest` and `peak_of`.
+        interval: Of the volume; holds `COVERAGE` of the true volumes.
+        points: Operating points by name, the most sensitive first.
+        scans: How many it was learned from.
+        lesion_free: How many of them had no infarct.
+    """
+
+    model: str
+    lesion: Logistic
+    scan: Logistic
+    interval: Interval
+    points: dict[str, OperatingPoint]
+    scans: int
+    lesion_free: int
+
+    def to_json(self) -> str:
+        """Return it as text; `from_json` reads it back."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Calibration:
+        """Read it back."""
+        table = json.loads(text)
+        for name in ("lesion", "scan"):
+            table[name] = Logistic(tuple(table[name]["weights"]), table[name]["offset"])
+        table["interval"] = Interval(**table["interval"])
+        table["points"] = {name: OperatingPoint(**row) for name, row in table["points"].items()}
+        return Calibration(**table)
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What is left of the candidates, and how sure that is.
+
+    Attributes:
+        lesion: bool, what counts as lesion.
+        measurements: Of it; each lesion has its `probability`.
+        point: Name of the operating point.
+        lesion_visible: Probability that the scan shows an infarct.
+        volume_interval_ml: Holds the true volume with probability `COVERAGE`.
+        left_out: How many candidates were too improbable.
+        left_out_ml: Their volume.
+    """
+
+    lesion: Mask
+    measurements: Measurements
+    point: str
+    lesion_visible: float
+    volume_interval_ml: tuple[float, float]
+    left_out: int
+    left_out_ml: float
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A calibration at one of its operating points.
+
+    Attributes:
+        calibration: Of the method.
+        point: Name of the operating point.
+    """
+
+    calibration: Calibration
+    point: str = DEFAULT_POINT
+
+    @property
+    def least_probability(self) -> float:
+        """A candidate less probable than that is left out."""
+        return self.calibration.points[self.point].least_probability
+
+
+@lru_cache(maxsize=8)
+def load_calibration(method: str) -> Calibration | None:
+    """Return what ships about a method, or None of one that was never calibrated."""
+    name = f"calibration/{method}"
+    if name not in assets.index():
+        return None
+    return Calibration.from_json(assets.path(name).read_text(encoding="utf-8"))
+
+
+def find_judge(method: str, point: str = "") -> Judge | None:
+    """Return who judges the candidates of a method; None of one that was never calibrated.
+
+    Args:
+        method: Its name.
+        point: Operating point; empty for the usual one.
+
+    Raises:
+        AssetError: If the method has no such operating point.
+    """
+    calibration = load_calibration(method)
+    points = [] if calibration is None else list(calibration.points)
+    if point and point not in points:
+        have = f"there are: {', '.join(points)}" if points else "it was never calibrated"
+        raise AssetError(f"{method} has no operating point {point!r}; {have}")
+    return Judge(calibration, point or DEFAULT_POINT) if calibration else None
+
+
+def judge(candidates: Mask, second: Mask, scan: Scan, slice_axis: int, by: Judge) -> Judgement:
+    """Keep the candidates that are probable enough, measure them, and say how sure that is.
+
+    Args:
+        candidates: (X, Y, Z) bool, outlined by the method.
+        second: Same shape, by the second reader.
+        scan: What was outlined on.
+        slice_axis: Voxel axis along which the slices are stacked.
+        by: Of the method.
+    """
+    calibration = by.calibration
+    every = measure(candidates, scan, slice_axis)
+    logits = [calibration.lesion.logit(row) for row in features(candidates, second, scan, every)]
+    probabilities = expit(logits)
+    # Written so that a candidate whose contrast can't be measured (NaN) is kept.
+    keep = ~(probabilities < by.least_probability)
+    lesion: Mask = np.concatenate([[False], keep])[pieces(candidates)]
+    kept = measure(lesion, scan, slice_axis)
+    named = tuple(
+        replace(one, probability=float(p))
+        for one, p in zip(kept.lesions, probabilities[keep], strict=True)
+    )
+    seen = calibration.scan.logit((likeliest(logits), peak_of(scan)))
+    return Judgement(
+        lesion=lesion,
+        measurements=replace(kept, lesions=named),
+        point=by.point,
+        lesion_visible=float(expit(seen)),
+        volume_interval_ml=volume_interval(
+            kept.lesion_volume_ml, spread_of(scan), calibration.interval
+        ),
+        left_out=int((~keep).sum()),
+        left_out_ml=every.lesion_volume_ml - kept.lesion_volume_ml,
+    )
+
+
+def features(
+    candidates: Mask, second: Mask, scan: Scan, measured: Measurements
+) -> list[tuple[float, ...]]:
+    """Return the `FEATURES` of each candidate, largest first.
+
+    Args:
+        candidates: (X, Y, Z) bool.
+        second: Same shape, outline of the second reader.
+        scan: What was outlined on.
+        measured: The candidates, measured.
+    """
+    ranked = pieces(candidates)
+    labels = [one.label for one in measured.lesions]
+    peaks = ndimage.maximum(scan.probability, ranked, labels) if labels else []
+    shares = ndimage.mean(second, ranked, labels) if labels else []
+    return [
+        (
+            math.log(one.volume_ml),
+            _logit(one.mean_probability),
+            _logit(float(peak)),
+            one.kappa_dwi,
+            one.kappa_adc,
+            float(share),
+        )
+        for one, peak, share in zip(measured.lesions, peaks, shares, strict=True)
+    ]
+
+
+def likeliest(logits: Sequence[float]) -> float:
+    """Return the logit of the likeliest candidate, within bounds; the lower bound without any."""
+    return float(np.clip(max(logits, default=-_LARGEST_LOGIT), -_LARGEST_LOGIT, _LARGEST_LOGIT))
+
+
+def peak_of(scan: Scan) -> float:
+    """Return the logit of the network's likeliest voxel of the brain, within bounds."""
+    return _logit(float(scan.probability[scan.brain].max(initial=0.0)))
+
+
+def spread_of(scan: Scan) -> tuple[float, float]:
+    """Return the volumes, ml, that a very bold and a very timid reader would outline."""
+    inside = scan.probability[scan.brain]
+    bold, timid = (float((inside > p).sum()) * scan.grid.voxel_ml for p in (_WIDE, _NARROW))
+    return bold, timid
+
+
+def scale_of(spread: tuple[float, float], interval: Interval) -> float:
+    """Return the unit in which the error of a volume is counted."""
+    bold, timid = (ml + interval.floor_ml for ml in spread)
+    return interval.base_spread + math.log(bold / timid)
+
+
+def volume_interval(
+    volume_ml: float, spread: tuple[float, float], interval: Interval
+) -> tuple[float, float]:
+    """Return the interval that holds the true volume with probability `COVERAGE`.
+
+    Args:
+        volume_ml: Outlined.
+        spread: From `spread_of`.
+        interval: From the calibration.
+
+    Returns:
+        (low, high) ml; the outlined volume lies inside.
+    """
+    scale = scale_of(spread, interval)
+    low, high = (
+        (volume_ml + interval.floor_ml) * math.exp(error * scale) - interval.floor_ml
+        for error in (interval.low, interval.high)
+    )
+    return max(min(low, volume_ml), 0.0), max(high, volume_ml)
+
+
+def _logit(probability: float) -> float:
+    return float(np.clip(logit(probability), -_LARGEST_LOGIT, _LARGEST_LOGIT))

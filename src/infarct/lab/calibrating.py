@@ -1,0 +1,382 @@
+"""Learns how far a method can be trusted, on synthetic scans of heads that training never sees.
+
+Every case takes the whole road of a user's scan: saved as some scanner would, read, placed,
+outlined. What is kept of it are a few numbers, one JSON file for each case, so that a broken run
+goes on and a fit takes a second.
+
+References:
+    Lei et al. 2018, J Am Stat Assoc 113, 1094: split conformal intervals.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_predict
+
+from infarct import assets
+from infarct.calibration import (
+    COVERAGE,
+    Calibration,
+    Interval,
+    Logistic,
+    OperatingPoint,
+    features,
+    likeliest,
+    peak_of,
+    scale_of,
+    spread_of,
+    volume_interval,
+)
+from infarct.case import Case, CaseFiles, open_case
+from infarct.errors import InputFileError
+from infarct.inference import load_network
+from infarct.intensity import Mask
+from infarct.lab import population, synth
+from infarct.lab.bank import Bank
+from infarct.lab.cohort import load_cohort
+from infarct.prepare import Prepared, prepare
+from infarct.quantify import measure, pieces
+from infarct.reading import Reading, native_scan, read_scan
+from infarct.segmenters import BRAIN_NETWORK, get_segmenter
+from infarct.templates import load_template
+from infarct.volume import read
+
+COHORT = "calibration"
+
+FALSE_ALARMS = {"sensitive": 0.4, "balanced": 0.15, "specific": 0.05}
+"""Share of the scans without infarct that each operating point may flag; the paper's network flags
+about a quarter."""
+
+_TRUE_SHARE = 0.25
+"""A candidate is an infarct if so much of it is, or if it holds so much of one."""
+
+_FOLDS = 10
+_FLOOR_ML = 0.1
+_BASE_SPREAD = 0.2
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is kept of one case.
+
+    Attributes:
+        case: Its name.
+        true_ml: Volume of the infarcts; 0 without.
+        candidates: `FEATURES` of each candidate, largest first.
+        candidate_ml: Volume of each.
+        is_infarct: Whether each is one.
+        peak_logit: From `calibration.peak_of`.
+        spread_ml: From `calibration.spread_of`.
+    """
+
+    case: str
+    true_ml: float
+    candidates: tuple[tuple[float, ...], ...]
+    candidate_ml: tuple[float, ...]
+    is_infarct: tuple[bool, ...]
+    peak_logit: float
+    spread_ml: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Order:
+    """One case to be made.
+
+    Attributes:
+        bank: File of the bank.
+        seed: Of the series.
+        index: Of the case in it.
+        model: Method to ask.
+        out: Folder of cases and rows.
+    """
+
+    bank: Path
+    seed: int
+    index: int
+    model: str
+    out: Path
+
+
+@lru_cache(maxsize=1)
+def _load_bank(path: Path) -> Bank:
+    return Bank.load(path)
+
+
+def collect(orders: Sequence[Order], workers: int) -> Iterator[Row]:
+    """Make and read every case, in several processes; those already there are not made again.
+
+    Args:
+        orders: The cases.
+        workers: Processes.
+    """
+    # The workers share the cores; they read this when they start.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
+    with ProcessPoolExecutor(workers) as pool:
+        for job in as_completed([pool.submit(make_row, order) for order in orders]):
+            yield job.result()
+
+
+def make_row(order: Order) -> Row:
+    """Make one case, ask the method about it, and keep what the fit needs."""
+    name = f"{COHORT}-{order.seed:04d}-{order.index:04d}"
+    kept = order.out / order.model / f"{name}.json"
+    if kept.is_file():
+        return read_row(kept)
+    folder = order.out / "cases" / name
+    bank = _load_bank(order.bank)
+    record = population.draw(load_cohort(COHORT), bank, order.seed, order.index)
+    if not (folder / "record.json").is_file():
+        synth.save_case(record, synth.draw_saving(order.seed, order.index), bank, folder)
+    dwi, b0, adc = (folder / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
+    case = open_case(CaseFiles(dwi, b0, adc, record.acquisition.bvalue))
+    prepared = prepare(case, load_template(), load_network(BRAIN_NETWORK))
+    reading = read_scan(case, prepared, get_segmenter(order.model))
+    row = row_of(case, prepared, reading, read(folder / "lesion.nii.gz").data > 0)
+    write_row(row, kept)
+    return row
+
+
+def row_of(case: Case, prepared: Prepared, reading: Reading, reference: Mask) -> Row:
+    """Keep of a case what the fit needs.
+
+    Args:
+        case: The scan; the folder of its DWI gives the name.
+        prepared: The same, prepared.
+        reading: What the method made of it.
+        reference: The infarcts, on the grid of the DWI.
+
+    Raises:
+        InputFileError: If the method is no network.
+    """
+    if reading.second is None:
+        raise InputFileError("a classical method is not calibrated; name a network")
+    scan = native_scan(case, prepared, reading)
+    measured = measure(reading.candidates, scan, case.slice_axis)
+    return Row(
+        case=case.files.dwi.parent.name,
+        true_ml=float(reference.sum()) * scan.grid.voxel_ml,
+        candidates=tuple(features(reading.candidates, reading.second, scan, measured)),
+        candidate_ml=tuple(one.volume_ml for one in measured.lesions),
+        is_infarct=tuple(bool(x) for x in true_candidates(reading.candidates, reference)),
+        peak_logit=peak_of(scan),
+        spread_ml=spread_of(scan),
+    )
+
+
+def write_row(row: Row, path: Path) -> None:
+    """Write a row as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps(asdict(row)) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def read_row(path: Path) -> Row:
+    """Read a row back."""
+    table = json.loads(path.read_text(encoding="utf-8"))
+    table["candidates"] = tuple(tuple(row) for row in table["candidates"])
+    for name in ("candidate_ml", "is_infarct", "spread_ml"):
+        table[name] = tuple(table[name])
+    return Row(**table)
+
+
+def true_candidates(candidates: Mask, reference: Mask) -> NDArray[np.bool_]:
+    """Tell which candidates are infarcts, largest first.
+
+    Args:
+        candidates: (X, Y, Z) bool.
+        reference: Same shape.
+    """
+    found, true = pieces(candidates), pieces(reference)
+    labels = np.arange(1, found.max(initial=0) + 1)
+    share = np.asarray(ndimage.mean(reference, found, labels))
+    sizes = np.bincount(true.ravel())
+    holds = np.zeros(len(labels), dtype=bool)
+    for k in labels:
+        inside = np.bincount(true[found == k], minlength=len(sizes))
+        holds[k - 1] = bool((inside[1:] >= _TRUE_SHARE * sizes[1:]).any()) if len(sizes) > 1 else 0
+    return np.asarray((share >= _TRUE_SHARE) | holds)
+
+
+def fit(rows: Sequence[Row], model: str) -> Calibration:
+    """Learn the calibration of a method.
+
+    What decides operating points and the interval is judged by regressions that did not see the
+    scan, so that neither is flattered.
+
+    Args:
+        rows: Of all cases.
+        model: Name of the method.
+    """
+    rows = sorted(rows, key=lambda row: row.case)
+    owner = np.concatenate([np.full(len(row.candidates), k) for k, row in enumerate(rows)])
+    every = np.array([one for row in rows for one in row.candidates])
+    infarct = np.concatenate([np.array(row.is_infarct, dtype=bool) for row in rows])
+    folds = GroupKFold(_FOLDS)
+    unseen = cross_val_predict(
+        _regression(), every, infarct, groups=owner, cv=folds, method="decision_function"
+    )
+    logits = [unseen[owner == k] for k in range(len(rows))]
+    overall = np.array(
+        [(likeliest(x.tolist()), row.peak_logit) for x, row in zip(logits, rows, strict=True)]
+    )
+    visible = np.array([row.true_ml > 0 for row in rows])
+    points = {name: _point(rows, logits, rate) for name, rate in FALSE_ALARMS.items()}
+    return Calibration(
+        model=model,
+        lesion=_fitted(every, infarct),
+        scan=_fitted(overall, visible),
+        interval=_interval(rows, logits, points["balanced"]),
+        points=points,
+        scans=len(rows),
+        lesion_free=int((~visible).sum()),
+    )
+
+
+def _regression() -> LogisticRegression:
+    return LogisticRegression(C=1.0, max_iter=1000)
+
+
+def _fitted(values: NDArray[np.float64], truth: NDArray[np.bool_]) -> Logistic:
+    found = _regression().fit(values, truth)
+    return Logistic(tuple(float(w) for w in found.coef_[0]), float(found.intercept_[0]))
+
+
+def _point(
+    rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], rate: float
+) -> OperatingPoint:
+    """Return the boldest point that flags no more of the scans without infarct than `rate`."""
+    best = np.array(
+        [max(x, default=-math.inf) for x, row in zip(logits, rows, strict=True) if not row.true_ml]
+    )
+    allowed = int(rate * len(best))
+    ranked = np.sort(best)[::-1]
+    # Halfway between the last scan that may be flagged and the first that may not.
+    first_silent = ranked[allowed] if allowed < len(ranked) else -math.inf
+    last_flagged = ranked[allowed - 1] if allowed else math.inf
+    ends = [x for x in (first_silent, last_flagged) if math.isfinite(x)]
+    least = float(np.mean(ends)) if ends else -math.inf
+    missed = [
+        not np.any((x >= least) & np.array(row.is_infarct, dtype=bool))
+        for x, row in zip(logits, rows, strict=True)
+        if row.true_ml
+    ]
+    return OperatingPoint(
+        least_probability=float(expit(least)),
+        false_alarm_rate=float((best >= least).mean()),
+        miss_rate=float(np.mean(missed)),
+    )
+
+
+def _interval(
+    rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], point: OperatingPoint
+) -> Interval:
+    """Return the split conformal interval of the volume."""
+    plain = Interval(0.0, 0.0, _FLOOR_ML, _BASE_SPREAD)
+    errors = [
+        math.log((row.true_ml + _FLOOR_ML) / (outlined + _FLOOR_ML))
+        / scale_of(row.spread_ml, plain)
+        for row, outlined in zip(rows, _outlined(rows, logits, point), strict=True)
+    ]
+    # With n errors, the quantile of the next is that of n + 1.
+    n = len(errors)
+    tail = (1 - COVERAGE) / 2
+    ranks = (max(math.floor(tail * (n + 1)), 1), min(math.ceil((1 - tail) * (n + 1)), n))
+    low, high = (sorted(errors)[rank - 1] for rank in ranks)
+    return Interval(low, high, _FLOOR_ML, _BASE_SPREAD)
+
+
+def _outlined(
+    rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], point: OperatingPoint
+) -> list[float]:
+    return [
+        float(np.array(row.candidate_ml)[expit(x) >= point.least_probability].sum())
+        for row, x in zip(rows, logits, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Check:
+    """How a calibration does on scans it was not learned from.
+
+    Attributes:
+        scans: How many.
+        coverage: Share of the true volumes inside their interval.
+        brier_visible: Mean squared error of `lesion_visible`; .25 is a coin.
+        points: Operating point -> (false alarm rate, miss rate); NaN without such scans.
+        curve: For each fifth of the lesion probabilities: (mean said, share true, how many).
+    """
+
+    scans: int
+    coverage: float
+    brier_visible: float
+    points: dict[str, tuple[float, float]]
+    curve: tuple[tuple[float, float, int], ...]
+
+
+def check(rows: Sequence[Row], calibration: Calibration) -> Check:
+    """Try a calibration on other scans.
+
+    Args:
+        rows: Of scans that `fit` did not see.
+        calibration: To be tried.
+    """
+    logits = [np.array([calibration.lesion.logit(x) for x in row.candidates]) for row in rows]
+    inside, seen = [], []
+    point = calibration.points["balanced"]
+    for row, x, outlined in zip(rows, logits, _outlined(rows, logits, point), strict=True):
+        low, high = volume_interval(outlined, row.spread_ml, calibration.interval)
+        inside.append(low <= row.true_ml <= high)
+        seen.append(float(expit(calibration.scan.logit((likeliest(x.tolist()), row.peak_logit)))))
+    visible = np.array([row.true_ml > 0 for row in rows])
+    rates = {}
+    for name, one in calibration.points.items():
+        flagged = np.array([bool((expit(x) >= one.least_probability).any()) for x in logits])
+        found = np.array(
+            [
+                bool(((expit(x) >= one.least_probability) & np.array(r.is_infarct, bool)).any())
+                for x, r in zip(logits, rows, strict=True)
+            ]
+        )
+        rates[name] = (_share(flagged[~visible]), 1 - _share(found[visible]))
+    said = expit(np.concatenate(logits))
+    truth = np.concatenate([np.array(row.is_infarct, dtype=bool) for row in rows])
+    parts = [part for part in np.array_split(np.argsort(said), 5) if len(part)]
+    return Check(
+        scans=len(rows),
+        coverage=float(np.mean(inside)),
+        brier_visible=float(np.mean((np.array(seen) - visible) ** 2)),
+        points=rates,
+        curve=tuple((float(said[p].mean()), float(truth[p].mean()), len(p)) for p in parts),
+    )
+
+
+def _share(hits: NDArray[np.bool_]) -> float:
+    return float(hits.mean()) if len(hits) else math.nan
+
+
+def ship(calibration: Calibration) -> Path:
+    """Write a calibration into the package."""
+    where = f"networks/{calibration.model}.calibration.json"
+    file = assets.ROOT / where
+    file.write_text(calibration.to_json(), encoding="utf-8")
+    source = (
+        f"errors of {calibration.model} on {calibration.scans} synthetic scans of heads that "
+        "training never saw"
+    )
+    name = f"calibration/{calibration.model}"
+    assets.register_asset(assets.Asset(name, where, assets.sha256(file), "Apache-2.0", source))
+    return file

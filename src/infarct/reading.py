@@ -1,0 +1,87 @@
+"""What a method makes of a prepared scan, before anything is judged or measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from infarct.case import Case
+from infarct.classical import is_map
+from infarct.intensity import Image, Mask
+from infarct.journal import Journal
+from infarct.postprocess import outline
+from infarct.prepare import Prepared, restore
+from infarct.quantify import Scan
+from infarct.segmenters import Segmenter, get_segmenter
+from infarct.templates import load_healthy
+
+SECOND_READER = "cfuzzy"
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a method says.
+
+    Attributes:
+        probability: (X, Y, Z) on the grid of the DWI, 0 - 1; the mean of an ensemble.
+        disagreement: Same shape, SD over the networks of an ensemble, 0 - .5; None of one method.
+        candidates: bool, same shape: what is outlined before it is judged.
+        second: bool, same shape: what the c-fuzzy map outlines beside a network; None beside
+            itself.
+        probability_mni: (192, 224, 192).
+        is_map_mni: (192, 224, 192) the modified c-fuzzy map, whatever the method.
+    """
+
+    probability: Image
+    disagreement: Image | None
+    candidates: Mask
+    second: Mask | None
+    probability_mni: Image
+    is_map_mni: Image
+
+
+def read_scan(
+    case: Case, prepared: Prepared, segmenter: Segmenter, journal: Journal | None = None
+) -> Reading:
+    """Ask a method about a scan, and beside a network the c-fuzzy map.
+
+    Args:
+        case: The scan.
+        prepared: The same, from `prepare`.
+        segmenter: The method.
+        journal: Told of the steps.
+    """
+    journal = journal or Journal()
+    brain = prepared.brain_native
+    with journal.step("is map"):
+        scan = (prepared.dwi_normalised, prepared.adc_normalised, prepared.brain)
+        is_map_mni = is_map(*scan, load_healthy())
+    with journal.step("outline"):
+        opinions = list(segmenter.opinions(prepared, is_map_mni))
+        probability_mni: Image = np.asarray(np.mean(opinions, axis=0, dtype=np.float32))
+        probability = restore(probability_mni, case, prepared.registration)
+        candidates = outline(probability, segmenter.threshold, brain, case.slice_axis)
+        disagreement = None
+        if len(opinions) > 1:
+            spread = np.std(opinions, axis=0, dtype=np.float32)
+            disagreement = restore(spread, case, prepared.registration)
+    second = None
+    if segmenter.networks:
+        with journal.step("second reader"):
+            theirs = restore(is_map_mni, case, prepared.registration)
+            threshold = get_segmenter(SECOND_READER).threshold
+            second = outline(theirs, threshold, brain, case.slice_axis)
+    return Reading(probability, disagreement, candidates, second, probability_mni, is_map_mni)
+
+
+def native_scan(case: Case, prepared: Prepared, reading: Reading) -> Scan:
+    """Put together what outlines are measured on, all on the grid of the DWI."""
+    return Scan(
+        dwi=case.dwi.data,
+        adc=case.adc.data,
+        probability=reading.probability,
+        brain=prepared.brain_native,
+        grid=case.dwi.grid,
+        mni_from_native=prepared.registration.mni_from_native,
+    )

@@ -1,0 +1,85 @@
+"""What a calibration promises holds on scans it did not see."""
+
+import numpy as np
+import pytest
+
+from infarct.lab.calibrating import (
+    FALSE_ALARMS,
+    Row,
+    check,
+    fit,
+    read_row,
+    true_candidates,
+    write_row,
+)
+
+
+def made(count: int, seed: int) -> list[Row]:
+    """Draw scans whose candidates tell the truth by their second feature, with noise."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for k in range(count):
+        true_ml = float(np.exp(rng.normal(1, 1.5))) if k % 2 else 0.0
+        found = true_ml * float(np.exp(rng.normal(0, 0.3)))
+        infarct = [True] * (true_ml > 0) + [False] * int(rng.poisson(0.5))
+        volumes = [found if real else float(np.exp(rng.normal(-2, 1))) for real in infarct]
+        candidates = [
+            (np.log(ml), rng.normal(2.0 if real else -2.0, 1.5), 0.0, 1.5, 0.6, rng.random())
+            for real, ml in zip(infarct, volumes, strict=True)
+        ]
+        rows.append(
+            Row(
+                case=f"{k:04d}",
+                true_ml=true_ml,
+                candidates=tuple(tuple(map(float, row)) for row in candidates),
+                candidate_ml=tuple(volumes),
+                is_infarct=tuple(infarct),
+                peak_logit=float(rng.normal(3.0 if true_ml else -1.0, 2.0)),
+                spread_ml=(1.2 * sum(volumes) + 0.05, 0.7 * sum(volumes)),
+            )
+        )
+    return rows
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Fit on some scans, check on others."""
+    calibration = fit(made(300, 1), "made")
+    return calibration, check(made(1000, 2), calibration)
+
+
+def test_the_interval_covers_what_it_says(found) -> None:
+    assert found[1].coverage == pytest.approx(0.9, abs=0.04)
+
+
+def test_operating_points_flag_as_little_as_asked_and_miss_as_they_say(found) -> None:
+    calibration, tried = found
+    for name, rate in FALSE_ALARMS.items():
+        said = calibration.points[name]
+        assert said.false_alarm_rate <= rate
+        assert tried.points[name][0] == pytest.approx(said.false_alarm_rate, abs=0.06)
+        assert tried.points[name][1] == pytest.approx(said.miss_rate, abs=0.08)
+
+
+def test_probabilities_are_frequencies(found) -> None:
+    for said, true, count in found[1].curve:
+        assert said == pytest.approx(true, abs=0.08), count
+    assert found[1].brier_visible < 0.15
+
+
+def test_a_candidate_is_an_infarct_by_its_share_of_one_or_ones_share_of_it() -> None:
+    candidates, reference = np.zeros((2, 30, 5, 3), dtype=bool)
+    candidates[0:12] = True  # a sixth of it is lesion, but it holds a whole infarct
+    reference[0:2] = True
+    candidates[14:17] = True  # beside everything
+    candidates[20:22], reference[21:29] = True, True  # half inside, an eighth of the infarct
+    assert true_candidates(candidates, reference).tolist() == [True, False, True]
+    assert true_candidates(np.zeros_like(candidates), reference).tolist() == []
+    assert not true_candidates(candidates, np.zeros_like(reference)).any()
+
+
+def test_a_row_is_read_back_as_written(tmp_path) -> None:
+    row = made(4, 3)[3]
+    write_row(row, tmp_path / "rows" / "a.json")
+    assert read_row(tmp_path / "rows" / "a.json") == row
+    assert [path.name for path in (tmp_path / "rows").iterdir()] == ["a.json"]

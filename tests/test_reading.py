@@ -1,0 +1,34 @@
+"""What a method says of a scan: the mean of its networks, and how far they are apart."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from infarct.prepare import restore
+from infarct.reading import native_scan, read_scan
+from infarct.segmenters import get_segmenter
+
+
+def test_several_opinions_are_averaged_and_their_disagreement_kept(segmentation) -> None:
+    case, prepared = segmentation.case, segmentation.prepared
+    high = np.where(prepared.brain, 0.9, 0.0).astype(np.float32)
+    low = np.where(prepared.brain, 0.3, 0.0).astype(np.float32)
+    pair = replace(get_segmenter("cfuzzy"), opinions=lambda *_: iter([high, low]))
+    reading = read_scan(case, prepared, pair)
+    inside = restore(prepared.brain.astype(np.float32), case, prepared.registration) > 0.999
+    np.testing.assert_allclose(reading.probability[inside], 0.6, atol=1e-3)
+    np.testing.assert_allclose(reading.disagreement[inside], 0.3, atol=1e-3)
+    assert reading.candidates[inside & prepared.brain_native].mean() > 0.99
+
+
+def test_one_opinion_has_nobody_to_disagree_with(segmentation) -> None:
+    reading = read_scan(segmentation.case, segmentation.prepared, get_segmenter("cfuzzy"))
+    assert reading.disagreement is None
+    assert reading.second is None
+
+
+def test_what_is_measured_on_lies_on_one_grid(segmentation) -> None:
+    reading = read_scan(segmentation.case, segmentation.prepared, get_segmenter("tscore"))
+    scan = native_scan(segmentation.case, segmentation.prepared, reading)
+    shapes = {scan.dwi.shape, scan.adc.shape, scan.probability.shape, scan.brain.shape}
+    assert shapes == {scan.grid.shape}
