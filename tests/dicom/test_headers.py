@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_scanner import (
     ADC,
@@ -15,6 +16,7 @@ from dicom_scanner import (
     save_classic,
     save_enhanced,
 )
+from pydicom.uid import ImplicitVRLittleEndian
 
 from infarct.dicom.headers import read_header
 
@@ -35,6 +37,25 @@ def test_bvalues_are_found_where_each_maker_keeps_them(maker: str, tmp_path: Pat
     headers = [read_header(path) for path in tmp_path.iterdir()]
     assert {h.maker for h in headers} == {NAMES[maker]}
     assert sorted(h.frames[0].bvalue for h in headers) == [0, 0, 800, 800]
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_bvalues_are_found_where_the_transfer_syntax_hides_their_type(
+    maker: str, tmp_path: Path
+) -> None:
+    """As archives send it: implicit VR; and without the standard's element, which not all write."""
+    pixels = noise(400, slices=1)
+    save_classic(tmp_path, Study.new(maker), Protocol(3, "x"), SMALL, [(0, pixels), (800, pixels)])
+    for path in tmp_path.iterdir():
+        image = pydicom.dcmread(path)
+        if maker != "CANON_MEC" and "DiffusionBValue" in image:
+            del image.DiffusionBValue
+        if maker == "SIEMENS":
+            del image.SequenceName
+        image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        image.save_as(path, implicit_vr=True, little_endian=True)
+    headers = [read_header(path) for path in tmp_path.iterdir()]
+    assert sorted(str(h.frames[0].bvalue) for h in headers) == ["0.0", "800.0"]
 
 
 def test_every_frame_of_a_multi_frame_file_has_its_place_and_bvalue(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,10 @@ _NAMES = (
     *("ImagePositionPatient", "ImageOrientationPatient"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
-_READ = [*map(Tag, _NAMES), _SIEMENS_B, _GE_B, _UNITED_IMAGING_B, _PHILIPS_B]
+_PRIVATE = (_SIEMENS_B, _GE_B, _UNITED_IMAGING_B, _PHILIPS_B)
+# With the names of their blocks: without, pydicom cannot know the type that files of the implicit
+# transfer syntax, or of an archive that forgot it, do not give.
+_READ = [*map(Tag, _NAMES), *_PRIVATE, *(Tag(tag.group, tag.element >> 8) for tag in _PRIVATE)]
 _MAKERS = {
     "siemens": "Siemens",
     "ge medical": "GE",
@@ -243,8 +247,9 @@ def _number(value: Any) -> float | None:
     try:
         return float(value)
     except (TypeError, ValueError):
-        # Private numbers arrive as bytes where the transfer syntax hides their type.
-        return None
+        # A private number whose type is on no list of pydicom's, as United Imaging's, stays raw.
+        raw = value if isinstance(value, bytes) else b""
+        return float(struct.unpack("<d", raw)[0]) if len(raw) == 8 else None
 
 
 def _numbers(value: Any) -> tuple[float, ...] | None:
