@@ -51,6 +51,16 @@ def test_a_whole_series_passes(tmp_path: Path) -> None:
     check_complete(find_series(tmp_path)[0])
 
 
+def test_files_that_were_exported_twice_count_once(tmp_path: Path) -> None:
+    save_without(tmp_path / "once")
+    (tmp_path / "again").mkdir()
+    for path in sorted((tmp_path / "once").iterdir())[:5]:
+        shutil.copyfile(path, tmp_path / "again" / path.name)
+    (series,) = find_series(tmp_path)
+    assert len(series.files) == 3 * 8
+    check_complete(series)
+
+
 def test_a_slice_missing_everywhere_is_noticed(tmp_path: Path) -> None:
     save_without(tmp_path, (0, 3), (1, 3), (2, 3))
     with pytest.raises(ContentError, match=r"5\.00 to 10\.00 mm apart"):

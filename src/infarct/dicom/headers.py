@@ -23,7 +23,8 @@ _SIEMENS_B, _GE_B, _UNITED_IMAGING_B, _PHILIPS_B = (
     Tag(tag) for tag in (0x0019100C, 0x00431039, 0x00651009, 0x20011003)
 )
 _NAMES = (
-    *("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PatientName", "PatientID"),
+    *("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
+    *("PatientName", "PatientID"),
     *("Modality", "Manufacturer", "SeriesNumber", "SeriesDescription", "ProtocolName"),
     *("ImageType", "SequenceName", "NumberOfFrames", "InstanceNumber", "DiffusionBValue"),
     *("ImagePositionPatient", "ImageOrientationPatient"),
@@ -45,9 +46,11 @@ _MAKERS = {
 }
 # Maps made from diffusion that are neither signal nor ADC: anisotropy, colours, exponential ADC.
 _OTHER_MAPS = re.compile(
-    r"\b(?:col)?fa\b|\beadc\b|expo|tensor$|fib(?:er|re)|tract|\bphase\b|\bcalc", re.IGNORECASE
+    r"\b(?:col)?fa\b|aniso|\beadc\b|expo|tensor$|fib(?:er|re)|tract|\bphase\b|\bcalc|\bsynth",
+    re.IGNORECASE,
 )
-_ADC = re.compile(r"adc|apparent.?diff", re.IGNORECASE)
+# GE calls the ADC of many directions average DC.
+_ADC = re.compile(r"adc|apparent.?diff|\baverage.?dc\b", re.IGNORECASE)
 _DIFFUSION = re.compile(r"dwi|dti|diff|trace|\bb ?=? ?\d{3,4}\b", re.IGNORECASE)
 
 
@@ -75,6 +78,7 @@ class Header:
     """One file.
 
     Attributes:
+        uid: SOPInstanceUID; copies of a file share it.
         series_uid: SeriesInstanceUID.
         study_uid: StudyInstanceUID.
         frame_of_reference: Images that share it share a coordinate system.
@@ -89,6 +93,7 @@ class Header:
         frames: One, or those of a multi-frame file.
     """
 
+    uid: str
     series_uid: str
     study_uid: str
     frame_of_reference: str
@@ -138,6 +143,7 @@ def _header(path: Path, data: Dataset) -> Header:
     description = str(data.get("SeriesDescription") or data.get("ProtocolName") or "")
     content, reason = _content(data, tokens, description, frames)
     return Header(
+        uid=str(data.get("SOPInstanceUID", "")),
         series_uid=str(data.SeriesInstanceUID),
         study_uid=str(data.get("StudyInstanceUID", "")),
         frame_of_reference=str(data.get("FrameOfReferenceUID", "")),

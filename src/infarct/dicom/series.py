@@ -72,10 +72,13 @@ def find_series(folder: Path) -> list[Series]:
             f"{folder}: no such folder; give the folder that holds the DICOM files"
         )
     headers: dict[str, list[Header]] = {}
+    known: set[str] = set()
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         header = read_header(path)
-        if header is not None:
+        # Half a series exported twice would look like volumes that lack slices.
+        if header is not None and (not header.uid or header.uid not in known):
+            known.add(header.uid)
             headers.setdefault(header.series_uid, []).append(header)
     if not headers:
         raise InputFileError(
