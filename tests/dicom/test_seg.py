@@ -128,6 +128,23 @@ def test_whose_name_it_bears_is_asked_for(keep: bool, tmp_path: Path) -> None:
     assert ("Roe^Jane" in str(made)) == keep
 
 
+@pytest.mark.parametrize("alphabets", ["ISO_IR 192", ["", "ISO 2022 IR 87"]])
+def test_a_name_in_another_alphabet_stays_whole(alphabets, tmp_path: Path) -> None:
+    name, folder = "Yamada^Tarou=山田^太郎", tmp_path / "in"
+    volumes = [(0, noise(900)), (1000, noise(400))]
+    save_classic(folder, Study.new("CANON_MEC"), Protocol(3, "d"), PLANES["axial"], volumes)
+    for path in folder.iterdir():
+        image = pydicom.dcmread(path)
+        image.SpecificCharacterSet, image.PatientName = alphabets, name
+        image.save_as(path)
+    with opened_folder(folder) as found:
+        volume = read(found.choice.dwi.path)
+        mask = volume.like(volume.data[..., 1] > 420)
+        sources = source_images(found.choice, keep_identity=True)
+        segmentation(mask, mask, sources, "test").save_as(tmp_path / "seg.dcm")
+    assert str(pydicom.dcmread(tmp_path / "seg.dcm").PatientName) == name
+
+
 def test_an_empty_outline_is_an_outline(tmp_path: Path) -> None:
     volumes = [(0, noise(900)), (1000, noise(400))]
     save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "d"), PLANES["axial"], volumes)

@@ -79,7 +79,7 @@ def source_images(choice: Choice, *, keep_identity: bool) -> SourceImages:
             # Tells highdicom that this is a patient, not a glass slide; it is not written anywhere.
             image.ImagePositionPatient = [0, 0, 0]
     images = _with_one_orientation(images)
-    images = [_complete(image) if keep_identity else _pseudonymous(image) for image in images]
+    images = [_identified(image) if keep_identity else _pseudonymous(image) for image in images]
     numbers = frozenset(frame.number for frame in frames) if several_in_one else None
     return SourceImages(images, numbers)
 
@@ -130,6 +130,15 @@ def _complete(image: Dataset) -> Dataset:
         if name not in image:
             setattr(image, name, None)
     return image
+
+
+def _identified(image: Dataset) -> Dataset:
+    """Keep all, names in Unicode: highdicom takes no second alphabet, as names in Japan have."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image.decode()
+    image.SpecificCharacterSet = "ISO_IR 192"
+    return _complete(image)
 
 
 def _pseudonymous(image: Dataset) -> Dataset:
