@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -81,6 +82,31 @@ def test_the_table_has_every_number_of_every_case(cohort) -> None:
     assert (rows["broken"]["model"], rows["broken"]["participants_model"]) == ("n/a", "Achieva")
     assert rows["broken"]["lesion_volume_ml"] == "n/a"
     assert (rows["later"]["status"], rows["later"]["lesion_volume_ml"]) == ("missing", "n/a")
+
+
+def test_the_numbers_of_a_real_result_fit_into_one_line(written: Path, tmp_path: Path) -> None:
+    """Lesions, territories and regions are lists of rows of their own in a summary."""
+    shutil.copytree(written, tmp_path / "real")
+    shutil.copytree(written, tmp_path / "bare")
+    bare = json.loads((written / "summary.json").read_text())
+    bare |= {"lesions": [], "territories": [], "regions": [], "lesion_count": 0, "warnings": []}
+    (tmp_path / "bare" / "summary.json").write_text(json.dumps(bare))
+    names = ("real", "bare", "later")
+    write_group([Job(n, CaseFiles(Path("dwi.nii.gz")), tmp_path / n) for n in names], tmp_path)
+    with (tmp_path / "group" / "numbers.tsv").open() as stream:
+        rows = {row["case"]: row for row in csv.DictReader(stream, delimiter="\t")}
+    summary = json.loads((written / "summary.json").read_text())
+    assert (rows["real"]["lesions"], rows["bare"]["lesions"]) == (str(len(summary["lesions"])), "0")
+    for kind in ("territories", "regions"):
+        first = summary[kind][0]
+        column = f"{kind}_{first['name']}_{first['side']}_ml".replace(" ", "_")
+        assert float(rows["real"][column]) == pytest.approx(first["ml"], rel=1e-4)
+        assert (rows["bare"][column], rows["later"][column]) == ("0", "n/a")
+    sub = summary["territories"][0]["sub"][0]
+    column = f"territories_{sub['name']}_{sub['side']}_ml".replace(" ", "_")
+    assert float(rows["real"][column]) == pytest.approx(sub["ml"], rel=1e-4)
+    assert rows["real"]["aspects_affected"].split(";") == summary["aspects"]["affected"]
+    assert rows["bare"]["warnings"] == "n/a"
 
 
 def test_the_page_stands_alone_and_shows_the_worst_first(cohort) -> None:

@@ -28,6 +28,9 @@ from infarct.figures import to_png
 from infarct.grid import MNI_GRID
 from infarct.volume import Volume, read, write
 
+_PARTS = ("territories", "regions")
+"""Fields of a summary that list parts of the brain."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -123,7 +126,7 @@ def _collect(job: Job, row: Mapping[str, str], group: Path) -> Row:
 
 
 def _write_numbers(rows: Sequence[Row], about: Mapping[str, Mapping[str, str]], path: Path) -> None:
-    numbers = {row.id: dict(_flat(row.summary)) for row in rows}
+    numbers = {row.id: dict(_numbers(row.summary)) for row in rows}
     ours = {"case", "status", "reason"}.union(*numbers.values())
     lines = []
     for row in rows:
@@ -136,23 +139,52 @@ def _write_numbers(rows: Sequence[Row], about: Mapping[str, Mapping[str, str]], 
         lines.append({"case": row.id, **known, **state, **numbers[row.id]})
     # The order of the first line that has a column; a failed case has few.
     columns = list(dict.fromkeys(name for line in sorted(lines, key=len)[::-1] for name in line))
+    # A summary lists the parts of the brain that hold lesion: in all others there is none.
+    parts = {name: "0" for name in columns if name in ours and name.startswith(_PARTS)}
     with path.open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, columns, restval="n/a", delimiter="\t", lineterminator="\n")
         table.writeheader()
-        table.writerows({name: cell or "n/a" for name, cell in line.items()} for line in lines)
+        for line in lines:
+            untouched = parts if line["status"] == "done" else {}
+            table.writerow({**untouched, **{name: cell or "n/a" for name, cell in line.items()}})
 
 
-def _flat(content: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every number of a summary under a name of one level; codes in place of messages."""
-    lead = f"{name}_" if name else ""
+def _numbers(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield every number of a summary under a name of one level.
+
+    Of warnings and notes their codes; of lesions and corrections, which have tables of their own,
+    how many there are.
+    """
+    for key, value in summary.items():
+        if key in {"warnings", "notes"}:
+            yield key, ";".join(finding["code"] for finding in value)
+        elif key in {"lesions", "corrections"}:
+            yield key, str(len(value))
+        elif key in _PARTS:
+            for part in value:
+                yield from _part(part, key)
+        else:
+            yield from _flat(value, key)
+
+
+def _part(part: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:
+    """Yield ml and shares of a territory or region, and of the parts it is divided into."""
+    lead = "_".join(word for word in (name, part["name"], part["side"]) if word)
+    measured = {key: value for key, value in part.items() if isinstance(value, float)}
+    yield from _flat(measured, lead.replace(" ", "_"))
+    for sub in part.get("sub", ()):
+        yield from _part(sub, name)
+
+
+def _flat(content: Any, name: str) -> Iterator[tuple[str, str]]:
     if isinstance(content, Mapping):
         for key, value in content.items():
-            yield from _flat(value, lead + str(key).replace(" ", "_"))
-    elif isinstance(content, list) and all(isinstance(item, Mapping) for item in content):
-        yield name, ";".join(item["code"] for item in content) or "n/a"
+            yield from _flat(value, f"{name}_{key}".replace(" ", "_"))
+    elif isinstance(content, list) and all(isinstance(item, str) for item in content):
+        yield name, ";".join(content)
     elif isinstance(content, list):
         for number, value in enumerate(content, 1):
-            yield from _flat(value, f"{lead}{number}")
+            yield from _flat(value, f"{name}_{number}")
     elif isinstance(content, float):
         yield name, f"{content:.6g}"
     else:
