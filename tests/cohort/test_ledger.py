@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,18 @@ def test_a_line_cut_off_by_a_kill_costs_that_line_only(tmp_path: Path) -> None:
     assert set(ledger.read()) == {"a"}
     ledger.append(Outcome("c", "done"), SETTINGS)
     assert set(ledger.read()) == {"a", "c"}
+
+
+def test_a_disk_that_takes_half_a_line_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, write = Ledger(tmp_path), os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda stream, text: write(stream, text[:20]))
+        with pytest.raises(OutputError, match="No space left"):
+            ledger.append(Outcome("a", "done"), SETTINGS)
+    ledger.append(Outcome("b", "done"), SETTINGS)
+    assert set(ledger.read()) == {"b"}
 
 
 def test_a_ledger_that_cannot_be_written_says_what_stays(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +42,9 @@ class Ledger:
             # Several runs may add to one ledger: one write in append mode is never interleaved.
             stream = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             try:
-                os.write(stream, (self._lead(stream) + line).encode())
+                text = (self._lead(stream) + line).encode()
+                if os.write(stream, text) < len(text):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(stream)
             finally:
                 os.close(stream)
