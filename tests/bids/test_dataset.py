@@ -88,6 +88,23 @@ def test_a_series_is_preferred_to_what_was_made_of_it(tmp_path: Path) -> None:
     assert scan.files.adc == root / f"{d}_ADC.nii"
 
 
+def test_a_series_without_b0_takes_the_one_saved_apart(tmp_path: Path) -> None:
+    d = "sub-1/dwi/sub-1"
+    root = dataset(
+        tmp_path / "d",
+        *(f"{d}_dwi.nii.gz", f"{d}_dwi.bval=1000 1000 1000", f"{d}_sbref.nii.gz"),
+    )
+    (scan,) = find_scans(root)
+    assert scan.files.b0 == root / f"{d}_sbref.nii.gz"
+
+
+def test_a_participant_asked_for_twice_is_one(tmp_path: Path) -> None:
+    d = "sub-1/dwi/sub-1"
+    root = dataset(tmp_path / "d", f"{d}_trace.nii.gz", f"{d}_ADC.nii.gz")
+    (scan,) = find_scans(root, ["1", "sub-1"])
+    assert (scan.files.adc, scan.problem) == (root / f"{d}_ADC.nii.gz", "")
+
+
 def test_an_unweighted_image_is_a_b0_and_unweighted_series_no_scan(tmp_path: Path) -> None:
     d = "sub-1/dwi/sub-1"
     root = dataset(
@@ -125,7 +142,7 @@ def test_labels_choose(tmp_path: Path) -> None:
     assert set(by_name(find_scans(root, ["1"], ["ses-b"]))) == {"sub-1_ses-b"}
     with pytest.raises(InputFileError, match="has no sub-9; it has 2 others"):
         find_scans(root, ["9"])
-    with pytest.raises(InputFileError, match="no diffusion scan was found"):
+    with pytest.raises(InputFileError, match="no diffusion scan of ses-z was found among 2"):
         find_scans(root, [], ["z"])
 
 

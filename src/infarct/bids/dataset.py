@@ -90,17 +90,17 @@ def find_scans(
         raise InputFileError(
             f"{root}: has no dataset_description.json; the root of a BIDS dataset is expected"
         )
-    wanted = [label.removeprefix("sub-") for label in participants]
+    wanted = list(dict.fromkeys(label.removeprefix("sub-") for label in participants))
     known = {path.name.removeprefix("sub-") for path in root.glob("sub-*") if path.is_dir()}
     if absent := [label for label in wanted if label not in known]:
         raise InputFileError(
             f"{root}: has no sub-{', sub-'.join(absent)}; it has {len(known)} others"
         )
+    chosen = {label.removeprefix("ses-") for label in sessions}
     images: dict[tuple[str, str], list[_Image]] = {}
     for image in _images(root, wanted or sorted(known)):
         entities = dict(image.entities)
         images.setdefault((entities["sub"], entities.get("ses", "")), []).append(image)
-    chosen = {label.removeprefix("ses-") for label in sessions}
     scans = [
         scan
         for (_, session), group in sorted(images.items())
@@ -108,8 +108,9 @@ def find_scans(
         for scan in _scans(group, root)
     ]
     if not scans:
+        of = f" of ses-{', ses-'.join(sorted(chosen))}" if chosen else ""
         raise InputFileError(
-            f"{root}: no diffusion scan was found among {len(wanted or known)} participants; "
+            f"{root}: no diffusion scan{of} was found among {len(wanted or known)} participants; "
             "images are expected as sub-X/[ses-Y/]dwi/sub-X[_ses-Y]_dwi.nii.gz, or _trace and _ADC"
         )
     return scans
@@ -212,7 +213,9 @@ def _scans(images: Sequence[_Image], root: Path) -> Iterator[Scan]:
         candidates.setdefault(frozenset(image.entities), []).append((rank, image, files))
     for group in candidates.values():
         rank, image, files = min(group, key=lambda c: (c[0], not c[1].raw, c[1].path))
-        needs = ("adc",) if rank == 0 else ("b0", "adc")
+        # A series has its own b0, unless the scanner saved that apart.
+        own_b0 = rank == 0 and min(_bvalues(files.bval)) < _UNWEIGHTED_BELOW
+        needs = ("adc",) if own_b0 else ("b0", "adc")
         problems, found = [], {}
         for role in needs:
             best = _companions(image, [other for other in others if other.role == role])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from infarct.bids.dataset import Scan
 from infarct.cohort.jobs import Export, Job
@@ -158,7 +159,8 @@ def describe(root: Path, out: Path) -> None:
                 )
         out.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            partial = out / f".{name}.partial-{os.getpid()}"
+            # Jobs of an array start at once, in containers even with the same process number.
+            partial = out / f".{name}.partial-{uuid4().hex}"
             partial.write_text(text, encoding="utf-8")
             partial.replace(out / name)
     except (OSError, ValueError) as error:
