@@ -99,6 +99,15 @@ def test_every_earlier_outline_is_kept(copy, tmp_path) -> None:
     assert audit_of(copy)[1]["sha256_before"] == audit_of(copy)[0]["sha256_after"]
 
 
+def test_dicom_of_the_old_outline_is_not_taken_for_the_new(copy, tmp_path) -> None:
+    (copy / "dicom").mkdir()
+    (copy / "dicom" / "segmentation.dcm").write_bytes(b"DICM")
+    for name in ("one.nii.gz", "two.nii.gz"):
+        recompute(copy, Path(shutil.copyfile(copy / OUTLINE, tmp_path / name)))
+        assert not (copy / "dicom").exists()
+    assert (copy / "dicom_automatic" / "segmentation.dcm").read_bytes() == b"DICM"
+
+
 def test_nothing_said_of_the_old_outline_outlives_it(copy, tmp_path) -> None:
     old = summary_of(copy)
     stale = {"code": "lesion-huge", "level": "warning", "message": "old"}

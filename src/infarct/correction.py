@@ -105,6 +105,9 @@ def recompute(
     )
     with changed_whole(folder) as partial:
         shutil.copyfile(partial / OUTLINE, partial / kept_as)
+        if (partial / "dicom").is_dir():
+            # A SEG beside the mask would be taken for it.
+            (partial / "dicom").rename(partial / "dicom_automatic")
         write(lesion, partial / OUTLINE, np.uint8)
         write_outline_mni(lesion, stored.mni_from_native, partial / "mni")
         write_tables(measurements, anatomy.places, partial)
