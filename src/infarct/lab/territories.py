@@ -81,7 +81,8 @@ def build(lesions: Path) -> Path:
         InputFileError: If there are too few.
     """
     files = sorted(lesions.glob("*.nii.gz"))
-    chosen = [file for file in files if file.name not in held_out(f.name for f in files)]
+    kept_back = held_out(file.name for file in files)
+    chosen = [file for file in files if file.name not in kept_back]
     if len(chosen) < HELD_OUT:
         raise InputFileError(f"{lesions}: {len(files)} masks; some hundreds more are needed")
     return publish_groups(factorise(hemispheres(mask for _, mask in read_lesions(chosen))))
