@@ -124,7 +124,7 @@ def _by_pattern(pattern: str) -> list[tuple[str, CaseFiles]]:
     found: dict[str, CaseFiles] = {}
     wild = _wildcards(pattern)
     for dwi in matches:
-        hit = wild.fullmatch(str(dwi))
+        hit = wild.fullmatch(dwi.as_posix())
         parts = (
             "_".join(part.strip("/") for part in hit.groups() if part) if hit else dwi.parent.name
         )
@@ -142,7 +142,7 @@ def _by_pattern(pattern: str) -> list[tuple[str, CaseFiles]]:
 def _wildcards(pattern: str) -> re.Pattern[str]:
     """Return an expression whose groups are what the wildcards of a pattern stand for."""
     kinds = {"**/": r"(.*/)?", "*": r"([^/]*)", "?": r"([^/])"}
-    parts = re.split(r"(\*\*/|\*|\?|\[[^]]*\])", str(Path(pattern)))
+    parts = re.split(r"(\*\*/|\*|\?|\[[^]]*\])", Path(pattern).as_posix())
     return re.compile(
         "".join(
             kinds.get(part, f"({part})" if part.startswith("[") else re.escape(part))
