@@ -143,8 +143,12 @@ def complete_or_absent(out: Path) -> Iterator[Path]:
         if out.is_dir():
             old = out.with_name(f".{out.name}.old-{os.getpid()}")
             out.rename(old)
-            partial.rename(out)
-            shutil.rmtree(old)
+            try:
+                partial.rename(out)
+            except BaseException:
+                old.rename(out)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
         else:
             partial.rename(out)
     except OSError as error:

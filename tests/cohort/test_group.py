@@ -128,14 +128,24 @@ def test_links_of_the_page_lead_to_the_cases(cohort) -> None:
     assert links == {f"../{name}/report.html" for name in ("small", "doubtful", "none")}
 
 
-def test_a_result_damaged_afterwards_is_a_failure_not_the_end(cohort, tmp_path: Path) -> None:
-    _, jobs = cohort
-    (tmp_path / "bad").mkdir()
-    for name in ("manifest.json", "summary.json"):
-        (tmp_path / "bad" / name).write_text("{")
-    bad = Job("bad", jobs[0].files, tmp_path / "bad")
-    page = write_group([bad], tmp_path)
-    assert "0 of 1 cases outlined, 1 failed" in page.read_text()
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("summary.json", "cut"), ("mni/lesion_mask.nii.gz", "cut"), ("mni/dwi.nii.gz", "gone")],
+)
+def test_a_result_damaged_afterwards_is_a_failure_not_the_end(
+    name: str, how: str, cohort, tmp_path: Path
+) -> None:
+    out, jobs = cohort
+    bad = Job("bad", jobs[0].files, tmp_path / "Roe_Jane" / "bad")
+    shutil.copytree(out / "small", bad.folder)
+    if how == "gone":
+        (bad.folder / name).unlink()
+    else:
+        (bad.folder / name).write_text("{")
+    page = write_group([bad], tmp_path / "Roe_Jane").read_text()
+    assert "0 of 1 cases outlined, 1 failed" in page
+    assert Path(name).name in page or how == "cut"
+    assert "Roe_Jane" not in page
 
 
 def test_the_old_page_stays_when_the_new_cannot_be_written(
@@ -150,6 +160,25 @@ def test_the_old_page_stays_when_the_new_cannot_be_written(
 
     monkeypatch.setattr("infarct.cohort.group._write_numbers", full)
     with pytest.raises(OutputError, match="No space left"):
+        write_group(jobs, tmp_path / "out")
+    assert page.read_text() == before
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["group"]
+
+
+def test_the_old_page_comes_back_when_the_new_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [Job("a", CaseFiles(tmp_path / "dwi.nii.gz"), tmp_path / "out" / "a")]
+    page = write_group(jobs, tmp_path / "out")
+    before, rename = page.read_text(), Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if ".partial-" in self.name:
+            raise PermissionError(13, "in use by another program")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OutputError, match="in use"):
         write_group(jobs, tmp_path / "out")
     assert page.read_text() == before
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["group"]

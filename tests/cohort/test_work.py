@@ -8,7 +8,7 @@ import pytest
 from infarct.case import CaseFiles
 from infarct.cohort import work
 from infarct.cohort.jobs import Export, Job, Settings
-from infarct.cohort.work import THUMBNAIL, is_done, process
+from infarct.cohort.work import THUMBNAIL, clean, is_done, process
 from infarct.errors import ContentError
 from infarct.grid import MNI_GRID
 from infarct.volume import Volume
@@ -86,6 +86,30 @@ def test_anything_else_than_the_same_case_is_made_anew(job: Job, quick: list[str
     assert is_done(job, SETTINGS)
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{")])
+def test_a_result_that_lost_its_numbers_is_made_anew(damage, job: Job, quick: list[str]) -> None:
+    process(job, SETTINGS)
+    damage(job.folder / "summary.json")
+    assert not is_done(job, SETTINGS)
+    assert process(job, SETTINGS).fresh
+
+
+def test_no_folder_is_named_whichever_lies_in_which(
+    job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = job.files.dwi.parent / "Roe" / "Jane"
+    deep.mkdir(parents=True)
+    adc = deep / "adc.nii.gz"
+    adc.write_text("adc")
+
+    def refuse(_: CaseFiles) -> None:
+        raise ContentError(f"{adc}: no\nADC; {deep} holds another, {job.folder} too")
+
+    monkeypatch.setattr(work, "open_case", refuse)
+    outcome = process(replace(job, files=replace(job.files, adc=adc)), SETTINGS)
+    assert outcome.reason == "adc.nii.gz: no ADC; FOLDER holds another, s1 too"
+
+
 def test_a_failure_is_an_outcome_with_its_exit_code_and_no_folder(
     job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +141,17 @@ def test_a_full_disk_leaves_nothing_and_says_so(
     assert outcome.code == 6
     assert "No space left" in outcome.reason
     assert list(job.folder.parent.glob("*")) == list(job.folder.parent.glob(".*")) == []
+
+
+def test_clearing_away_pulls_the_ground_from_under_a_writer_at_once(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = job.folder.with_name(".s1.partial-host-1")
+    place.mkdir(parents=True)
+    seen: list[bool] = []
+    monkeypatch.setattr(work.shutil, "rmtree", lambda *_, **__: seen.append(place.exists()))
+    clean([job])
+    assert seen == [False]
 
 
 def test_a_worker_of_another_version_refuses(job: Job, quick: list[str]) -> None:

@@ -120,7 +120,7 @@ def _outcome(job: Job, future: Future[Outcome]) -> Outcome | None:
         )
     except Exception as error:  # a fault in what surrounds the work must not stop the other cases
         text = f"{type(error).__name__}: {error}"
-    return Outcome(job.id, "failed", InfarctError.exit_code, " ".join(text.split()))
+    return Outcome(job.id, "failed", InfarctError.exit_code, job.without_folders(text))
 
 
 @contextmanager

@@ -6,10 +6,8 @@ import base64
 import csv
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -23,9 +21,11 @@ from infarct.cohort.jobs import GROUP, Job
 from infarct.cohort.ledger import Ledger
 from infarct.cohort.pictures import overlap_figure, thumbnail, volume_figure
 from infarct.cohort.work import THUMBNAIL
-from infarct.errors import OutputError
+from infarct.errors import InfarctError
 from infarct.figures import to_png
 from infarct.grid import MNI_GRID
+from infarct.intensity import Mask
+from infarct.report import complete_or_absent
 from infarct.volume import Volume, read, write
 
 _PARTS = ("territories", "regions")
@@ -89,12 +89,11 @@ def write_group(
     rows = []
     count: NDArray[np.uint16] = np.zeros(MNI_GRID.shape, np.uint16)
     for number, job in enumerate(jobs, 1):
-        row = _collect(job, ledger.get(job.id, {}), group)
+        row, lesion = _collect(job, ledger.get(job.id, {}), group)
         rows.append(row)
-        if row.status == "done" and row.summary["lesion_count"]:
-            count += read(job.output("mni/lesion_mask.nii.gz")).data > 0.5
+        count += lesion
         progress("summing up", number, len(jobs))
-    with _replaced(group) as partial:
+    with complete_or_absent(group) as partial:
         _write_numbers(rows, about or {}, partial / "numbers.tsv")
         write(Volume(count, MNI_GRID.affine), partial / "lesion_overlap.nii.gz", np.uint16)
         done = sum(row.status == "done" for row in rows)
@@ -105,24 +104,30 @@ def write_group(
     return group / "report.html"
 
 
-def _collect(job: Job, row: Mapping[str, str], group: Path) -> Row:
+def _collect(job: Job, row: Mapping[str, str], group: Path) -> tuple[Row, Mask]:
+    """Return what there is to say about a case, and its lesion on the MNI grid."""
+    nothing: Mask = np.zeros(MNI_GRID.shape, bool)
     # The result of an earlier scan may still be there: its numbers are not those of this one.
     if row.get("status") == "failed":
-        return Row(job.id, "failed", row["reason"])
+        return Row(job.id, "failed", row["reason"]), nothing
     if not (job.folder / "manifest.json").is_file():
-        return Row(job.id, "missing")
+        return Row(job.id, "missing"), nothing
     try:
         summary = json.loads(job.output("summary.json").read_text(encoding="utf-8"))
+        lesion = read(job.output("mni/lesion_mask.nii.gz"))
+        if lesion.data.shape != MNI_GRID.shape:
+            raise ValueError(f"its lesion in MNI has shape {lesion.data.shape}")
         picture = job.output(THUMBNAIL)
-        if picture.is_file():
+        # Made with the automatic outline, which may have been corrected since.
+        if picture.is_file() and not summary.get("corrections"):
             image = picture.read_bytes()
         else:
-            mni = [read(job.output(f"mni/{name}.nii.gz")) for name in ("dwi", "lesion_mask")]
-            image = thumbnail(*mni)
-    except (OSError, ValueError) as error:
-        return Row(job.id, "failed", f"its result was damaged afterwards ({error})")
+            image = thumbnail(read(job.output("mni/dwi.nii.gz")), lesion)
+    except (OSError, ValueError, InfarctError) as error:
+        reason = job.without_folders(f"its result was damaged afterwards ({error})")
+        return Row(job.id, "failed", reason), nothing
     page = os.path.relpath(job.output("report.html"), group)
-    return Row(job.id, "done", "", summary, Path(page).as_posix(), image)
+    return Row(job.id, "done", "", summary, Path(page).as_posix(), image), lesion.data > 0.5
 
 
 def _write_numbers(rows: Sequence[Row], about: Mapping[str, Mapping[str, str]], path: Path) -> None:
@@ -223,22 +228,3 @@ def _render(rows: Sequence[Row], overlap: bytes) -> str:
 
 def _jpeg(picture: bytes) -> str:
     return base64.b64encode(picture).decode()
-
-
-@contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
-    """Build a folder beside itself and swap it in at the end; the old one stays if that fails."""
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        if folder.is_dir():
-            folder.rename(old)
-        partial.rename(folder)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

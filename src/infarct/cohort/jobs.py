@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +56,17 @@ class Job:
         """Return where a file of the result is, by its name in the folder of `infarct segment`."""
         moved = {export.name: export.path for export in self.exports}
         return moved.get(name, self.folder / name)
+
+    def without_folders(self, text: str) -> str:
+        """Leave the folders of this case out of a text: they may name a patient or a site."""
+        outputs = [self.folder, *(export.path for export in self.exports)]
+        paths = [*self.files.paths().values(), self.files.bval_path(), *outputs]
+        # The deepest first, or its last part would be left.
+        parents = sorted({path.parent for path in paths}, key=lambda p: len(p.parts), reverse=True)
+        for parent in parents:
+            if parent.name:
+                text = text.replace(f"{parent}{os.sep}", "").replace(str(parent), "FOLDER")
+        return " ".join(text.split())
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,11 @@ def process(job: Job, settings: Settings) -> Outcome:
         fresh = not is_done(job, settings)
         if fresh:
             _make(job, settings)
+        summary = json.loads(job.output("summary.json").read_text(encoding="utf-8"))
     except InfarctError as error:
         return _failed(job, error.exit_code, str(error), start)
     except Exception as error:  # a fault of ours or of a library must not stop the other cases
         return _failed(job, InfarctError.exit_code, f"{type(error).__name__}: {error}", start)
-    summary = json.loads(job.output("summary.json").read_text(encoding="utf-8"))
     return Outcome(
         job.id,
         "done",
@@ -58,6 +58,7 @@ def is_done(job: Job, settings: Settings) -> bool:
     """Tell whether the complete result is there, of the same inputs, version and settings."""
     try:
         manifest = json.loads((job.folder / "manifest.json").read_text(encoding="utf-8"))
+        json.loads(job.output("summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     made = {key: manifest.get(key) for key in ("infarct", "model", "inputs", "assets", "cohort")}
@@ -71,7 +72,12 @@ def clean(jobs: Sequence[Job]) -> None:
     for parent in {job.folder.parent for job in jobs if job.folder.parent.is_dir()}:
         for path in parent.glob(".*.partial-*"):
             if path.name[1:].rpartition(".partial-")[0] in ids:
-                shutil.rmtree(path, ignore_errors=True)
+                # Out of reach at once: if it is another run that is writing there, its case fails
+                # and is tried again, but half of it cannot be taken for the whole.
+                doomed = path.with_name(f"{path.name}-doomed")
+                with suppress(OSError):
+                    path.rename(doomed)
+                shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
@@ -165,8 +171,5 @@ def _sidecar(path: Path) -> Path:
 
 
 def _failed(job: Job, code: int, reason: str, start: float) -> Outcome:
-    # Names of folders may name a patient or a site; the names of the files are enough.
-    for parent in {path.parent for path in (*job.files.paths().values(), job.folder)}:
-        reason = reason.replace(f"{parent}/", "").replace(str(parent), parent.name)
     seconds = time.perf_counter() - start
-    return Outcome(job.id, "failed", code, " ".join(reason.split()), seconds=seconds)
+    return Outcome(job.id, "failed", code, job.without_folders(reason), seconds=seconds)
