@@ -2,6 +2,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from dicom_scanner import (
     ADC,
@@ -105,6 +106,28 @@ def test_unknown_bvalues_are_not_guessed(count: int, tmp_path: Path) -> None:
     volumes = [(None, noise(900)), (None, noise(400))][:count]
     save_classic(tmp_path / "in", Study.new("CANON_MEC"), Protocol(3, "DWI"), SMALL, volumes)
     with pytest.raises(ContentError, match="b-values cannot be known"):
+        convert_all(tmp_path / "in", tmp_path / "work")
+
+
+def test_phase_in_the_same_series_is_no_second_dwi(tmp_path: Path) -> None:
+    study, volumes = Study.new("SIEMENS"), [(0, noise(900)), (1000, noise(400))]
+    uid = ""
+    for part, first in (("M", 0), ("P", 100)):
+        protocol = Protocol(3, "dwi", ("ORIGINAL", "PRIMARY", part, "ND"))
+        made = save_classic(tmp_path / "in" / part, study, protocol, SMALL, volumes)
+        uid = uid or made
+        for path in (tmp_path / "in" / part).iterdir():
+            frame = pydicom.dcmread(path)
+            frame.SeriesInstanceUID, frame.InstanceNumber = uid, frame.InstanceNumber + first
+            frame.save_as(path)
+    (image,) = convert_all(tmp_path / "in", tmp_path / "work")
+    assert image.path.name == "image.nii"
+
+
+def test_an_adc_map_of_several_volumes_is_said_to_be_one(tmp_path: Path) -> None:
+    volumes = [(None, noise(800)), (None, noise(810))]
+    save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "ADC", ADC), SMALL, volumes)
+    with pytest.raises(ContentError, match="ADC map of several volumes"):
         convert_all(tmp_path / "in", tmp_path / "work")
 
 

@@ -88,6 +88,8 @@ def test_every_frame_of_a_multi_frame_file_has_its_place_and_bvalue(tmp_path: Pa
         ("ep2d_diff_FA", FA, None, "other"),
         ("Ax DTI Fractional Aniso.", ("DERIVED", "SECONDARY", "PROCESSED"), 1000, "other"),
         ("Synthetic DWI b1500", ("DERIVED", "SECONDARY"), 1500, "other"),
+        ("ep2d_diff_Pha", ("ORIGINAL", "PRIMARY", "P", "ND"), 1000, "other"),
+        ("ep2d_diff", ("ORIGINAL", "PRIMARY", "M", "ND"), 1000, "signal"),
         ("eADC", ("DERIVED", "PRIMARY"), 1000, "other"),
         ("Exponential Apparent Diffusion Coefficient", ("DERIVED", "PRIMARY"), None, "other"),
         ("dwi_calc_b1500", ("DERIVED", "PRIMARY"), 1500, "other"),

@@ -24,6 +24,8 @@ _OPTIONS = (
     *("-g", "i"),  # the user's own defaults of dcm2niix stay out of it
     *("-x", "i"),  # neither crop nor rotate: voxels must find their way back to the frames
 )
+_NO_MAGNITUDE = ("_ph", "_real", "_imaginary")
+"""Endings by which dcm2niix tells apart what a scanner keeps in one series."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,10 @@ def convert(series: Series, into: Path) -> list[Image]:
             "some may be missing or damaged: export it again"
         )
     images = [image for path in paths if (image := _image(series, path)) is not None]
+    if not images and series.content == "adc":
+        raise ContentError(
+            f"series {series.number}: an ADC map of several volumes; one is expected"
+        )
     if not images:
         raise ContentError(
             f"series {series.number}: its b-values cannot be known; "
@@ -137,6 +143,8 @@ def _image(series: Series, path: Path) -> Image | None:
         # The user knows the series, not our file.
         reason = str(error).removeprefix(f"{path}: ")
         raise ContentError(f"series {series.number}: {reason}") from error
+    if path.stem.endswith(_NO_MAGNITUDE):
+        return None
     volumes = volume.data.shape[3] if volume.data.ndim == 4 else 1
     if series.content == "adc" or path.stem.endswith("_ADC"):
         return Image(series, path, "adc", (), volume.grid) if volumes == 1 else None

@@ -49,6 +49,7 @@ _OTHER_MAPS = re.compile(
     r"\b(?:col)?fa\b|aniso|\beadc\b|expo|tensor$|fib(?:er|re)|tract|\bphase\b|\bcalc|\bsynth",
     re.IGNORECASE,
 )
+_NO_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}
 # GE calls the ADC of many directions average DC.
 _ADC = re.compile(r"adc|apparent.?diff|\baverage.?dc\b", re.IGNORECASE)
 _DIFFUSION = re.compile(r"dwi|dti|diff|trace|\bb ?=? ?\d{3,4}\b", re.IGNORECASE)
@@ -172,6 +173,7 @@ def _content(
     # The first that holds decides.
     rules: tuple[tuple[bool, Content, str], ...] = (
         (modality != "MR", "other", f"modality {modality or 'not given'}"),
+        (bool(_NO_MAGNITUDE & set(tokens[2:])), "other", "phase or the like, not magnitude"),
         (other_map, "other", "a map that is neither signal nor ADC"),
         (any(token.startswith("ADC") for token in tokens), "adc", "ADC by its image type"),
         (named_adc, "adc", "ADC by its description"),
