@@ -1,5 +1,10 @@
+import os
+import socket
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import stubs
@@ -77,6 +82,28 @@ def test_a_scheduler_that_is_not_there_is_said(tmp_path: Path) -> None:
     todo = stubs.jobs(tmp_path, "a")
     with pytest.raises(CohortError, match="no Dask scheduler answers at nowhere"):
         list(compute(todo, stubs.touch, SETTINGS, Pool(scheduler="nowhere://x"), lambda _: None))
+
+
+@pytest.mark.parametrize("seconds", [0, 3])
+def test_a_scheduler_that_goes_away_is_said(seconds: int, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard"]
+    where = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    scheduler = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        env={**os.environ, "PYTHONPATH": where},
+    )
+    try:
+        # Nobody works there: the case waits until its scheduler is gone.
+        pool, todo = Pool(scheduler=f"tcp://127.0.0.1:{port}"), stubs.jobs(tmp_path, "a")
+        end = Timer(seconds, scheduler.kill)
+        with pytest.raises(CohortError, match="connection to the Dask scheduler was lost"):
+            list(compute(todo, stubs.touch, SETTINGS, pool, lambda _: end.start()))
+    finally:
+        scheduler.kill()
+        scheduler.wait()
 
 
 def test_nothing_to_do_starts_nobody(tmp_path: Path) -> None:

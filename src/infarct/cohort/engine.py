@@ -14,6 +14,7 @@ import dask
 from dask.system import CPU_COUNT
 from dask.utils import format_bytes
 from distributed import Client, Future, KilledWorker, LocalCluster, wait
+from distributed.client import FuturesCancelledError
 from distributed.system import MEMORY_LIMIT
 
 from infarct.cohort.jobs import Job, Outcome, Settings, Work
@@ -29,6 +30,11 @@ _LOOK_SECONDS = 5.0
 """How often workers are counted; those of a cluster come and go."""
 
 _PATIENCE_SECONDS = 600.0
+
+_LOST = (
+    "the connection to the Dask scheduler was lost; the cases that are complete stay: "
+    "run the same command again"
+)
 
 THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
@@ -76,12 +82,13 @@ def compute(
         running: dict[Future[Outcome], Job] = {}
         last_seen = time.monotonic()
         while waiting or running:
-            threads = sum(client.nthreads().values())
+            threads = _threads(client)
             # One case per thread and no more: Dask blames a dead worker on all that it had queued.
             while waiting and len(running) < max(1, threads):
                 job = waiting.pop()
                 running[client.submit(work, job, settings, pure=False)] = job
-            with suppress(TimeoutError):
+            # Cancelled is what has lost its scheduler; the cases themselves say so below.
+            with suppress(TimeoutError, FuturesCancelledError):
                 wait(list(running), timeout=_LOOK_SECONDS, return_when="FIRST_COMPLETED")
             for future in [future for future in running if future.done()]:
                 outcome = _outcome(running[future], future)
@@ -101,13 +108,18 @@ def workers_that_fit(cores: int, memory_bytes: int, cases: int) -> int:
     return max(1, min(cores, memory_bytes // CASE_BYTES, cases))
 
 
+def _threads(client: Client) -> int:
+    """Return how many threads work now; a scheduler that went away is noticed here or later."""
+    try:
+        return sum(client.nthreads().values())
+    except OSError as error:
+        raise CohortError(_LOST) from error
+
+
 def _outcome(job: Job, future: Future[Outcome]) -> Outcome | None:
     """Return what became of a case, or None if its answer was lost with the worker that had it."""
     if future.cancelled():
-        raise CohortError(
-            "the connection to the Dask scheduler was lost; the cases that are complete stay: "
-            "run the same command again"
-        )
+        raise CohortError(_LOST)
     try:
         return future.result(timeout=_LOOK_SECONDS)
     except TimeoutError:
