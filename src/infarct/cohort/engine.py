@@ -14,7 +14,7 @@ import dask
 from dask.system import CPU_COUNT
 from dask.utils import format_bytes
 from distributed import Client, Future, KilledWorker, LocalCluster, wait
-from distributed.comm import resolve_address
+from distributed.comm.addressing import resolve_address
 from distributed.system import MEMORY_LIMIT
 
 from infarct.cohort.jobs import Job, Outcome, Settings, Work
