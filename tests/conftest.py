@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,8 +75,28 @@ def head() -> Head:
 
 @pytest.fixture(scope="session")
 def segmentation(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Segmentation:
-    """Segment the painted head once for all who only look at the result."""
-    return segment_case(open_case(CaseFiles(**head.save(tmp_path_factory.mktemp("head")))))
+    """Segment the painted head once for all who only look at the result.
+
+    The network takes its time: of the processes that test side by side, the first to ask does it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    kept = folder / "segmentation.pickle"
+    with (folder / "segmentation.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.is_file():
+            result = segment_case(open_case(CaseFiles(**head.save(folder / "head"))))
+            kept.write_bytes(pickle.dumps(result))
+    shared: Segmentation = pickle.loads(kept.read_bytes())
+    return shared
+
+
+@pytest.fixture(scope="session")
+def quick(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Segmentation:
+    """Segment it by its intensities alone, for all who ask about the road and not the method."""
+    files = CaseFiles(**head.save(tmp_path_factory.mktemp("head")))
+    return segment_case(open_case(files), "cfuzzy")
 
 
 @pytest.fixture(scope="session")
