@@ -46,6 +46,7 @@ def test_segment_writes_the_results(
     paths = head.save(tmp_path / "in")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()}
     given = [item for role, path in paths.items() for item in (f"--{role}", str(path))]
+    given += ["--model", "cfuzzy"]
     assert run(monkeypatch, "segment", *given, "--out", str(tmp_path / "out")) == 0
     assert (tmp_path / "out" / "lesion_mask.nii.gz").is_file()
     assert "ml of acute lesion outlined" in capsys.readouterr().out
@@ -63,6 +64,7 @@ def test_another_atlas_makes_the_table_of_territories(
     names.write_text("index\tname\n1\tbrain\n")
     paths = head.save(tmp_path / "in")
     given = [item for role, path in paths.items() for item in (f"--{role}", str(path))]
+    given += ["--model", "cfuzzy"]
     out = ["--out", str(tmp_path / "out")]
     assert run(monkeypatch, "segment", *given, *out, "--atlas", str(atlas)) == 2
     both = ["--atlas", str(atlas), "--labels", str(names)]

@@ -1,3 +1,4 @@
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -73,10 +74,12 @@ def test_a_running_scheduler_lends_its_workers(tmp_path: Path) -> None:
     assert said[0].startswith(f"1 workers at {cluster.scheduler_address}")
 
 
-def test_a_scheduler_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_scheduler_that_is_not_there_is_said_and_nothing_keeps_looking(tmp_path: Path) -> None:
     todo = stubs.jobs(tmp_path, "a")
+    before = set(threading.enumerate())
     with pytest.raises(CohortError, match="no Dask scheduler answers at nowhere"):
         list(compute(todo, stubs.touch, SETTINGS, Pool(scheduler="nowhere://x"), lambda _: None))
+    assert set(threading.enumerate()) <= before
 
 
 def test_nothing_to_do_starts_nobody(tmp_path: Path) -> None:

@@ -8,6 +8,6 @@ from infarct.lab.bank import Bank
 
 
 @pytest.fixture(scope="session")
-def bank() -> Bank:
+def bank(once) -> Bank:
     """One ICBM head, no real lesions, no backgrounds."""
-    return Bank.from_icbm()
+    return once("bank", lambda _: Bank.from_icbm())
