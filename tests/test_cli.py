@@ -216,3 +216,21 @@ def test_wrong_usage_ends_with_2() -> None:
     )
     assert done.returncode == 2
     assert "--dwi" in done.stderr
+
+
+def test_models_are_listed_and_their_files_checked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(monkeypatch, "models", "list") == 0
+    shown = capsys.readouterr().out
+    for name in segmenters.segmenter_names():
+        assert name in shown
+    assert run(monkeypatch, "models", "verify") == 0
+    assert f"{len(assets.index())} files are whole" in capsys.readouterr().out
+    shutil.copytree(assets.ROOT, tmp_path / "data")
+    (tmp_path / "data" / "networks" / "DAGMNet_CH3.onnx").write_bytes(b"another")
+    monkeypatch.setattr(assets, "ROOT", tmp_path / "data")
+    assets.path.cache_clear()
+    assert run(monkeypatch, "models", "verify") == 7
+    assert "DAGMNet_CH3.onnx" in capsys.readouterr().err
+    assets.path.cache_clear()
