@@ -32,7 +32,7 @@ from infarct.classical import (
 from infarct.evaluation.metrics import Overlap
 from infarct.intensity import Mask, fit_tissue_peak, normalise
 from infarct.lab.scanner import Scan
-from infarct.segmenters import SEGMENTERS
+from infarct.segmenters import get_segmenter
 
 Settings = FuzzySettings | TScoreSettings
 Scores = NDArray[np.float64]
@@ -70,7 +70,7 @@ class Method:
 
 
 def _exceeds_threshold(scan: Compared, settings: FuzzySettings) -> Mask:
-    outlined: Mask = ischemic_probability(scan, settings) > SEGMENTERS["cfuzzy"].threshold
+    outlined: Mask = ischemic_probability(scan, settings) > get_segmenter("cfuzzy").threshold
     return outlined
 
 
