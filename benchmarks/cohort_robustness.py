@@ -1,6 +1,6 @@
 """Kills workers and runs of a cohort of 200 cases, and counts: each once, none lost.
 
-    python benchmarks/cohort_robustness.py FOLDER [--cases 200] [--throughput]
+    python benchmarks/cohort_robustness.py FOLDER [--cases 200] [--throughput] [--model NAME]
 
 The scheduling is what is tested: reading, hashing, building beside, publishing and the ledger are
 those of `infarct cohort`; the outlining itself is a stand-in that waits. Two workers; five workers
@@ -39,6 +39,7 @@ from infarct.cohort.jobs import Job, Outcome, Settings
 from infarct.cohort.ledger import Ledger
 from infarct.cohort.run import Request, run_cohort
 from infarct.errors import InputFileError
+from infarct.segmenters import DEFAULT
 
 WORKER_KILLS, RUN_KILLS = 5, 2
 WAIT_SECONDS = 0.4
@@ -192,7 +193,7 @@ def judge(folder: Path, cases: int, toll: Toll) -> None:
     print(f"{'half-written folders left':44}{len(leftovers)}")
 
 
-def throughput(folder: Path, cases: int = 8) -> None:
+def throughput(folder: Path, model: str, cases: int = 8) -> None:
     """Measure real segmentations of the demo scan with one worker and with two."""
     print(f"load before: {os.getloadavg()[0]:.1f}")
     hours = {}
@@ -214,7 +215,7 @@ def throughput(folder: Path, cases: int = 8) -> None:
         from infarct.cohort.run import Watcher  # noqa: PLC0415
 
         start = time.perf_counter()
-        request = Request(place / "results", Settings("cfuzzy"), Pool(workers))
+        request = Request(place / "results", Settings(model), Pool(workers))
         outcomes = run_cohort(jobs, request, Watcher(ends=weigh))
         hours[workers] = (time.perf_counter() - start) / 3600
         spent = np.median([outcome.seconds or 0.0 for outcome in outcomes])
@@ -232,12 +233,13 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--throughput", action="store_true")
+    parser.add_argument("--model", default=DEFAULT, help="for --throughput")
     given = parser.parse_args()
     folder = given.folder.resolve()
     if given.child:
         run_once(folder, workers=2)
     elif given.throughput:
-        throughput(folder)
+        throughput(folder, given.model)
     else:
         make(folder, given.cases)
         start = time.perf_counter()

@@ -35,7 +35,7 @@ from infarct.lab.bank import Bank
 from infarct.lab.calibrating import row_of, write_row
 from infarct.lab.cohort import load_cohort
 from infarct.prepare import prepare
-from infarct.reading import native_scan, read_scan
+from infarct.reading import evidence_of, read_scan
 from infarct.segmenters import BRAIN_NETWORK, get_segmenter, segmenter_names
 from infarct.templates import load_template
 from infarct.volume import read, write
@@ -81,10 +81,9 @@ def run_case(
         segmenter = get_segmenter(model)
         reading = read_scan(case, prepared, segmenter)
         lesion = reading.candidates
-        if segmenter.judge and reading.second is not None:
-            scan = native_scan(case, prepared, reading)
-            outlines = (reading.candidates, reading.second)
-            lesion = judge(*outlines, scan, case.slice_axis, segmenter.judge).lesion
+        evidence = evidence_of(case, prepared, reading)
+        if segmenter.judge and evidence:
+            lesion = judge(evidence, segmenter.judge).lesion
         seconds[model] = common + time.perf_counter() - start
         if segmenter.networks:
             row = row_of(case, prepared, reading, reference)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -19,6 +23,8 @@ from infarct.resample import resample
 from infarct.stored import Stored, read_stored
 from infarct.templates import load_template
 from infarct.volume import Volume
+
+T = TypeVar("T")
 
 DATA = Path(os.environ.get("INFARCT_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 
@@ -71,10 +77,40 @@ def head() -> Head:
     return paint_head(lesion_centre=(-38.0, -15.0, 22.0))
 
 
+class Once:
+    """Makes what is costly once for all processes that test side by side: the first to ask does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, name: str, make: Callable[[Path], T]) -> T:
+        """Return what `make` made, here or elsewhere, in a folder that it may fill."""
+        kept = self.folder / f"{name}.pickle"
+        with (self.folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.is_file():
+                kept.write_bytes(pickle.dumps(make(self.folder / name)))
+        made: T = pickle.loads(kept.read_bytes())
+        return made
+
+
 @pytest.fixture(scope="session")
-def segmentation(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Segmentation:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Share between the processes of this run."""
+    own = tmp_path_factory.getbasetemp()
+    return Once(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
+@pytest.fixture(scope="session")
+def segmentation(head: Head, once: Once) -> Segmentation:
     """Segment the painted head once for all who only look at the result."""
-    return segment_case(open_case(CaseFiles(**head.save(tmp_path_factory.mktemp("head")))))
+    return once("segmentation", lambda to: segment_case(open_case(CaseFiles(**head.save(to)))))
+
+
+@pytest.fixture(scope="session")
+def quick(head: Head, once: Once) -> Segmentation:
+    """Segment it by its intensities alone, for all who ask about the road and not the method."""
+    return once("quick", lambda to: segment_case(open_case(CaseFiles(**head.save(to))), "cfuzzy"))
 
 
 @pytest.fixture(scope="session")

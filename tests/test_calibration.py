@@ -9,6 +9,7 @@ import pytest
 from infarct.calibration import (
     FEATURES,
     Calibration,
+    Evidence,
     Interval,
     Judge,
     Logistic,
@@ -43,64 +44,70 @@ def calibration(**weights: float) -> Calibration:
 
 
 @pytest.fixture
-def scan() -> Scan:
-    """A box of tissue with two bright spots: one firm, one faint."""
+def evidence() -> Evidence:
+    """A firm spot, of which a second reader sees half, and a faint one on both sides."""
     shape = (20, 20, 6)
     dwi, adc = np.full(shape, 100.0, np.float32), np.full(shape, 0.8e-3, np.float32)
     probability = np.zeros(shape, np.float32)
     probability[2:6, 2:6, 1:3], probability[12:14, 12:14, 4] = 0.95, 0.55
+    opposite_dwi, opposite_adc = dwi.copy(), adc.copy()
     dwi[probability > 0] = 200.0
+    opposite_dwi[12:14, 12:14, 4] = 200.0
     adc[probability > 0.9] = 0.4e-3
+    second = np.zeros(shape, bool)
+    second[2:6, 2:6, 1] = True
     affine = np.diag([2.0, 2.0, 5.0, 1.0])
-    return Scan(dwi, adc, probability, np.ones(shape, bool), Grid(shape, affine), np.eye(4))
+    scan = Scan(dwi, adc, probability, np.ones(shape, bool), Grid(shape, affine), np.eye(4))
+    return Evidence(scan, probability > 0.5, second, opposite_dwi, opposite_adc, 2)
 
 
-@pytest.fixture
-def second(scan: Scan) -> np.ndarray:
-    """What a second reader sees: half of the firm spot."""
-    outline = np.zeros(scan.dwi.shape, bool)
-    outline[2:6, 2:6, 1] = True
-    return outline
+def test_features_are_what_their_names_say(evidence) -> None:
+    measured = measure(evidence.candidates, evidence.scan, 2)
+    firm, faint = (dict(zip(FEATURES, f, strict=True)) for f in features(evidence, measured))
+    assert math.exp(firm["log_volume_ml"]) == pytest.approx(32 * 0.02)
+    assert firm["mean_logit"] == pytest.approx(math.log(0.95 / 0.05), rel=1e-4)
+    assert firm["kappa_dwi"] == pytest.approx(2.0)
+    assert firm["kappa_adc"] == pytest.approx(0.5)
+    assert firm["confirmed_share"] == pytest.approx(0.5)
+    assert firm["opposite_dwi"] == pytest.approx(math.log(2))
+    assert firm["opposite_adc"] == pytest.approx(math.log(0.5))
+    assert faint["confirmed_share"] == faint["opposite_dwi"] == faint["opposite_adc"] == 0
 
 
-def test_features_are_what_their_names_say(scan, second) -> None:
-    candidates = scan.probability > 0.5
-    firm, faint = features(candidates, second, scan, measure(candidates, scan, 2))
-    named = dict(zip(FEATURES, firm, strict=True))
-    assert math.exp(named["log_volume_ml"]) == pytest.approx(32 * 0.02)
-    assert named["mean_logit"] == pytest.approx(math.log(0.95 / 0.05), rel=1e-4)
-    assert named["kappa_dwi"] == pytest.approx(2.0)
-    assert named["kappa_adc"] == pytest.approx(0.5)
-    assert named["confirmed_share"] == pytest.approx(0.5)
-    assert dict(zip(FEATURES, faint, strict=True))["confirmed_share"] == 0
+def test_depth_is_measured_from_the_surface_of_the_brain(evidence) -> None:
+    brain = evidence.scan.brain.copy()
+    brain[:2] = False
+    nearer = replace(evidence, scan=replace(evidence.scan, brain=brain))
+    far, near = (features(e, measure(e.candidates, e.scan, 2))[0][-1] for e in (evidence, nearer))
+    # Columns at 2, 4, 6 and 8 mm; a box that fills its image has no surface at all.
+    assert math.expm1(near) == pytest.approx(5.0)
+    assert far > near
 
 
-def test_improbable_candidates_are_left_out_and_counted(scan, second) -> None:
-    candidates = scan.probability > 0.5
-    doubtful = calibration(mean_logit=1.0, log_volume_ml=0.0, kappa_adc=-1.0)
-    found = judge(candidates, second, scan, 2, Judge(doubtful))
+def test_improbable_candidates_are_left_out_and_counted(evidence) -> None:
+    doubtful = calibration(mean_logit=1.0, kappa_adc=-1.0)
+    found = judge(evidence, Judge(doubtful))
     assert found.measurements.lesion_count == 1
-    assert np.array_equal(found.lesion, scan.probability > 0.9)
+    assert np.array_equal(found.lesion, evidence.scan.probability > 0.9)
     assert found.left_out == 1
     assert found.left_out_ml == pytest.approx(4 * 0.02)
     expected = 1 / (1 + math.exp(-(math.log(19) - 0.5)))
     assert found.measurements.lesions[0].probability == pytest.approx(expected, rel=1e-4)
-    everything = judge(candidates, second, scan, 2, Judge(doubtful, "sensitive"))
+    everything = judge(evidence, Judge(doubtful, "sensitive"))
     assert everything.left_out == 0
-    assert np.array_equal(everything.lesion, candidates)
+    assert np.array_equal(everything.lesion, evidence.candidates)
     assert everything.lesion_visible == found.lesion_visible
 
 
-def test_a_contrast_that_cannot_be_measured_leaves_nothing_out(scan, second) -> None:
-    strange = replace(scan, adc=np.full_like(scan.adc, 3e-3))
-    candidates = scan.probability > 0.5
-    found = judge(candidates, second, strange, 2, Judge(calibration(kappa_adc=-9.0)))
-    assert np.array_equal(found.lesion, candidates)
+def test_a_contrast_that_cannot_be_measured_leaves_nothing_out(evidence) -> None:
+    scan = replace(evidence.scan, adc=np.full_like(evidence.scan.adc, 3e-3))
+    found = judge(replace(evidence, scan=scan), Judge(calibration(kappa_adc=-9.0)))
+    assert np.array_equal(found.lesion, evidence.candidates)
 
 
-def test_nothing_outlined_is_judged_too(scan, second) -> None:
-    nothing = np.zeros_like(second)
-    found = judge(nothing, second, scan, 2, Judge(calibration()))
+def test_nothing_outlined_is_judged_too(evidence) -> None:
+    empty = replace(evidence, candidates=np.zeros_like(evidence.candidates))
+    found = judge(empty, Judge(calibration()))
     assert found.left_out == 0
     assert found.lesion_visible < 0.01
     assert found.volume_interval_ml[0] == 0

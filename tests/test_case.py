@@ -12,6 +12,14 @@ def codes(case) -> set[str]:
     return {finding.code for finding in case.findings}
 
 
+def near(
+    found: np.ndarray, expected: np.ndarray, relative: float = 0.0, absolute: float = 0.0
+) -> bool:
+    """Compare as `pytest.approx` does, which takes seconds for an image."""
+    allowed = np.maximum(relative * np.abs(expected), absolute)
+    return found.shape == expected.shape and bool((np.abs(found - expected) <= allowed).all())
+
+
 def save_series(head, folder: Path, bvalues: list[float]) -> Path:
     """Write a 4D series with directions that differ, whose geometric mean is the DWI."""
     rng = np.random.default_rng(0)
@@ -35,7 +43,7 @@ def test_dwi_and_b0_make_an_adc(head, tmp_path: Path) -> None:
     paths = head.save(tmp_path)
     case = open_case(CaseFiles(paths["dwi"], paths["b0"]))
     inside = head.brain
-    assert case.adc.data[inside] == pytest.approx(head.adc[inside], abs=2e-6)
+    assert near(case.adc.data[inside], head.adc[inside], absolute=2e-6)
     assert codes(case) == {"bvalue-assumed"}
     assert case.brain_method == "threshold"
 
@@ -43,7 +51,7 @@ def test_dwi_and_b0_make_an_adc(head, tmp_path: Path) -> None:
 def test_dwi_and_adc_make_a_b0(head, tmp_path: Path) -> None:
     paths = head.save(tmp_path)
     case = open_case(CaseFiles(paths["dwi"], adc=paths["adc"], bvalue=1000))
-    assert case.b0.data[head.brain] == pytest.approx(head.b0[head.brain], rel=0.05)
+    assert near(case.b0.data[head.brain], head.b0[head.brain], relative=0.05)
     assert codes(case) == {"b0-computed"}
 
 
@@ -51,8 +59,8 @@ def test_a_series_is_split_by_its_b_values(head, tmp_path: Path) -> None:
     path = save_series(head, tmp_path, [0, 5, 500, 1000, 1005, 995, 1000])
     case = open_case(CaseFiles(path))
     assert case.bvalue == pytest.approx(1000)
-    assert case.dwi.data[head.brain] == pytest.approx(head.dwi[head.brain], rel=1e-3)
-    assert case.b0.data == pytest.approx(head.b0, rel=1e-5)
+    assert near(case.dwi.data[head.brain], head.dwi[head.brain], relative=1e-3)
+    assert near(case.b0.data, head.b0, relative=1e-5)
     assert codes(case) == {"series"}
 
 
@@ -97,7 +105,7 @@ def test_a_dwi_alone_is_refused(head, tmp_path: Path) -> None:
 def test_units_of_the_adc_do_not_matter(head, tmp_path: Path, factor: float) -> None:
     paths = head.save(tmp_path, dwi=head.dwi, b0=head.b0, adc=head.adc * factor)
     case = open_case(CaseFiles(**paths, bvalue=1000))
-    assert case.adc.data[head.brain] == pytest.approx(head.adc[head.brain], rel=1e-4, abs=1e-9)
+    assert near(case.adc.data[head.brain], head.adc[head.brain], 1e-4, 1e-9)
 
 
 def test_companions_on_another_grid_are_resampled_and_it_is_said(head, tmp_path: Path) -> None:
@@ -105,7 +113,7 @@ def test_companions_on_another_grid_are_resampled_and_it_is_said(head, tmp_path:
     flipped = nib.load(paths["adc"]).as_reoriented([[0, -1], [1, 1], [2, 1]])
     flipped.to_filename(tmp_path / "adc_flipped.nii.gz")
     case = open_case(CaseFiles(paths["dwi"], paths["b0"], tmp_path / "adc_flipped.nii.gz", 1000))
-    assert case.adc.data[head.brain] == pytest.approx(head.adc[head.brain], abs=1e-6)
+    assert near(case.adc.data[head.brain], head.adc[head.brain], absolute=1e-6)
     assert codes(case) == {"resampled"}
 
 

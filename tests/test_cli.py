@@ -46,6 +46,7 @@ def test_segment_writes_the_results(
     paths = head.save(tmp_path / "in")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()}
     given = [item for role, path in paths.items() for item in (f"--{role}", str(path))]
+    given += ["--model", "cfuzzy"]
     assert run(monkeypatch, "segment", *given, "--out", str(tmp_path / "out")) == 0
     assert (tmp_path / "out" / "lesion_mask.nii.gz").is_file()
     assert "ml of acute lesion outlined" in capsys.readouterr().out
@@ -63,6 +64,7 @@ def test_another_atlas_makes_the_table_of_territories(
     names.write_text("index\tname\n1\tbrain\n")
     paths = head.save(tmp_path / "in")
     given = [item for role, path in paths.items() for item in (f"--{role}", str(path))]
+    given += ["--model", "cfuzzy"]
     out = ["--out", str(tmp_path / "out")]
     assert run(monkeypatch, "segment", *given, *out, "--atlas", str(atlas)) == 2
     both = ["--atlas", str(atlas), "--labels", str(names)]
@@ -214,3 +216,21 @@ def test_wrong_usage_ends_with_2() -> None:
     )
     assert done.returncode == 2
     assert "--dwi" in done.stderr
+
+
+def test_models_are_listed_and_their_files_checked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(monkeypatch, "models", "list") == 0
+    shown = capsys.readouterr().out
+    for name in segmenters.segmenter_names():
+        assert name in shown
+    assert run(monkeypatch, "models", "verify") == 0
+    assert f"{len(assets.index())} files are whole" in capsys.readouterr().out
+    shutil.copytree(assets.ROOT, tmp_path / "data")
+    (tmp_path / "data" / "networks" / "DAGMNet_CH3.onnx").write_bytes(b"another")
+    monkeypatch.setattr(assets, "ROOT", tmp_path / "data")
+    assets.path.cache_clear()
+    assert run(monkeypatch, "models", "verify") == 7
+    assert "DAGMNet_CH3.onnx" in capsys.readouterr().err
+    assets.path.cache_clear()

@@ -6,7 +6,7 @@ from infarct.volume import read
 
 
 def test_the_demo_scan_runs_and_is_scored_against_its_truth() -> None:
-    result = segment_case(open_case(demo_files()))
+    result = segment_case(open_case(demo_files()), "cfuzzy")
     truth = read(assets.path("demo/lesion"))
     assert truth.grid.matches(result.case.dwi.grid)
     assert truth.data.any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -10,9 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from infarct import assets, errors
+from infarct.segmenters import DEFAULT
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -27,22 +31,57 @@ def console_lines() -> list[str]:
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+COMMANDS = [line for line in console_lines() if line not in INSTALL]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Put a scan where the documents have it."""
+    folder = tmp_path_factory.mktemp("docs")
     for name in ("dwi", "b0"):
-        shutil.copyfile(assets.path(f"demo/{name}"), tmp_path / f"{name}.nii.gz")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+        shutil.copyfile(assets.path(f"demo/{name}"), folder / f"{name}.nii.gz")
+    return folder
 
 
-@pytest.mark.parametrize("line", [line for line in console_lines() if line not in INSTALL])
-def test_commands_of_the_readme_run_as_printed(folder: Path, line: str) -> None:
-    program, *arguments = shlex.split(line)
-    assert program == "infarct"
-    command = [Path(sys.executable).with_name(program), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert list(folder.glob("*/report.html"))
+@pytest.fixture(scope="module")
+def ran(folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
+    """Run every command of the README once, as printed and in the order of the page."""
+    done = {}
+    for line in COMMANDS:
+        program, *arguments = shlex.split(line)
+        assert program == "infarct"
+        command = [Path(sys.executable).with_name(program), *arguments]
+        done[line] = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=folder
+        )
+    return done
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_of_the_readme_run_as_printed(folder: Path, ran, line: str) -> None:
+    assert ran[line].returncode == 0, ran[line].stderr
+    arguments = shlex.split(line)
+    assert (folder / arguments[arguments.index("--out") + 1] / "report.html").is_file()
+
+
+def test_the_demo_says_how_close_it_came_and_by_hand_it_is_the_same_to_the_bit(
+    folder: Path, ran
+) -> None:
+    (demo,) = (line for line in COMMANDS if line.startswith("infarct demo"))
+    assert "Dice" in ran[demo].stdout
+    for name in ("lesion_mask", "lesion_probability"):
+        tried, by_hand = (
+            np.asarray(nib.load(folder / out / f"{name}.nii.gz").dataobj)
+            for out in ("try", "result")
+        )
+        assert tried.any()
+        assert np.array_equal(tried, by_hand)
+    tried, by_hand = (
+        json.loads((folder / out / "summary.json").read_text()) for out in ("try", "result")
+    )
+    assert tried["model"] == DEFAULT
+    for name in ("model", "lesion_volume_ml", "kappa_adc", "lesions", "regions"):
+        assert tried[name] == by_hand[name]
 
 
 def test_python_of_the_readme_runs_as_printed(folder: Path) -> None:

@@ -15,6 +15,7 @@ from infarct.evaluation.metrics import dice
 from infarct.grid import Grid
 from infarct.pipeline import Segmentation
 from infarct.resample import resample
+from infarct.segmenters import DEFAULT
 from infarct.volume import Volume
 
 BVALUE = 1000.0
@@ -23,9 +24,13 @@ METHOD = "cfuzzy"
 
 
 @pytest.fixture(scope="module")
-def segmentation(head, tmp_path_factory: pytest.TempPathFactory) -> Segmentation:
+def plain(head, tmp_path_factory: pytest.TempPathFactory) -> Segmentation:
     paths = head.save(tmp_path_factory.mktemp("head"), dwi=head.dwi, b0=head.b0)
     return infarct.segment(**paths, bvalue=BVALUE, model=METHOD)
+
+
+def as_image(head, role: str) -> nib.Nifti1Image:
+    return nib.Nifti1Image(getattr(head, role).astype(np.float32), head.affine)
 
 
 def flip(image: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -60,23 +65,42 @@ def unchanged(image: nib.Nifti1Image) -> nib.Nifti1Image:
     ],
 )
 def test_geometry_and_storage_do_not_move_the_lesion(
-    head, segmentation, tmp_path: Path, change, suffix: str
+    head, plain, tmp_path: Path, change, suffix: str
 ) -> None:
-    paths = {}
-    for role in ("dwi", "b0"):
-        image = nib.Nifti1Image(getattr(head, role).astype(np.float32), head.affine)
-        paths[role] = tmp_path / f"{role}{suffix}"
-        change(image).to_filename(paths[role])
+    paths = {role: tmp_path / f"{role}{suffix}" for role in ("dwi", "b0")}
+    for role, path in paths.items():
+        change(as_image(head, role)).to_filename(path)
     result = infarct.segment(**paths, bvalue=BVALUE, model=METHOD)
     world_from_world = np.eye(4)
     if change is tilt:  # the header alone turned: compare in voxels
         world_from_world = result.case.dwi.affine @ np.linalg.inv(head.affine)
-    back = resample(result.lesion, segmentation.lesion.grid, world_from_world, labels=True)
+    back = resample(result.lesion, plain.lesion.grid, world_from_world, labels=True)
+    assert dice(plain.lesion.data, back) > 0.98
+    assert result.measurements.lesion_volume_ml == pytest.approx(
+        plain.measurements.lesion_volume_ml, rel=0.03
+    )
+    assert result.measurements.lesions[0].side == "left"
+
+
+def test_the_network_finds_the_same_lesion_in_a_scan_stored_another_way(
+    head, segmentation, tmp_path: Path
+) -> None:
+    paths = {role: tmp_path / f"{role}.nii.gz" for role in ("dwi", "b0", "adc")}
+    for role, path in paths.items():
+        permute(flip(as_image(head, role))).to_filename(path)
+    result = infarct.segment(**paths)
+    assert result.segmenter.name == segmentation.segmenter.name == DEFAULT
+    assert result.lesion.data.shape != segmentation.lesion.data.shape
+    back = resample(result.lesion, segmentation.lesion.grid, np.eye(4), labels=True)
     assert dice(segmentation.lesion.data, back) > 0.98
     assert result.measurements.lesion_volume_ml == pytest.approx(
         segmentation.measurements.lesion_volume_ml, rel=0.03
     )
     assert result.measurements.lesions[0].side == "left"
+    for found, expected in zip(
+        result.measurements.lesions, segmentation.measurements.lesions, strict=True
+    ):
+        assert found.centroid_mm == pytest.approx(expected.centroid_mm, abs=1.0)
 
 
 @pytest.mark.parametrize("thickness", [1.0, 8.0])
@@ -94,18 +118,18 @@ def test_slices_may_be_thin_or_thick(head, tmp_path: Path, thickness: float) -> 
     assert result.measurements.lesions[0].side == "left"
 
 
-def test_a_series_gives_the_same_lesion(head, segmentation, tmp_path: Path) -> None:
+def test_a_series_gives_the_same_lesion(head, plain, tmp_path: Path) -> None:
     series = np.stack([head.b0, head.dwi * 1.1, head.dwi / 1.1], axis=-1).astype(np.float32)
     nib.Nifti1Image(series, head.affine).to_filename(tmp_path / "series.nii.gz")
     (tmp_path / "series.bval").write_text("0 1000 1000\n")
     result = infarct.segment(tmp_path / "series.nii.gz", model=METHOD)
-    assert dice(segmentation.lesion.data, result.lesion.data) > 0.99
+    assert dice(plain.lesion.data, result.lesion.data) > 0.99
 
 
-def test_dwi_and_adc_alone_give_the_same_lesion(head, segmentation, tmp_path: Path) -> None:
+def test_dwi_and_adc_alone_give_the_same_lesion(head, plain, tmp_path: Path) -> None:
     paths = head.save(tmp_path)
     result = infarct.segment(paths["dwi"], adc=paths["adc"], bvalue=BVALUE, model=METHOD)
-    assert dice(segmentation.lesion.data, result.lesion.data) > 0.95
+    assert dice(plain.lesion.data, result.lesion.data) > 0.95
 
 
 def _ct(head) -> np.ndarray:

@@ -1,8 +1,11 @@
+import inspect
+
 import numpy as np
 import pytest
 
 import infarct
 from infarct.errors import AssetError, OutputError
+from infarct.segmenters import DEFAULT
 
 
 def test_the_face_is_small_sorted_and_complete() -> None:
@@ -14,11 +17,15 @@ def test_the_face_is_small_sorted_and_complete() -> None:
         infarct.nonsense  # noqa: B018
 
 
-def test_segment_is_the_command_in_python(head, segmentation, tmp_path) -> None:
+def test_segment_is_the_command_in_python(head, quick, tmp_path) -> None:
     paths = head.save(tmp_path / "in")
-    result = infarct.segment(**paths, out=tmp_path / "out")
-    assert np.array_equal(result.lesion.data, segmentation.lesion.data)
+    result = infarct.segment(**paths, model="cfuzzy", out=tmp_path / "out")
+    assert np.array_equal(result.lesion.data, quick.lesion.data)
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_the_default_method_is_that_of_the_command() -> None:
+    assert inspect.signature(infarct.segment).parameters["model"].default == DEFAULT
 
 
 def test_what_can_fail_early_fails_before_the_work(head, tmp_path) -> None:

@@ -66,7 +66,11 @@ def everything(stored: Stored) -> Stored:
         "aspects": {"score": 7, "side": "left", "affected": ["M1", "M2"], "rule": "10% of it"},
         "pc_aspects": {"score": 10, "side": "", "affected": [], "rule": "the same"},
         "pattern": {"hemispheres": "left", "dominant_territory": "left MCA", "border": 0.123},
-        "certainty": {"lesion_visible": 0.97, "volume_interval_ml": [10.2, 14.8]},
+        "certainty": {
+            "lesion_visible": 0.97,
+            "volume_interval_ml": [10.2, 14.8],
+            "volume_interval_probability": 0.9,
+        },
         "warnings": [
             {"code": "x", "level": "warning", "message": f"look <here> {n}"} for n in "ab"
         ],

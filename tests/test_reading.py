@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from infarct.prepare import restore
-from infarct.reading import native_scan, read_scan
+from infarct.reading import evidence_of, native_scan, read_scan
 from infarct.segmenters import get_segmenter
 
 
@@ -32,3 +32,15 @@ def test_what_is_measured_on_lies_on_one_grid(segmentation) -> None:
     scan = native_scan(segmentation.case, segmentation.prepared, reading)
     shapes = {scan.dwi.shape, scan.adc.shape, scan.probability.shape, scan.brain.shape}
     assert shapes == {scan.grid.shape}
+
+
+def test_the_opposite_of_a_place_is_its_mirror_image(segmentation) -> None:
+    case, prepared = segmentation.case, segmentation.prepared
+    reading = read_scan(case, prepared, get_segmenter("cfuzzy"))
+    assert evidence_of(case, prepared, reading) is None
+    reading = replace(reading, second=reading.candidates)
+    found = evidence_of(case, prepared, reading)
+    lesion = segmentation.lesion.data
+    # The painted head is symmetric but for its infarct on the left.
+    assert case.dwi.data[lesion].mean() > 1.3 * found.opposite_dwi[lesion].mean()
+    assert case.adc.data[lesion].mean() < 0.8 * found.opposite_adc[lesion].mean()

@@ -30,6 +30,7 @@ FULL: dict[str, Any] = {
     "certainty": {
         "lesion_visible": 0.97,
         "volume_interval_ml": [10.2, 24.8],
+        "volume_interval_probability": 0.9,
         "second_reader": {"model": "cfuzzy", "volume_ml": 9.14, "agrees": False},
     },
     "territories": [
@@ -156,3 +157,14 @@ def test_small_volumes_keep_their_digits(volume: float, said: str) -> None:
 def test_unknown_territories_keep_their_name() -> None:
     assert artery("MCA") == "middle cerebral artery (MCA)"
     assert artery("PICA") == "PICA"
+
+
+def test_a_clean_scan_says_what_may_have_been_missed() -> None:
+    sure = {
+        "lesion_visible": 0.04,
+        "volume_interval_ml": [0.0, 0.31],
+        "volume_interval_probability": 0.9,
+    }
+    said = certainty({**PLAIN, "lesion_count": 0, "lesions": [], "certainty": sure})
+    assert "visible with a probability of 4%" in said
+    assert "No more than 0.31 ml was missed, with a probability of 90%" in said

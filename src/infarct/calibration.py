@@ -1,9 +1,10 @@
 """How sure: probabilities and intervals that were checked on scans whose truth is known.
 
 A network's own probabilities are no frequencies. Each piece it outlines is therefore judged by a
-logistic regression on how large, bright and dark it is and how firmly the network and a second
-reader hold to it; the scan as a whole by another; the volume gets an interval from the errors made
-on the calibration scans. `infarct.lab.calibrating` makes the numbers.
+logistic regression on how large, bright and dark it is, how much it differs from the other
+hemisphere, and how firmly the network and a second reader hold to it; the scan as a whole by
+another; the volume gets an interval from the errors made on the calibration scans.
+`infarct.lab.calibrating` makes the numbers.
 
 References:
     Platt 1999 (logistic calibration); Lei et al. 2018, J Am Stat Assoc 113, 1094 (split conformal
@@ -24,7 +25,7 @@ from scipy.special import expit, logit
 
 from infarct import assets
 from infarct.errors import AssetError
-from infarct.intensity import Mask
+from infarct.intensity import Image, Mask
 from infarct.quantify import Measurements, Scan, measure, pieces
 
 FEATURES = (
@@ -34,8 +35,13 @@ FEATURES = (
     "kappa_dwi",
     "kappa_adc",
     "confirmed_share",
+    "opposite_dwi",
+    "opposite_adc",
+    "log_depth_mm",
 )
-"""What a candidate is judged by, in order; `confirmed_share` of it a second reader outlines too."""
+"""What a candidate is judged by, in order. `confirmed_share` of it a second reader outlines too;
+`opposite_dwi` and `opposite_adc` are log ratios to the same place of the other hemisphere, which
+artefacts at the skull base often share; depth is below the brain's surface."""
 
 COVERAGE = 0.9
 """Of the interval of the volume."""
@@ -134,6 +140,27 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a judge looks at, all (X, Y, Z) on the grid of the scan.
+
+    Attributes:
+        scan: What was outlined on.
+        candidates: bool, outlined by the method.
+        second: bool, outlined by the second reader.
+        opposite_dwi: DWI of the same place in the other hemisphere.
+        opposite_adc: ADC there, mm^2/s.
+        slice_axis: Voxel axis along which the slices are stacked.
+    """
+
+    scan: Scan
+    candidates: Mask
+    second: Mask
+    opposite_dwi: Image
+    opposite_adc: Image
+    slice_axis: int
+
+
+@dataclass(frozen=True, eq=False)
 class Judgement:
     """What is left of the candidates, and how sure that is.
 
@@ -201,24 +228,21 @@ def find_judge(method: str, point: str = "") -> Judge | None:
     return Judge(calibration, point or DEFAULT_POINT) if calibration else None
 
 
-def judge(candidates: Mask, second: Mask, scan: Scan, slice_axis: int, by: Judge) -> Judgement:
+def judge(evidence: Evidence, by: Judge) -> Judgement:
     """Keep the candidates that are probable enough, measure them, and say how sure that is.
 
     Args:
-        candidates: (X, Y, Z) bool, outlined by the method.
-        second: Same shape, by the second reader.
-        scan: What was outlined on.
-        slice_axis: Voxel axis along which the slices are stacked.
+        evidence: Of one scan.
         by: Of the method.
     """
-    calibration = by.calibration
-    every = measure(candidates, scan, slice_axis)
-    logits = [calibration.lesion.logit(row) for row in features(candidates, second, scan, every)]
+    scan, calibration = evidence.scan, by.calibration
+    every = measure(evidence.candidates, scan, evidence.slice_axis)
+    logits = [calibration.lesion.logit(row) for row in features(evidence, every)]
     probabilities = expit(logits)
     # Written so that a candidate whose contrast can't be measured (NaN) is kept.
     keep = ~(probabilities < by.least_probability)
-    lesion: Mask = np.concatenate([[False], keep])[pieces(candidates)]
-    kept = measure(lesion, scan, slice_axis)
+    lesion: Mask = np.concatenate([[False], keep])[pieces(evidence.candidates)]
+    kept = measure(lesion, scan, evidence.slice_axis)
     named = tuple(
         replace(one, probability=float(p))
         for one, p in zip(kept.lesions, probabilities[keep], strict=True)
@@ -237,21 +261,32 @@ def judge(candidates: Mask, second: Mask, scan: Scan, slice_axis: int, by: Judge
     )
 
 
-def features(
-    candidates: Mask, second: Mask, scan: Scan, measured: Measurements
-) -> list[tuple[float, ...]]:
+def features(evidence: Evidence, measured: Measurements) -> list[tuple[float, ...]]:
     """Return the `FEATURES` of each candidate, largest first.
 
     Args:
-        candidates: (X, Y, Z) bool.
-        second: Same shape, outline of the second reader.
-        scan: What was outlined on.
-        measured: The candidates, measured.
+        evidence: Of one scan.
+        measured: Its candidates, measured.
     """
-    ranked = pieces(candidates)
+    if not measured.lesions:
+        return []
+    scan, ranked = evidence.scan, pieces(evidence.candidates)
     labels = [one.label for one in measured.lesions]
-    peaks = ndimage.maximum(scan.probability, ranked, labels) if labels else []
-    shares = ndimage.mean(second, ranked, labels) if labels else []
+
+    def mean(image: Image | Mask) -> list[float]:
+        return [float(x) for x in ndimage.mean(image, ranked, labels)]
+
+    peaks = ndimage.maximum(scan.probability, ranked, labels)
+    depth = ndimage.distance_transform_edt(scan.brain, scan.grid.spacing)
+    columns = zip(
+        measured.lesions,
+        peaks,
+        mean(evidence.second),
+        _log_ratios(mean(scan.dwi), mean(evidence.opposite_dwi)),
+        _log_ratios(mean(scan.adc), mean(evidence.opposite_adc)),
+        mean(depth),
+        strict=True,
+    )
     return [
         (
             math.log(one.volume_ml),
@@ -259,10 +294,20 @@ def features(
             _logit(float(peak)),
             one.kappa_dwi,
             one.kappa_adc,
-            float(share),
+            share,
+            dwi,
+            adc,
+            math.log1p(mm),
         )
-        for one, peak, share in zip(measured.lesions, peaks, shares, strict=True)
+        for one, peak, share, dwi, adc, mm in columns
     ]
+
+
+def _log_ratios(here: Sequence[float], there: Sequence[float]) -> list[float]:
+    """Return log ratios, within bounds: beside the brain there may be nothing at all."""
+    tiny = float(np.finfo(np.float64).tiny)
+    ratios = np.maximum(here, tiny) / np.maximum(there, tiny)
+    return [float(x) for x in np.clip(np.log(ratios), -1.5, 1.5)]
 
 
 def likeliest(logits: Sequence[float]) -> float:

@@ -18,6 +18,9 @@ from scipy.special import ndtr
 
 from infarct.intensity import Image, Mask, zscore
 
+Voxels = Mask | tuple[slice, ...]
+"""A mask, or a box."""
+
 SIGMA_PER_FWHM = 1.0 / math.sqrt(8.0 * math.log(2.0))
 
 
@@ -38,6 +41,16 @@ class Healthy:
     adc_mean: Image
     adc_sd: Image
     n: int
+
+    def at(self, voxels: Voxels) -> Healthy:
+        """Return the statistics of some voxels, or of a box."""
+        return Healthy(
+            self.dwi_mean[voxels],
+            self.dwi_sd[voxels],
+            self.adc_mean[voxels],
+            self.adc_sd[voxels],
+            self.n,
+        )
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,73 @@ def smooth_in_plane(image: Image, brain: Mask, fwhm: float) -> Image:
     return np.asarray(gaussian_filter(inside, (sigma, sigma, 0.0), mode="constant", truncate=3.0))
 
 
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Voxels of a smoothed scan, beside the healthy at the same places.
+
+    Attributes:
+        dwi: (N,) smoothed and normalised to the tissue peak.
+        adc: (N,) as `dwi`.
+        own: (N,) z-score of the DWI among all voxels of this brain.
+        healthy: The statistics of these N voxels.
+    """
+
+    dwi: Image
+    adc: Image
+    own: Image
+    healthy: Healthy
+
+    def at(self, voxels: Mask) -> Compared:
+        """Return some of the voxels."""
+        return Compared(
+            self.dwi[voxels], self.adc[voxels], self.own[voxels], self.healthy.at(voxels)
+        )
+
+
+def compare(
+    dwi: Image, adc: Image, brain: Mask, healthy: Healthy, fwhm: float, sigma_id: float
+) -> tuple[Mask, Compared]:
+    """Smooth a scan and keep what is bright for this brain: the rest is lesion to neither method.
+
+    Args:
+        dwi: (X, Y, Z) DWI normalised to its tissue peak.
+        adc: Same shape, ADC normalised to its tissue peak.
+        brain: Same shape.
+        healthy: The brains to compare with, on the same grid.
+        fwhm: Of the in-plane smoothing, voxels.
+        sigma_id: Least z-score inside the individual's own DWI.
+
+    Returns:
+        Which voxels are kept, (X, Y, Z), and those N voxels.
+    """
+    dwi = smooth_in_plane(dwi, brain, fwhm)
+    adc = smooth_in_plane(adc, brain, fwhm)
+    own = zscore(dwi, brain)
+    bright = brain & (own >= sigma_id)
+    return bright, Compared(dwi[bright], adc[bright], own[bright], healthy.at(bright))
+
+
+def ischemic_probability(scan: Compared, settings: FuzzySettings) -> Image:
+    """Tell how likely each voxel is ischemic.
+
+    Args:
+        scan: N voxels, smoothed with the settings' `fwhm`.
+        settings: Of the map.
+
+    Returns:
+        (N,) 0 - 1.
+
+    References:
+        Liu et al. 2021, Eq. 2-5. The individual z-score is taken inside the brain.
+    """
+    s, healthy = settings, scan.healthy
+    bright = np.tanh((scan.dwi - healthy.dwi_mean) / (s.alpha_dwi * healthy.dwi_sd))
+    dark = np.tanh((healthy.adc_mean - scan.adc) / (s.alpha_adc * healthy.adc_sd))
+    membership = np.maximum(bright, 0) ** s.lambda_dwi * np.maximum(dark, 0) ** s.lambda_adc
+    probability: Image = np.where(scan.own >= s.sigma_id, membership * ndtr(scan.own), 0)
+    return probability
+
+
 def is_map(
     dwi: Image, adc: Image, brain: Mask, healthy: Healthy, settings: FuzzySettings | None = None
 ) -> Image:
@@ -105,21 +185,11 @@ def is_map(
 
     Returns:
         (192, 224, 192) in 0 - 1, exactly 0 outside the brain.
-
-    References:
-        Liu et al. 2021, Eq. 2-5. The individual z-score is taken inside the brain.
     """
     s = settings or FuzzySettings()
-    dwi = smooth_in_plane(dwi, brain, s.fwhm)
-    adc = smooth_in_plane(adc, brain, s.fwhm)
-    own = zscore(dwi, brain)
-    # Few voxels are bright enough for this brain; only there is the rest worth computing.
-    seen = brain & (own >= s.sigma_id)
-    bright = np.tanh((dwi[seen] - healthy.dwi_mean[seen]) / (s.alpha_dwi * healthy.dwi_sd[seen]))
-    dark = np.tanh((healthy.adc_mean[seen] - adc[seen]) / (s.alpha_adc * healthy.adc_sd[seen]))
-    membership = np.maximum(bright, 0) ** s.lambda_dwi * np.maximum(dark, 0) ** s.lambda_adc
+    bright, scan = compare(dwi, adc, brain, healthy, s.fwhm, s.sigma_id)
     ischemic = np.zeros(brain.shape, dtype=np.float32)
-    ischemic[seen] = membership * ndtr(own[seen])
+    ischemic[bright] = ischemic_probability(scan, s)
     return ischemic
 
 
@@ -127,14 +197,14 @@ def t_score(image: Image, brain: Mask, mean: Image, sd: Image, n: int) -> Image:
     """Score one brain against n controls.
 
     Args:
-        image: (192, 224, 192) smoothed and normalised.
+        image: Smoothed and normalised, of any shape.
         brain: Same shape; 0 is returned outside.
         mean: Voxelwise mean of the controls.
         sd: Voxelwise SD of the controls, above zero.
         n: Number of controls.
 
     Returns:
-        (192, 224, 192) t with n - 1 degrees of freedom.
+        t with n - 1 degrees of freedom, same shape.
 
     References:
         Crawford and Howell 1998: one case against a sample, t = (x - m) / (s sqrt(1 + 1/n)).
@@ -143,10 +213,30 @@ def t_score(image: Image, brain: Mask, mean: Image, sd: Image, n: int) -> Image:
     return np.where(brain, score, 0.0).astype(np.float32)
 
 
+def exceeds_controls(scan: Compared, settings: TScoreSettings) -> Mask:
+    """Find the voxels beyond the thresholds on the t-scores of DWI and ADC and on the DWI itself.
+
+    Args:
+        scan: N voxels, smoothed with the settings' `fwhm`.
+        settings: The thresholds.
+
+    Returns:
+        (N,).
+
+    References:
+        Liu et al. 2021, Methods, "T-score method".
+    """
+    healthy, own = scan.healthy, scan.own > settings.sigma_id
+    bright = t_score(scan.dwi, own, healthy.dwi_mean, healthy.dwi_sd, healthy.n)
+    dark = t_score(scan.adc, own, healthy.adc_mean, healthy.adc_sd, healthy.n)
+    found: Mask = (bright > settings.sigma_dwi) & (dark < -settings.sigma_adc) & own
+    return found
+
+
 def t_score_mask(
     dwi: Image, adc: Image, brain: Mask, healthy: Healthy, settings: TScoreSettings | None = None
 ) -> Mask:
-    """Outline lesions by thresholds on the t-scores of DWI and ADC and on the DWI itself.
+    """Outline lesions by the t-score method.
 
     Args:
         dwi: (192, 224, 192) DWI normalised to its tissue peak.
@@ -154,13 +244,9 @@ def t_score_mask(
         brain: Same shape.
         healthy: The controls.
         settings: The paper's best if None.
-
-    References:
-        Liu et al. 2021, Methods, "T-score method".
     """
     s = settings or TScoreSettings()
-    dwi = smooth_in_plane(dwi, brain, s.fwhm)
-    adc = smooth_in_plane(adc, brain, s.fwhm)
-    bright = t_score(dwi, brain, healthy.dwi_mean, healthy.dwi_sd, healthy.n) > s.sigma_dwi
-    dark = t_score(adc, brain, healthy.adc_mean, healthy.adc_sd, healthy.n) < -s.sigma_adc
-    return bright & dark & (zscore(dwi, brain) > s.sigma_id) & brain
+    bright, scan = compare(dwi, adc, brain, healthy, s.fwhm, s.sigma_id)
+    lesion = np.zeros(brain.shape, dtype=bool)
+    lesion[bright] = exceeds_controls(scan, s)
+    return lesion

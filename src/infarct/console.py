@@ -21,7 +21,7 @@ from rich.table import Table
 from infarct.journal import Journal
 from infarct.pipeline import Segmentation
 from infarct.report import summarise
-from infarct.wording import verdict
+from infarct.wording import certainty, verdict
 
 if TYPE_CHECKING:
     from infarct.cohort.jobs import Outcome
@@ -56,7 +56,9 @@ def show_result(result: Segmentation, out: Path) -> None:
     """Print what was found, what to check, and where the results are."""
     console = Console()
     m = result.measurements
-    console.print(f"[bold]{verdict(summarise(result))}[/bold]")
+    summary = summarise(result)
+    console.print(verdict(summary), style="bold", markup=False, highlight=False)
+    console.print(certainty(summary), markup=False, highlight=False)
     if m.lesions:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("lesion", "ml", "side", "MNI x, y, z", "DWI ratio", "ADC ratio"):

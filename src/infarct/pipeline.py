@@ -18,7 +18,7 @@ from infarct.journal import Journal
 from infarct.prepare import Prepared, prepare
 from infarct.quality import Finding
 from infarct.quantify import Measurements, measure
-from infarct.reading import SECOND_READER, native_scan, read_scan
+from infarct.reading import SECOND_READER, evidence_of, native_scan, read_scan
 from infarct.register import Refinement, refine
 from infarct.segmenters import BRAIN_NETWORK, DEFAULT, Segmenter, get_segmenter
 from infarct.templates import load_template
@@ -95,10 +95,8 @@ def segment_case(
     reading = read_scan(case, prepared, segmenter, journal)
     with journal.step("measure"):
         native = native_scan(case, prepared, reading)
-        judgement = None
-        if segmenter.judge and reading.second is not None:
-            outlines = (reading.candidates, reading.second)
-            judgement = judge(*outlines, native, case.slice_axis, segmenter.judge)
+        evidence = evidence_of(case, prepared, reading) if segmenter.judge else None
+        judgement = judge(evidence, segmenter.judge) if evidence and segmenter.judge else None
         lesion = judgement.lesion if judgement else reading.candidates
         measurements = (
             judgement.measurements if judgement else measure(lesion, native, case.slice_axis)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from infarct.calibration import Evidence
 from infarct.case import Case
 from infarct.classical import is_map
 from infarct.intensity import Image, Mask
@@ -84,4 +85,22 @@ def native_scan(case: Case, prepared: Prepared, reading: Reading) -> Scan:
         brain=prepared.brain_native,
         grid=case.dwi.grid,
         mni_from_native=prepared.registration.mni_from_native,
+    )
+
+
+def evidence_of(case: Case, prepared: Prepared, reading: Reading) -> Evidence | None:
+    """Put together what the candidates of a network are judged by; None of another method."""
+    if reading.second is None:
+        return None
+
+    def opposite(image_mni: Image) -> Image:
+        return restore(image_mni[::-1], case, prepared.registration)
+
+    return Evidence(
+        scan=native_scan(case, prepared, reading),
+        candidates=reading.candidates,
+        second=reading.second,
+        opposite_dwi=opposite(prepared.dwi),
+        opposite_adc=opposite(prepared.adc),
+        slice_axis=case.slice_axis,
     )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from infarct import assets
+from infarct.calibration import COVERAGE
 from infarct.errors import OutputError
 from infarct.grid import MNI_GRID, Affine
 from infarct.intensity import Image
@@ -224,6 +225,7 @@ def _certainty(result: Segmentation) -> dict[str, Any] | None:
     return {
         "lesion_visible": judged.lesion_visible,
         "volume_interval_ml": judged.volume_interval_ml,
+        "volume_interval_probability": COVERAGE,
         "operating_point": judged.point,
         "left_out": {"candidates": judged.left_out, "ml": judged.left_out_ml},
         "second_reader": asdict(second),

@@ -43,7 +43,8 @@ def certainty(summary: Summary) -> str:
 
     Args:
         summary: Content of `summary.json`; its `certainty`, if there, has `lesion_visible` (0 - 1),
-            `volume_interval_ml` (low, high) and `second_reader` (`model`, `volume_ml`, `agrees`).
+            `volume_interval_ml` (low, high) that holds it with `volume_interval_probability`,
+            and `second_reader` (`model`, `volume_ml`, `agrees`).
     """
     if summary.get("corrections"):
         return "The outline was corrected by hand; no certainty of the method applies to it."
@@ -55,7 +56,12 @@ def certainty(summary: Summary) -> str:
         )
     if sure.get("volume_interval_ml"):
         low, high = sure["volume_interval_ml"]
-        said.append(f"Its volume is likely to lie between {ml(low)} and {ml(high)}.")
+        probability = f"with a probability of {sure['volume_interval_probability']:.0%}"
+        said.append(
+            f"Its volume lies between {ml(low)} and {ml(high)} {probability}."
+            if summary["lesion_count"]
+            else f"No more than {ml(high)} was missed, {probability}."
+        )
     second = sure.get("second_reader")
     if second:
         verb = "agrees" if second["agrees"] else "disagrees"

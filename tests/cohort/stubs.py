@@ -21,7 +21,7 @@ def touch(job: Job, _: Settings) -> Outcome:
     if job.id == "fault":
         raise ZeroDivisionError("of our own making")
     if job.id == "slow":
-        time.sleep(60)
+        time.sleep(600)
     if job.id == "environment":
         return Outcome(job.id, "failed", 1, os.environ["OMP_NUM_THREADS"])
     fresh = not job.folder.is_dir()

@@ -2,9 +2,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
-from threading import Timer
 
 import pytest
 import stubs
@@ -78,10 +78,12 @@ def test_a_running_scheduler_lends_its_workers(tmp_path: Path) -> None:
     assert said[0].startswith(f"1 workers at {cluster.scheduler_address}")
 
 
-def test_a_scheduler_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_scheduler_that_is_not_there_is_said_and_nothing_keeps_looking(tmp_path: Path) -> None:
     todo = stubs.jobs(tmp_path, "a")
+    before = set(threading.enumerate())
     with pytest.raises(CohortError, match="no Dask scheduler answers at nowhere"):
         list(compute(todo, stubs.touch, SETTINGS, Pool(scheduler="nowhere://x"), lambda _: None))
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize("seconds", [0, 3])
@@ -98,7 +100,7 @@ def test_a_scheduler_that_goes_away_is_said(seconds: int, tmp_path: Path) -> Non
     try:
         # Nobody works there: the case waits until its scheduler is gone.
         pool, todo = Pool(scheduler=f"tcp://127.0.0.1:{port}"), stubs.jobs(tmp_path, "a")
-        end = Timer(seconds, scheduler.kill)
+        end = threading.Timer(seconds, scheduler.kill)
         with pytest.raises(CohortError, match="connection to the Dask scheduler was lost"):
             list(compute(todo, stubs.touch, SETTINGS, pool, lambda _: end.start()))
     finally:

@@ -3,6 +3,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,19 +107,48 @@ def test_a_wrong_model_or_place_stops_before_any_case(tmp_path: Path, here: list
     assert not (tmp_path / "out").exists()
 
 
+SCRIPT = """
+import signal
+import sys
+from pathlib import Path
+
+import stubs
+
+from infarct.cohort.engine import Pool
+from infarct.cohort.jobs import Settings
+from infarct.cohort.run import Request, run_cohort
+
+if __name__ == "__main__":
+    # A shell that runs the tests in the background has told them to ignore the keys.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    folder = Path(sys.argv[1])
+    todo = stubs.jobs(folder, "a", "slow", "b")
+    request = Request(folder / "out", Settings("cfuzzy"), Pool(1), work=stubs.touch)
+    try:
+        run_cohort(todo, request)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def until(reached: Callable[[], bool], seconds: float = 300.0) -> None:
+    """Wait for what a loaded machine may take its time for."""
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
 def test_an_interrupt_keeps_what_is_done_and_leaves_nothing_else(tmp_path: Path) -> None:
-    script = (
-        "import sys\nfrom pathlib import Path\nimport stubs\n"
-        "from infarct.cohort.engine import Pool\nfrom infarct.cohort.jobs import Settings\n"
-        "from infarct.cohort.run import Request, run_cohort\n"
-        "if __name__ == '__main__':\n"
-        "    folder = Path(sys.argv[1])\n"
-        "    todo = stubs.jobs(folder, 'a', 'slow', 'b')\n"
-        "    request = Request(folder / 'out', Settings('cfuzzy'), Pool(1), work=stubs.touch)\n"
-        "    try:\n        run_cohort(todo, request)\n"
-        "    except KeyboardInterrupt:\n        sys.exit(130)\n"
-    )
-    (tmp_path / "script.py").write_text(script)
+    (tmp_path / "script.py").write_text(SCRIPT)
     where = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "script.py"), str(tmp_path)],
@@ -125,15 +156,20 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_nothing_else(tmp_path: Path)
         start_new_session=True,
     )
     started = tmp_path / "in" / "started.txt"
-    for _ in range(600):
-        if started.is_file() and "slow" in started.read_text():
-            break
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
-    assert process.wait(timeout=60) == 130
-    assert {name: row["status"] for name, row in Ledger(tmp_path / "out").read().items()} == {
-        "a": "done"
-    }
-    worker = int(started.read_text().split()[-1])
-    with pytest.raises(ProcessLookupError):
-        os.kill(worker, 0)
+
+    def slow_is_running() -> bool:
+        assert process.poll() is None, "ended before its time"
+        return started.is_file() and "slow" in started.read_text()
+
+    try:
+        until(slow_is_running)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+        assert process.wait(timeout=300) == 130
+        assert {name: row["status"] for name, row in Ledger(tmp_path / "out").read().items()} == {
+            "a": "done"
+        }
+        worker = int(started.read_text().split()[-1])
+        until(lambda: gone(worker))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -1,7 +1,6 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-import pydicom
 import pytest
 
 from infarct.dicom.objects import DicomObjects, write_objects
@@ -26,8 +25,3 @@ def test_nothing_is_left_when_the_second_cannot_be_written(tmp_path: Path) -> No
     with pytest.raises(OutputError, match="No space left"):
         write_objects(DicomObjects(stub(), stub(fails=True)), tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_objects_of_a_run_are_dicom(run) -> None:
-    for name, modality in (("segmentation", "SEG"), ("measurements", "SR")):
-        assert pydicom.dcmread(run.out / "dicom" / f"{name}.dcm").Modality == modality

@@ -24,7 +24,17 @@ def made(count: int, seed: int) -> list[Row]:
         infarct = [True] * (true_ml > 0) + [False] * int(rng.poisson(0.5))
         volumes = [found if real else float(np.exp(rng.normal(-2, 1))) for real in infarct]
         candidates = [
-            (np.log(ml), rng.normal(2.0 if real else -2.0, 1.5), 0.0, 1.5, 0.6, rng.random())
+            (
+                np.log(ml),
+                rng.normal(2.0 if real else -2.0, 1.5),
+                0.0,
+                1.5,
+                0.6,
+                rng.random(),
+                0.0,
+                0.0,
+                2.0,
+            )
             for real, ml in zip(infarct, volumes, strict=True)
         ]
         rows.append(

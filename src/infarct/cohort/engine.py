@@ -15,6 +15,7 @@ from dask.system import CPU_COUNT
 from dask.utils import format_bytes
 from distributed import Client, Future, KilledWorker, LocalCluster, wait
 from distributed.client import FuturesCancelledError
+from distributed.comm.addressing import resolve_address
 from distributed.system import MEMORY_LIMIT
 
 from infarct.cohort.jobs import Job, Outcome, Settings, Work
@@ -150,6 +151,8 @@ def _client(pool: Pool, cases: int, starts: Callable[[str], None]) -> Iterator[C
             who += f" and {format_bytes(MEMORY_LIMIT // count)} each"
         else:
             try:
+                # What is no address would leave a client half made, with a thread of its own.
+                resolve_address(pool.scheduler)
                 client = stack.enter_context(Client(pool.scheduler, timeout=20))
             except (OSError, ValueError) as error:
                 raise CohortError(

@@ -49,7 +49,7 @@ from infarct.lab.bank import Bank
 from infarct.lab.cohort import load_cohort
 from infarct.prepare import Prepared, prepare
 from infarct.quantify import measure, pieces
-from infarct.reading import Reading, native_scan, read_scan
+from infarct.reading import Reading, evidence_of, read_scan
 from infarct.segmenters import BRAIN_NETWORK, get_segmenter
 from infarct.templates import load_template
 from infarct.volume import read
@@ -161,16 +161,17 @@ def row_of(case: Case, prepared: Prepared, reading: Reading, reference: Mask) ->
     Raises:
         InputFileError: If the method is no network.
     """
-    if reading.second is None:
+    evidence = evidence_of(case, prepared, reading)
+    if evidence is None:
         raise InputFileError("a classical method is not calibrated; name a network")
-    scan = native_scan(case, prepared, reading)
-    measured = measure(reading.candidates, scan, case.slice_axis)
+    scan, candidates = evidence.scan, evidence.candidates
+    measured = measure(candidates, scan, case.slice_axis)
     return Row(
         case=case.files.dwi.parent.name,
         true_ml=float(reference.sum()) * scan.grid.voxel_ml,
-        candidates=tuple(features(reading.candidates, reading.second, scan, measured)),
+        candidates=tuple(features(evidence, measured)),
         candidate_ml=tuple(one.volume_ml for one in measured.lesions),
-        is_infarct=tuple(bool(x) for x in true_candidates(reading.candidates, reference)),
+        is_infarct=tuple(bool(x) for x in true_candidates(candidates, reference)),
         peak_logit=peak_of(scan),
         spread_ml=spread_of(scan),
     )

@@ -132,6 +132,32 @@ def train(
 
 
 @app.command()
+def search(
+    out: Annotated[Path, typer.Option(help="Folder of the search; run again, it goes on.")],
+    bank: Annotated[
+        Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
+    ] = None,
+    cases: Annotated[int, typer.Option(help="How many synthetic scans.")] = 60,
+    seed: Annotated[int, typer.Option(help="Of the scans and the folds.")] = 0,
+    folds: Annotated[int, typer.Option(min=2, help="Of the cross-validation.")] = 5,
+    method: Annotated[
+        list[str] | None, typer.Option(help="cfuzzy or tscore, may be repeated; both if left out.")
+    ] = None,
+) -> None:
+    """Search the paper's grids for the best settings of the classical methods."""
+    from infarct.lab.grids import METHODS
+    from infarct.lab.search import Plan, run
+
+    unknown = sorted(set(method or ()) - set(METHODS))
+    if unknown:
+        raise typer.BadParameter(
+            f"no grid for {', '.join(unknown)}; there are {', '.join(METHODS)}"
+        )
+    plan = Plan(cases, seed, folds, tuple(method or METHODS))
+    typer.echo(run(bank, out, plan).read_text(encoding="utf-8"))
+
+
+@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="weights.pt or best.pt of a run.")],
     out: Annotated[

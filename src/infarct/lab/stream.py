@@ -20,7 +20,7 @@ from infarct.lab.scanner import Scan
 HEAD_STEP = 4
 """mm; the brain-mask network sees the mean of blocks of 4 x 4 x 4 voxels."""
 
-_SMALLEST_BRAIN = 100_000
+SMALLEST_BRAIN = 100_000
 """Voxels; a scan that shows less (a slab at the edge of the head) teaches nothing."""
 
 
@@ -116,7 +116,7 @@ class Stream:
             while len(drawn) < self.settings.batch:
                 scan = self.scan(self.scans, with_background=False)
                 self.scans += 1
-                if int(scan.true_brain.sum()) >= _SMALLEST_BRAIN:
+                if int(scan.true_brain.sum()) >= SMALLEST_BRAIN:
                     drawn.append(head_sample(scan))
             images, brains = zip(*drawn, strict=True)
             yield HeadBatch(torch.stack(images), torch.stack(brains))
@@ -142,7 +142,7 @@ class Stream:
             self._healthy = HealthyTensors.of(_healthy(self.bank), self.device)
         while True:
             scan = self.scan(self.scans)
-            if int(scan.brain.sum()) < _SMALLEST_BRAIN:
+            if int(scan.brain.sum()) < SMALLEST_BRAIN:
                 self.scans += 1
                 continue
             image = network_input(scan, self._healthy)
