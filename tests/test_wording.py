@@ -31,6 +31,7 @@ FULL: dict[str, Any] = {
         "lesion_visible": 0.97,
         "volume_interval_ml": [10.2, 24.8],
         "volume_interval_probability": 0.9,
+        "left_out": {"candidates": 2, "ml": 0.131},
         "second_reader": {"model": "cfuzzy", "volume_ml": 9.14, "agrees": False},
     },
     "territories": [
@@ -109,6 +110,7 @@ def test_certainty_is_said_or_plainly_missing() -> None:
     said = certainty(FULL)
     assert "97%" in said
     assert "between 10.2 ml and 24.8 ml" in said
+    assert "2 candidates (0.13 ml) were too improbable" in said
     assert "cfuzzy: 9.14 ml) disagrees" in said
     assert "no calibrated certainty" not in said
     second = {"second_reader": FULL["certainty"]["second_reader"]}

@@ -44,7 +44,7 @@ def certainty(summary: Summary) -> str:
     Args:
         summary: Content of `summary.json`; its `certainty`, if there, has `lesion_visible` (0 - 1),
             `volume_interval_ml` (low, high) that holds it with `volume_interval_probability`,
-            and `second_reader` (`model`, `volume_ml`, `agrees`).
+            `left_out` (`candidates`, `ml`) and `second_reader` (`model`, `volume_ml`, `agrees`).
     """
     if summary.get("corrections"):
         return "The outline was corrected by hand; no certainty of the method applies to it."
@@ -62,6 +62,12 @@ def certainty(summary: Summary) -> str:
             if summary["lesion_count"]
             else f"No more than {ml(high)} was missed, {probability}."
         )
+    left_out = sure.get("left_out")
+    if left_out and left_out["candidates"]:
+        count = left_out["candidates"]
+        noun = "1 candidate" if count == 1 else f"{count} candidates"
+        verb = "was" if count == 1 else "were"
+        said.append(f"{noun} ({ml(left_out['ml'])}) {verb} too improbable to be outlined.")
     second = sure.get("second_reader")
     if second:
         verb = "agrees" if second["agrees"] else "disagrees"
