@@ -52,15 +52,15 @@ def main() -> None:
     for row in rows:
         groups["all"].append(row)
         groups[cohort_of(row)].append(row)
-    table = Table("cohort", "scans", f"volume in its {COVERAGE:.0%} interval", "Brier, visible")
+    covers = f"volume in its {COVERAGE:.0%} interval: outlined, empty"
+    table = Table("cohort", "scans", covers, "Brier, visible")
     for name in calibration.points:
         table.add_column(f"{name}: flagged, missed")
     for name, group in groups.items():
         found = check(group, calibration)
         rates = [f"{share(false)}, {share(missed)}" for false, missed in found.points.values()]
-        table.add_row(
-            name, str(found.scans), f"{found.coverage:.0%}", f"{found.brier_visible:.3f}", *rates
-        )
+        held = f"{share(found.coverage)}, {share(found.coverage_empty)}"
+        table.add_row(name, str(found.scans), held, f"{found.brier_visible:.3f}", *rates)
     console = Console(width=140)
     console.print(table)
     curve = check(rows, calibration).curve

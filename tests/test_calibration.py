@@ -33,7 +33,8 @@ def calibration(**weights: float) -> Calibration:
         model="hand",
         lesion=Logistic(row, 0.0),
         scan=Logistic((1.0, 0.0), 0.0),
-        interval=Interval(-1.0, 1.0, 0.1, 0.2),
+        outlined=Interval(-1.0, 1.0, 0.1, 0.2),
+        empty=Interval(0.0, 2.0, 0.1, 0.2),
         points={
             "sensitive": OperatingPoint(0.0, 1.0, 0.0),
             "balanced": OperatingPoint(0.5, 0.1, 0.1),
@@ -138,7 +139,8 @@ def test_what_ships_has_its_points_in_order() -> None:
     alarms = [point.false_alarm_rate for point in shipped.points.values()]
     assert least == sorted(least)
     assert alarms == sorted(alarms, reverse=True)
-    assert shipped.interval.low < shipped.interval.high
+    assert shipped.outlined.low < shipped.outlined.high
+    assert shipped.empty.low == 0 <= shipped.empty.high
 
 
 def test_only_calibrated_methods_have_a_judge() -> None:

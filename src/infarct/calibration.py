@@ -110,7 +110,8 @@ class Calibration:
         model: Name of the method.
         lesion: Whether a candidate is an infarct, from `FEATURES`.
         scan: Whether an infarct is visible at all, from `likeliest` and `peak_of`.
-        interval: Of the volume; holds `COVERAGE` of the true volumes.
+        outlined: Of the volume where something is outlined; holds `COVERAGE` of the true volumes.
+        empty: The same where nothing is.
         points: Operating points by name, the most sensitive first.
         scans: How many it was learned from.
         lesion_free: How many of them had no infarct.
@@ -119,10 +120,20 @@ class Calibration:
     model: str
     lesion: Logistic
     scan: Logistic
-    interval: Interval
+    outlined: Interval
+    empty: Interval
     points: dict[str, OperatingPoint]
     scans: int
     lesion_free: int
+
+    def interval_of(self, volume_ml: float, spread: tuple[float, float]) -> tuple[float, float]:
+        """Return the interval, ml, that holds the true volume with probability `COVERAGE`.
+
+        Args:
+            volume_ml: Outlined.
+            spread: From `spread_of`.
+        """
+        return volume_interval(volume_ml, spread, self.outlined if volume_ml else self.empty)
 
     def to_json(self) -> str:
         """Return it as text; `from_json` reads it back."""
@@ -134,7 +145,8 @@ class Calibration:
         table = json.loads(text)
         for name in ("lesion", "scan"):
             table[name] = Logistic(tuple(table[name]["weights"]), table[name]["offset"])
-        table["interval"] = Interval(**table["interval"])
+        for name in ("outlined", "empty"):
+            table[name] = Interval(**table[name])
         table["points"] = {name: OperatingPoint(**row) for name, row in table["points"].items()}
         return Calibration(**table)
 
@@ -253,9 +265,7 @@ def judge(evidence: Evidence, by: Judge) -> Judgement:
         measurements=replace(kept, lesions=named),
         point=by.point,
         lesion_visible=float(expit(seen)),
-        volume_interval_ml=volume_interval(
-            kept.lesion_volume_ml, spread_of(scan), calibration.interval
-        ),
+        volume_interval_ml=calibration.interval_of(kept.lesion_volume_ml, spread_of(scan)),
         left_out=int((~keep).sum()),
         left_out_ml=every.lesion_volume_ml - kept.lesion_volume_ml,
     )
@@ -336,12 +346,12 @@ def scale_of(spread: tuple[float, float], interval: Interval) -> float:
 def volume_interval(
     volume_ml: float, spread: tuple[float, float], interval: Interval
 ) -> tuple[float, float]:
-    """Return the interval that holds the true volume with probability `COVERAGE`.
+    """Return the interval of a volume.
 
     Args:
         volume_ml: Outlined.
         spread: From `spread_of`.
-        interval: From the calibration.
+        interval: How such volumes err.
 
     Returns:
         (low, high) ml; the outlined volume lies inside.

@@ -60,6 +60,7 @@ def found():
 
 def test_the_interval_covers_what_it_says(found) -> None:
     assert found[1].coverage == pytest.approx(0.9, abs=0.04)
+    assert found[1].coverage_empty > 0.87
 
 
 def test_operating_points_flag_as_little_as_asked_and_miss_as_they_say(found) -> None:

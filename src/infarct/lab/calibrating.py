@@ -29,6 +29,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from infarct import assets
 from infarct.calibration import (
     COVERAGE,
+    DEFAULT_POINT,
     Calibration,
     Interval,
     Logistic,
@@ -38,7 +39,6 @@ from infarct.calibration import (
     peak_of,
     scale_of,
     spread_of,
-    volume_interval,
 )
 from infarct.case import Case, CaseFiles, open_case
 from infarct.errors import InputFileError
@@ -89,6 +89,11 @@ class Row:
     is_infarct: tuple[bool, ...]
     peak_logit: float
     spread_ml: tuple[float, float]
+
+    @property
+    def infarct(self) -> NDArray[np.bool_]:
+        """Which candidates are infarcts."""
+        return np.array(self.is_infarct, dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -215,8 +220,8 @@ def true_candidates(candidates: Mask, reference: Mask) -> NDArray[np.bool_]:
 def fit(rows: Sequence[Row], model: str) -> Calibration:
     """Learn the calibration of a method.
 
-    What decides operating points and the interval is judged by regressions that did not see the
-    scan, so that neither is flattered.
+    What decides operating points and intervals is judged by regressions that did not see the scan,
+    so that neither is flattered.
 
     Args:
         rows: Of all cases.
@@ -225,7 +230,7 @@ def fit(rows: Sequence[Row], model: str) -> Calibration:
     rows = sorted(rows, key=lambda row: row.case)
     owner = np.concatenate([np.full(len(row.candidates), k) for k, row in enumerate(rows)])
     every = np.array([one for row in rows for one in row.candidates])
-    infarct = np.concatenate([np.array(row.is_infarct, dtype=bool) for row in rows])
+    infarct = np.concatenate([row.infarct for row in rows])
     folds = GroupKFold(_FOLDS)
     unseen = cross_val_predict(
         _regression(), every, infarct, groups=owner, cv=folds, method="decision_function"
@@ -236,11 +241,19 @@ def fit(rows: Sequence[Row], model: str) -> Calibration:
     )
     visible = np.array([row.true_ml > 0 for row in rows])
     points = {name: _point(rows, logits, rate) for name, rate in FALSE_ALARMS.items()}
+    volumes = _outlined_ml(rows, logits, points[DEFAULT_POINT].least_probability)
+    outlined, empty = (
+        [(row, ml) for row, ml in zip(rows, volumes, strict=True) if (ml > 0) is positive]
+        for positive in (True, False)
+    )
+    tail = (1 - COVERAGE) / 2
     return Calibration(
         model=model,
         lesion=_fitted(every, infarct),
         scan=_fitted(overall, visible),
-        interval=_interval(rows, logits, points["balanced"]),
+        outlined=_interval(outlined, tail, 1 - tail),
+        # Nothing can be less than nothing: all doubt lies above.
+        empty=_interval(empty, 0.0, COVERAGE),
         points=points,
         scans=len(rows),
         lesion_free=int((~visible).sum()),
@@ -260,51 +273,58 @@ def _point(
     rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], rate: float
 ) -> OperatingPoint:
     """Return the boldest point that flags no more of the scans without infarct than `rate`."""
-    best = np.array(
-        [max(x, default=-math.inf) for x, row in zip(logits, rows, strict=True) if not row.true_ml]
-    )
-    allowed = int(rate * len(best))
-    ranked = np.sort(best)[::-1]
+    clean = [x for x, row in zip(logits, rows, strict=True) if not row.true_ml]
+    ranked = sorted((float(expit(max(x, default=-math.inf))) for x in clean), reverse=True)
+    allowed = int(rate * len(ranked))
     # Halfway between the last scan that may be flagged and the first that may not.
-    first_silent = ranked[allowed] if allowed < len(ranked) else -math.inf
-    last_flagged = ranked[allowed - 1] if allowed else math.inf
-    ends = [x for x in (first_silent, last_flagged) if math.isfinite(x)]
-    least = float(np.mean(ends)) if ends else -math.inf
-    missed = [
-        not np.any((x >= least) & np.array(row.is_infarct, dtype=bool))
-        for x, row in zip(logits, rows, strict=True)
-        if row.true_ml
-    ]
-    return OperatingPoint(
-        least_probability=float(expit(least)),
-        false_alarm_rate=float((best >= least).mean()),
-        miss_rate=float(np.mean(missed)),
-    )
+    bounds = [1.0, *ranked, 0.0]
+    least = (bounds[allowed] + bounds[allowed + 1]) / 2
+    return OperatingPoint(least, *_rates(rows, logits, least))
 
 
-def _interval(
-    rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], point: OperatingPoint
-) -> Interval:
-    """Return the split conformal interval of the volume."""
+def _rates(
+    rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], least: float
+) -> tuple[float, float]:
+    """Return the share of clean scans that are flagged, and of infarcts that are missed."""
+    flagged, missed = [], []
+    for row, x in zip(rows, logits, strict=True):
+        kept = expit(x) >= least
+        if row.true_ml:
+            missed.append(not (kept & row.infarct).any())
+        else:
+            flagged.append(kept.any())
+    return _share(flagged), _share(missed)
+
+
+def _share(hits: Sequence[bool]) -> float:
+    return float(np.mean(hits)) if hits else math.nan
+
+
+def _interval(scans: Sequence[tuple[Row, float]], low: float, high: float) -> Interval:
+    """Return the split conformal interval between two quantiles of the error.
+
+    Args:
+        scans: Each with the volume outlined on it.
+        low: Quantile; 0 for an error of none.
+        high: Quantile.
+    """
     plain = Interval(0.0, 0.0, _FLOOR_ML, _BASE_SPREAD)
-    errors = [
-        math.log((row.true_ml + _FLOOR_ML) / (outlined + _FLOOR_ML))
-        / scale_of(row.spread_ml, plain)
-        for row, outlined in zip(rows, _outlined(rows, logits, point), strict=True)
-    ]
+    errors = sorted(
+        math.log((row.true_ml + _FLOOR_ML) / (ml + _FLOOR_ML)) / scale_of(row.spread_ml, plain)
+        for row, ml in scans
+    )
     # With n errors, the quantile of the next is that of n + 1.
     n = len(errors)
-    tail = (1 - COVERAGE) / 2
-    ranks = (max(math.floor(tail * (n + 1)), 1), min(math.ceil((1 - tail) * (n + 1)), n))
-    low, high = (sorted(errors)[rank - 1] for rank in ranks)
-    return Interval(low, high, _FLOOR_ML, _BASE_SPREAD)
+    above = errors[min(math.ceil(high * (n + 1)), n) - 1]
+    below = errors[max(math.floor(low * (n + 1)), 1) - 1] if low else 0.0
+    return Interval(below, above, _FLOOR_ML, _BASE_SPREAD)
 
 
-def _outlined(
-    rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], point: OperatingPoint
+def _outlined_ml(
+    rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], least: float
 ) -> list[float]:
     return [
-        float(np.array(row.candidate_ml)[expit(x) >= point.least_probability].sum())
+        float(np.array(row.candidate_ml)[expit(x) >= least].sum())
         for row, x in zip(rows, logits, strict=True)
     ]
 
@@ -315,7 +335,9 @@ class Check:
 
     Attributes:
         scans: How many.
-        coverage: Share of the true volumes inside their interval.
+        coverage: Share of the true volumes inside their interval, where something is outlined.
+        coverage_empty: The same where nothing is; most true volumes are 0 there, so that even the
+            narrowest interval may hold more than it says.
         brier_visible: Mean squared error of `lesion_visible`; .25 is a coin.
         points: Operating point -> (false alarm rate, miss rate); NaN without such scans.
         curve: For each fifth of the lesion probabilities: (mean said, share true, how many).
@@ -323,6 +345,7 @@ class Check:
 
     scans: int
     coverage: float
+    coverage_empty: float
     brier_visible: float
     points: dict[str, tuple[float, float]]
     curve: tuple[tuple[float, float, int], ...]
@@ -336,37 +359,28 @@ def check(rows: Sequence[Row], calibration: Calibration) -> Check:
         calibration: To be tried.
     """
     logits = [np.array([calibration.lesion.logit(x) for x in row.candidates]) for row in rows]
-    inside, seen = [], []
-    point = calibration.points["balanced"]
-    for row, x, outlined in zip(rows, logits, _outlined(rows, logits, point), strict=True):
-        low, high = volume_interval(outlined, row.spread_ml, calibration.interval)
-        inside.append(low <= row.true_ml <= high)
-        seen.append(float(expit(calibration.scan.logit((likeliest(x.tolist()), row.peak_logit)))))
-    visible = np.array([row.true_ml > 0 for row in rows])
-    rates = {}
-    for name, one in calibration.points.items():
-        flagged = np.array([bool((expit(x) >= one.least_probability).any()) for x in logits])
-        found = np.array(
-            [
-                bool(((expit(x) >= one.least_probability) & np.array(r.is_infarct, bool)).any())
-                for x, r in zip(logits, rows, strict=True)
-            ]
-        )
-        rates[name] = (_share(flagged[~visible]), 1 - _share(found[visible]))
+    volumes = _outlined_ml(rows, logits, calibration.points[DEFAULT_POINT].least_probability)
+    inside: dict[bool, list[bool]] = {True: [], False: []}
+    errors = []
+    for row, x, ml in zip(rows, logits, volumes, strict=True):
+        low, high = calibration.interval_of(ml, row.spread_ml)
+        inside[ml > 0].append(low <= row.true_ml <= high)
+        seen = expit(calibration.scan.logit((likeliest(x.tolist()), row.peak_logit)))
+        errors.append(float(seen) - (row.true_ml > 0))
     said = expit(np.concatenate(logits))
-    truth = np.concatenate([np.array(row.is_infarct, dtype=bool) for row in rows])
+    truth = np.concatenate([row.infarct for row in rows])
     parts = [part for part in np.array_split(np.argsort(said), 5) if len(part)]
     return Check(
         scans=len(rows),
-        coverage=float(np.mean(inside)),
-        brier_visible=float(np.mean((np.array(seen) - visible) ** 2)),
-        points=rates,
+        coverage=_share(inside[True]),
+        coverage_empty=_share(inside[False]),
+        brier_visible=float(np.mean(np.square(errors))),
+        points={
+            name: _rates(rows, logits, point.least_probability)
+            for name, point in calibration.points.items()
+        },
         curve=tuple((float(said[p].mean()), float(truth[p].mean()), len(p)) for p in parts),
     )
-
-
-def _share(hits: NDArray[np.bool_]) -> float:
-    return float(hits.mean()) if len(hits) else math.nan
 
 
 def ship(calibration: Calibration) -> Path:
