@@ -110,8 +110,9 @@ class Calibration:
         model: Name of the method.
         lesion: Whether a candidate is an infarct, from `FEATURES`.
         scan: Whether an infarct is visible at all, from `likeliest` and `peak_of`.
-        outlined: Of the volume where something is outlined; holds `COVERAGE` of the true volumes.
-        empty: The same where nothing is.
+        outlined: Of the volume where something is outlined, if it is an infarct; holds `COVERAGE`
+            of the true volumes.
+        empty: The same where nothing is outlined, infarct or not.
         points: Operating points by name, the most sensitive first.
         scans: How many it was learned from.
         lesion_free: How many of them had no infarct.
@@ -181,7 +182,8 @@ class Judgement:
         measurements: Of it; each lesion has its `probability`.
         point: Name of the operating point.
         lesion_visible: Probability that the scan shows an infarct.
-        volume_interval_ml: Holds the true volume with probability `COVERAGE`.
+        volume_interval_ml: Holds the true volume with probability `COVERAGE`; of an outline, if it
+            is an infarct at all.
         left_out: How many candidates were too improbable.
         left_out_ml: Their volume.
     """

@@ -58,7 +58,7 @@ def certainty(summary: Summary) -> str:
         low, high = sure["volume_interval_ml"]
         probability = f"with a probability of {sure['volume_interval_probability']:.0%}"
         said.append(
-            f"Its volume lies between {ml(low)} and {ml(high)} {probability}."
+            f"If so, its volume lies between {ml(low)} and {ml(high)} {probability}."
             if summary["lesion_count"]
             else f"No more than {ml(high)} was missed, {probability}."
         )

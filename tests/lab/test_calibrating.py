@@ -54,7 +54,7 @@ def made(count: int, seed: int) -> list[Row]:
 @pytest.fixture(scope="module")
 def found():
     """Fit on some scans, check on others."""
-    calibration = fit(made(300, 1), "made")
+    calibration = fit(made(800, 1), "made")
     return calibration, check(made(1000, 2), calibration)
 
 

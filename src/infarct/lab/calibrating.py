@@ -242,10 +242,10 @@ def fit(rows: Sequence[Row], model: str) -> Calibration:
     visible = np.array([row.true_ml > 0 for row in rows])
     points = {name: _point(rows, logits, rate) for name, rate in FALSE_ALARMS.items()}
     volumes = _outlined_ml(rows, logits, points[DEFAULT_POINT].least_probability)
-    outlined, empty = (
-        [(row, ml) for row, ml in zip(rows, volumes, strict=True) if (ml > 0) is positive]
-        for positive in (True, False)
-    )
+    scans = list(zip(rows, volumes, strict=True))
+    # False alarms are what `lesion_visible` is about; here they would drag all intervals to zero.
+    outlined = [(row, ml) for row, ml in scans if ml and row.true_ml]
+    empty = [(row, ml) for row, ml in scans if not ml]
     tail = (1 - COVERAGE) / 2
     return Calibration(
         model=model,
@@ -335,7 +335,8 @@ class Check:
 
     Attributes:
         scans: How many.
-        coverage: Share of the true volumes inside their interval, where something is outlined.
+        coverage: Share of the true volumes inside their interval, where there is an infarct and
+            something is outlined.
         coverage_empty: The same where nothing is; most true volumes are 0 there, so that even the
             narrowest interval may hold more than it says.
         brier_visible: Mean squared error of `lesion_visible`; .25 is a coin.
@@ -360,11 +361,14 @@ def check(rows: Sequence[Row], calibration: Calibration) -> Check:
     """
     logits = [np.array([calibration.lesion.logit(x) for x in row.candidates]) for row in rows]
     volumes = _outlined_ml(rows, logits, calibration.points[DEFAULT_POINT].least_probability)
-    inside: dict[bool, list[bool]] = {True: [], False: []}
-    errors = []
+    outlined, empty, errors = [], [], []
     for row, x, ml in zip(rows, logits, volumes, strict=True):
         low, high = calibration.interval_of(ml, row.spread_ml)
-        inside[ml > 0].append(low <= row.true_ml <= high)
+        inside = low <= row.true_ml <= high
+        if not ml:
+            empty.append(inside)
+        elif row.true_ml:
+            outlined.append(inside)
         seen = expit(calibration.scan.logit((likeliest(x.tolist()), row.peak_logit)))
         errors.append(float(seen) - (row.true_ml > 0))
     said = expit(np.concatenate(logits))
@@ -372,8 +376,8 @@ def check(rows: Sequence[Row], calibration: Calibration) -> Check:
     parts = [part for part in np.array_split(np.argsort(said), 5) if len(part)]
     return Check(
         scans=len(rows),
-        coverage=_share(inside[True]),
-        coverage_empty=_share(inside[False]),
+        coverage=_share(outlined),
+        coverage_empty=_share(empty),
         brier_visible=float(np.mean(np.square(errors))),
         points={
             name: _rates(rows, logits, point.least_probability)
