@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from infarct import assets
 from infarct.demo import BVALUE
 from infarct.lab.bank import Bank
@@ -18,6 +20,9 @@ from infarct.volume import read
 
 _LESION_ML = (8.0, 30.0)
 _LEAST_CONTRAST = 1.7
+_HIGHEST_ADC = 0.65
+"""Of the infarct over that of other tissue: one that is bright by its T2 alone would puzzle."""
+
 _LARGEST_BYTES = 2_000_000
 _TRIES = 400
 
@@ -57,14 +62,16 @@ def _usual(record: Record) -> bool:
 
 def _clear(case: Path) -> bool:
     """Tell whether an untrained eye would see the infarct at a glance."""
-    dwi, lesion, brain = (read(case / f"{name}.nii.gz") for name in ("dwi", "lesion", "brain"))
+    names = ("dwi", "adc", "lesion", "brain")
+    dwi, adc, lesion, brain = (read(case / f"{name}.nii.gz") for name in names)
     inside, outside = lesion.data > 0.5, (brain.data > 0.5) & (lesion.data < 0.5)
     ml = float(inside.sum()) * dwi.grid.voxel_ml
     if not _LESION_ML[0] <= ml <= _LESION_ML[1]:
         return False
     contrast = float(dwi.data[inside].mean() / dwi.data[outside].mean())
+    darkness = float(adc.data[inside].mean() / np.median(adc.data[outside]))
     size = sum((case / f"{name}.nii.gz").stat().st_size for name in ("dwi", "b0", "lesion"))
-    return contrast > _LEAST_CONTRAST and size < _LARGEST_BYTES
+    return contrast > _LEAST_CONTRAST and darkness < _HIGHEST_ADC and size < _LARGEST_BYTES
 
 
 def _ship(case: Path, home: Path, seed: int) -> None:
