@@ -55,7 +55,7 @@ class Lesion:
         kappa_adc: Mean ADC of the lesion / of normal tissue.
         mean_adc: mm^2/s.
         mean_probability: 0 - 1.
-        probability: That it is an infarct, calibrated; NaN of a method that was never calibrated.
+        probability: That it is an infarct, calibrated; None of a method that was never calibrated.
     """
 
     label: int
@@ -68,7 +68,7 @@ class Lesion:
     kappa_adc: float
     mean_adc: float
     mean_probability: float
-    probability: float = math.nan
+    probability: float | None = None
 
 
 @dataclass(frozen=True)

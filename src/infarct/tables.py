@@ -121,7 +121,9 @@ def _write(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
         table.writerows(rows)
 
 
-def _cell(value: float | str) -> str:
+def _cell(value: float | str | None) -> str:
+    if value is None:
+        return "n/a"
     if isinstance(value, float):
         return "n/a" if math.isnan(value) else f"{value:.6g}"
     return str(value)

@@ -91,6 +91,7 @@ def test_cohort_files_are_checked(tmp_path, monkeypatch):
 
 
 def test_every_shipped_cohort_loads():
-    assert cohorts.cohort_names() == ["day-after", "hyperacute", "not-visible", "test", "training"]
-    for name in cohorts.cohort_names():
+    names = ["calibration", "day-after", "hyperacute", "not-visible", "test", "training"]
+    assert cohorts.cohort_names() == names
+    for name in names:
         assert load_cohort(name).name == name
