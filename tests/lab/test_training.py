@@ -204,6 +204,13 @@ def test_a_time_box_ends_the_run_with_the_rate_at_zero(tmp_path: Path) -> None:
     assert read_log(tmp_path / "log.csv")[-1]["validation_dice"]
 
 
+def test_what_a_run_ends_with_is_scored_even_between_two_scores(tmp_path: Path) -> None:
+    validation = replace(RECIPE.validation, every=2)
+    train(replace(RECIPE, epochs=3, validation=validation), SphereStream, tmp_path)
+    scored = [bool(row["validation_dice"]) for row in read_log(tmp_path / "log.csv")]
+    assert scored == [False, True, True]
+
+
 def test_plateau_halves_the_rate_and_stops_early(tmp_path: Path) -> None:
     recipe = replace(
         RECIPE,

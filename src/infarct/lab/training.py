@@ -219,10 +219,11 @@ def validate(
         team: Hears the scores from the first process.
 
     Returns:
-        The scores; None in an epoch without.
+        The scores; None in an epoch without. What a run ends with is always scored.
     """
     settings, position = recipe.validation, learner.position
-    if not settings.samples or position.epochs % settings.every:
+    due = position.epochs % settings.every == 0 or is_over(recipe, position)
+    if not settings.samples or not due:
         return None
     scores = Scores(math.nan, math.nan, math.nan)
     if team.rank == 0:
