@@ -246,14 +246,13 @@ def fit(rows: Sequence[Row], model: str) -> Calibration:
     # False alarms are what `lesion_visible` is about; here they would drag all intervals to zero.
     outlined = [(row, ml) for row, ml in scans if ml and row.true_ml]
     empty = [(row, ml) for row, ml in scans if not ml]
-    tail = (1 - COVERAGE) / 2
     return Calibration(
         model=model,
         lesion=_fitted(every, infarct),
         scan=_fitted(overall, visible),
-        outlined=_interval(outlined, tail, 1 - tail),
+        outlined=_interval(outlined, two_sided=True),
         # Nothing can be less than nothing: all doubt lies above.
-        empty=_interval(empty, 0.0, COVERAGE),
+        empty=_interval(empty, two_sided=False),
         points=points,
         scans=len(rows),
         lesion_free=int((~visible).sum()),
@@ -300,24 +299,24 @@ def _share(hits: Sequence[bool]) -> float:
     return float(np.mean(hits)) if hits else math.nan
 
 
-def _interval(scans: Sequence[tuple[Row, float]], low: float, high: float) -> Interval:
-    """Return the split conformal interval between two quantiles of the error.
+def _interval(scans: Sequence[tuple[Row, float]], *, two_sided: bool) -> Interval:
+    """Return the split conformal interval of the error.
 
     Args:
         scans: Each with the volume outlined on it.
-        low: Quantile; 0 for an error of none.
-        high: Quantile.
+        two_sided: The error may have either sign. Both sides then share one quantile: each its own
+            would rest on a handful of scans.
     """
     plain = Interval(0.0, 0.0, _FLOOR_ML, _BASE_SPREAD)
-    errors = sorted(
+    errors = [
         math.log((row.true_ml + _FLOOR_ML) / (ml + _FLOOR_ML)) / scale_of(row.spread_ml, plain)
         for row, ml in scans
-    )
+    ]
+    ranked = sorted(map(abs, errors) if two_sided else errors)
     # With n errors, the quantile of the next is that of n + 1.
-    n = len(errors)
-    above = errors[min(math.ceil(high * (n + 1)), n) - 1]
-    below = errors[max(math.floor(low * (n + 1)), 1) - 1] if low else 0.0
-    return Interval(below, above, _FLOOR_ML, _BASE_SPREAD)
+    n = len(ranked)
+    most = ranked[min(math.ceil(COVERAGE * (n + 1)), n) - 1]
+    return Interval(-most if two_sided else 0.0, most, _FLOOR_ML, _BASE_SPREAD)
 
 
 def _outlined_ml(
