@@ -103,7 +103,7 @@ def test_it_is_well_formed_and_every_picture_has_words(page) -> None:
 def test_it_leads_with_the_verdict_and_shows_left_and_right(stored, page) -> None:
     assert f"<h1>{verdict(stored.summary)}</h1>" in page
     assert certainty(stored.summary) in page
-    assert "no calibrated certainty" in page
+    assert "is visible with a probability of" in page
     assert impression(stored.summary) in page
     assert "Radiological convention" in page
     assert ">R</span>" in page
