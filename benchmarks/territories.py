@@ -147,7 +147,7 @@ def one_case(home: Path, tilt: Affine) -> tuple[float, float, int, int, int] | N
     geometry = score(lesion, grid, true_mni_from_native)[0]
     if true is None or geometry is None:
         return None
-    found = result.aspects.score if result.aspects else 10
+    found = result.anatomy.aspects.score if result.anatomy.aspects else 10
     ml = (lesion.sum() * grid.voxel_ml, result.measurements.lesion_volume_ml)
     return *ml, true.score, found, geometry.score
 
