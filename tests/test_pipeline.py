@@ -7,7 +7,7 @@ from infarct.case import CaseFiles, open_case
 from infarct.errors import AssetError
 from infarct.evaluation.metrics import dice
 from infarct.grid import MNI_GRID
-from infarct.pipeline import doubts, segment_case
+from infarct.pipeline import _judged, doubts, segment_case
 
 
 def test_a_painted_infarct_is_outlined_by_its_intensities(head, quick) -> None:
@@ -59,3 +59,15 @@ def test_lesions_that_do_not_look_acute_are_doubted(segmentation) -> None:
     huge = replace(m, lesion_volume_ml=0.5 * m.intracranial_volume_ml)
     assert [d.code for d in doubts(huge)] == ["lesion-huge"]
     assert doubts(replace(huge, lesion_count=0)) == []
+
+
+def test_a_verdict_that_its_own_probability_contradicts_is_doubted(segmentation) -> None:
+    sure = segmentation.judgement
+    assert [f.code for f in _judged(replace(sure, left_out=0))] == []
+    unsure = replace(sure, lesion_visible=0.2, left_out=3, left_out_ml=0.4)
+    codes = [(finding.code, finding.level) for finding in _judged(unsure)]
+    assert codes == [("verdict-unsure", "warning"), ("left-out", "note")]
+    nothing = replace(sure.measurements, lesion_count=0)
+    empty = replace(sure, measurements=nothing, left_out=0)
+    assert [f.code for f in _judged(replace(empty, lesion_visible=0.7))] == ["verdict-unsure"]
+    assert _judged(replace(empty, lesion_visible=0.2)) == []

@@ -87,11 +87,11 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Interval:
-    """How volumes err: log((true + floor) / (outlined + floor)) in units of `spread_of`.
+    """How volumes err: log((true + floor) / (outlined + floor)) in units of `scale_of`.
 
     Attributes:
-        low: Lower quantile of that error.
-        high: Upper quantile.
+        low: Least such error that is likely.
+        high: Largest.
         floor_ml: Volumes below which only differences count.
         base_spread: Added to the spread of every scan.
     """

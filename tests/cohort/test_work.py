@@ -11,6 +11,7 @@ from infarct.cohort.jobs import Export, Job, Settings
 from infarct.cohort.work import THUMBNAIL, clean, is_done, process
 from infarct.errors import ContentError
 from infarct.grid import MNI_GRID
+from infarct.segmenters import get_segmenter
 from infarct.volume import Volume
 
 SETTINGS = Settings("cfuzzy")
@@ -70,13 +71,21 @@ def test_what_decides_a_result_is_in_its_manifest(job: Job, quick: list[str]) ->
     assert len(manifest["inputs"]["b0"]["sha256"]) == 64
 
 
-def test_anything_else_than_the_same_case_is_made_anew(job: Job, quick: list[str]) -> None:
+def test_anything_else_than_the_same_case_is_made_anew(
+    job: Job, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     process(job, SETTINGS)
     assert is_done(job, SETTINGS)
     other = replace(job.files, bvalue=2000.0)
     assert not is_done(replace(job, files=other), SETTINGS)
     assert not is_done(job, Settings("tscore"))
     assert not is_done(job, replace(SETTINGS, infarct="0.0.1"))
+    network = tmp_path / "mine.onnx"
+    network.write_bytes(b"trained again under the same name")
+    method = replace(get_segmenter(SETTINGS.model), networks=(network,))
+    with monkeypatch.context() as patched:
+        patched.setattr("infarct.cohort.work.get_segmenter", lambda _: method)
+        assert not is_done(job, SETTINGS)
     job.files.dwi.with_name("dwi.bval").write_text("0 1000")
     assert not is_done(job, SETTINGS)
     job.files.dwi.with_name("dwi.bval").unlink()

@@ -20,6 +20,7 @@ from infarct.cohort.pictures import thumbnail
 from infarct.errors import AssetError, InfarctError, InputFileError, OutputError
 from infarct.pipeline import segment_case
 from infarct.report import check_destination, write_results
+from infarct.segmenters import get_segmenter
 from infarct.volume import read
 
 THUMBNAIL = "thumbnail.jpg"
@@ -61,7 +62,10 @@ def is_done(job: Job, settings: Settings) -> bool:
         json.loads(job.output("summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    made = {key: manifest.get(key) for key in ("infarct", "model", "inputs", "assets", "cohort")}
+    made = {
+        key: manifest.get(key)
+        for key in ("infarct", "model", "networks", "inputs", "assets", "cohort")
+    }
     there = all(export.path.is_file() for export in job.exports)
     return there and not job.problem and made == _recipe(job, settings)
 
@@ -96,6 +100,10 @@ def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
     return {
         "infarct": settings.infarct,
         "model": settings.model,
+        # One's own networks are no assets, and may change under the same name.
+        "networks": {
+            file.name: assets.sha256(file) for file in get_segmenter(settings.model).networks
+        },
         "inputs": {role: seen(path) for role, path in job.files.paths().items()},
         "assets": {name: asset.sha256 for name, asset in assets.index().items()},
         "cohort": {

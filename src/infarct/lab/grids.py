@@ -164,7 +164,8 @@ def keep(scan: Scan, healthy: Healthy) -> dict[str, Any]:
         least = min(settings.sigma_id for _, settings in loosest)
         bright, compared = compare(dwi, adc, brain, healthy.at(box), fwhm, least)
         found = np.logical_or.reduce([m.outline(compared, settings) for m, settings in loosest])
-        compared, h = compared.at(found), compared.at(found).healthy
+        compared = compared.at(found)
+        h = compared.healthy
         rows = (
             compared.dwi,
             compared.adc,
