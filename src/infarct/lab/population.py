@@ -30,11 +30,18 @@ class Phase:
 
 
 PHASES: dict[str, Phase] = {
-    "hyperacute": Phase((0.55, 0.82), (0.97, 1.10), (0.8, 2.0)),
-    "acute": Phase((0.36, 0.68), (1.05, 2.00), (0.3, 1.0)),
+    "hyperacute": Phase((0.52, 0.80), (0.98, 1.12), (0.8, 2.0)),
+    "acute": Phase((0.36, 0.66), (1.10, 2.30), (0.3, 1.0)),
     "subacute": Phase((0.70, 1.00), (1.40, 2.20), (0.3, 1.2)),
 }
 """Hours; 6 h to some days; a week or more, when the ADC is normal again and T2 stays long."""
+
+FAINTEST = 1.2
+"""Least factor of an infarct on the DWI. A reference is what an expert saw: the paper sets scans apart
+on which none is visible, and a label on what nobody can see teaches a network to see ghosts."""
+
+TISSUE_ADC = 0.75e-3
+"""mm^2/s, of normal tissue, by which an infarct's factor on the DWI is told."""
 
 
 def draw(cohort: Cohort, bank: Bank, seed: int, index: int) -> Record:
@@ -53,7 +60,7 @@ def draw(cohort: Cohort, bank: Bank, seed: int, index: int) -> Record:
     acquisition = nuisances.draw_acquisition(cohort, rng)
     lesions: tuple[Spot, ...] = ()
     if rng.random() >= cohort.lesion_free:
-        lesions = _draw_lesions(cohort, bank, rng)
+        lesions = _draw_lesions(cohort, bank, acquisition.bvalue, rng)
     return Record(
         seed=int(rng.integers(2**31)),
         cohort=cohort.name,
@@ -146,7 +153,9 @@ def _draw_contrast(rng: np.random.Generator) -> Contrast:
     )
 
 
-def _draw_lesions(cohort: Cohort, bank: Bank, rng: np.random.Generator) -> tuple[Spot, ...]:
+def _draw_lesions(
+    cohort: Cohort, bank: Bank, bvalue: float, rng: np.random.Generator
+) -> tuple[Spot, ...]:
     """Draw the infarcts of one patient: one event, in one or several pieces."""
     total = float(np.exp(rng.normal(np.log(cohort.volume_ml), cohort.volume_log_sd)))
     total = float(np.clip(total, 0.03, 300.0))
@@ -159,7 +168,7 @@ def _draw_lesions(cohort: Cohort, bank: Bank, rng: np.random.Generator) -> tuple
     parts = np.array([1.0, *rng.uniform(0.02, 0.3, others)])
     volumes = np.clip(total * parts / parts.sum(), 0.03, None)
     available = bank.lesions.of(cohort.split)
-    look = _draw_look(phase, total, rng)
+    look = _draw_look(phase, total, bvalue, rng)
     spots = []
     side = float(rng.choice([-1.0, 1.0]))
     for number, volume_ml in enumerate(volumes):
@@ -171,17 +180,19 @@ def _draw_lesions(cohort: Cohort, bank: Bank, rng: np.random.Generator) -> tuple
     return tuple(spots)
 
 
-def _draw_look(kind: str, volume_ml: float, rng: np.random.Generator) -> Look:
-    """Draw the look of an infarct of some phase; small ones are fainter."""
+def _draw_look(kind: str, volume_ml: float, bvalue: float, rng: np.random.Generator) -> Look:
+    """Draw the look of an infarct of some phase; small ones are fainter, but none is invisible."""
     phase = PHASES[kind]
-    faint = 0.45 * np.exp(-volume_ml / 5.0)
+    faint = 0.3 * np.exp(-volume_ml / 5.0)
     at = rng.beta(2.5, 2) * (1 - faint)
     low, high = phase.adc_gain
     dark, bright = phase.b0_gain
+    b0_gain = dark + rng.beta(2, 2) * (1 - faint) * (bright - dark)
+    visible = 1 - np.log(FAINTEST / b0_gain) / (bvalue * TISSUE_ADC)
     return Look(
         kind=kind,
         edge_mm=float(rng.uniform(*phase.edge_mm)),
-        adc_gain=float(high - at * (high - low)),
-        b0_gain=float(dark + rng.beta(2, 2) * (1 - faint) * (bright - dark)),
+        adc_gain=float(min(high - at * (high - low), visible)),
+        b0_gain=float(b0_gain),
         texture=float(rng.uniform(0.05, 0.25)),
     )
