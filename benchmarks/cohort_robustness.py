@@ -1,14 +1,16 @@
-"""Kills workers and runs of a cohort of 200 cases, and counts: each once, none lost.
+"""Kills workers and runs of a cohort of 200 scans, and counts: each once, none lost.
 
-    python benchmarks/cohort_robustness.py FOLDER [--cases 200] [--throughput] [--model NAME]
+    python benchmarks/cohort_robustness.py FOLDER --synthetic CASES [--cases 200] [--model cfuzzy]
+    python benchmarks/cohort_robustness.py FOLDER --throughput [--model NAME]
 
-The scheduling is what is tested: reading, hashing, building beside, publishing and the ledger are
-those of `infarct cohort`; the outlining itself is a stand-in that waits. Two workers; five workers
-and two whole runs are killed with SIGKILL on the way, then a last run is left alone. One case of
-the cohort is a file that cannot be read.
+CASES holds synthetic cases at any depth (`infarct lab synth --n 200 --out CASES`). They are
+outlined as `infarct cohort` does it, by two workers; on the way five workers and two whole runs are
+killed with SIGKILL in the middle of a case, then a last run is left alone. One more case of the
+cohort is a file that cannot be read.
 
-`--throughput` measures cases per hour with 1 and 2 workers on real segmentations of the demo scan,
-and the memory of the workers; meaningful only on a machine with nothing else to do.
+`--throughput` measures cases per hour on the demo scan and the memory of the workers: one worker of
+one thread, two of one thread each (their ratio is the efficiency), and one that has all cores; it
+means something only on a machine with nothing else to do.
 """
 
 from __future__ import annotations
@@ -32,21 +34,21 @@ import numpy as np
 import psutil
 
 from infarct import assets
-from infarct.cohort import work
+from infarct.case import Case, CaseFiles, open_case
+from infarct.cohort import engine, work
 from infarct.cohort.case_list import find_jobs
 from infarct.cohort.engine import Pool
 from infarct.cohort.jobs import Job, Outcome, Settings
 from infarct.cohort.ledger import Ledger
 from infarct.cohort.run import Request, run_cohort
-from infarct.errors import InputFileError
 from infarct.segmenters import DEFAULT
+from infarct.volume import read
 
 WORKER_KILLS, RUN_KILLS = 5, 2
-WAIT_SECONDS = 0.4
 
 
-def stand_in(notes: Path, job: Job, settings: Settings) -> Outcome:
-    """Do all of a case but its outlining, and note when its work starts and is published."""
+def watched(notes: Path, job: Job, settings: Settings) -> Outcome:
+    """Do a case as always, and note when its scan is opened and when its result is published."""
 
     def note(name: str) -> None:
         line = f"{job.id} {os.getpid()}\n".encode()
@@ -54,36 +56,18 @@ def stand_in(notes: Path, job: Job, settings: Settings) -> Outcome:
         os.write(stream, line)
         os.close(stream)
 
-    def read_scan(files: object) -> object:
+    def opened(files: CaseFiles) -> Case:
         note("started")
-        if job.files.dwi.read_bytes().startswith(b"broken"):
-            raise InputFileError(f"{job.files.dwi}: cannot be read as NIfTI")
-        return files
+        return open_case(files)
 
-    def outline(case: object, _: str) -> object:
-        time.sleep(WAIT_SECONDS)
-        return case
-
-    def write_results(_: object, out: Path, **__: object) -> Path:
-        (out / "mni").mkdir(parents=True)
-        (out / "lesion_mask.nii.gz").write_bytes(job.files.dwi.read_bytes())
-        summary = {"lesion_volume_ml": 1.0, "lesion_count": 1, "warnings": []}
-        (out / "summary.json").write_text(json.dumps(summary))
-        (out / "manifest.json").write_text("{}")
-        return out
-
-    def publish(made: Path, job: Job) -> None:
-        work_publish(made, job)
+    def published(made: Path, job: Job) -> None:
+        publish(made, job)
         note("published")
 
-    work_publish = work.publish
+    publish = work.publish
     with (
-        mock.patch.object(work, "open_case", read_scan),
-        mock.patch.object(work, "segment_case", outline),
-        mock.patch.object(work, "write_results", write_results),
-        mock.patch.object(work, "thumbnail", lambda *_: b"\xff\xd8"),
-        mock.patch.object(work, "read", lambda _: None),
-        mock.patch.object(work, "publish", publish),
+        mock.patch.object(work, "open_case", opened),
+        mock.patch.object(work, "publish", published),
     ):
         return work.process(job, settings)
 
@@ -93,24 +77,32 @@ def jobs_in(folder: Path) -> list[Job]:
     return find_jobs(str(folder / "cases.csv"), folder / "results")
 
 
-def run_once(folder: Path, workers: int) -> None:
+def run_once(folder: Path, model: str) -> None:
     """Run the cohort as a process of its own would."""
-    how = partial(stand_in, folder / "notes")
-    run_cohort(
-        jobs_in(folder), Request(folder / "results", Settings("cfuzzy"), Pool(workers), work=how)
-    )
+    how = partial(watched, folder / "notes")
+    run_cohort(jobs_in(folder), Request(folder / "results", Settings(model), Pool(2), work=how))
 
 
-def make(folder: Path, cases: int) -> None:
-    """Write a cohort of small files, one of them broken."""
-    (folder / "in").mkdir(parents=True)
-    (folder / "notes").mkdir()
-    rows = ["id,dwi"]
-    for number in range(cases):
-        path = folder / "in" / f"c{number:03d}.nii.gz"
-        path.write_bytes(b"broken" if number == 17 else number.to_bytes(4) * 500)
-        rows.append(f"c{number:03d},in/{path.name}")
-    (folder / "cases.csv").write_text("\n".join(rows) + "\n")
+def make(folder: Path, synthetic: Path, cases: int) -> None:
+    """Write the list of a cohort, with a broken scan in its midst."""
+    found = sorted(path.parent for path in synthetic.rglob("record.json"))[:cases]
+    if len(found) < cases:
+        raise SystemExit(f"{synthetic}: {len(found)} synthetic cases, {cases} were asked for")
+    (folder / "notes").mkdir(parents=True)
+    broken = folder / "broken.nii.gz"
+    broken.write_bytes(b"broken")
+    rows = [
+        f"{case.name},{case}/dwi.nii.gz,{case}/b0.nii.gz,{case}/adc.nii.gz,{bvalue(case):g}"
+        for case in found
+    ]
+    rows.insert(min(17, cases), f"broken,{broken},,,1000")
+    (folder / "cases.csv").write_text("\n".join(["id,dwi,b0,adc,bvalue", *rows]) + "\n")
+
+
+def bvalue(case: Path) -> float:
+    """Return the b-value of a synthetic case."""
+    record = json.loads((case / "record.json").read_text(encoding="utf-8"))
+    return float(record["bvalue"])
 
 
 def lines(path: Path) -> list[str]:
@@ -133,14 +125,14 @@ class Toll:
     leaked: int = 0
 
 
-def torment(folder: Path, cases: int) -> Toll:
+def torment(folder: Path, cases: int, model: str) -> Toll:
     """Start the run, kill at random, start again until nothing is left to kill; then let it end."""
     rng = random.Random(5)
     marks = sorted(rng.sample(range(5, int(cases * 0.9)), WORKER_KILLS + RUN_KILLS))
     kinds = ["worker"] * WORKER_KILLS + ["run"] * RUN_KILLS
     rng.shuffle(kinds)
     toll = Toll([])
-    command = [sys.executable, __file__, str(folder), "--child"]
+    command = [sys.executable, __file__, str(folder), "--child", "--model", model]
     process = subprocess.Popen(command)
     for mark, kind in zip(marks, kinds, strict=True):
         while len(lines(folder / "notes" / "published")) < mark:
@@ -151,7 +143,7 @@ def torment(folder: Path, cases: int) -> Toll:
         begun = len(lines(folder / "notes" / "started"))
         while len(lines(folder / "notes" / "started")) == begun and process.poll() is None:
             time.sleep(0.02)
-        time.sleep(WAIT_SECONDS / 4)
+        time.sleep(rng.uniform(0.2, 4.0))
         if kind == "worker":
             last = int(lines(folder / "notes" / "started")[-1].split()[1])
             os.kill(last, signal.SIGKILL)
@@ -169,23 +161,22 @@ def torment(folder: Path, cases: int) -> Toll:
     return toll
 
 
-def judge(folder: Path, cases: int, toll: Toll) -> None:
+def judge(folder: Path, cases: int, toll: Toll, model: str) -> None:
     """Print what is there at the end."""
     results = folder / "results"
-    jobs, settings = jobs_in(folder), Settings("cfuzzy")
+    jobs, settings = jobs_in(folder), Settings(model)
     published = Counter(line.split()[0] for line in lines(folder / "notes" / "published"))
     started = Counter(line.split()[0] for line in lines(folder / "notes" / "started"))
-    ledger = Ledger(results).read()
+    status = Counter(row["status"] for row in Ledger(results).read().values())
     right = sum(
         work.is_done(job, settings)
-        and (job.folder / "lesion_mask.nii.gz").read_bytes() == job.files.dwi.read_bytes()
+        and read(job.folder / "lesion_mask.nii.gz").grid.matches(read(job.files.dwi).grid)
         for job in jobs
     )
-    status = Counter(row["status"] for row in ledger.values())
-    print(f"\n{'cases':44}{cases}, one of them broken")
+    print(f"\n{'cases':44}{cases} and a broken one")
     print(f"{'workers killed, runs killed':44}{len(toll.workers)}, {toll.runs}")
     print(f"{'processes left by killed runs after 10 s':44}{toll.leaked}")
-    print(f"{'complete folders, each with its own content':44}{right}")
+    print(f"{'complete folders, on the grid of their DWI':44}{right}")
     print(f"{'in cases.tsv: done, failed':44}{status['done']}, {status['failed']}")
     print(f"{'published more than once':44}{sum(n > 1 for n in published.values())}")
     print(f"{'started more than once (were at work)':44}{sum(n > 1 for n in started.values())}")
@@ -194,11 +185,11 @@ def judge(folder: Path, cases: int, toll: Toll) -> None:
 
 
 def throughput(folder: Path, model: str, cases: int = 8) -> None:
-    """Measure real segmentations of the demo scan with one worker and with two."""
+    """Measure segmentations of the demo scan with one worker and with two."""
     print(f"load before: {os.getloadavg()[0]:.1f}")
     hours = {}
-    for workers in (1, 2):
-        place = folder / f"throughput-{workers}"
+    for workers, cores in ((1, 1), (2, 2), (1, os.cpu_count() or 1)):
+        place = folder / f"throughput-{workers}-{cores}"
         shutil.rmtree(place, ignore_errors=True)
         rows = ["id,dwi,b0,bvalue"]
         dwi, b0 = (assets.path(f"demo/{name}") for name in ("dwi", "b0"))
@@ -216,14 +207,16 @@ def throughput(folder: Path, model: str, cases: int = 8) -> None:
 
         start = time.perf_counter()
         request = Request(place / "results", Settings(model), Pool(workers))
-        outcomes = run_cohort(jobs, request, Watcher(ends=weigh))
-        hours[workers] = (time.perf_counter() - start) / 3600
+        with mock.patch.object(engine, "CPU_COUNT", cores):
+            outcomes = run_cohort(jobs, request, Watcher(ends=weigh))
+        hours[workers, cores] = (time.perf_counter() - start) / 3600
         spent = np.median([outcome.seconds or 0.0 for outcome in outcomes])
         print(
-            f"{workers} workers: {cases / hours[workers]:.0f} cases an hour, {spent:.1f} s a case, "
+            f"workers {workers}, cores {cores}: {cases / hours[workers, cores]:.0f} cases an hour, "
+            f"{spent:.1f} s a case, "
             f"{peak.rss / 1e9:.2f} GB in the largest worker"
         )
-    print(f"efficiency of two: {hours[1] / (2 * hours[2]):.2f}")
+    print(f"efficiency of two: {hours[1, 1] / (2 * hours[2, 2]):.2f}")
 
 
 def main() -> None:
@@ -233,18 +226,22 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--throughput", action="store_true")
-    parser.add_argument("--model", default=DEFAULT, help="for --throughput")
+    parser.add_argument("--synthetic", type=Path, help="folder of synthetic cases")
+    parser.add_argument("--model", help="cfuzzy under kills, the default method for --throughput")
     given = parser.parse_args()
     folder = given.folder.resolve()
     if given.child:
-        run_once(folder, workers=2)
+        run_once(folder, given.model)
     elif given.throughput:
-        throughput(folder, given.model)
+        throughput(folder, given.model or DEFAULT)
+    elif not given.synthetic:
+        parser.error("--synthetic: the folder of the cases is needed")
     else:
-        make(folder, given.cases)
+        model = given.model or "cfuzzy"
+        make(folder, given.synthetic.resolve(), given.cases)
         start = time.perf_counter()
-        toll = torment(folder, given.cases)
-        judge(folder, given.cases, toll)
+        toll = torment(folder, given.cases, model)
+        judge(folder, given.cases, toll, model)
         print(f"{'seconds':44}{time.perf_counter() - start:.0f}")
 
 

@@ -33,6 +33,13 @@ def test_folders_of_cases_at_any_depth(tmp_path: Path) -> None:
     assert len(find_images(tmp_path, "brain")) == 3
 
 
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere/case-7/lesion_mask.nii.gz", LESION)
+    (tmp_path / "cohort").mkdir()
+    (tmp_path / "cohort/case-7").symlink_to(tmp_path / "elsewhere/case-7")
+    assert list(find_images(tmp_path / "cohort", "lesion")) == ["case-7"]
+
+
 def test_two_masks_of_one_subject_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "a.nii.gz", LESION)
     save(tmp_path / "a_lesion.nii.gz", LESION)

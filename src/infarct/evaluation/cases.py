@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,9 @@ def _in_files(paths: list[Path], kind: str) -> dict[str, Path]:
 def _in_folders(directory: Path, kind: str) -> dict[str, Path]:
     names = _NAMES[kind]
     found: dict[str, Path] = {}
-    for path in sorted(directory.rglob("*.nii*")):
+    # Unlike `Path.rglob`, this follows links: a cohort is often put together from them.
+    for name in sorted(glob("**/*.nii*", root_dir=directory, recursive=True)):  # noqa: PTH207
+        path = directory / name
         # mni/ holds the same case again, in template space.
         if not _is_image(path) or _stem(path) not in names or path.parent.name == "mni":
             continue

@@ -37,8 +37,8 @@ PHASES: dict[str, Phase] = {
 """Hours; 6 h to some days; a week or more, when the ADC is normal again and T2 stays long."""
 
 FAINTEST = 1.2
-"""Least factor of an infarct on the DWI. A reference is what an expert saw: the paper sets scans apart
-on which none is visible, and a label on what nobody can see teaches a network to see ghosts."""
+"""Least factor of an infarct on the DWI. A reference is what an expert saw: the paper sets scans
+apart on which none is visible, and a label on what nobody can see teaches a network ghosts."""
 
 TISSUE_ADC = 0.75e-3
 """mm^2/s, of normal tissue, by which an infarct's factor on the DWI is told."""
