@@ -23,7 +23,7 @@ from infarct.lab.checkpoint import (
     rounded,
     write_weights,
 )
-from infarct.lab.feed import Example, Order, cut, draw_windows, feed, feed_ahead, look
+from infarct.lab.feed import Example, Order, cut, draw_windows, feed, feed_ahead, look, open_stream
 from infarct.lab.log import read_log
 from infarct.lab.losses import hybrid
 from infarct.lab.networks import DESIGNS, build
@@ -194,6 +194,14 @@ def test_every_network_overfits_one_batch(name: str) -> None:
         loss.backward()
         optimiser.step()
     assert dice(outputs[0].detach(), batch.lesion).min() > 0.95
+
+
+def test_validation_scans_are_the_same_whatever_a_run_leaves_out() -> None:
+    plain = open_stream(None, RECIPE)(7, "validation", "cpu")
+    left_out = {"mimics": False, "artefacts": False, "real_background": 0.0, "lesion_free": 0.9}
+    poor = open_stream(None, replace(RECIPE, stream=left_out))
+    assert poor(7, "validation", "cpu").settings == plain.settings
+    assert poor(7, "train", "cpu").settings.mimics is False
 
 
 def test_a_time_box_ends_the_run_with_the_rate_at_zero(tmp_path: Path) -> None:

@@ -109,9 +109,12 @@ def _open_stream(bank: Path | None, recipe: Recipe, seed: int, split: Split, dev
     from infarct.lab.stream import Stream, StreamSettings  # noqa: PLC0415
 
     batch = 1 if recipe.shelf.size else recipe.batch
-    table = {"batch": batch, "split": split, **recipe.stream}
-    if split == "validation":
-        # Every sample another head: more of them say more.
+    table = {"batch": batch, "split": split}
+    if split == "train":
+        table |= recipe.stream
+    else:
+        # The same for every run, whatever it leaves out of its training; and every sample another
+        # head, for more of them say more.
         table["phases_per_volume"] = 1
     chosen = parse(StreamSettings, table, "stream.")
     stream = Stream(Bank.load(bank) if bank else Bank.from_icbm(), chosen, seed, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -66,6 +67,7 @@ def _deepmedic(channels: int, features: int | None) -> nn.Module:
 DESIGNS: dict[str, Design] = {
     "DAGMNet_CH3": Design(_sized(DAGMNet), CH3, 32),
     "DAGMNet_CH2": Design(_sized(DAGMNet), CH2, 32),
+    "DAGMNet_CH3_ungated": Design(_sized(partial(DAGMNet, gated=False)), CH3, 32),
     "UNet_CH3": Design(_sized(UNet), CH3, 42),
     "UNet_CH2": Design(_sized(UNet), CH2, 42),
     "FCN_CH3": Design(_sized(FCN), CH3, 54),
@@ -73,7 +75,8 @@ DESIGNS: dict[str, Design] = {
     "DeepMedic": Design(_deepmedic, CH2, None, divisor=FACTOR, margin=MARGIN),
     "BrainMask": Design(_sized(brainmask), ("DWI", "b0"), 16, answers="brain", shape=HEAD_SHAPE),
 }
-"""UNet and FCN are as wide as gives them about the parameters of DAGMNet at Nf 32."""
+"""UNet and FCN are as wide as gives them about the parameters of DAGMNet at Nf 32. The ungated
+DAGMNet is no network of the paper: it asks what the attention gates are worth."""
 
 
 def build(name: str, features: int | None = None) -> nn.Module:

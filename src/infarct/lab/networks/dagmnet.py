@@ -87,16 +87,19 @@ class DAGMNet(nn.Module):
     Args:
         channels: Images of the input: DWI, ADC and, for CH3, the IS map.
         features: Nf, features of the first level; 32 in the paper.
+        gated: Whether features pass through the gates; False asks what attention is worth.
     """
 
-    def __init__(self, channels: int = 3, features: int = 32) -> None:
+    def __init__(self, channels: int = 3, features: int = 32, gated: bool = True) -> None:
         super().__init__()
+        self.gated = gated
         widths = [features * 2**k for k in range(LEVELS)]
         finer = list(pairwise(widths))
         self.read = nn.ModuleList([_block(channels, features) for _ in widths])
         self.accumulate = nn.ModuleList([_block(features + above, w) for above, w in finer])
-        self.channel_gate = nn.ModuleList([ChannelGate(features, w) for w in widths])
-        self.spatial_gate = nn.ModuleList([SpatialGate(features, w) for w in widths])
+        if gated:
+            self.channel_gate = nn.ModuleList([ChannelGate(features, w) for w in widths])
+            self.spatial_gate = nn.ModuleList([SpatialGate(features, w) for w in widths])
         self.up = nn.ModuleList([nn.ConvTranspose3d(below, w, 2, 2) for w, below in finer])
         self.decode = nn.ModuleList([_block(2 * w, w) for w in widths[:-1]])
         self.decode.append(_block(widths[-1], widths[-1]))
@@ -133,10 +136,7 @@ class DAGMNet(nn.Module):
             else:
                 pooled = functional.max_pool3d(features, 2)
                 features = self.accumulate[k - 1](torch.cat([local, pooled], dim=1))
-            attention = self.channel_gate[k](local, features) * self.spatial_gate[k](
-                local, features
-            )
-            gated.append(features * attention)
+            gated.append(features * self._attention(k, local, features) if self.gated else features)
 
         decoded = [self.decode[-1](gated[-1])]
         for k in reversed(range(LEVELS - 1)):
@@ -148,3 +148,9 @@ class DAGMNet(nn.Module):
             torch.cat([up(x) for up, x in zip(self.to_fuse, decoded, strict=True)], 1)
         )
         return (self.answer(fused), *sides)
+
+    def _attention(self, level: int, local: Tensor, accumulated: Tensor) -> Tensor:
+        """Return the dual weights of a level, (N, C, X, Y, Z) in 0 - 1."""
+        channels = self.channel_gate[level](local, accumulated)
+        weights: Tensor = channels * self.spatial_gate[level](local, accumulated)
+        return weights
