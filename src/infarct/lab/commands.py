@@ -132,6 +132,21 @@ def train(
 
 
 @app.command()
+def average(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, as they were trained.")],
+    out: Annotated[Path, typer.Option(help="New folder, like that of a run.")],
+    bank: Annotated[
+        Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
+    ] = None,
+) -> None:
+    """Average the weights of runs that went on from one another: fewer false alarms."""
+    from infarct.lab.averaging import write_average
+
+    scores = write_average(runs, bank, out)
+    typer.echo(f"validation Dice {scores.dice:.3f}, false voxels {scores.false_voxels:.0f}")
+
+
+@app.command()
 def search(
     out: Annotated[Path, typer.Option(help="Folder of the search; run again, it goes on.")],
     bank: Annotated[

@@ -1,0 +1,121 @@
+"""The mean of the weights of several runs: one network that errs less than each of them.
+
+Runs that go on from one another end in one valley of the loss, at different places of its floor.
+What each outlines falsely is its own and vanishes in the mean; what all have learned stays. It
+costs nothing at inference, unlike the mean of their answers.
+
+References:
+    Izmailov et al. 2018, Averaging weights leads to wider optima and better generalization.
+    Wortsman et al. 2022, Model soups.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from infarct.errors import InputFileError, OutputError
+from infarct.lab.checkpoint import Position, Weights, read_weights, rounded, write_weights
+from infarct.lab.feed import describe_stream, open_stream
+from infarct.lab.log import COLUMNS, draw_curve, read_log
+from infarct.lab.validation import Scores, fixed_set, score
+
+
+def average(several: Sequence[Weights]) -> Weights:
+    """Return the mean of the weights of runs of one network; the recipe is that of the last.
+
+    Args:
+        several: In the order in which they were trained.
+
+    Raises:
+        InputFileError: If there are fewer than two, or they are not of one network and width.
+    """
+    designs = {f"{w.recipe.network}, {w.recipe.features} features" for w in several}
+    if len(several) < 2 or len(designs) > 1:
+        raise InputFileError(
+            f"{len(several)} weights of {'; '.join(sorted(designs)) or 'nothing'}: "
+            "two or more of one network and one width are needed"
+        )
+    first, last = several[0], several[-1]
+    weights = {
+        name: torch.stack([w.weights[name] for w in several]).mean(0)
+        if tensor.is_floating_point()
+        else last.weights[name]
+        for name, tensor in first.weights.items()
+    }
+    position = Position(
+        step=sum(w.position.step for w in several),
+        samples=sum(w.position.samples for w in several),
+        seconds=sum(w.position.seconds for w in several),
+        epochs=sum(w.position.epochs for w in several),
+    )
+    return Weights(replace(last.recipe, note=_note(several)), position, weights)
+
+
+def write_average(runs: Sequence[Path], bank: Path | None, out: Path) -> Scores:
+    """Average the last weights of some runs, and score the mean as a run is scored.
+
+    Writes into `out` what a run writes: `weights.pt`, `log.csv` (the logs of the runs one after the
+    other, and the scores of the mean), `curve.png`, `data.md`.
+
+    Args:
+        runs: Their folders, in the order in which they were trained.
+        bank: What the last of them learned from; the one ICBM head if None.
+        out: New folder.
+
+    Raises:
+        InputFileError: If a run has no weights, or they do not fit together.
+        OutputError: If `out` exists.
+    """
+    if out.exists():
+        raise OutputError(f"{out}: exists already; choose another folder")
+    mean = average([read_weights(run / "weights.pt") for run in runs])
+    network, recipe = rounded(mean.network()), mean.recipe
+    scores = score(network, fixed_set(open_stream(bank, recipe), recipe, "cpu"), recipe.loss, "cpu")
+    position = replace(mean.position, best=scores.dice, lowest=scores.loss)
+    out.mkdir(parents=True)
+    write_weights(out / "weights.pt", recipe, position, network)
+    (out / "data.md").write_text(describe_stream(bank, recipe))
+    _write_log(runs, position, scores, out / "log.csv")
+    draw_curve(out / "log.csv", out / "curve.png")
+    return scores
+
+
+def _note(several: Sequence[Weights]) -> str:
+    runs = "; ".join(
+        f"seed {w.recipe.seed}, {w.position.samples:,} volumes in {w.position.seconds / 60:.0f} min"
+        for w in several
+    )
+    note = several[-1].recipe.note.rstrip(".")
+    return f"Mean of the weights of {len(several)} runs ({runs}). Of the last: {note}."
+
+
+def _write_log(runs: Sequence[Path], position: Position, scores: Scores, path: Path) -> None:
+    """Join the logs, minutes and samples counted on, and end with the mean."""
+    rows: list[dict[str, str]] = []
+    minutes, samples = 0.0, 0
+    for log in (read_log(run / "log.csv") for run in runs if (run / "log.csv").is_file()):
+        for row in log:
+            counted = {
+                "minutes": f"{float(row['minutes']) + minutes:.2f}",
+                "samples": str(int(row["samples"]) + samples),
+            }
+            rows.append({**row, **counted})
+        if rows:
+            minutes, samples = float(rows[-1]["minutes"]), int(rows[-1]["samples"])
+    end = {
+        "minutes": f"{position.seconds / 60:.2f}",
+        "samples": str(position.samples),
+        "epoch": str(position.epochs),
+        "validation_loss": f"{scores.loss:.4g}",
+        "validation_dice": f"{scores.dice:.4g}",
+        "false_voxels": f"{scores.false_voxels:.4g}",
+    }
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows([*rows, end])
