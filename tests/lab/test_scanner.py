@@ -48,6 +48,18 @@ def test_adc_follows_from_dwi_and_b0(record, bank):
     np.testing.assert_allclose(native.adc.numpy(), expected, atol=2e-8)
 
 
+def test_a_voxel_of_almost_no_signal_spoils_nothing(record, bank, monkeypatch):
+    spoil = scanner.artefacts.spoil
+
+    def dark_voxel(b0, dwi, record):
+        b0, dwi = spoil(b0, dwi, record)
+        dwi[4, 4, 4], b0[4, 4, 4] = 1e-42, 1.0
+        return b0, dwi
+
+    monkeypatch.setattr(scanner.artefacts, "spoil", dark_voxel)
+    assert torch.isfinite(scanner.render(record, bank).adc).all()
+
+
 def test_lesion_lies_in_parenchyma_and_has_about_the_volume_drawn(record, bank):
     head = tissue.build(record, bank, "cpu")
     wanted = sum(spot.volume_ml for spot in record.lesions)

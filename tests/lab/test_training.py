@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -304,17 +305,22 @@ def test_a_shelf_gives_every_volume_as_often_as_asked_mirrored_or_not() -> None:
 
 
 class Broken(SphereStream):
-    """A stream that fails."""
+    """A stream that fails after two batches."""
 
     def batches(self) -> Iterator[Spheres]:
-        """Fail."""
+        """Make two, then fail."""
+        yield spheres(self.generator, 2, (16, 16, 8))
+        yield spheres(self.generator, 2, (16, 16, 8))
         raise ValueError("no anatomy")
-        yield
 
 
-def test_a_failing_second_process_says_why() -> None:
+def test_a_failing_second_process_says_why_once_its_work_is_used() -> None:
+    made = feed_ahead(Order(Broken, "DAGMNet_CH2", 5, "cpu"), 4)
+    next(made)
+    time.sleep(1.0)  # the process has failed by now, and its second batch is still to be fetched
+    next(made)
     with pytest.raises(RuntimeError, match="no anatomy"):
-        next(feed_ahead(Order(Broken, "DAGMNet_CH2", 5, "cpu"), 2))
+        next(made)
 
 
 def test_weights_travel_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -268,3 +269,8 @@ def _fill(order: Order, queue: Any) -> None:
             queue.put(item)
     except Exception as error:
         queue.put(f"{type(error).__name__}: {error}")
+        # What was made before is fetched from this process, so it stays until the training has come
+        # to the error, and ends it.
+        parent = multiprocessing.parent_process()
+        while parent is not None and parent.is_alive():
+            time.sleep(1.0)

@@ -11,6 +11,10 @@ from infarct.lab.bank import Bank
 from infarct.lab.record import Record
 from infarct.lab.tissue import Head
 
+NOTHING = 1e-6
+"""Signal, in units of white matter's b0, below which no ADC is computed: a ratio of signals could
+overflow there, and one infinite voxel spoils every scan it is resampled into."""
+
 OUTLINED_SHARE = 0.4
 """A reader outlines a voxel when this much of it is infarct: partial volumes shine too."""
 
@@ -74,7 +78,8 @@ def acquire(head: Head, record: Record) -> Scan:
     b0, dwi = (acquisition.see(image, lens) for image in (head.b0, weighted))
     dwi = artefacts.moved_dwi(dwi, record)
     b0, dwi = artefacts.spoil(b0, dwi, record)
-    adc = torch.where((b0 > 0) & (dwi > 0), torch.log(b0 / dwi) / plan.bvalue, 0.0)
+    measured = (b0 > NOTHING) & (dwi > NOTHING)
+    adc = torch.where(measured, torch.log(b0 / dwi) / plan.bvalue, 0.0)
     dwi = dwi * artefacts.vendor_filter(dwi, record)
     # Readers outline what shines on the DWI, so the outline moves with it.
     share = artefacts.moved_dwi(acquisition.see(head.lesion, lens), record)
