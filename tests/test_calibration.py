@@ -34,7 +34,7 @@ def calibration(**weights: float) -> Calibration:
         lesion=Logistic(row, 0.0),
         scan=Logistic((1.0, 0.0), 0.0),
         outlined=Interval(-1.0, 1.0, 0.1, 0.2),
-        empty=Interval(0.0, 2.0, 0.1, 0.2),
+        missed_ml=2.5,
         points={
             "sensitive": OperatingPoint(0.0, 1.0, 0.0),
             "balanced": OperatingPoint(0.5, 0.1, 0.1),
@@ -111,7 +111,7 @@ def test_nothing_outlined_is_judged_too(evidence) -> None:
     found = judge(empty, Judge(calibration()))
     assert found.left_out == 0
     assert found.lesion_visible < 0.01
-    assert found.volume_interval_ml[0] == 0
+    assert found.volume_interval_ml == (0.0, 2.5)
 
 
 def test_the_interval_holds_the_outline_and_widens_with_doubt() -> None:
@@ -140,7 +140,7 @@ def test_what_ships_has_its_points_in_order() -> None:
     assert least == sorted(least)
     assert alarms == sorted(alarms, reverse=True)
     assert shipped.outlined.low < shipped.outlined.high
-    assert shipped.empty.low == 0 <= shipped.empty.high
+    assert 0 < shipped.missed_ml < 100
 
 
 def test_only_calibrated_methods_have_a_judge() -> None:

@@ -169,4 +169,4 @@ def test_a_clean_scan_says_what_may_have_been_missed() -> None:
     }
     said = certainty({**PLAIN, "lesion_count": 0, "lesions": [], "certainty": sure})
     assert "visible with a probability of 4%" in said
-    assert "No more than 0.31 ml was missed, with a probability of 90%" in said
+    assert "If one was missed, it is no larger than 0.31 ml, with a probability of 90%" in said

@@ -112,7 +112,8 @@ class Calibration:
         scan: Whether an infarct is visible at all, from `likeliest` and `peak_of`.
         outlined: Of the volume where something is outlined, if it is an infarct; holds `COVERAGE`
             of the true volumes.
-        empty: The same where nothing is outlined, infarct or not.
+        missed_ml: Where nothing is outlined though there is an infarct, `COVERAGE` of them are no
+            larger.
         points: Operating points by name, the most sensitive first.
         scans: How many it was learned from.
         lesion_free: How many of them had no infarct.
@@ -122,7 +123,7 @@ class Calibration:
     lesion: Logistic
     scan: Logistic
     outlined: Interval
-    empty: Interval
+    missed_ml: float
     points: dict[str, OperatingPoint]
     scans: int
     lesion_free: int
@@ -134,7 +135,9 @@ class Calibration:
             volume_ml: Outlined.
             spread: From `spread_of`.
         """
-        return volume_interval(volume_ml, spread, self.outlined if volume_ml else self.empty)
+        if not volume_ml:
+            return 0.0, self.missed_ml
+        return volume_interval(volume_ml, spread, self.outlined)
 
     def to_json(self) -> str:
         """Return it as text; `from_json` reads it back."""
@@ -146,8 +149,7 @@ class Calibration:
         table = json.loads(text)
         for name in ("lesion", "scan"):
             table[name] = Logistic(tuple(table[name]["weights"]), table[name]["offset"])
-        for name in ("outlined", "empty"):
-            table[name] = Interval(**table[name])
+        table["outlined"] = Interval(**table["outlined"])
         table["points"] = {name: OperatingPoint(**row) for name, row in table["points"].items()}
         return Calibration(**table)
 
@@ -182,8 +184,8 @@ class Judgement:
         measurements: Of it; each lesion has its `probability`.
         point: Name of the operating point.
         lesion_visible: Probability that the scan shows an infarct.
-        volume_interval_ml: Holds the true volume with probability `COVERAGE`; of an outline, if it
-            is an infarct at all.
+        volume_interval_ml: Holds the true volume with probability `COVERAGE`, if there is an
+            infarct at all.
         left_out: How many candidates were too improbable.
         left_out_ml: Their volume.
     """

@@ -60,7 +60,7 @@ def certainty(summary: Summary) -> str:
         said.append(
             f"If so, its volume lies between {ml(low)} and {ml(high)} {probability}."
             if summary["lesion_count"]
-            else f"No more than {ml(high)} was missed, {probability}."
+            else f"If one was missed, it is no larger than {ml(high)}, {probability}."
         )
     left_out = sure.get("left_out")
     if left_out and left_out["candidates"]:

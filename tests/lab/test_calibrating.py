@@ -15,13 +15,14 @@ from infarct.lab.calibrating import (
 
 
 def made(count: int, seed: int) -> list[Row]:
-    """Draw scans whose candidates tell the truth by their second feature, with noise."""
+    """Draw scans whose candidates tell the truth by their second feature; small ones leave none."""
     rng = np.random.default_rng(seed)
     rows = []
     for k in range(count):
         true_ml = float(np.exp(rng.normal(1, 1.5))) if k % 2 else 0.0
         found = true_ml * float(np.exp(rng.normal(0, 0.3)))
-        infarct = [True] * (true_ml > 0) + [False] * int(rng.poisson(0.5))
+        seen = bool(rng.random() > 0.8 * np.exp(-true_ml))
+        infarct = [True] * (true_ml > 0 and seen) + [False] * int(rng.poisson(0.5))
         volumes = [found if real else float(np.exp(rng.normal(-2, 1))) for real in infarct]
         candidates = [
             (

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -66,6 +66,8 @@ _TRUE_SHARE = 0.25
 _FOLDS = 10
 _FLOOR_ML = 0.1
 _BASE_SPREAD = 0.2
+_FEWEST_MISSED = 19
+"""Of fewer, the largest alone would decide what nine in ten do not exceed."""
 
 
 @dataclass(frozen=True)
@@ -245,14 +247,12 @@ def fit(rows: Sequence[Row], model: str) -> Calibration:
     scans = list(zip(rows, volumes, strict=True))
     # False alarms are what `lesion_visible` is about; here they would drag all intervals to zero.
     outlined = [(row, ml) for row, ml in scans if ml and row.true_ml]
-    empty = [(row, ml) for row, ml in scans if not ml]
     return Calibration(
         model=model,
         lesion=_fitted(every, infarct),
         scan=_fitted(overall, visible),
-        outlined=_interval(outlined, two_sided=True),
-        # Nothing can be less than nothing: all doubt lies above.
-        empty=_interval(empty, two_sided=False),
+        outlined=_interval(outlined),
+        missed_ml=_conformal(_missed_ml(rows, logits, points)),
         points=points,
         scans=len(rows),
         lesion_free=int((~visible).sum()),
@@ -299,24 +299,42 @@ def _share(hits: Sequence[bool]) -> float:
     return float(np.mean(hits)) if hits else math.nan
 
 
-def _interval(scans: Sequence[tuple[Row, float]], *, two_sided: bool) -> Interval:
+def _missed_ml(
+    rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], points: dict[str, OperatingPoint]
+) -> list[float]:
+    """Return the volumes of infarcts on whose scans nothing would be outlined.
+
+    The usual point misses too few to learn from. Those that the strictest misses too, and the next
+    to be missed, are like them and rather larger, so that the bound errs to the safe side.
+    """
+    strictest = max(point.least_probability for point in points.values())
+    infarcts = sorted((likeliest(x.tolist()), k) for k, x in enumerate(logits) if rows[k].true_ml)
+    count = sum(float(expit(best)) < strictest for best, _ in infarcts)
+    return [rows[k].true_ml for _, k in infarcts[: max(count, _FEWEST_MISSED)]]
+
+
+def _interval(scans: Sequence[tuple[Row, float]]) -> Interval:
     """Return the split conformal interval of the error.
+
+    Both sides share one quantile: each its own would rest on a handful of scans.
 
     Args:
         scans: Each with the volume outlined on it.
-        two_sided: The error may have either sign. Both sides then share one quantile: each its own
-            would rest on a handful of scans.
     """
     plain = Interval(0.0, 0.0, _FLOOR_ML, _BASE_SPREAD)
-    errors = [
-        math.log((row.true_ml + _FLOOR_ML) / (ml + _FLOOR_ML)) / scale_of(row.spread_ml, plain)
+    most = _conformal(
+        abs(math.log((row.true_ml + _FLOOR_ML) / (ml + _FLOOR_ML))) / scale_of(row.spread_ml, plain)
         for row, ml in scans
-    ]
-    ranked = sorted(map(abs, errors) if two_sided else errors)
-    # With n errors, the quantile of the next is that of n + 1.
+    )
+    return Interval(-most, most, _FLOOR_ML, _BASE_SPREAD)
+
+
+def _conformal(values: Iterable[float]) -> float:
+    """Return what the next value exceeds with a probability of no more than 1 - `COVERAGE`."""
+    ranked = sorted(values)
+    # With n values, the quantile of the next is that of n + 1.
     n = len(ranked)
-    most = ranked[min(math.ceil(COVERAGE * (n + 1)), n) - 1]
-    return Interval(-most if two_sided else 0.0, most, _FLOOR_ML, _BASE_SPREAD)
+    return ranked[min(math.ceil(COVERAGE * (n + 1)), n) - 1]
 
 
 def _outlined_ml(
@@ -336,8 +354,7 @@ class Check:
         scans: How many.
         coverage: Share of the true volumes inside their interval, where there is an infarct and
             something is outlined.
-        coverage_empty: The same where nothing is; most true volumes are 0 there, so that even the
-            narrowest interval may hold more than it says.
+        coverage_empty: The same where there is an infarct and nothing is outlined.
         brier_visible: Mean squared error of `lesion_visible`; .25 is a coin.
         points: Operating point -> (false alarm rate, miss rate); NaN without such scans.
         curve: For each fifth of the lesion probabilities: (mean said, share true, how many).
@@ -360,14 +377,14 @@ def check(rows: Sequence[Row], calibration: Calibration) -> Check:
     """
     logits = [np.array([calibration.lesion.logit(x) for x in row.candidates]) for row in rows]
     volumes = _outlined_ml(rows, logits, calibration.points[DEFAULT_POINT].least_probability)
-    outlined, empty, errors = [], [], []
+    outlined: list[bool] = []
+    empty: list[bool] = []
+    errors = []
     for row, x, ml in zip(rows, logits, volumes, strict=True):
         low, high = calibration.interval_of(ml, row.spread_ml)
         inside = low <= row.true_ml <= high
-        if not ml:
-            empty.append(inside)
-        elif row.true_ml:
-            outlined.append(inside)
+        if row.true_ml:
+            (outlined if ml else empty).append(inside)
         seen = expit(calibration.scan.logit((likeliest(x.tolist()), row.peak_logit)))
         errors.append(float(seen) - (row.true_ml > 0))
     said = expit(np.concatenate(logits))
