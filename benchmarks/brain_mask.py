@@ -87,6 +87,7 @@ def main() -> None:
         method, dices = overlaps(files_of(home, 1000.0), path, deepbet)
         print(f"| {home.name} | {method} | " + " | ".join(f"{d:.3f}" for d in dices) + " |")
 
+    # By the last digits of the name, so that every cohort in the folder has its share.
     homes = sorted(
         (p.parent for p in options.folder.rglob("record.json")), key=lambda p: p.name[::-1]
     )

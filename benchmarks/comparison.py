@@ -10,7 +10,6 @@ same command may be given as often as there is time. OUT/comparison.md is writte
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from infarct.lab import recipes, training
+from infarct.lab.log import read_log
 from infarct.lab.networks import build, parameters
 from infarct.lab.recipes import Recipe
 
@@ -65,8 +65,7 @@ def last_scores(folder: Path, recipe: Recipe) -> tuple[float, float] | None:
     log = folder / "log.csv"
     if not log.is_file():
         return None
-    with log.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_log(log)
     if not rows or int(rows[-1]["samples"]) < recipe.epoch * recipe.epochs:
         return None
     return float(rows[-1]["validation_dice"]), float(rows[-1]["false_voxels"])

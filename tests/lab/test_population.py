@@ -95,3 +95,16 @@ def test_every_shipped_cohort_loads():
     assert cohorts.cohort_names() == names
     for name in names:
         assert load_cohort(name).name == name
+
+
+@pytest.mark.parametrize("name", ["training", "test", "hyperacute"])
+def test_no_infarct_is_invisible(name):
+    cohort = replace(
+        load_cohort(name), lesion_free=0.0, hyperacute=1.0, subacute=0.0, volume_ml=0.2
+    )
+    for index in range(60):
+        record = population.draw(cohort, BANK, 5, index)
+        b = record.acquisition.bvalue
+        for spot in record.lesions:
+            gain = spot.b0_gain * np.exp(b * population.TISSUE_ADC * (1 - spot.adc_gain))
+            assert gain >= population.FAINTEST - 1e-9
