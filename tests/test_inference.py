@@ -105,6 +105,25 @@ def test_a_brain_absent_from_some_sub_volumes_gives_zero_not_nan(tmp_path: Path)
     assert not answer[~brain].any()
 
 
+def test_a_network_is_shown_the_box_of_the_brain_alone(tmp_path: Path) -> None:
+    network = passing(tmp_path, LESION, 0, 0, 1)
+    shown = []
+
+    class Watched:
+        contract = LESION
+
+        @staticmethod
+        def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
+            shown.append(image.shape)
+            return network.run(image)
+
+    images, brain = scan((96, 96, 192)), np.zeros((96, 96, 192), dtype=bool)
+    brain[20:50, 26:34, 100:190] = True
+    answer = lesion_probability(Watched(), images, brain)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(answer, np.where(brain, images["IS"], 0))
+    assert set(shown) == {(1, 3, 24, 16, 24)}
+
+
 @pytest.mark.parametrize("tile", [3, 7, 100])
 def test_tiles_give_what_the_whole_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infarct.interleave import PHASES, merge, split
+from infarct.interleave import PHASES, brain_box, merge, split
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.sampled_from([(), (3,)]))
@@ -21,6 +21,20 @@ def test_each_part_takes_every_second_voxel_and_every_fourth_slice() -> None:
     assert len(set(PHASES)) == 16
     for (i, j, k), part in zip(PHASES, parts, strict=True):
         assert part[1, 2, 1] == volume[2 + i, 4 + j, 4 + k]
+
+
+@given(st.integers(0, 10**6), st.floats(0, 0.02))
+def test_the_box_holds_the_brain_on_the_raster_and_no_block_more(seed: int, share: float) -> None:
+    brain = np.random.default_rng(seed).random((24, 32, 16)) < share
+    box = brain_box(brain, 8)
+    assert all(s.start % 8 == s.stop % 8 == 0 for s in box)
+    assert brain[box].sum() == brain.sum()
+    if brain.any():
+        for axis, size in enumerate(brain[box].shape):
+            sides = brain[box].take([*range(8)], axis), brain[box].take([*range(size - 8, size)], axis)
+            assert all(side.any() for side in sides)
+    else:
+        assert brain[box].shape == brain.shape
 
 
 def test_shapes_that_do_not_divide_are_refused() -> None:

@@ -26,7 +26,7 @@ from scipy import ndimage
 from infarct import assets
 from infarct.errors import AssetError
 from infarct.intensity import Image, Mask, zscore
-from infarct.interleave import PHASES, STRIDE, merge, split
+from infarct.interleave import PHASES, STRIDE, brain_box, merge, split
 
 METADATA_KEY = "infarct"
 """Under which an ONNX file keeps its contract, as JSON."""
@@ -56,7 +56,7 @@ class Contract:
             lesion network, over the whole volume for a brain network.
         divisor: What the axes of its input, or of its tiles without margin, are divisible by.
         margin: Voxels a tile brings on every side beyond those it is asked about; None for a
-            network that must see the whole volume at once.
+            network that must see the whole brain at once.
     """
 
     name: str
@@ -226,7 +226,7 @@ def stretch(
 
 
 def run_part(network: Network, image: NDArray[np.float32], brain: Mask) -> NDArray[np.float32]:
-    """Run one sub-volume: whole, or in tiles that cover the brain's box.
+    """Run one sub-volume: the brain's box, at once or in tiles.
 
     Args:
         network: To run.
@@ -234,12 +234,14 @@ def run_part(network: Network, image: NDArray[np.float32], brain: Mask) -> NDArr
         brain: (X, Y, Z); nothing is asked about voxels outside its box.
 
     Returns:
-        (X, Y, Z).
+        (X, Y, Z), 0 beyond the box.
     """
     margin = network.contract.margin
-    if margin is None:
-        return np.asarray(network.run(image)[0, 0])
     answer = np.zeros(brain.shape, dtype=np.float32)
+    if margin is None:
+        box = brain_box(brain, network.contract.divisor)
+        answer[box] = network.run(np.ascontiguousarray(image[:, :, *box]))[0, 0]
+        return answer
     # One divisor more at the far end: the last tile may have to be longer than what is left.
     far = margin + network.contract.divisor
     padded = np.pad(image, [(0, 0), (0, 0), *[(margin, far)] * 3])

@@ -24,6 +24,28 @@ PHASES: tuple[tuple[int, int, int], ...] = tuple(
 """Voxel offset (x, y, z) of each of the 16 sub-volumes, in the order `split` returns them."""
 
 
+def brain_box(brain: NDArray[np.bool_], divisor: int) -> tuple[slice, slice, slice]:
+    """Return the part of a sub-volume that a network is shown: the rest holds half the work.
+
+    Its ends lie on multiples of `divisor`, so that a network pools the same voxels together as in
+    the whole.
+
+    Args:
+        brain: (X, Y, Z), the sides divisible by `divisor`.
+        divisor: Of the sides of the box.
+
+    Returns:
+        The smallest such box that holds all of the brain; everything where there is none.
+    """
+    limits = []
+    for axis, size in enumerate(brain.shape):
+        seen = np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis})))
+        low, high = (seen[0], seen[-1] + 1) if len(seen) else (0, size)
+        limits.append(slice(int(low) // divisor * divisor, -(-int(high) // divisor) * divisor))
+    x, y, z = limits
+    return x, y, z
+
+
 def split(volume: NDArray[Scalar]) -> NDArray[Scalar]:
     """Split a volume into its 16 interleaved sub-volumes.
 

@@ -51,8 +51,13 @@ def test_onnx_answers_as_torch_does(tmp_path: Path, name: str) -> None:
         with torch.no_grad():
             expected = Answer(weights)(image).numpy()
         assert expected.std() > 0.01
-        answer = open_network(tmp_path / "network.onnx").run(image.numpy())
-        np.testing.assert_allclose(answer, expected, atol=tolerance, rtol=0)
+        loaded = open_network(tmp_path / "network.onnx")
+        np.testing.assert_allclose(loaded.run(image.numpy()), expected, atol=tolerance, rtol=0)
+        if loaded.contract.answers == "lesion":
+            box = image[:, :, 8:80, :96, 8:48].contiguous()
+            with torch.no_grad():
+                expected = Answer(weights)(box).numpy()
+            np.testing.assert_allclose(loaded.run(box.numpy()), expected, atol=tolerance, rtol=0)
         halve(model, fold(network)[1])
 
 

@@ -275,6 +275,16 @@ def test_windows_of_a_volume_without_lesion_or_brightness_lie_in_the_brain() -> 
     assert (seen.brain.flatten(1).sum(1) > 0).all()
 
 
+def test_whole_brains_are_shown_without_what_surrounds_all_of_them() -> None:
+    brain = torch.zeros(2, 1, 32, 32, 16)
+    brain[0, :, 9:12, 4:12, 4:6] = brain[1, :, 20:23, 9:12, 3:6] = 1
+    image = torch.randn(2, 3, 32, 32, 16)
+    example = look(Example(image, brain / 2, brain), Stage(), torch.Generator())
+    assert torch.equal(example.image, image[:, :, 8:24, :16, :8])
+    assert torch.equal(example.brain, brain[:, :, 8:24, :16, :8])
+    assert example.target.sum() * 2 == brain.sum()
+
+
 def test_the_second_process_feeds_the_same_examples() -> None:
     order = Order(SphereStream, "DAGMNet_CH2", 5, "cpu")
     here, ahead = feed(order), feed_ahead(order, 2)

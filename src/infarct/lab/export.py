@@ -185,8 +185,8 @@ def to_onnx(network: nn.Module, name: str, half: bool = True) -> onnx.ModelProto
             all arithmetic stays float32.
 
     Returns:
-        The model, its contract inside. The batch is one volume; the sides of DeepMedic's tiles are
-        free, all others fixed.
+        The model, its contract inside. The batch is one volume; its sides are free, but for the
+        head that a brain network reads.
     """
     design = DESIGNS[name]
     image = torch.zeros(1, len(design.channels), *input_shape(design))
@@ -209,7 +209,7 @@ def to_onnx(network: nn.Module, name: str, half: bool = True) -> onnx.ModelProto
         )
         model = onnx.load(path)
     strip(model)
-    if design.margin is not None:
+    if design.answers == "lesion":
         free_sides(model)
     if half:
         halve(model, scales)
@@ -252,10 +252,10 @@ def halve(model: onnx.ModelProto, scales: Mapping[str, Tensor]) -> None:
 
 
 def free_sides(model: onnx.ModelProto) -> None:
-    """Let the sides of a network without pooling be of any length; changes the model in place.
+    """Let the sides of a network be of any length it can divide; changes the model in place.
 
     It is traced at one size, for tracing with symbols takes ten times as long; that nothing in it
-    depends on the size is tested with tiles of other sizes.
+    depends on the size is tested with boxes and tiles of other sizes.
     """
     for value in (*model.graph.input, *model.graph.output):
         for axis, dim in zip("xyz", value.type.tensor_type.shape.dim[2:], strict=True):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, multiprocessing
 
+from infarct.interleave import brain_box
 from infarct.lab.networks import DESIGNS
 from infarct.lab.recipes import Recipe, Stage, parse
 
@@ -24,6 +25,10 @@ Split = Literal["train", "validation"]
 
 BRIGHT = 2.0
 """DWI z-score above which tissue that is no lesion is worth a look: most mimics are up there."""
+
+
+SIDES = 8
+"""What every design can halve three times divides its input by."""
 
 
 class Source(Protocol):
@@ -193,12 +198,19 @@ def cut(volume: Tensor, starts: Tensor, window: tuple[int, int, int]) -> Tensor:
 
 
 def look(example: Example, stage: Stage, generator: torch.Generator) -> Example:
-    """Return the windows of a stage, or the whole volumes where the stage wants them whole."""
+    """Return the windows of a stage, or the whole brains where its window is the whole volume."""
     if all(w >= s for w, s in zip(stage.window, example.image.shape[2:], strict=True)):
-        return example
+        return crop(example)
     starts = draw_windows(example, stage, generator)
     parts = (example.image, example.target, example.brain)
     return Example(*(cut(x, starts, stage.window) for x in parts))
+
+
+def crop(example: Example) -> Example:
+    """Return the box that holds the brains of a batch, as the runtime shows them to a network."""
+    x, y, z = brain_box((example.brain > 0).any(0)[0].cpu().numpy(), SIDES)
+    parts = (example.image, example.target, example.brain)
+    return Example(*(part[:, :, x, y, z].contiguous() for part in parts))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from infarct.lab.feed import Example, OpenSource, examples
+from infarct.lab.feed import Example, OpenSource, crop, examples
 from infarct.lab.losses import LossSettings, hybrid
 from infarct.lab.recipes import Recipe
 
@@ -65,7 +65,7 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def score(network: nn.Module, kept: list[Example], loss: LossSettings, device: str) -> Scores:
-    """Score a network on whole volumes.
+    """Score a network on whole brains.
 
     Args:
         network: Left in the mode it came in.
@@ -77,14 +77,15 @@ def score(network: nn.Module, kept: list[Example], loss: LossSettings, device: s
     network.eval()
     losses, dices, false = [], [], []
     for batch in kept:
-        # One by one: a batch of whole volumes at full width may not fit beside the training.
+        # One by one: a batch of whole brains at full width may not fit beside the training.
         for n in range(len(batch.image)):
-            part = slice(n, n + 1)
-            target = batch.target[part].to(device)
-            logits = network(batch.image[part].to(device))[0]
+            parts = (batch.image, batch.target, batch.brain)
+            one = crop(Example(*(x[n : n + 1] for x in parts))).to(device)
+            target = one.target
+            logits = network(one.image)[0]
             losses.append(hybrid((logits,), target, loss).cpu())
             # As the runtime does: nothing outside the brain is ever reported.
-            logits = logits.masked_fill(batch.brain[part].to(device) == 0, -torch.inf)
+            logits = logits.masked_fill(one.brain == 0, -torch.inf)
             dices.append(dice(logits, target).cpu())
             outlined = (logits > 0).sum().cpu().float()
             false.append(torch.where(target.any().cpu(), torch.nan, outlined))

@@ -33,7 +33,7 @@ class Design:
         shape: Voxels of its input along (x, y, z).
         divisor: What the axes of its input, or of its tiles, must be divisible by.
         margin: Voxels of surroundings that a tile must bring on every side; None for a network that
-            sees the whole volume at once and can't be tiled.
+            sees the whole brain at once and can't be tiled.
     """
 
     make: Callable[[int, int | None], nn.Module]
