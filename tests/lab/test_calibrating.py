@@ -1,13 +1,17 @@
 """What a calibration promises holds on scans it did not see."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from infarct.lab.calibrating import (
     FALSE_ALARMS,
+    Order,
     Row,
     check,
     fit,
+    make_rows,
     read_row,
     true_candidates,
     write_row,
@@ -95,3 +99,11 @@ def test_a_row_is_read_back_as_written(tmp_path) -> None:
     write_row(row, tmp_path / "rows" / "a.json")
     assert read_row(tmp_path / "rows" / "a.json") == row
     assert [path.name for path in (tmp_path / "rows").iterdir()] == ["a.json"]
+
+
+def test_a_case_that_all_methods_have_read_is_not_made_again(tmp_path: Path) -> None:
+    order = Order(tmp_path / "no-bank", 3, 7, ("one", "other"), tmp_path)
+    rows = dict(zip(order.models, made(2, 1), strict=True))
+    for name, row in rows.items():
+        write_row(row, tmp_path / name / "calibration-0003-0007.json")
+    assert make_rows(order) == rows

@@ -106,14 +106,14 @@ class Order:
         bank: File of the bank.
         seed: Of the series.
         index: Of the case in it.
-        model: Method to ask.
+        models: Methods to ask.
         out: Folder of cases and rows.
     """
 
     bank: Path
     seed: int
     index: int
-    model: str
+    models: tuple[str, ...]
     out: Path
 
 
@@ -122,26 +122,30 @@ def _load_bank(path: Path) -> Bank:
     return Bank.load(path)
 
 
-def collect(orders: Sequence[Order], workers: int) -> Iterator[Row]:
+def collect(orders: Sequence[Order], workers: int) -> Iterator[dict[str, Row]]:
     """Make and read every case, in several processes; those already there are not made again.
 
     Args:
         orders: The cases.
         workers: Processes.
+
+    Yields:
+        Of one case, its row for each method.
     """
     # The workers share the cores; they read this when they start.
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
     with ProcessPoolExecutor(workers) as pool:
-        for job in as_completed([pool.submit(make_row, order) for order in orders]):
+        for job in as_completed([pool.submit(make_rows, order) for order in orders]):
             yield job.result()
 
 
-def make_row(order: Order) -> Row:
-    """Make one case, ask the method about it, and keep what the fit needs."""
+def make_rows(order: Order) -> dict[str, Row]:
+    """Make one case, ask the methods about it, and keep what the fit needs."""
     name = f"{COHORT}-{order.seed:04d}-{order.index:04d}"
-    kept = order.out / order.model / f"{name}.json"
-    if kept.is_file():
-        return read_row(kept)
+    kept = {model: order.out / model / f"{name}.json" for model in order.models}
+    rows = {model: read_row(path) for model, path in kept.items() if path.is_file()}
+    if len(rows) == len(kept):
+        return rows
     folder = order.out / "cases" / name
     bank = _load_bank(order.bank)
     record = population.draw(load_cohort(COHORT), bank, order.seed, order.index)
@@ -150,10 +154,12 @@ def make_row(order: Order) -> Row:
     dwi, b0, adc = (folder / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
     case = open_case(CaseFiles(dwi, b0, adc, record.acquisition.bvalue))
     prepared = prepare(case, load_template(), load_network(BRAIN_NETWORK))
-    reading = read_scan(case, prepared, get_segmenter(order.model))
-    row = row_of(case, prepared, reading, read(folder / "lesion.nii.gz").data > 0)
-    write_row(row, kept)
-    return row
+    reference = read(folder / "lesion.nii.gz").data > 0
+    for model in kept.keys() - rows.keys():
+        reading = read_scan(case, prepared, get_segmenter(model))
+        rows[model] = row_of(case, prepared, reading, reference)
+        write_row(rows[model], kept[model])
+    return rows
 
 
 def row_of(case: Case, prepared: Prepared, reading: Reading, reference: Mask) -> Row:

@@ -196,7 +196,10 @@ def export(
 def calibrate(
     bank: Annotated[Path, typer.Option(help="From `infarct lab bank`.")],
     out: Annotated[Path, typer.Option(help="Folder for the cases; a broken run goes on there.")],
-    model: Annotated[str, typer.Option(help="Network, or `ensemble`.")] = "dagmnet-ch3",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Network, or `ensemble`, may be repeated; the usual one if left out."),
+    ] = None,
     cases: Annotated[int, typer.Option(help="How many; half of them without an infarct.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the cases.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes, one case each.")] = 2,
@@ -205,16 +208,19 @@ def calibrate(
     from rich.progress import track
 
     from infarct.lab.calibrating import Order, collect, fit, ship
+    from infarct.segmenters import DEFAULT
 
-    orders = [Order(bank, seed, index, model, out) for index in range(cases)]
+    models = tuple(model or [DEFAULT])
+    orders = [Order(bank, seed, index, models, out) for index in range(cases)]
     rows = list(track(collect(orders, workers), "cases", total=cases))
-    calibration = fit(rows, model)
-    for name, point in calibration.points.items():
-        typer.echo(
-            f"{name}: {point.false_alarm_rate:.0%} of the lesion-free flagged, "
-            f"{point.miss_rate:.0%} of the infarcts missed"
-        )
-    typer.echo(ship(calibration))
+    for one in models:
+        calibration = fit([of_case[one] for of_case in rows], one)
+        for name, point in calibration.points.items():
+            typer.echo(
+                f"{one}, {name}: {point.false_alarm_rate:.0%} of the lesion-free flagged, "
+                f"{point.miss_rate:.0%} of the infarcts missed"
+            )
+        typer.echo(ship(calibration))
 
 
 @app.command()

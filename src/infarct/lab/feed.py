@@ -28,7 +28,7 @@ BRIGHT = 2.0
 
 
 SIDES = 8
-"""What every design can halve three times divides its input by."""
+"""Sides of what a network is shown are multiples of this: the designs halve it three times."""
 
 
 class Source(Protocol):

@@ -1,0 +1,119 @@
+"""Try the settings that a search found best, beside the paper's, on scans it did not search on.
+
+    python benchmarks/classical_settings.py --bank bank.npz --search OUT [--data DIR] [--scans 20]
+
+OUT is the folder of `infarct lab search`. Prints Dice (or, without a lesion, falsely outlined ml)
+on synthetic cohorts of heads and lesions that were not searched on, on the MNI grid; then on the
+real scans of the development data, on their own grid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import fields
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from infarct.case import open_case
+from infarct.classical import FuzzySettings, is_map, t_score_mask
+from infarct.evaluation.metrics import dice
+from infarct.inference import load_network
+from infarct.intensity import Image
+from infarct.lab.bank import Bank
+from infarct.lab.grids import METHODS, Settings, keep, load_pool, score_points
+from infarct.lab.stream import Stream, StreamSettings
+from infarct.postprocess import outline
+from infarct.prepare import Prepared, prepare, restore
+from infarct.segmenters import BRAIN_NETWORK, get_segmenter
+from infarct.templates import load_healthy, load_template
+from infarct.volume import read
+from real_cases import jobs
+
+COHORTS = ("test", "hyperacute", "not-visible")
+SEED = 11
+
+
+def best_of(search: Path, name: str) -> Settings:
+    """Return the settings of the highest Dice; among equals, that which outlines least falsely."""
+    lines = (search / "search.tsv").read_text().splitlines()
+    names = lines[0].split("\t")
+    rows = [dict(zip(names, line.split("\t"), strict=True)) for line in lines[1:]]
+    mine = [row for row in rows if row["method"] == name]
+    row = min(mine, key=lambda r: (-float(r["dice"]), float(r["false_ml"])))
+    kind = type(METHODS[name].paper)
+    return kind(**{f.name: float(row[f.name]) for f in fields(kind)})
+
+
+def on_cohort(
+    bank: Bank, cohort: str, scans: int, tried: list[tuple[str, Settings]]
+) -> list[float]:
+    """Return the mean score of each method and settings on one synthetic cohort."""
+    healthy = load_healthy()
+    stream = Stream(bank, StreamSettings(split="test", cohort=cohort), SEED)
+    with TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{number:04d}.npz" for number in range(scans)]
+        for number, file in enumerate(files):
+            np.savez(file, **keep(stream.scan(number), healthy))
+        scores = []
+        for name, settings in tried:
+            scored = score_points(
+                METHODS[name], [settings], lambda f: load_pool(files, f, healthy.n)
+            )
+            scores.append(float(next(iter(islice(scored, 1)))[1].mean()))
+    return scores
+
+
+def probability(settings: Settings, scan: Prepared) -> Image:
+    """Return the map that is outlined above one half."""
+    images = (scan.dwi_normalised, scan.adc_normalised, scan.brain, load_healthy())
+    if isinstance(settings, FuzzySettings):
+        return is_map(*images, settings)
+    return t_score_mask(*images, settings).astype(np.float32)
+
+
+def main() -> None:
+    """Print both tables."""
+    root = Path(__file__).parents[1]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = os.environ.get("INFARCT_DATA", root / ".." / "shared" / "data")
+    parser.add_argument("--bank", type=Path, required=True)
+    parser.add_argument("--search", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=default)
+    parser.add_argument("--scans", type=int, default=20)
+    options = parser.parse_args()
+    tried = [
+        (name, settings)
+        for name, method in METHODS.items()
+        for settings in (method.paper, best_of(options.search, name))
+    ]
+    for name, settings in tried:
+        print(name, settings)
+    titles = [f"{name}, {who}" for name in METHODS for who in ("paper", "best here")]
+    print("\n| scans | " + " | ".join(titles) + " |\n|---|" + "---|" * len(titles))
+    bank = Bank.load(options.bank)
+    for cohort in COHORTS:
+        scores = on_cohort(bank, cohort, options.scans, tried)
+        print(f"| {cohort} | " + " | ".join(f"{s:.2f}" for s in scores) + " |", flush=True)
+    for job in jobs(options.data):
+        case = open_case(job.files)
+        scan = prepare(case, load_template(), load_network(BRAIN_NETWORK))
+        reference = (
+            read(job.reference).data > 0.5 if job.reference else np.zeros(case.dwi.data.shape)
+        )
+        cells = []
+        for name, settings in tried:
+            native = restore(probability(settings, scan), case, scan.registration)
+            limit = get_segmenter(name).threshold
+            mask = outline(native, limit, scan.brain_native, case.slice_axis)
+            false_ml = (mask & ~(reference > 0)).sum() * case.dwi.grid.voxel_ml
+            agreement = f"{dice(reference > 0, mask):.2f} " if reference.any() else ""
+            cells.append(f"{agreement}({false_ml:.1f} ml)")
+        print(f"| {job.name} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
