@@ -57,8 +57,8 @@ from infarct.volume import read
 COHORT = "calibration"
 
 FALSE_ALARMS = {"sensitive": 0.5, "balanced": 0.15, "specific": 0.1}
-"""Share of the scans without infarct that each operating point may flag at most; the paper's network
-flags about a quarter."""
+"""Share of the scans without infarct that each operating point may flag; the paper's network flags
+about a quarter."""
 
 _TRUE_SHARE = 0.25
 """A candidate is an infarct if so much of it is, or if it holds so much of one."""
