@@ -123,14 +123,11 @@ def _load_bank(path: Path) -> Bank:
 
 
 def collect(orders: Sequence[Order], workers: int) -> Iterator[dict[str, Row]]:
-    """Make and read every case, in several processes; those already there are not made again.
+    """Yield the rows of every case, by method, from several processes; none is made twice.
 
     Args:
         orders: The cases.
         workers: Processes.
-
-    Yields:
-        Of one case, its row for each method.
     """
     # The workers share the cores; they read this when they start.
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
