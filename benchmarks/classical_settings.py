@@ -10,9 +10,9 @@ real scans of the development data, on their own grid.
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 from dataclasses import fields
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -39,10 +39,8 @@ SEED = 11
 
 def best_of(search: Path, name: str) -> Settings:
     """Return the settings of the highest Dice; among equals, that which outlines least falsely."""
-    lines = (search / "search.tsv").read_text().splitlines()
-    names = lines[0].split("\t")
-    rows = [dict(zip(names, line.split("\t"), strict=True)) for line in lines[1:]]
-    mine = [row for row in rows if row["method"] == name]
+    with (search / "search.tsv").open(newline="") as file:
+        mine = [row for row in csv.DictReader(file, delimiter="\t") if row["method"] == name]
     row = min(mine, key=lambda r: (-float(r["dice"]), float(r["false_ml"])))
     kind = type(METHODS[name].paper)
     return kind(**{f.name: float(row[f.name]) for f in fields(kind)})
@@ -60,10 +58,10 @@ def on_cohort(
             np.savez(file, **keep(stream.scan(number), healthy))
         scores = []
         for name, settings in tried:
-            scored = score_points(
-                METHODS[name], [settings], lambda f: load_pool(files, f, healthy.n)
+            points = score_points(
+                METHODS[name], [settings], lambda fwhm: load_pool(files, fwhm, healthy.n)
             )
-            scores.append(float(next(iter(islice(scored, 1)))[1].mean()))
+            scores += [float(of_cases.mean()) for _, of_cases in points]
     return scores
 
 
@@ -101,16 +99,15 @@ def main() -> None:
     for job in jobs(options.data):
         case = open_case(job.files)
         scan = prepare(case, load_template(), load_network(BRAIN_NETWORK))
-        reference = (
-            read(job.reference).data > 0.5 if job.reference else np.zeros(case.dwi.data.shape)
-        )
+        drawn = read(job.reference).data if job.reference else np.zeros(case.dwi.data.shape)
+        reference = drawn > 0.5
         cells = []
         for name, settings in tried:
             native = restore(probability(settings, scan), case, scan.registration)
             limit = get_segmenter(name).threshold
             mask = outline(native, limit, scan.brain_native, case.slice_axis)
-            false_ml = (mask & ~(reference > 0)).sum() * case.dwi.grid.voxel_ml
-            agreement = f"{dice(reference > 0, mask):.2f} " if reference.any() else ""
+            false_ml = (mask & ~reference).sum() * case.dwi.grid.voxel_ml
+            agreement = f"{dice(reference, mask):.2f} " if reference.any() else ""
             cells.append(f"{agreement}({false_ml:.1f} ml)")
         print(f"| {job.name} | " + " | ".join(cells) + " |", flush=True)
 
