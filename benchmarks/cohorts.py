@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import time
 from collections import defaultdict
@@ -30,7 +31,7 @@ from rich.progress import track
 from infarct.calibration import judge
 from infarct.case import CaseFiles, open_case
 from infarct.inference import load_network
-from infarct.lab import population, synth
+from infarct.lab import synth
 from infarct.lab.bank import Bank
 from infarct.lab.calibrating import row_of, write_row
 from infarct.lab.cohort import load_cohort
@@ -54,8 +55,7 @@ def make_case(bank: Path, cohort: str, index: int, cases: Path) -> Path:
     """Draw and save one case if it is not there; return its folder."""
     folder = cases / cohort / f"{cohort}-{SEED:04d}-{index:04d}"
     if not (folder / "record.json").is_file():
-        record = population.draw(load_cohort(cohort), load_bank(bank), SEED, index)
-        synth.save_case(record, synth.draw_saving(SEED, index), load_bank(bank), folder)
+        synth.make_case(load_cohort(cohort), load_bank(bank), SEED, index, folder)
     return folder
 
 
@@ -68,7 +68,7 @@ def run_case(
     open_work = [model for model, mask in masks.items() if not mask.is_file()]
     if not open_work:
         return {}
-    bvalue = population.draw(load_cohort(cohort), load_bank(bank), SEED, index).acquisition.bvalue
+    bvalue = json.loads((folder / "record.json").read_text(encoding="utf-8"))["bvalue"]
     dwi, b0, adc = (folder / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
     start = time.perf_counter()
     case = open_case(CaseFiles(dwi, b0, adc, bvalue))

@@ -20,7 +20,7 @@ import numpy as np
 
 from infarct.case import CaseFiles, open_case
 from infarct.evaluation.metrics import dice
-from infarct.lab import population, synth
+from infarct.lab import synth
 from infarct.lab.bank import Bank
 from infarct.lab.cohort import load_cohort
 from infarct.pipeline import segment_case
@@ -84,8 +84,7 @@ def scores(name: str, bank: Bank, count: int) -> Iterator[Score]:
     with tempfile.TemporaryDirectory() as folder:
         for index in range(count):
             home = Path(folder) / f"{name}-{index}"
-            record = population.draw(cohort, bank, 11, index)
-            synth.save_case(record, synth.draw_saving(11, index), bank, home)
+            synth.make_case(cohort, bank, 11, index, home)
             yield score(home)
             for file in home.iterdir():
                 file.unlink()

@@ -9,7 +9,13 @@ import torch
 from infarct.errors import InputFileError, OutputError
 from infarct.lab import averaging
 from infarct.lab.averaging import average, write_average
-from infarct.lab.checkpoint import Position, Weights, read_weights, write_weights
+from infarct.lab.checkpoint import (
+    Position,
+    Weights,
+    make_learner,
+    read_weights,
+    write_weights,
+)
 from infarct.lab.log import read_log
 from infarct.lab.networks import build
 from infarct.lab.recipes import Recipe
@@ -44,11 +50,27 @@ def test_the_mean_of_equals_is_the_same_network() -> None:
     assert torch.allclose(expected, found, atol=1e-5)
 
 
-@pytest.mark.parametrize("features", [4, 8])
-def test_what_does_not_fit_together_is_refused(features: int) -> None:
-    other = weights(2, replace(RECIPE, features=features))
-    with pytest.raises(InputFileError, match="of one network"):
-        average([weights(1), other] if features == 8 else [other])
+def test_what_does_not_fit_together_is_refused() -> None:
+    wide, unlike = (
+        weights(2, replace(RECIPE, **change))
+        for change in ({"features": 8}, {"network": "UNet_CH3"})
+    )
+    for several in ([weights(1)], [weights(1), unlike]):
+        with pytest.raises(InputFileError, match="of one network"):
+            average(several)
+    with pytest.raises(InputFileError, match="not narrowed"):
+        average([wide, weights(1)])
+
+
+def test_a_narrow_run_is_widened_as_the_one_that_went_on_from_it(tmp_path: Path) -> None:
+    narrow = weights(1)
+    write_weights(tmp_path / "narrow.pt", RECIPE, narrow.position, narrow.network())
+    recipe = replace(RECIPE, features=8, seed=9, start=str(tmp_path / "narrow.pt"))
+    untrained = make_learner(recipe, 0, "cpu").network
+    wide = Weights(recipe, Position(), untrained.state_dict())
+    mean = average([read_weights(tmp_path / "narrow.pt"), wide])
+    for name, tensor in wide.weights.items():
+        assert torch.allclose(mean.weights[name], tensor)
 
 
 def test_a_mean_is_written_like_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,27 @@ def test_the_runtime_sees_what_the_stream_renders(case, bank):
     np.testing.assert_allclose(centre[:3], (0, -18, 10), atol=9)
 
 
+def test_where_no_infarct_can_be_seen_another_patient_is_drawn(bank, tmp_path, monkeypatch):
+    cohort = replace(Cohort(), lesion_free=0.0, volume_ml=20.0, volume_log_sd=0.1)
+    first = population.draw(cohort, bank, 4, 1)
+
+    def seen(head, record):
+        scan = acquire(head, record)
+        hidden = record == first
+        return replace(scan, lesion=scan.lesion & (not hidden))
+
+    acquire = scanner.acquire
+    monkeypatch.setattr(scanner, "acquire", seen)
+    synth.make_case(cohort, bank, 4, 1, tmp_path / "case")
+    facts = json.loads((tmp_path / "case/record.json").read_text())
+    assert facts["lesion_ml"] > 0
+    assert facts["record"]["seed"] == population.draw(cohort, bank, 4, 1 + synth.APART).seed
+    monkeypatch.setattr(synth, "ATTEMPTS", 1)
+    with pytest.raises(RuntimeError, match="no infarct"):
+        synth.make_case(cohort, bank, 4, 1, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_cases_are_listed_as_an_evaluation_reads_them(case, tmp_path):
     _, _, folder = case
     there = tmp_path / "cases" / folder.name

@@ -285,6 +285,16 @@ def test_whole_brains_are_shown_without_what_surrounds_all_of_them() -> None:
     assert example.target.sum() * 2 == brain.sum()
 
 
+def test_a_box_is_as_large_as_a_recipe_asks_where_there_is_room() -> None:
+    brain = torch.zeros(1, 1, 48, 32, 16)
+    brain[..., 34:38, 12:20, 2:5] = 1
+    example = Example(brain.repeat(1, 3, 1, 1, 1), brain, brain)
+    for least, sides in (((0, 0, 0), (8, 16, 8)), ((32, 16, 64), (32, 16, 16))):
+        shown = look(example, Stage(), torch.Generator(), least)
+        assert shown.image.shape[2:] == sides
+        assert shown.brain.sum() == brain.sum()
+
+
 def test_the_second_process_feeds_the_same_examples() -> None:
     order = Order(SphereStream, "DAGMNet_CH2", 5, "cpu")
     here, ahead = feed(order), feed_ahead(order, 2)
@@ -294,6 +304,21 @@ def test_the_second_process_feeds_the_same_examples() -> None:
         assert torch.equal(a.image, b.image)
         assert torch.equal(state_a["generator"], state_b["generator"])
     ahead.close()
+
+
+def test_several_streams_take_turns_and_go_on_where_they_were() -> None:
+    order = Order(SingleStream, "DAGMNet_CH2", 5, "cpu")
+    together = feed_ahead(order, 2, 3)
+    given = [next(together) for _ in range(7)]
+    together.close()
+    alone = feed(order)
+    for example, _ in given[::3]:
+        assert torch.equal(example.image, next(alone)[0].image)
+    images = [float(example.image.sum()) for example, _ in given]
+    assert len(set(images)) == 7
+    resumed = feed_ahead(replace(order, state=given[3][1]), 2, 3)
+    assert [float(next(resumed)[0].image.sum()) for _ in range(3)] == images[4:]
+    resumed.close()
 
 
 def test_a_shelf_gives_every_volume_as_often_as_asked_mirrored_or_not() -> None:
@@ -359,6 +384,16 @@ def test_a_network_without_the_is_map_goes_on_from_one_with_it(tmp_path: Path) -
     started = make_learner(two, 0, "cpu").network.eval()
     expected = rounded(network)(images)[0]
     assert torch.allclose(started(images[:, :2])[0], expected, atol=1e-5)
+
+
+def test_a_wide_network_goes_on_from_a_narrow_one(tmp_path: Path) -> None:
+    narrow = build("DAGMNet_CH3", 4)
+    recipe = Recipe(network="DAGMNet_CH3", features=4)
+    write_weights(tmp_path / "narrow.pt", recipe, Position(), narrow)
+    wide = replace(recipe, features=8, start=str(tmp_path / "narrow.pt"))
+    image = torch.randn(1, 3, 16, 16, 16)
+    started = make_learner(wide, 0, "cpu").network.eval()
+    assert torch.allclose(started(image)[0], rounded(narrow)(image)[0], atol=1e-4)
 
 
 def test_two_processes_train_one_network(tmp_path: Path) -> None:

@@ -22,30 +22,37 @@ from infarct.errors import InputFileError, OutputError
 from infarct.lab.checkpoint import Position, Weights, read_weights, rounded, write_weights
 from infarct.lab.feed import describe_stream, open_stream
 from infarct.lab.log import COLUMNS, draw_curve, read_log
+from infarct.lab.recipes import ValidationSettings
 from infarct.lab.validation import Scores, fixed_set, score
+from infarct.lab.widening import widened
 
 
 def average(several: Sequence[Weights]) -> Weights:
     """Return the mean of the weights of runs of one network; the recipe is that of the last.
 
+    Runs narrower than the last are widened first, see `widening`.
+
     Args:
         several: In the order in which they were trained.
 
     Raises:
-        InputFileError: If there are fewer than two, or they are not of one network and width.
+        InputFileError: If there are fewer than two, or they are not of one network, or the last is
+            narrower than another.
     """
-    designs = {f"{w.recipe.network}, {w.recipe.features} features" for w in several}
+    designs = {w.recipe.network for w in several}
     if len(several) < 2 or len(designs) > 1:
         raise InputFileError(
             f"{len(several)} weights of {'; '.join(sorted(designs)) or 'nothing'}: "
-            "two or more of one network and one width are needed"
+            "two or more of one network are needed"
         )
-    first, last = several[0], several[-1]
+    last = several[-1]
+    # As the last was when it went on from a narrower one: the same seed shares out the same.
+    alike = [widened(w.weights, last.network(), last.recipe.seed) for w in several]
     weights = {
-        name: torch.stack([w.weights[name] for w in several]).mean(0)
+        name: torch.stack([w[name] for w in alike]).mean(0)
         if tensor.is_floating_point()
-        else last.weights[name]
-        for name, tensor in first.weights.items()
+        else tensor
+        for name, tensor in last.weights.items()
     }
     position = Position(
         step=sum(w.position.step for w in several),
@@ -75,6 +82,9 @@ def write_average(runs: Sequence[Path], bank: Path | None, out: Path) -> Scores:
         raise OutputError(f"{out}: exists already; choose another folder")
     mean = average([read_weights(run / "weights.pt") for run in runs])
     network, recipe = rounded(mean.network()), mean.recipe
+    # A run that was timed to the second may have been scored nowhere.
+    samples = recipe.validation.samples or ValidationSettings().samples
+    recipe = replace(recipe, validation=replace(recipe.validation, samples=samples))
     scores = score(network, fixed_set(open_stream(bank, recipe), recipe, "cpu"), recipe.loss, "cpu")
     position = replace(mean.position, best=scores.dice, lowest=scores.loss)
     out.mkdir(parents=True)

@@ -44,7 +44,7 @@ from infarct.case import Case, CaseFiles, open_case
 from infarct.errors import InputFileError
 from infarct.inference import load_network
 from infarct.intensity import Mask
-from infarct.lab import population, synth
+from infarct.lab import synth
 from infarct.lab.bank import Bank
 from infarct.lab.cohort import load_cohort
 from infarct.prepare import Prepared, prepare
@@ -145,11 +145,11 @@ def make_rows(order: Order) -> dict[str, Row]:
         return rows
     folder = order.out / "cases" / name
     bank = _load_bank(order.bank)
-    record = population.draw(load_cohort(COHORT), bank, order.seed, order.index)
     if not (folder / "record.json").is_file():
-        synth.save_case(record, synth.draw_saving(order.seed, order.index), bank, folder)
+        synth.make_case(load_cohort(COHORT), bank, order.seed, order.index, folder)
+    facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     dwi, b0, adc = (folder / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
-    case = open_case(CaseFiles(dwi, b0, adc, record.acquisition.bvalue))
+    case = open_case(CaseFiles(dwi, b0, adc, facts["bvalue"]))
     prepared = prepare(case, load_template(), load_network(BRAIN_NETWORK))
     reference = read(folder / "lesion.nii.gz").data > 0
     for model in kept.keys() - rows.keys():

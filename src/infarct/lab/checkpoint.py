@@ -22,6 +22,7 @@ from infarct.errors import InputFileError
 from infarct.lab import recipes
 from infarct.lab.networks import build
 from infarct.lab.recipes import Recipe
+from infarct.lab.widening import widened
 
 PIECE_BYTES = 15 * 2**20
 """Largest piece of a weights file: below what mail, forges and lent machines let through."""
@@ -83,7 +84,8 @@ def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
         torch.manual_seed(recipe.seed)
         network = build(recipe.network, recipe.features or None).to(device)
     if recipe.start:
-        network.load_state_dict(_fitting(read_weights(_weights_of(recipe.start)).weights, network))
+        known = read_weights(_weights_of(recipe.start)).weights
+        network.load_state_dict(widened(_fitting(known, network), network, recipe.seed))
     if recipe.device.channels_last:
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     rate = recipe.rate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from infarct.lab.stream import Batch, HeadBatch
 
 Split = Literal["train", "validation"]
+
+SEEDS_APART = 1_000_003
+"""Between the seeds of streams that run side by side; those of runs lie closer together."""
 
 BRIGHT = 2.0
 """DWI z-score above which tissue that is no lesion is worth a look: most mimics are up there."""
@@ -67,7 +70,11 @@ class Example:
 
     def to(self, device: str) -> Example:
         """Return the same on a device."""
-        return Example(*(x.to(device) for x in (self.image, self.target, self.brain)))
+        parts = [self.image, self.target, self.brain]
+        if device.startswith("cuda"):
+            # Pinned, so that the copy waits in the GPU's queue and not here.
+            parts = [x if x.is_cuda else x.pin_memory() for x in parts]
+        return Example(*(x.to(device, non_blocking=True) for x in parts))
 
 
 def open_stream(bank: Path | None, recipe: Recipe) -> OpenSource:
@@ -197,20 +204,48 @@ def cut(volume: Tensor, starts: Tensor, window: tuple[int, int, int]) -> Tensor:
     )
 
 
-def look(example: Example, stage: Stage, generator: torch.Generator) -> Example:
-    """Return the windows of a stage, or the whole brains where its window is the whole volume."""
+def look(
+    example: Example,
+    stage: Stage,
+    generator: torch.Generator,
+    least: tuple[int, int, int] = (0, 0, 0),
+) -> Example:
+    """Return the windows of a stage, or the whole brains where its window is the whole volume.
+
+    Args:
+        example: Whole volumes.
+        stage: What is looked at.
+        generator: Of the choice of windows.
+        least: Sides (x, y, z) of the smallest box for whole brains, voxels.
+    """
     if all(w >= s for w, s in zip(stage.window, example.image.shape[2:], strict=True)):
-        return crop(example)
+        return crop(example, least)
     starts = draw_windows(example, stage, generator)
     parts = (example.image, example.target, example.brain)
     return Example(*(cut(x, starts, stage.window) for x in parts))
 
 
-def crop(example: Example) -> Example:
-    """Return the box that holds the brains of a batch, as the runtime shows them to a network."""
-    x, y, z = brain_box((example.brain > 0).any(0)[0].cpu().numpy(), SIDES)
+def crop(example: Example, least: tuple[int, int, int] = (0, 0, 0)) -> Example:
+    """Return the box that holds the brains of a batch, as the runtime shows them to a network.
+
+    Args:
+        example: Whole volumes.
+        least: Sides (x, y, z) that the box has at least, voxels.
+    """
+    box = brain_box((example.brain > 0).any(0)[0].cpu().numpy(), SIDES)
+    sizes = example.brain.shape[2:]
+    x, y, z = (_grown(*part) for part in zip(box, least, sizes, strict=True))
     parts = (example.image, example.target, example.brain)
     return Example(*(part[:, :, x, y, z].contiguous() for part in parts))
+
+
+def _grown(part: slice, least: int, size: int) -> slice:
+    """Lengthen a part of an axis to `least` on both sides in turn, by whole steps of `SIDES`."""
+    start, stop = part.start, part.stop
+    while stop - start < min(least, size):
+        grow_up = stop < size and (start == 0 or part.start - start > stop - part.stop)
+        start, stop = (start, stop + SIDES) if grow_up else (start - SIDES, stop)
+    return slice(start, stop)
 
 
 @dataclass(frozen=True)
@@ -245,30 +280,63 @@ def feed(order: Order) -> Generator[Fed, None, None]:
         yield example, source.state_dict()
 
 
-def feed_ahead(order: Order, ahead: int) -> Generator[Fed, None, None]:
-    """Make the same examples in a second process, which may be `ahead` of the training.
+def feed_ahead(order: Order, ahead: int, streams: int = 1) -> Generator[Fed, None, None]:
+    """Make examples beside the training: one process makes what `feed` would, several make more.
 
     A state travels with its example, so that a checkpoint continues after what was learned from,
-    not after what was made.
+    not after what was made. Several take strict turns: what comes does not hang on which of them
+    is fastest today.
+
+    Args:
+        order: Of the first process; the seeds of the others follow from its own.
+        ahead: Examples each may be ahead of the training.
+        streams: How many processes.
+
+    Yields:
+        An example, and the state of the stream after it, or of all of them and whose turn is next.
     """
+    states: list[Mapping[str, Any] | None] = [order.state] * streams
+    turn = 0
+    if streams > 1 and order.state is not None:
+        states, turn = list(order.state["streams"]), order.state["turn"]
+    orders = [
+        replace(order, seed=order.seed + SEEDS_APART * k, state=state)
+        for k, state in enumerate(states)
+    ]
     context = multiprocessing.get_context("spawn")
-    queue = context.Queue(maxsize=ahead)
-    process = context.Process(target=_fill, args=(order, queue), daemon=True)
-    process.start()
+    queues = [context.Queue(maxsize=ahead) for _ in orders]
+    processes = [
+        context.Process(target=_fill, args=each, daemon=True)
+        for each in zip(orders, queues, strict=True)
+    ]
+    for process in processes:
+        process.start()
     try:
         while True:
-            try:
-                item = queue.get(timeout=5.0)
-            except Empty:
-                if process.is_alive():
-                    continue
-                raise RuntimeError(f"the stream's process ended with {process.exitcode}") from None
-            if isinstance(item, str):
-                raise RuntimeError(f"the stream's process failed: {item}")
-            yield item
+            example, state = _take(processes[turn], queues[turn])
+            states[turn] = state
+            turn = (turn + 1) % streams
+            yield example, state if streams == 1 else {"streams": list(states), "turn": turn}
     finally:
-        process.terminate()
-        process.join()
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+
+
+def _take(process: Any, queue: Any) -> Fed:
+    """Wait for the next example of a process."""
+    while True:
+        try:
+            item = queue.get(timeout=5.0)
+        except Empty:
+            if process.is_alive():
+                continue
+            raise RuntimeError(f"the stream's process ended with {process.exitcode}") from None
+        if isinstance(item, str):
+            raise RuntimeError(f"the stream's process failed: {item}")
+        fed: Fed = item
+        return fed
 
 
 def _fill(order: Order, queue: Any) -> None:

@@ -10,6 +10,7 @@ from infarct.lab import nuisances
 from infarct.lab.bank import Bank
 from infarct.lab.classes import Tissue
 from infarct.lab.cohort import Cohort, Range
+from infarct.lab.reader import FAINTEST
 from infarct.lab.record import Contrast, Pose, Record, Spot
 from infarct.lab.spots import Look, made_spot, real_spot
 
@@ -35,10 +36,6 @@ PHASES: dict[str, Phase] = {
     "subacute": Phase((0.70, 1.00), (1.40, 2.20), (0.3, 1.2)),
 }
 """Hours; 6 h to some days; a week or more, when the ADC is normal again and T2 stays long."""
-
-FAINTEST = 1.2
-"""Least factor of an infarct on the DWI. A reference is what an expert saw: the paper sets scans
-apart on which none is visible, and a label on what nobody can see teaches a network ghosts."""
 
 TISSUE_ADC = 0.75e-3
 """mm^2/s, of normal tissue, by which an infarct's factor on the DWI is told."""
@@ -181,7 +178,7 @@ def _draw_lesions(
 
 
 def _draw_look(kind: str, volume_ml: float, bvalue: float, rng: np.random.Generator) -> Look:
-    """Draw the look of an infarct of some phase; small ones are fainter, but none is invisible."""
+    """Draw the look of an infarct of some phase; small ones are fainter, but all brighten."""
     phase = PHASES[kind]
     faint = 0.3 * np.exp(-volume_ml / 5.0)
     at = rng.beta(2.5, 2) * (1 - faint)

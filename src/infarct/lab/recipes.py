@@ -92,15 +92,21 @@ class DeviceSettings:
         precision: Of the forward pass; losses, weights and their averages stay float32.
         channels_last: Memory order that tensor cores prefer.
         compile: Whether torch compiles the network first; pays on a GPU after some minutes.
-        second_process: Whether the stream runs beside the training, in a process of its own.
-        ahead: Batches the second process may be ahead.
+        second_process: Whether the stream runs beside the training, on the CPU, in processes of its
+            own; otherwise the training renders, where it computes.
+        streams: How many such processes there are.
+        ahead: Batches each of them may be ahead.
+        box: Voxels (x, y, z) of the smallest box that whole brains are shown in; a GPU chooses its
+            algorithms anew for every size that it meets.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     compile: bool = False
     second_process: bool = False
+    streams: int = 1
     ahead: int = 4
+    box: tuple[int, int, int] = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,8 @@ class Recipe:
             which stages and the cosine are measured.
         ema: Decay per step of the running mean of the weights; 0 keeps none.
         start: Weights to start from: those of another run of the same network, or the name of a
-            network that ships; empty for fresh ones. A CH2 network may start from its CH3.
+            network that ships; empty for fresh ones. A CH2 network may start from its CH3, and a
+            wide network from a narrower one of its kind, see `widening`.
         note: What this run is for; goes into the model card.
         rate: Learning rate.
         loss: Weights of the losses.

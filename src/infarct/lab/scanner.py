@@ -8,15 +8,13 @@ import torch
 
 from infarct.lab import acquisition, artefacts, tissue
 from infarct.lab.bank import Bank
+from infarct.lab.reader import outlined
 from infarct.lab.record import Record
 from infarct.lab.tissue import Head
 
 NOTHING = 1e-6
 """Signal, in units of white matter's b0, below which no ADC is computed: a ratio of signals could
 overflow there, and one infinite voxel spoils every scan it is resampled into."""
-
-OUTLINED_SHARE = 0.4
-"""A reader outlines a voxel when this much of it is infarct: partial volumes shine too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +25,7 @@ class Scan:
         dwi: (X, Y, Z) diffusion-weighted signal, arbitrary unit.
         b0: Same shape and unit.
         adc: Same shape, mm^2/s; computed by the scanner from its own signals.
-        lesion: Same shape, bool; acute infarcts as a reader would outline them.
+        lesion: Same shape, bool; acute infarcts as a reader would outline them, see `reader`.
         brain: Same shape, bool; the brain as a masking tool would deliver it.
         true_brain: Same shape, bool; the brain as it is.
         record: What was drawn.
@@ -83,16 +81,15 @@ def acquire(head: Head, record: Record) -> Scan:
     dwi = dwi * artefacts.vendor_filter(dwi, record)
     # Readers outline what shines on the DWI, so the outline moves with it.
     share = artefacts.moved_dwi(acquisition.see(head.lesion, lens), record)
-    # A lesion thinner than a slice never fills a voxel; what shines most of it is outlined.
-    level = torch.clamp(0.7 * share.max(), max=OUTLINED_SHARE)
     soft_brain = acquisition.see(head.brain, lens)
+    true_brain = soft_brain > 0.5
     brain = artefacts.mistaken_brain(soft_brain, record)
     return Scan(
         dwi=dwi,
         b0=b0,
         adc=adc,
-        lesion=(share >= level) & (share > 0.02),
+        lesion=outlined(share, dwi, adc, true_brain, plan.in_plane_mm),
         brain=brain,
-        true_brain=soft_brain > 0.5,
+        true_brain=true_brain,
         record=record,
     )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from infarct.lab.feed import Example, Fed, Order, feed, feed_ahead
-from infarct.lab.recipes import Recipe
+from infarct.lab.recipes import DeviceSettings, Recipe
 
 _LEFT_RIGHT = 2
 """Axis of a batch along which a head is nearly symmetric."""
@@ -31,12 +31,19 @@ def open_feed(
         recipe: Says which.
         generator: Of what the shelf draws.
     """
-    shelf = order.state
+    shelf, device = order.state, order.device
     if recipe.shelf.size and shelf is not None:
         order = replace(order, state=shelf["stream"])
-    ahead = recipe.device.ahead
-    made = feed_ahead(order, ahead) if recipe.device.second_process else feed(order)
-    return from_shelf(made, recipe, generator, shelf) if recipe.shelf.size else made
+    made = _made(order, recipe.device)
+    if not recipe.shelf.size:
+        return made
+    return from_shelf(made, recipe, generator, shelf, device)
+
+
+def _made(order: Order, settings: DeviceSettings) -> Generator[Fed, None, None]:
+    if not settings.second_process:
+        return feed(order)
+    return feed_ahead(replace(order, device="cpu"), settings.ahead, settings.streams)
 
 
 def from_shelf(
@@ -44,6 +51,7 @@ def from_shelf(
     recipe: Recipe,
     generator: torch.Generator,
     state: Mapping[str, Any] | None,
+    device: str = "cpu",
 ) -> Generator[Fed, None, None]:
     """Draw batches from a shelf that is renewed one volume at a time.
 
@@ -52,6 +60,7 @@ def from_shelf(
         recipe: Size of the shelf and of a batch, and how often a volume serves.
         generator: Of the draws; its state is the caller's to keep.
         state: Of the shelf, to continue from; None starts empty.
+        device: Where the shelf stands: beside what learns from it, or every step has to wait.
 
     Yields:
         A batch, and the state of shelf and stream after it.
@@ -61,7 +70,7 @@ def from_shelf(
     fetched = drawn = 0
     stream: Mapping[str, Any] | None = None
     if state is not None:
-        shelf = [Example(*tensors) for tensors in state["shelf"]]
+        shelf = [Example(*tensors).to(device) for tensors in state["shelf"]]
         fetched, drawn, stream = state["fetched"], state["drawn"], state["stream"]
     with closing(made):
         while True:
@@ -69,6 +78,7 @@ def from_shelf(
                 example, stream = next(made)
                 # Half the memory, and a checkpoint holds the shelf too.
                 kept = Example(example.image.half(), example.target.bool(), example.brain.bool())
+                kept = kept.to(device)
                 if len(shelf) < settings.size:
                     shelf.append(kept)
                 else:

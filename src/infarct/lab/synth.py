@@ -20,12 +20,19 @@ from infarct.lab.cohort import Cohort
 from infarct.lab.lesions import SITES
 from infarct.lab.population import draw
 from infarct.lab.record import Record
+from infarct.lab.scanner import Scan
 from infarct.lab.tissue import Head
 from infarct.lab.warp import CENTRE_MM, SHAPE
 from infarct.volume import Volume, write
 
 ADC_UNITS = {"mm2/s": 1.0, "1e-3 mm2/s": 1e3, "1e-6 mm2/s": 1e6}
 """Name -> how many of the unit one mm^2/s is."""
+
+APART = 1_000_000
+"""Between the indices of two patients drawn for one place in a cohort; no cohort is that large."""
+
+ATTEMPTS = 100
+"""Patients drawn for one place; of any cohort most infarcts are visible."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +165,38 @@ def hemisphere(lesion: torch.Tensor, saving: Saving) -> str:
     return "right" if right > 0.9 else "left" if right < 0.1 else "both"
 
 
+def make_case(cohort: Cohort, bank: Bank, seed: int, index: int, folder: Path) -> None:
+    """Draw, scan and save one case of a cohort.
+
+    A patient whose infarct no reader would see on the scan belongs to no cohort of visible
+    infarcts: another is drawn instead.
+
+    Args:
+        cohort: From what.
+        bank: Where anatomies and lesions come from.
+        seed: Of the series of cases.
+        index: Of the case in it.
+        folder: As in `save_case`.
+
+    Raises:
+        RuntimeError: If no infarct of many can be seen.
+    """
+    saving = draw_saving(seed, index)
+    for attempt in range(ATTEMPTS):
+        record = draw(cohort, bank, seed, index + attempt * APART)
+        head, scan = scan_placed(record, saving, bank)
+        if not record.lesions or scan.lesion.any():
+            _save(head, scan, saving, folder)
+            return
+    raise RuntimeError(f"no infarct of {ATTEMPTS} drawn from cohort {cohort.name!r} can be seen")
+
+
+def scan_placed(record: Record, saving: Saving, bank: Bank) -> tuple[Head, Scan]:
+    """Scan the head of a record where it lay in the scanner."""
+    head = place(tissue.build(record, bank, "cpu"), scanner_from_mni(saving))
+    return head, scanner.acquire(head, record)
+
+
 def save_case(record: Record, saving: Saving, bank: Bank, folder: Path) -> None:
     """Scan one record and save the case.
 
@@ -168,8 +207,11 @@ def save_case(record: Record, saving: Saving, bank: Bank, folder: Path) -> None:
         folder: Made if absent; gets `dwi`, `b0`, `adc`, `lesion` and `brain` (`.nii.gz`) and
             `record.json`.
     """
-    head = place(tissue.build(record, bank, "cpu"), scanner_from_mni(saving))
-    scan = scanner.acquire(head, record)
+    _save(*scan_placed(record, saving, bank), saving, folder)
+
+
+def _save(head: Head, scan: Scan, saving: Saving, folder: Path) -> None:
+    record = scan.record
     affine = native_affine(record, saving)
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -228,6 +270,6 @@ def synthesise(cohort: Cohort, bank: Bank, count: int, seed: int, out: Path) -> 
     """Write `count` cases of a cohort and yield the folder of each; then list them all."""
     for index in range(count):
         folder = out / f"{cohort.name}-{seed:04d}-{index:04d}"
-        save_case(draw(cohort, bank, seed, index), draw_saving(seed, index), bank, folder)
+        make_case(cohort, bank, seed, index, folder)
         yield folder
     write_subjects(out)

@@ -86,6 +86,7 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
             streams = team.gather(own)
             if team.rank == 0:
                 checkpoint.save(last, recipe, learner, streams)
+                write_weights(out / "weights.pt", recipe, position, learner.candidate)
 
         examples = open_feed(order, recipe, learner.windows)
         with Log(out, position, team.rank > 0) as log, closing(examples) as feed:
@@ -93,7 +94,9 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
                 progress = progress_of(recipe, position)
                 example, state = next(feed)
                 volumes = len(example.image) * team.size
-                example = look(example, recipe.stage(progress), learner.windows).to(team.device)
+                example = look(
+                    example, recipe.stage(progress), learner.windows, recipe.device.box
+                ).to(team.device)
                 if recipe.rate.schedule == "cosine":
                     set_rate(learner, cosine_rate(progress, recipe.rate))
                 tally.add(volumes, *learn(example, forward, learner, recipe))
@@ -110,10 +113,8 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
             if tally.volumes:
                 ended = is_over(recipe, position)
                 record(validate(recipe, learner, kept, out, team) if ended else None)
-        if team.rank == 0:
-            write_weights(out / "weights.pt", recipe, position, learner.candidate)
-            if importlib.util.find_spec("matplotlib"):
-                draw_curve(out / "log.csv", out / "curve.png")
+        if team.rank == 0 and importlib.util.find_spec("matplotlib"):
+            draw_curve(out / "log.csv", out / "curve.png")
     return position
 
 

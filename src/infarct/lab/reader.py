@@ -1,0 +1,88 @@
+"""What a reader outlines on a scan: the infarcts, as far as the image shows them.
+
+An infarct that cannot be told from what lies around it is on no reader's outline. The paper sets
+such scans apart; a label on what nobody can see teaches a network ghosts, and blames it for not
+seeing them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+FAINTEST = 1.2
+"""Least ratio on the DWI of an infarct to what lies around it, for it to be outlined. Of 25 parts
+that experts outlined on three real scans, 24 have 1.3 or more."""
+
+OUTLINED_SHARE = 0.4
+"""A reader outlines a voxel when this much of it is infarct: partial volumes shine too."""
+
+AROUND_MM = (2.5, 10.0)
+"""In-plane distances from an infarct between which it is compared: beyond its blurred edge, and
+near enough for both to lie under the same shading."""
+
+TISSUE_ADC = (0.3e-3, 1.3e-3)
+"""mm^2/s; darker is noise, brighter is fluid, and nobody compares with these."""
+
+_FEWEST = 10
+"""Voxels to compare with; where there are fewer, an infarct is taken as seen."""
+
+_TOUCHING = np.ones((3, 3, 3))
+
+
+def outlined(
+    share: torch.Tensor,
+    dwi: torch.Tensor,
+    adc: torch.Tensor,
+    brain: torch.Tensor,
+    pixel_mm: tuple[float, float],
+) -> torch.Tensor:
+    """Outline what a reader would.
+
+    Args:
+        share: (X, Y, Z) how much of each voxel is infarct, 0 - 1.
+        dwi: Same shape, any unit.
+        adc: Same shape, mm^2/s.
+        brain: Same shape, bool.
+        pixel_mm: Sides of a voxel along X and Y.
+
+    Returns:
+        (X, Y, Z) bool, on the device of `share`: the parts (26-connected) that stand out from what
+        lies around them.
+    """
+    # A lesion thinner than a slice never fills a voxel; what shines most of it is outlined.
+    level = torch.clamp(0.7 * share.max(), max=OUTLINED_SHARE)
+    drawn: NDArray[np.bool_] = ((share >= level) & (share > 0.02)).cpu().numpy()
+    if not drawn.any():
+        return torch.from_numpy(drawn).to(share.device)
+    signal = dwi.float().cpu().numpy()
+    low, high = TISSUE_ADC
+    tissue = (brain & (adc > low) & (adc < high)).cpu().numpy() & ~drawn
+    parts, _ = ndimage.label(drawn, _TOUCHING)
+    reach = [int(np.ceil(AROUND_MM[1] / side)) for side in pixel_mm]
+    for number, box in enumerate(ndimage.find_objects(parts), start=1):
+        wide = tuple(
+            slice(max(side.start - grow, 0), side.stop + grow)
+            for side, grow in zip(box, (*reach, 0), strict=True)
+        )
+        part = parts[wide] == number
+        if not _stands_out(part, signal[wide], tissue[wide], pixel_mm):
+            drawn[wide] &= ~part
+    return torch.from_numpy(drawn).to(share.device)
+
+
+def _stands_out(
+    part: NDArray[np.bool_],
+    signal: NDArray[np.float32],
+    tissue: NDArray[np.bool_],
+    pixel_mm: tuple[float, float],
+) -> bool:
+    near, far = AROUND_MM
+    # Slices lie as far apart as makes no voxel of one the neighbour of another.
+    away = ndimage.distance_transform_edt(~part, sampling=(*pixel_mm, 1e6))
+    around = signal[tissue & (away > near) & (away < far)]
+    if len(around) < _FEWEST:
+        return True
+    return bool(signal[part].mean() >= FAINTEST * np.median(around))

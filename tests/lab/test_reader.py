@@ -1,0 +1,79 @@
+"""What a reader would outline."""
+
+import pytest
+import torch
+
+from infarct.lab.reader import FAINTEST, outlined
+
+SHAPE = (60, 60, 8)
+
+
+def outline_of(gain: float, dwi: torch.Tensor | None = None, **changes: torch.Tensor):
+    """Outline a disc of infarct, 8 voxels wide on two slices, that is `gain` times as bright."""
+    share = torch.zeros(SHAPE)
+    share[26:34, 26:34, 3:5] = 1.0
+    dwi = torch.full(SHAPE, 100.0) if dwi is None else dwi
+    adc = changes.get("adc", torch.full(SHAPE, 0.8e-3))
+    brain = changes.get("brain", torch.ones(SHAPE, dtype=torch.bool))
+    return outlined(share, dwi * (1 + (gain - 1) * share), adc, brain, (1.0, 1.0)), share > 0.5
+
+
+@pytest.mark.parametrize("gain", [FAINTEST + 0.01, 2.5])
+def test_what_stands_out_is_outlined_whole(gain):
+    found, true = outline_of(gain)
+    assert torch.equal(found, true)
+
+
+@pytest.mark.parametrize("gain", [0.7, 1.0, FAINTEST - 0.01])
+def test_what_does_not_is_not(gain):
+    found, _ = outline_of(gain)
+    assert not found.any()
+
+
+def test_shading_hides_nothing_and_makes_nothing_up():
+    shade = torch.linspace(0.3, 3.0, SHAPE[0])[:, None, None].expand(SHAPE) * 100
+    assert outline_of(1.3, shade)[0].any()
+    assert not outline_of(1.1, shade)[0].any()
+
+
+def test_fluid_and_what_lies_beyond_the_brain_are_not_compared_with():
+    dark = torch.full(SHAPE, 100.0)
+    dark[:, :30] = 10.0
+    fluid = torch.full(SHAPE, 0.8e-3)
+    fluid[:, :30] = 3e-3
+    assert not outline_of(1.1, dark, adc=fluid)[0].any()
+    brain = torch.ones(SHAPE, dtype=torch.bool)
+    brain[:, :30] = False
+    assert not outline_of(1.1, dark, brain=brain)[0].any()
+
+
+def test_each_part_is_judged_by_itself():
+    share, dwi = torch.zeros(SHAPE), torch.full(SHAPE, 100.0)
+    share[10:16, 10:16, 2] = share[40:46, 40:46, 5] = 1.0
+    dwi[10:16, 10:16, 2] = 150.0
+    dwi[40:46, 40:46, 5] = 105.0
+    everywhere = torch.ones(SHAPE, dtype=torch.bool)
+    found = outlined(share, dwi, torch.full(SHAPE, 0.8e-3), everywhere, (1.0, 1.0))
+    assert found[10:16, 10:16, 2].all()
+    assert found.sum() == 36
+
+
+def test_a_lesion_thinner_than_a_slice_is_outlined_where_it_fills_most():
+    share = torch.zeros(SHAPE)
+    share[20:24, 20:24, 3] = 0.3
+    share[20:24, 24, 3] = 0.1
+    dwi = torch.full(SHAPE, 100.0) + 150 * share
+    everywhere = torch.ones(SHAPE, dtype=torch.bool)
+    found = outlined(share, dwi, torch.full(SHAPE, 0.8e-3), everywhere, (1.0, 1.0))
+    assert torch.equal(found, share > 0.2)
+
+
+def test_with_nothing_around_to_compare_with_it_counts_as_seen():
+    brain = torch.zeros(SHAPE, dtype=torch.bool)
+    brain[26:34, 26:34, 3:5] = True
+    assert outline_of(1.0, brain=brain)[0].any()
+
+
+def test_where_there_is_no_infarct_nothing_is_outlined():
+    flat = torch.ones(SHAPE)
+    assert not outlined(flat * 0, flat, flat * 0.8e-3, flat > 0, (1.0, 1.0)).any()
