@@ -19,6 +19,7 @@ from infarct.lab.checkpoint import (
 from infarct.lab.log import read_log
 from infarct.lab.networks import build
 from infarct.lab.recipes import Recipe
+from infarct.lab.validation import Scores
 
 RECIPE = Recipe("DAGMNet_CH3", features=4, note="The last one.")
 
@@ -81,8 +82,7 @@ def test_a_mean_is_written_like_a_run(tmp_path: Path, monkeypatch: pytest.Monkey
         write_weights(run / "weights.pt", w.recipe, w.position, w.network())
         row = f"{seed}.00,10,1,0.1,1,2.0,0.5,2.0,0.4,7\n"
         (run / "log.csv").write_text(f"{header}false_voxels\n{row}")
-    monkeypatch.setattr(averaging, "fixed_set", lambda *_: [])
-    monkeypatch.setattr(averaging, "score", lambda *_: averaging.Scores(1.0, 0.6, 3.0))
+    monkeypatch.setattr(averaging, "score_weights", lambda *_: Scores(1.0, 0.6, 3.0))
     runs = [tmp_path / "run1", tmp_path / "run2"]
     write_average(runs, None, tmp_path / "mean")
     rows = read_log(tmp_path / "mean/log.csv")

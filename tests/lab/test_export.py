@@ -16,7 +16,7 @@ from torch import nn
 from infarct import assets
 from infarct.errors import AssetError
 from infarct.inference import lesion_probability, open_network
-from infarct.lab import export
+from infarct.lab import checkpoint, export
 from infarct.lab.checkpoint import Position, read_weights, rounded, write_weights
 from infarct.lab.export import Answer, contract_of, fold, halve, input_shape, to_onnx
 from infarct.lab.networks import DESIGNS, build
@@ -138,6 +138,24 @@ def test_export_writes_network_and_card(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         loaded.run(probe("BrainMask").numpy()), expected.detach().numpy(), atol=1e-3
     )
+
+
+def test_what_ships_is_listed_and_can_be_started_from_even_out_of_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "PIECE_BYTES", 20_000)
+    monkeypatch.setattr(assets, "register_asset", (listed := []).append)
+    network = trained("BrainMask")
+    recipe = Recipe("BrainMask", features=4)
+    assert len(write_weights(tmp_path / "weights.pt", recipe, Position(), network)) > 1
+    files = export.ship(tmp_path / "weights.pt", "Brain", tmp_path / "package")
+    assert [file.suffix for file in files] == [".onnx", ".md", ".pt"]
+    assert [asset.name for asset in listed] == [f"networks/Brain{e}" for e in ("", ".md", ".pt")]
+    for asset in listed:
+        assert assets.sha256(tmp_path / "package" / asset.file) == asset.sha256
+    back = read_weights(files[-1]).weights
+    for name, tensor in rounded(network).state_dict().items():
+        assert torch.equal(back[name], tensor)
 
 
 def test_weights_that_do_not_survive_rounding_are_refused(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 
 from infarct.errors import InputFileError, OutputError
-from infarct.lab.checkpoint import Position, Weights, read_weights, rounded, write_weights
-from infarct.lab.feed import describe_stream, open_stream
+from infarct.lab.checkpoint import Position, Weights, read_weights, write_weights
+from infarct.lab.feed import describe_stream
 from infarct.lab.log import COLUMNS, draw_curve, read_log
-from infarct.lab.recipes import ValidationSettings
-from infarct.lab.validation import Scores, fixed_set, score
+from infarct.lab.scoring import row_of, score_weights
+from infarct.lab.validation import Scores
 from infarct.lab.widening import widened
 
 
@@ -81,15 +81,11 @@ def write_average(runs: Sequence[Path], bank: Path | None, out: Path) -> Scores:
     if out.exists():
         raise OutputError(f"{out}: exists already; choose another folder")
     mean = average([read_weights(run / "weights.pt") for run in runs])
-    network, recipe = rounded(mean.network()), mean.recipe
-    # A run that was timed to the second may have been scored nowhere.
-    samples = recipe.validation.samples or ValidationSettings().samples
-    recipe = replace(recipe, validation=replace(recipe.validation, samples=samples))
-    scores = score(network, fixed_set(open_stream(bank, recipe), recipe, "cpu"), recipe.loss, "cpu")
+    scores = score_weights(mean, bank)
     position = replace(mean.position, best=scores.dice, lowest=scores.loss)
     out.mkdir(parents=True)
-    write_weights(out / "weights.pt", recipe, position, network)
-    (out / "data.md").write_text(describe_stream(bank, recipe))
+    write_weights(out / "weights.pt", mean.recipe, position, mean.network())
+    (out / "data.md").write_text(describe_stream(bank, mean.recipe))
     _write_log(runs, position, scores, out / "log.csv")
     draw_curve(out / "log.csv", out / "curve.png")
     return scores
@@ -117,15 +113,7 @@ def _write_log(runs: Sequence[Path], position: Position, scores: Scores, path: P
             rows.append({**row, **counted})
         if rows:
             minutes, samples = float(rows[-1]["minutes"]), int(rows[-1]["samples"])
-    end = {
-        "minutes": f"{position.seconds / 60:.2f}",
-        "samples": str(position.samples),
-        "epoch": str(position.epochs),
-        "validation_loss": f"{scores.loss:.4g}",
-        "validation_dice": f"{scores.dice:.4g}",
-        "false_voxels": f"{scores.false_voxels:.4g}",
-    }
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
-        writer.writerows([*rows, end])
+        writer.writerows([*rows, row_of(position, scores)])

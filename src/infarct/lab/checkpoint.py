@@ -233,6 +233,21 @@ def write_weights(path: Path, recipe: Recipe, position: Position, network: nn.Mo
     return pieces
 
 
+def joined(path: Path) -> bytes:
+    """Return a file of weights, whole or in pieces, as one.
+
+    Args:
+        path: What `write_weights` was given.
+
+    Raises:
+        InputFileError: If there is no such file.
+    """
+    pieces = [path] if path.is_file() else sorted(path.parent.glob(f"{path.name}.*"))
+    if not pieces:
+        raise InputFileError(f"{path}: no such weights; give the .pt file that training wrote")
+    return b"".join(piece.read_bytes() for piece in pieces)
+
+
 def read_weights(path: Path) -> Weights:
     """Read weights, whole or in pieces, or those of a checkpoint.
 
@@ -242,11 +257,7 @@ def read_weights(path: Path) -> Weights:
     Raises:
         InputFileError: If there is no such file.
     """
-    pieces = [path] if path.is_file() else sorted(path.parent.glob(f"{path.name}.*"))
-    if not pieces:
-        raise InputFileError(f"{path}: no such weights; give the .pt file that training wrote")
-    buffer = io.BytesIO(b"".join(piece.read_bytes() for piece in pieces))
-    content = torch.load(buffer, map_location="cpu", weights_only=True)
+    content = torch.load(io.BytesIO(joined(path)), map_location="cpu", weights_only=True)
     weights = content.get("weights") or content["mean"] or content["network"]
     return Weights(
         recipes.parse(Recipe, content["recipe"]),

@@ -147,6 +147,20 @@ def average(
 
 
 @app.command()
+def score(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    bank: Annotated[
+        Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
+    ] = None,
+) -> None:
+    """Score the last weights of a run on the validation set, and add that to its log."""
+    from infarct.lab.scoring import score_run
+
+    scores = score_run(run, bank)
+    typer.echo(f"validation Dice {scores.dice:.3f}, false voxels {scores.false_voxels:.0f}")
+
+
+@app.command()
 def search(
     out: Annotated[Path, typer.Option(help="Folder of the search; run again, it goes on.")],
     bank: Annotated[

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from infarct import assets
 from infarct.errors import AssetError
 from infarct.inference import METADATA_KEY, Contract, open_network
 from infarct.lab import card
-from infarct.lab.checkpoint import Weights, read_weights
+from infarct.lab.checkpoint import Weights, joined, read_weights
 from infarct.lab.log import draw_curve
 from infarct.lab.networks import DESIGNS, Design
 from infarct.lab.networks.deepmedic import DeepMedic
@@ -86,7 +85,9 @@ def ship(weights: Path, stem: str, out: Path = assets.ROOT) -> list[Path]:
         The files, all of them listed in `assets.json`.
     """
     files = export(weights, out / "networks", stem)
-    files.append(Path(shutil.copyfile(weights, out / "networks" / f"{stem}.pt")))
+    start = out / "networks" / f"{stem}.pt"
+    start.write_bytes(joined(weights))
+    files.append(start)
     for file in files:
         name = f"networks/{stem}" if file.suffix == ".onnx" else f"networks/{file.name}"
         source = f"trained on synthetic scans, no scan of a patient; see the card {stem}.md beside"

@@ -1,0 +1,34 @@
+"""Scores of weights that are no longer trained."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_training import RECIPE, SphereStream
+
+from infarct.lab import scoring
+from infarct.lab.log import read_log
+from infarct.lab.recipes import ValidationSettings
+from infarct.lab.scoring import score_run
+from infarct.lab.training import train
+
+
+def test_what_a_run_was_not_scored_on_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "open_stream", lambda *_: SphereStream)
+    train(RECIPE, SphereStream, tmp_path / "scored")
+    unscored = replace(RECIPE, validation=ValidationSettings(samples=0))
+    train(unscored, SphereStream, tmp_path / "unscored")
+    before = read_log(tmp_path / "unscored/log.csv")
+    assert not any(row["validation_dice"] for row in before)
+    monkeypatch.setattr(scoring, "ValidationSettings", lambda: RECIPE.validation)
+    scores = score_run(tmp_path / "unscored", None)
+    *rows, last = read_log(tmp_path / "unscored/log.csv")
+    assert rows == before
+    assert last["samples"] == before[-1]["samples"]
+    assert float(last["validation_dice"]) == pytest.approx(scores.dice, abs=1e-3)
+    known = read_log(tmp_path / "scored/log.csv")[-1]
+    assert float(last["validation_dice"]) == pytest.approx(
+        float(known["validation_dice"]), abs=1e-3
+    )
