@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from infarct import assets
 from infarct.errors import InputFileError
 from infarct.lab import recipes
+from infarct.lab.checkpoint import make_learner, read_weights
 from infarct.lab.networks import DESIGNS
 from infarct.lab.recipes import Recipe, Stage, parse, read, to_dict
+
+PATHS = sorted(recipes.PACKAGED.glob("*.toml"))
 
 
 def written(folder: Path, text: str) -> Path:
@@ -18,7 +22,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", sorted(recipes.PACKAGED.glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
 def test_packaged_recipes_are_found_by_name_and_can_be_run(path: Path) -> None:
     recipe = read(path.stem)
     assert recipe == read(path)
@@ -26,6 +30,14 @@ def test_packaged_recipes_are_found_by_name_and_can_be_run(path: Path) -> None:
     assert recipe.note
     assert recipe.stages[-1].until == 1.0
     assert all(size % 8 == 0 for stage in recipe.stages for size in stage.window)
+
+
+@pytest.mark.parametrize("name", [p.stem for p in PATHS if read(p).start])
+def test_recipes_that_go_on_fit_the_network_that_ships(name: str) -> None:
+    recipe = read(name)
+    shipped = read_weights(assets.path(f"networks/{recipe.start}.pt"))
+    started = make_learner(recipe, 0, "cpu").network.state_dict()
+    assert started.keys() == shipped.weights.keys()
 
 
 def test_the_paper_recipe_is_the_one_of_the_paper() -> None:
