@@ -29,7 +29,7 @@ def parts_of(home: Path) -> list[tuple[float, float]]:
     drawn = read(next(iter(sorted(home.glob("lesion_*.nii.gz"))))).data > 0
     parts, _ = ndimage.label(drawn, np.ones((3, 3, 3)))
     low, high = TISSUE_ADC
-    tissue = case.brain & (case.adc.data > low) & (case.adc.data < high) & ~drawn
+    tissue = case.brain & (case.adc.data > low) & (case.adc.data < high)
     x, y, _ = case.dwi.grid.spacing
     volumes = np.bincount(parts.ravel())[1:] * case.dwi.grid.voxel_ml
     ratios = contrasts(parts, case.dwi.data, tissue, (float(x), float(y)))

@@ -58,6 +58,27 @@ def test_each_part_is_judged_by_itself():
     assert found.sum() == 36
 
 
+@pytest.mark.parametrize(("first", "outlined_too"), [(1.5, True), (1.15, False)])
+def test_a_fainter_part_is_outlined_beside_one_that_is_seen_at_once(first, outlined_too):
+    share, dwi = torch.zeros(SHAPE), torch.full(SHAPE, 100.0)
+    share[10:16, 10:16, 2] = share[40:46, 40:46, 5] = 1.0
+    dwi[10:16, 10:16, 2] = 100 * first
+    dwi[40:46, 40:46, 5] = 115.0
+    everywhere = torch.ones(SHAPE, dtype=torch.bool)
+    found = outlined(share, dwi, torch.full(SHAPE, 0.8e-3), everywhere, (1.0, 1.0))
+    assert bool(found[40:46, 40:46, 5].all()) == outlined_too
+    assert found.any() == outlined_too
+
+
+def test_the_fluid_of_sulci_within_an_outline_does_not_count():
+    share, dwi, adc = torch.zeros(SHAPE), torch.full(SHAPE, 100.0), torch.full(SHAPE, 0.8e-3)
+    share[20:32, 20:32, 3] = 1.0
+    dwi[20:32, 20:32, 3] = 130.0
+    dwi[20:32:2, 20:32, 3], adc[20:32:2, 20:32, 3] = 20.0, 3e-3
+    everywhere = torch.ones(SHAPE, dtype=torch.bool)
+    assert outlined(share, dwi, adc, everywhere, (1.0, 1.0)).sum() == 144
+
+
 def test_a_lesion_thinner_than_a_slice_is_outlined_where_it_fills_most():
     share = torch.zeros(SHAPE)
     share[20:24, 20:24, 3] = 0.3

@@ -16,6 +16,9 @@ FAINTEST = 1.2
 """Least ratio on the DWI of an infarct to what lies around it, for it to be outlined. Of 25 parts
 that experts outlined on three real scans, 24 have more (`benchmarks/what_readers_outline.py`)."""
 
+FAINTEST_BESIDE = 1.1
+"""The same for a part on a scan with one that is seen at once: the eye goes on from there."""
+
 OUTLINED_SHARE = 0.4
 """A reader outlines a voxel when this much of it is infarct: partial volumes shine too."""
 
@@ -23,7 +26,7 @@ AROUND_MM = (2.5, 10.0)
 """In-plane distances from an infarct between which it is compared: beyond its blurred edge, and
 near enough for both to lie under the same shading."""
 
-TISSUE_ADC = (0.3e-3, 1.3e-3)
+TISSUE_ADC = (0.2e-3, 1.3e-3)
 """mm^2/s; darker is noise, brighter is fluid, and nobody compares with these."""
 
 _FEWEST = 10
@@ -49,8 +52,8 @@ def outlined(
         pixel_mm: Sides of a voxel along X and Y.
 
     Returns:
-        (X, Y, Z) bool, on the device of `share`: the parts (26-connected) that stand out from what
-        lies around them.
+        (X, Y, Z) bool, on the device of `share`: if any part (26-connected) stands out from what
+        lies around it by `FAINTEST`, all that do by `FAINTEST_BESIDE`.
     """
     # A lesion thinner than a slice never fills a voxel; what shines most of it is outlined.
     level = torch.clamp(0.7 * share.max(), max=OUTLINED_SHARE)
@@ -58,11 +61,13 @@ def outlined(
     if not drawn.any():
         return torch.from_numpy(drawn).to(share.device)
     low, high = TISSUE_ADC
-    tissue = (brain & (adc > low) & (adc < high)).cpu().numpy() & ~drawn
+    tissue = (brain & (adc > low) & (adc < high)).cpu().numpy()
     parts, _ = ndimage.label(drawn, _TOUCHING)
-    ratios = contrasts(parts, dwi.float().cpu().numpy(), tissue, pixel_mm)
-    seen = np.array([False, *(not ratio < FAINTEST for ratio in ratios)])
-    return torch.from_numpy(seen[parts]).to(share.device)
+    ratios = np.array(contrasts(parts, dwi.float().cpu().numpy(), tissue, pixel_mm))
+    # NaN, where there is nothing to compare with, is below nothing.
+    least = FAINTEST_BESIDE if (~(ratios < FAINTEST)).any() else np.inf
+    seen = ~(ratios < least)
+    return torch.from_numpy(np.array([False, *seen])[parts]).to(share.device)
 
 
 def contrasts(
@@ -76,11 +81,12 @@ def contrasts(
     Args:
         parts: (X, Y, Z) number of the part, 1 and up; 0 elsewhere.
         signal: Same shape, the DWI.
-        tissue: Same shape: what may be compared with.
+        tissue: Same shape: where there is tissue and no fluid, infarct or not.
         pixel_mm: Sides of a voxel along X and Y.
 
     Returns:
-        Mean of each part over the median around it; NaN where there is next to nothing around it.
+        Mean of each part over the median around it, both of tissue alone, for an outline holds the
+        fluid of its sulci; NaN where there is next to nothing around it.
     """
     near, far = AROUND_MM
     reach = [int(np.ceil(far / side)) for side in pixel_mm]
@@ -93,7 +99,9 @@ def contrasts(
         part = parts[wide] == number
         # Slices lie as far apart as makes no voxel of one the neighbour of another.
         away = ndimage.distance_transform_edt(~part, sampling=(*pixel_mm, 1e6))
-        around = signal[wide][tissue[wide] & (away > near) & (away < far)]
+        solid, drawn = tissue[wide], parts[wide] > 0
+        around = signal[wide][solid & ~drawn & (away > near) & (away < far)]
+        inside = signal[wide][part & solid if (part & solid).any() else part]
         enough = len(around) >= _FEWEST
-        ratios.append(float(signal[wide][part].mean() / np.median(around)) if enough else np.nan)
+        ratios.append(float(inside.mean() / np.median(around)) if enough else np.nan)
     return ratios
