@@ -278,9 +278,8 @@ def _point(
     clean = [x for x, row in zip(logits, rows, strict=True) if not row.true_ml]
     ranked = sorted((float(expit(max(x, default=-math.inf))) for x in clean), reverse=True)
     allowed = int(rate * len(ranked))
-    # Halfway between the last scan that may be flagged and the first that may not.
-    bounds = [1.0, *ranked, 0.0]
-    least = (bounds[allowed] + bounds[allowed + 1]) / 2
+    # Just above the likeliest candidate of the first scan that may not be flagged.
+    least = math.nextafter([*ranked, 0.0][allowed], 1.0)
     return OperatingPoint(least, *_rates(rows, logits, least))
 
 
