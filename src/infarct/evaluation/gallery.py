@@ -71,7 +71,8 @@ def gallery(results: Results, picks: Sequence[Pick], cases: Mapping[str, Case]) 
     """Draw the chosen subjects, a row each: the image alone, then the contour of every tool.
 
     Yellow: reference; other colours: prediction. The slice is the one with most of the reference,
-    or of all predictions where there is none; the patient's left is on the right.
+    or, where there is none, of the first tool that outlines anything; the patient's left is on the
+    right.
 
     Args:
         results: All scores.
@@ -130,10 +131,8 @@ def _view(case: Case, tools: Sequence[str]) -> _View:
         image = np.clip(image / max(float(np.percentile(image, 99.8)), 1e-12), 0, 1)
     everything = [reference, *(mask for mask in masks.values() if mask is not None)]
     upright = [_upright(mask, grid.affine) for mask in everything]
-    counts = upright[0].sum(axis=(0, 1))
-    if not counts.any():
-        counts = np.sum([mask.sum(axis=(0, 1)) for mask in upright], axis=0)
-    z = int(np.argmax(counts))
+    shown = next((mask for mask in upright if mask.any()), upright[0])
+    z = int(np.argmax(shown.sum(axis=(0, 1))))
     upright_image = _upright(image, grid.affine)
     box = _head(upright_image if case.dwi else np.any(upright, axis=0))
     right, anterior = _spacing_upright(grid.affine)
