@@ -14,26 +14,24 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy import ndimage
 
 from infarct.case import CaseFiles, open_case
 from infarct.lab.reader import FAINTEST, TISSUE_ADC, contrasts
+from infarct.quantify import pieces
 from infarct.volume import read
+from real_cases import jobs
 
 
-def parts_of(home: Path) -> list[tuple[float, float]]:
+def parts_of(files: CaseFiles, reference: Path) -> list[tuple[float, float]]:
     """Return volume (ml) and ratio of every part that was outlined on one scan, largest first."""
-    b0 = home / "b0.nii.gz"
-    files = CaseFiles(home / "dwi.nii.gz", b0 if b0.exists() else None, home / "adc.nii.gz", 1000.0)
     case = open_case(files)
-    drawn = read(next(iter(sorted(home.glob("lesion_*.nii.gz"))))).data > 0
-    parts, _ = ndimage.label(drawn, np.ones((3, 3, 3)))
+    parts = pieces(read(reference).data > 0)
     low, high = TISSUE_ADC
     tissue = case.brain & (case.adc.data > low) & (case.adc.data < high)
     x, y, _ = case.dwi.grid.spacing
     volumes = np.bincount(parts.ravel())[1:] * case.dwi.grid.voxel_ml
     ratios = contrasts(parts, case.dwi.data, tissue, (float(x), float(y)))
-    return sorted(zip(volumes.tolist(), ratios, strict=True), reverse=True)
+    return list(zip(volumes.tolist(), ratios, strict=True))
 
 
 def main() -> None:
@@ -43,9 +41,9 @@ def main() -> None:
     options = parser.parse_args()
     table = Table("scan", "ml", "ratio on the DWI")
     every = []
-    for home in sorted((options.data / "real").iterdir()):
-        for volume, ratio in parts_of(home):
-            table.add_row(home.name, f"{volume:.3f}", f"{ratio:.2f}")
+    for job in jobs(options.data):
+        for volume, ratio in parts_of(job.files, job.reference) if job.reference else ():
+            table.add_row(job.name, f"{volume:.3f}", f"{ratio:.2f}")
             every.append(ratio)
     Console().print(table)
     print(f"{sum(r >= FAINTEST for r in every)} of {len(every)} at {FAINTEST} or more")

@@ -127,6 +127,23 @@ def test_the_gallery_picks_what_it_says() -> None:
     assert scores[picked["falsely flagged"]].reference_ml == 0
 
 
+def test_a_false_alarm_is_shown_where_the_first_tool_outlines(tmp_path: Path) -> None:
+    """Another tool may outline more, elsewhere."""
+    none, few, many = (np.zeros(SHAPE, bool) for _ in range(3))
+    few[2:4, 2:4, 1] = True
+    many[1:8, 1:8, 3] = True
+    for name, mask in (("none", none), ("few", few), ("many", many)):
+        save(tmp_path / f"{name}.nii.gz", mask, AFFINE)
+    dwi = np.broadcast_to(np.arange(1.0, SHAPE[2] + 1), SHAPE).astype(np.float32)
+    save(tmp_path / "dwi.nii.gz", dwi, AFFINE)
+    results = invented(1, ("A", "B"))
+    predictions = {"A": tmp_path / "few.nii.gz", "B": tmp_path / "many.nii.gz"}
+    case = Case("s0000", tmp_path / "none.nii.gz", predictions, dwi=tmp_path / "dwi.nii.gz")
+    shown = gallery(results, pick(results), {"s0000": case}).axes[0].get_images()[0].get_array()
+    assert shown is not None
+    assert np.allclose(shown, 2 / SHAPE[2], atol=0.01)
+
+
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (-1, -1, 1), (1, -1, -1)])
 def test_left_of_the_patient_is_on_the_right_and_front_on_top(
     tmp_path: Path, flips: tuple[int, int, int]

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from infarct.quantify import pieces
+
 FAINTEST = 1.2
 """Least ratio on the DWI of an infarct to what lies around it, for it to be outlined. Of 25 parts
 that experts outlined on three real scans, 24 have more (`benchmarks/what_readers_outline.py`)."""
@@ -31,8 +33,6 @@ TISSUE_ADC = (0.2e-3, 1.3e-3)
 
 _FEWEST = 10
 """Voxels to compare with; where there are fewer, an infarct is taken as seen."""
-
-_TOUCHING = np.ones((3, 3, 3))
 
 
 def outlined(
@@ -62,7 +62,7 @@ def outlined(
         return torch.from_numpy(drawn).to(share.device)
     low, high = TISSUE_ADC
     tissue = (brain & (adc > low) & (adc < high)).cpu().numpy()
-    parts, _ = ndimage.label(drawn, _TOUCHING)
+    parts = pieces(drawn)
     ratios = np.array(contrasts(parts, dwi.float().cpu().numpy(), tissue, pixel_mm))
     # NaN, where there is nothing to compare with, is below nothing.
     least = FAINTEST_BESIDE if (~(ratios < FAINTEST)).any() else np.inf
