@@ -12,6 +12,9 @@ from scipy.optimize import OptimizeWarning, curve_fit
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+TISSUE_ADC = (0.4e-3, 1.3e-3)
+"""mm^2/s; normal brain tissue at any b-value in use lies between."""
+
 _BINS = 200
 
 

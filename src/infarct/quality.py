@@ -14,12 +14,9 @@ from scipy import stats
 
 from infarct.errors import ContentError, GeometryError
 from infarct.grid import Affine, Grid
-from infarct.intensity import Image, Mask, TissuePeak
+from infarct.intensity import TISSUE_ADC, Image, Mask, TissuePeak
 from infarct.register import Registration
 from infarct.volume import Volume, form_disagreement_mm, has_position
-
-TISSUE_ADC = (0.4e-3, 1.3e-3)
-"""mm^2/s; normal brain tissue at any b-value in use lies between."""
 
 _ADC_UNITS = {1.0: "mm^2/s", 1e-3: "1e-3 mm^2/s", 1e-5: "1e-5 mm^2/s", 1e-6: "1e-6 mm^2/s"}
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from infarct.grid import Affine, Grid
-from infarct.intensity import Image, Mask
-from infarct.quality import TISSUE_ADC
+from infarct.intensity import TISSUE_ADC, Image, Mask
 
 Side = Literal["left", "right", "bilateral"]
 

@@ -70,6 +70,20 @@ def test_lesion_lies_in_parenchyma_and_has_about_the_volume_drawn(record, bank):
     assert float(head.adc[inside].max()) < 2.0
 
 
+def test_no_acute_infarct_lies_in_an_old_one(record, bank):
+    """An old infarct at the very place of an acute one changes nothing in it."""
+    old = replace(record.lesions[0], kind="old-infarct", adc_gain=2.0, b0_gain=2.0)
+    nothing = replace(old, adc_gain=1.0, b0_gain=1.0)
+    beside, alone = (
+        tissue.build(replace(record, mimics=(mimic,)), bank, "cpu") for mimic in (old, nothing)
+    )
+    acute = alone.lesion > 0
+    assert acute.any()
+    assert torch.equal(beside.lesion, alone.lesion)
+    assert torch.equal(beside.adc[acute], alone.adc[acute])
+    assert not torch.equal(beside.adc, alone.adc)
+
+
 def test_infarct_is_bright_on_dwi_and_dark_on_adc(bank):
     cohort = replace(
         Cohort(), lesion_free=0.0, volume_ml=25.0, volume_log_sd=0.2, hyperacute=0, subacute=0

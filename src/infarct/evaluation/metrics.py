@@ -25,8 +25,7 @@ from scipy.ndimage import binary_erosion, generate_binary_structure, label
 from scipy.spatial import KDTree
 
 from infarct.grid import Affine
-from infarct.intensity import Image, Mask
-from infarct.quality import TISSUE_ADC
+from infarct.intensity import TISSUE_ADC, Image, Mask
 
 LESION_IOU = 0.25
 """Least intersection over union at which two outlines are the same lesion."""

@@ -57,13 +57,18 @@ def build(record: Record, bank: Bank, device: torch.device | str) -> Head:
     _bumps(b0, adc, tissue, record.tracts, way)
     parenchyma = _is_parenchyma(tissue)
     lesion = torch.zeros(SHAPE, device=device)
-    for number, spot in enumerate((*record.mimics, *record.lesions)):
-        seed = record.seed + 7919 * (number + 1)
-        box, mask = lesions.outline(spot, bank, way, parenchyma, seed)
-        share = _changed(mask, spot, seed).mul_(parenchyma[box])
+    numbered = list(enumerate((*record.mimics, *record.lesions), start=1))
+    first = len(record.mimics)
+    # Tissue that died long ago can't die again: acute infarcts come first, the rest beside them.
+    for number, spot in (*numbered[first:], *numbered[:first]):
+        acute = number > first
+        allowed = parenchyma if acute else parenchyma & (lesion == 0)
+        seed = record.seed + 7919 * number
+        box, mask = lesions.outline(spot, bank, way, allowed, seed)
+        share = _changed(mask, spot, seed).mul_(allowed[box])
         b0[box] *= (1 + share * (spot.b0_gain - 1)).clamp_(min=0.1)
         adc[box] *= (1 + share * (spot.adc_gain - 1)).clamp_(min=0.15)
-        if number >= len(record.mimics):
+        if acute:
             lesion[box] = torch.maximum(lesion[box], mask)
     pile_up = warp.hills(record.artefacts.pile_up, way.target_from_source, device)
     b0 *= way.gain
