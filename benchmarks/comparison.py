@@ -3,8 +3,9 @@
     python benchmarks/comparison.py --bank bank.npz --out OUT [--seeds 0 1] [--only NAME ...]
 
 Each run is the recipe `comparison` with one thing changed: the same number of volumes of the same
-stream, the same validation scans. Done runs are not made again and a broken one goes on, so the
-same command may be given as often as there is time. OUT/comparison.md is written after each.
+stream (of DeepMedic, a window of each), the same validation scans. Done runs are not made again and
+a broken one goes on, so the same command may be given as often as there is time. OUT/comparison.md
+is written after each.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from infarct.lab import recipes, training
 from infarct.lab.log import read_log
 from infarct.lab.networks import build, parameters
-from infarct.lab.recipes import Recipe
+from infarct.lab.recipes import Recipe, Stage
 
 # Widths that give every network about the parameters of DAGMNet's 8 features.
 NETWORKS = {
@@ -33,6 +34,10 @@ NETWORKS = {
     "DeepMedic": 0,
 }
 
+# A volume costs DeepMedic ten times what it costs DAGMNet; windows of this size cost about as much,
+# and are what its authors train it on: half of them about a lesion.
+DEEPMEDIC_WINDOW = (40, 40, 24)
+
 WITHOUT = ("attention gates", "deep supervision", "real backgrounds", "mimics", "artefacts")
 
 
@@ -40,6 +45,8 @@ def runs() -> dict[str, Recipe]:
     """Return every run by name, of seed 0."""
     base = recipes.read("comparison")
     found = {n: replace(base, network=n, features=width) for n, width in NETWORKS.items()}
+    windows = (Stage(window=DEEPMEDIC_WINDOW),)
+    found["DeepMedic"] = replace(found["DeepMedic"], stages=windows)
     for what in WITHOUT:
         found[f"DAGMNet_CH3 without {what}"] = without(base, what)
     return found
