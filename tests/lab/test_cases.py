@@ -109,6 +109,22 @@ def test_cases_are_found_as_isles_and_bids_keep_them(tmp_path: Path) -> None:
     assert second.lesion.name == "sub-2_lesion_mask.nii.gz"
 
 
+def test_cases_are_found_in_a_folder_each(tmp_path: Path) -> None:
+    for name in ("a/dwi", "a/adc", "a/lesion_manual", "b/2/dwi", "b/2/b0", "b/2/mask", "c/dwi"):
+        (tmp_path / f"{name}.nii.gz").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.nii.gz").touch()
+    first, second = find(tmp_path)
+    assert (first.name, second.name) == ("a", "b-2")
+    assert first.files.adc == tmp_path / "a/adc.nii.gz"
+    assert second.files.b0 == tmp_path / "b/2/b0.nii.gz"
+    assert second.files.adc is None
+    assert first.lesion.name == "lesion_manual.nii.gz"
+    (tmp_path / "c/lesion.nii.gz").touch()
+    (tmp_path / "c/lesion2.nii.gz").touch()
+    with pytest.raises(InputFileError, match="several masks"):
+        list(find(tmp_path))
+
+
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the development data, see INFARCT_DATA")
 def test_a_real_case_keeps_its_lesion_and_looks_as_the_networks_expect(tmp_path: Path) -> None:
     source, folder = DATA / "real/isles22-case0009", tmp_path / "set"

@@ -11,7 +11,6 @@ References:
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +20,8 @@ import torch
 from infarct.errors import InputFileError, OutputError
 from infarct.lab.checkpoint import Position, Weights, read_weights, write_weights
 from infarct.lab.feed import describe_stream
-from infarct.lab.log import COLUMNS, draw_curve, read_log
-from infarct.lab.scoring import row_of, score_weights
+from infarct.lab.log import draw_curve, read_log, scored, where, write_log
+from infarct.lab.scoring import score_weights
 from infarct.lab.validation import Scores
 from infarct.lab.widening import widened
 
@@ -113,7 +112,4 @@ def _write_log(runs: Sequence[Path], position: Position, scores: Scores, path: P
             rows.append({**row, **counted})
         if rows:
             minutes, samples = float(rows[-1]["minutes"]), int(rows[-1]["samples"])
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="")
-        writer.writeheader()
-        writer.writerows([*rows, row_of(position, scores)])
+    write_log(path, [*rows, where(position) | scored(scores)])

@@ -76,7 +76,7 @@ def write(trained: Weights, run: Path, facts: Facts) -> str:
         f"| training | {position.seconds:,.0f} s, {position.samples:,} volumes,"
         f" {position.step:,} steps |",
         "",
-        "## Scores on the synthetic validation set",
+        "## Scores on validation scans",
         "",
         *_scores(run, facts.file.stem),
         "## Data",
@@ -109,10 +109,11 @@ def _scores(run: Path, stem: str) -> list[str]:
         return ["None were taken.", ""]
     last = scored[-1]
     best = max(float(row["validation_dice"]) for row in scored)
-    false = last["false_voxels"]
+    false, real = last["false_voxels"], last.get("real_dice")
     return [
         f"Dice {last['validation_dice']} at the end (best {best:.3f})."
-        + ("" if false == "nan" else f" Where there is nothing, {false} voxels are outlined."),
+        + ("" if false == "nan" else f" Where there is nothing, {false} voxels are outlined.")
+        + (f" On real cases that it did not learn from: Dice {real}." if real else ""),
         "",
         f"![loss and Dice over time]({stem}.png)",
         "",

@@ -40,13 +40,17 @@ def find(folder: Path) -> Iterator[Drawn]:
     """Find cases: `sub-*/**/NAME_dwi.nii.gz` with `_adc`, `_b0` beside, and a mask.
 
     The mask is `NAME_msk.nii.gz` or another of the usual endings, beside the DWI or anywhere below
-    `derivatives/`, as ISLES'22 and BIDS keep it.
+    `derivatives/`, as ISLES'22 and BIDS keep it. Or a folder for each case, with `dwi.nii.gz`,
+    `adc.nii.gz`, `b0.nii.gz` and the one `lesion*.nii.gz` or `mask*.nii.gz`.
 
     Args:
         folder: Root of the data set.
 
     Yields:
-        Every DWI that has a mask, in the order of the names.
+        Every DWI that has a mask, in the order of the names, then of the folders.
+
+    Raises:
+        InputFileError: If a case has several masks.
     """
     masks = {
         file.name.removesuffix(".nii.gz").removesuffix(ending): file
@@ -55,11 +59,23 @@ def find(folder: Path) -> Iterator[Drawn]:
     }
     for dwi in sorted(folder.rglob("*_dwi.nii.gz")):
         name = dwi.name.removesuffix("_dwi.nii.gz")
-        beside = {role: dwi.with_name(f"{name}_{role}.nii.gz") for role in ("adc", "b0")}
-        given = {role: file for role, file in beside.items() if file.is_file()}
         if name in masks:
-            files = CaseFiles(dwi, b0=given.get("b0"), adc=given.get("adc"))
-            yield Drawn(name, files, masks[name])
+            yield Drawn(name, _images(dwi, f"{name}_"), masks[name])
+    for dwi in sorted(folder.rglob("dwi.nii.gz")):
+        home = dwi.parent
+        drawn = sorted(p for start in ("lesion", "mask") for p in home.glob(f"{start}*.nii.gz"))
+        if len(drawn) > 1:
+            several = ", ".join(p.name for p in drawn)
+            raise InputFileError(f"{home}: several masks ({several}); leave the one that is right")
+        if drawn:
+            name = "-".join(home.relative_to(folder).parts) or home.name
+            yield Drawn(name, _images(dwi, ""), drawn[0])
+
+
+def _images(dwi: Path, stem: str) -> CaseFiles:
+    """Return a DWI and what lies beside it, STEMadc.nii.gz and STEMb0.nii.gz."""
+    adc, b0 = (dwi.with_name(f"{stem}{role}.nii.gz") for role in ("adc", "b0"))
+    return CaseFiles(dwi, b0=b0 if b0.is_file() else None, adc=adc if adc.is_file() else None)
 
 
 def prepare_cases(folder: Path, out: Path) -> Iterator[tuple[str, str]]:

@@ -1,11 +1,11 @@
-"""Real cases with masks, mixed into the synthetic stream, for who has them.
+"""Real cases with masks, for who has them: mixed into the synthetic stream, or scored beside it.
 
 Cases are prepared once, see `infarct.lab.casebook`; what is read here needs numpy alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,6 @@ from infarct.errors import InputFileError
 from infarct.interleave import PHASES, STRIDE
 from infarct.lab.feed import Source
 from infarct.lab.recipes import CasesSettings
-
-CHANNELS = ("DWI", "ADC", "IS")
 
 _LEFT_RIGHT = 1
 
@@ -39,6 +37,42 @@ class RealBatch:
     brain: Tensor
 
 
+def list_cases(folder: Path) -> list[Path]:
+    """List the prepared cases of a folder.
+
+    Raises:
+        InputFileError: If there are none.
+    """
+    files = sorted(folder.glob("*.npz"))
+    if not files:
+        raise InputFileError(
+            f"{folder}: no prepared cases (*.npz); run `infarct lab prepare-cases`"
+        )
+    return files
+
+
+def read_case(file: Path, phases: Sequence[int]) -> list[tuple[Tensor, ...]]:
+    """Read sub-volumes of a prepared case.
+
+    Args:
+        file: From `list_cases`.
+        phases: Which of the 16 of `interleave.PHASES`.
+
+    Returns:
+        Of each phase image (3, 96, 112, 48), lesion and brain (1, 96, 112, 48), float32.
+    """
+    with np.load(file) as stored:
+        whole = [stored[name] for name in ("image", "lesion", "brain")]
+    parts = []
+    for phase in phases:
+        offsets = zip(PHASES[phase], STRIDE, strict=True)
+        every = tuple(slice(offset, None, step) for offset, step in offsets)
+        parts.append(
+            tuple(torch.from_numpy(array[:, *every].astype(np.float32)) for array in whole)
+        )
+    return parts
+
+
 class Mixed:
     """A stream in which a share of the batches are real.
 
@@ -51,11 +85,7 @@ class Mixed:
 
     def __init__(self, stream: Source, settings: CasesSettings, batch: int, seed: int) -> None:
         self.stream = stream
-        self.files = sorted(Path(settings.folder).glob("*.npz"))
-        if not self.files:
-            raise InputFileError(
-                f"{settings.folder}: no prepared cases (*.npz); run `infarct lab prepare-cases`"
-            )
+        self.files = list_cases(Path(settings.folder))
         self.share = settings.share
         self.batch = batch
         self.generator = torch.Generator().manual_seed(seed)
@@ -89,9 +119,5 @@ class Mixed:
             int(torch.randint(n, (), generator=self.generator))
             for n in (len(self.files), len(PHASES), 2)
         )
-        offsets = zip(PHASES[phase], STRIDE, strict=True)
-        every = tuple(slice(offset, None, step) for offset, step in offsets)
-        with np.load(self.files[case]) as file:
-            arrays = [file[name][:, *every] for name in ("image", "lesion", "brain")]
-        parts = tuple(torch.from_numpy(array).float() for array in arrays)
+        parts = read_case(self.files[case], [phase])[0]
         return tuple(part.flip(_LEFT_RIGHT) for part in parts) if flip else parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -118,17 +119,17 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(help="Length of the run, instead of the recipe's.")
     ] = None,
+    validate_on: Annotated[
+        Path | None,
+        typer.Option(help="Folder of `infarct lab prepare-cases`: scored, never learned from."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Continue the run in the folder.")] = False,
 ) -> None:
     """Train a network; Ctrl-C saves, --resume continues exactly there."""
-    from dataclasses import replace
-
     from infarct.lab import recipes
     from infarct.lab.training import run
 
-    chosen = recipes.read(recipe)
-    chosen = replace(chosen, minutes=minutes) if minutes else chosen
-    run(chosen, bank, out, resume)
+    run(recipes.changed(recipes.read(recipe), minutes, validate_on), bank, out, resume)
 
 
 @app.command()
@@ -152,12 +153,17 @@ def score(
     bank: Annotated[
         Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
     ] = None,
+    validate_on: Annotated[
+        Path | None, typer.Option(help="Folder of `infarct lab prepare-cases`, scored beside it.")
+    ] = None,
 ) -> None:
     """Score the last weights of a run on the validation set, and add that to its log."""
     from infarct.lab.scoring import score_run
 
-    scores = score_run(run, bank)
+    scores = score_run(run, bank, validate_on)
     typer.echo(f"validation Dice {scores.dice:.3f}, false voxels {scores.false_voxels:.0f}")
+    if not math.isnan(scores.real_dice):
+        typer.echo(f"real cases: Dice {scores.real_dice:.3f}")
 
 
 @app.command()

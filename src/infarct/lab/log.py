@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import astuple
 from pathlib import Path
@@ -20,9 +21,9 @@ from infarct.lab.validation import Scores
 
 COLUMNS = (
     *("minutes", "samples", "epoch", "rate", "samples_per_s", "loss", "dice"),
-    *("validation_loss", "validation_dice", "false_voxels"),
+    *("validation_loss", "validation_dice", "false_voxels", "real_dice", "real_false_voxels"),
 )
-"""Of the log; the last three are empty between two epochs."""
+"""Of the log; scores are empty between two epochs, and those of real cases without any."""
 
 
 class Tally:
@@ -87,10 +88,7 @@ class Log(AbstractContextManager["Log"]):
         self.silent = silent
         if not silent:
             kept = read_log(self.path) if position.samples and self.path.is_file() else []
-            with self.path.open("w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS)
-                writer.writeheader()
-                writer.writerows(row for row in kept if int(row["samples"]) <= position.samples)
+            write_log(self.path, [row for row in kept if int(row["samples"]) <= position.samples])
         columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}% {task.description}"))
         self.screen = Progress(*columns, console=Console(quiet=silent))
         self.bar = self.screen.add_task("starting", total=1.0)
@@ -140,20 +138,41 @@ class Log(AbstractContextManager["Log"]):
         """
         if self.silent:
             return
-        row = [f"{position.seconds / 60:.2f}", str(position.samples), str(position.epochs)]
-        numbers = (rate, *tally.means(position.seconds), *(astuple(scores) if scores else ()))
-        row += [f"{x:.4g}" for x in numbers]
+        numbers = zip(COLUMNS[3:7], (rate, *tally.means(position.seconds)), strict=True)
+        row = where(position) | {name: f"{x:.4g}" for name, x in numbers}
+        row |= scored(scores) if scores else {}
         with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow(row + [""] * (len(COLUMNS) - len(row)))
-        named = zip(COLUMNS, row, strict=False)
-        line = "  ".join(f"{name} {value}" for name, value in named)
+            csv.DictWriter(file, COLUMNS, restval="").writerow(row)
+        line = "  ".join(f"{name} {value}" for name, value in row.items())
         self.screen.console.print(line, soft_wrap=True)
+
+
+def where(position: Position) -> dict[str, str]:
+    """Return the columns that say how far a run is."""
+    values = (f"{position.seconds / 60:.2f}", str(position.samples), str(position.epochs))
+    return dict(zip(COLUMNS[:3], values, strict=True))
+
+
+def scored(scores: Scores) -> dict[str, str]:
+    """Return the columns of the scores; most runs have no real cases, and say nothing of them."""
+    values = zip(COLUMNS[7:], astuple(scores), strict=True)
+    return {
+        name: f"{x:.4g}" for name, x in values if not (name.startswith("real") and math.isnan(x))
+    }
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
     """Read the rows of a log."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def write_log(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    """Write rows, whole; those of older logs may lack columns."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def draw_curve(log: Path, picture: Path) -> None:
@@ -169,17 +188,18 @@ def draw_curve(log: Path, picture: Path) -> None:
     rows = read_log(log)
 
     def column(name: str) -> np.ndarray:
-        return np.array([float(row[name] or "nan") for row in rows])
+        return np.array([float(row.get(name) or "nan") for row in rows])
 
     minutes = column("minutes")
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes, name in ((left, "loss"), (right, "dice")):
-        scored = np.isfinite(column(f"validation_{name}"))
         axes.plot(minutes, column(name), color="0.6", label="training")
-        axes.plot(
-            minutes[scored], column(f"validation_{name}")[scored], "o-", ms=3, label="validation"
-        )
+        for kind, marker in (("validation", "o-"), ("real", "s-")):
+            values = column(f"{kind}_{name}")
+            taken = np.isfinite(values)
+            if taken.any():
+                axes.plot(minutes[taken], values[taken], marker, ms=3, label=kind)
         axes.set(xlabel="minutes", ylabel=name)
         axes.grid(alpha=0.3)
     right.set_ylim(0, 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -67,10 +67,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """The fixed synthetic set that scores a run.
+    """What scores a run: a fixed synthetic set, and real cases where there are any.
 
     Attributes:
-        samples: Its size; 0 trains without.
+        samples: Size of the synthetic set; 0 trains without.
+        cases: Folder of prepared real cases, see `infarct lab prepare-cases`, scored beside it;
+            empty for none. Nothing is learned from them, and no weights are chosen by them.
         every: Epochs between two scores.
         snapshot_every: Epochs between two snapshots that are kept; 0 keeps best and last only.
         stop_after: Earliest epoch at which a run may stop early; 0 never stops early.
@@ -78,6 +80,7 @@ class ValidationSettings:
     """
 
     samples: int = 32
+    cases: str = ""
     every: int = 1
     snapshot_every: int = 0
     stop_after: int = 0
@@ -206,6 +209,22 @@ def read(source: Path | str) -> Recipe:
         return parse(Recipe, tomllib.loads(path.read_text()))
     except (tomllib.TOMLDecodeError, ValueError) as error:
         raise InputFileError(f"{path}: {error}") from error
+
+
+def changed(recipe: Recipe, minutes: float | None, validate_on: Path | str | None) -> Recipe:
+    """Return a recipe with what a command says otherwise.
+
+    Args:
+        recipe: As read.
+        minutes: Length of the run; None leaves it.
+        validate_on: Folder of prepared real cases; None leaves it.
+    """
+    if minutes:
+        recipe = replace(recipe, minutes=minutes)
+    if validate_on:
+        validation = replace(recipe.validation, cases=str(validate_on))
+        recipe = replace(recipe, validation=validation)
+    return recipe
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:

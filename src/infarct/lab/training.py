@@ -40,7 +40,7 @@ from infarct.lab.losses import hybrid
 from infarct.lab.recipes import RateSettings, Recipe
 from infarct.lab.shelf import open_feed
 from infarct.lab.team import Team, join_team
-from infarct.lab.validation import Scores, dice, fixed_set, score
+from infarct.lab.validation import Scores, ValidationSet, dice, fixed_set, score
 
 SAVE_EVERY_S = 60.0
 """A machine can vanish at any time; this is the most that is lost, in seconds."""
@@ -75,7 +75,7 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
         if last.exists():
             order = replace(order, state=checkpoint.resume(last, learner, team.rank, team.device))
         forward = as_trained(recipe, learner.network, team)
-        kept = fixed_set(open_source, recipe, team.device) if team.rank == 0 else []
+        kept = fixed_set(open_source, recipe, team.device) if team.rank == 0 else None
         position, state = learner.position, order.state
         started = time.monotonic() - position.seconds
         saved, tally = position.seconds, Tally(position.seconds)
@@ -208,14 +208,14 @@ def set_rate(learner: Learner, rate: float) -> None:
 
 
 def validate(
-    recipe: Recipe, learner: Learner, kept: list[Example], out: Path, team: Team
+    recipe: Recipe, learner: Learner, kept: ValidationSet | None, out: Path, team: Team
 ) -> Scores | None:
     """Score the candidate after an epoch, keep it if it is the best, lower the rate if stuck.
 
     Args:
         recipe: How often, and what to keep.
         learner: Its position and plateau are changed in place.
-        kept: The validation set; empty on all processes but the first.
+        kept: The validation set; the first process alone has it.
         out: Folder of the run.
         team: Hears the scores from the first process.
 
@@ -227,7 +227,7 @@ def validate(
     if not settings.samples or not due:
         return None
     scores = Scores(math.nan, math.nan, math.nan)
-    if team.rank == 0:
+    if kept is not None:
         scores = score(rounded(learner.candidate), kept, recipe.loss, team.device)
     scores = Scores(*(team.agree(x) for x in astuple(scores)))
     if recipe.rate.schedule == "plateau":
@@ -283,11 +283,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--bank", type=Path, help="the packed bank; one head if left out")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--minutes", type=float, help="instead of those of the recipe")
+    parser.add_argument("--validate-on", help="prepared real cases, instead of the recipe's")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     options = parser.parse_args(arguments)
     recipe = recipes.read(options.recipe)
-    if options.minutes:
-        recipe = replace(recipe, minutes=options.minutes)
+    recipe = recipes.changed(recipe, options.minutes, options.validate_on)
     run(recipe, options.bank, options.out, options.resume)
 
 

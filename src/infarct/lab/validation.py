@@ -1,18 +1,28 @@
-"""The fixed synthetic set that scores a run, and the scores."""
+"""What scores a run, a fixed synthetic set and real cases where there are any, and the scores."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from infarct.errors import InputFileError
+from infarct.interleave import PHASES
+from infarct.lab.cases import list_cases, read_case
 from infarct.lab.feed import Example, OpenSource, crop, examples
 from infarct.lab.losses import LossSettings, hybrid
+from infarct.lab.networks import DESIGNS
 from infarct.lab.recipes import Recipe
 
 SEED = 2021
 """Of the validation stream, the same for every run: scores of two runs can be compared."""
+
+REAL_PHASES = tuple(PHASES.index(offset) for offset in ((0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 3)))
+"""Sub-volumes of a real case that are scored: between them they hold all of its slices."""
 
 _SPACE = (1, 2, 3, 4)
 
@@ -25,26 +35,64 @@ class Scores:
         loss: The loss it is trained with, on its answer alone.
         dice: Mean Dice over samples that have something to find.
         false_voxels: Mean number of voxels outlined in samples that have nothing; NaN without any.
+        real_dice: Dice over the sub-volumes of real cases; NaN without any.
+        real_false_voxels: False voxels in those that have nothing; NaN without any.
     """
 
     loss: float
     dice: float
     false_voxels: float
+    real_dice: float = math.nan
+    real_false_voxels: float = math.nan
 
 
-def fixed_set(open_source: OpenSource, recipe: Recipe, device: str) -> list[Example]:
-    """Make the validation set: the first samples of the validation stream.
+@dataclass(frozen=True)
+class ValidationSet:
+    """What a run is scored on.
+
+    Attributes:
+        synthetic: Kept in main memory.
+        real: Files of prepared cases.
+        channels: How many images of a case the network reads.
+    """
+
+    synthetic: list[Example]
+    real: list[Path]
+    channels: int
+
+    def real_examples(self) -> Iterator[Example]:
+        """Read the real cases, `REAL_PHASES` of each, one sub-volume after the other."""
+        for file in self.real:
+            for image, lesion, brain in read_case(file, REAL_PHASES):
+                yield Example(image[None, : self.channels], lesion[None], brain[None])
+
+
+def fixed_set(open_source: OpenSource, recipe: Recipe, device: str) -> ValidationSet:
+    """Make the validation set: the first samples of the validation stream, and the real cases.
 
     Args:
         open_source: Opens the stream.
         recipe: Whose network, and how many samples; whole batches are kept.
-        device: Where to make them; they are kept in main memory.
+        device: Where to make the samples.
+
+    Raises:
+        InputFileError: If there are no real cases where the recipe says, if it learns from them
+            too, or if its network seeks no lesions.
     """
+    design, cases = DESIGNS[recipe.network], recipe.validation.cases
+    if cases and design.answers != "lesion":
+        raise InputFileError(f"validation.cases = {cases!r}: {recipe.network} seeks no lesions")
+    learned_from = recipe.cases.folder
+    if cases and learned_from and Path(cases).resolve() == Path(learned_from).resolve():
+        raise InputFileError(
+            f"validation.cases = {cases!r}: cases.folder is the same, and who learns from cases"
+            " can't be scored on them; keep some in a folder of their own"
+        )
     kept: list[Example] = []
     made = examples(open_source(SEED, "validation", device), recipe.network)
     while sum(len(example.image) for example in kept) < recipe.validation.samples:
         kept.append(next(made).to("cpu"))
-    return kept
+    return ValidationSet(kept, list_cases(Path(cases)) if cases else [], len(design.channels))
 
 
 def dice(logits: Tensor, target: Tensor) -> Tensor:
@@ -63,8 +111,7 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     return torch.where(target.sum(_SPACE) > 0, found, torch.nan)
 
 
-@torch.no_grad()
-def score(network: nn.Module, kept: list[Example], loss: LossSettings, device: str) -> Scores:
+def score(network: nn.Module, kept: ValidationSet, loss: LossSettings, device: str) -> Scores:
     """Score a network on whole brains.
 
     Args:
@@ -75,8 +122,19 @@ def score(network: nn.Module, kept: list[Example], loss: LossSettings, device: s
     """
     mode = network.training
     network.eval()
+    synthetic = _means(network, kept.synthetic, loss, device)
+    _, *real = _means(network, kept.real_examples(), loss, device)
+    network.train(mode)
+    return Scores(*synthetic, *real)
+
+
+@torch.no_grad()
+def _means(
+    network: nn.Module, batches: Iterable[Example], loss: LossSettings, device: str
+) -> tuple[float, float, float]:
+    """Return mean loss, Dice and false voxels; NaN of nothing."""
     losses, dices, false = [], [], []
-    for batch in kept:
+    for batch in batches:
         # One by one: a batch of whole brains at full width may not fit beside the training.
         for n in range(len(batch.image)):
             parts = (batch.image, batch.target, batch.brain)
@@ -89,8 +147,9 @@ def score(network: nn.Module, kept: list[Example], loss: LossSettings, device: s
             dices.append(dice(logits, target).cpu())
             outlined = (logits > 0).sum().cpu().float()
             false.append(torch.where(target.any().cpu(), torch.nan, outlined))
-    network.train(mode)
-    return Scores(
+    if not losses:
+        return math.nan, math.nan, math.nan
+    return (
         float(torch.stack(losses).mean()),
         float(torch.cat(dices).nanmean()),
         float(torch.stack(false).nanmean()),
