@@ -110,6 +110,12 @@ def draw_artefacts(cohort: Cohort, acquisition: Acquisition, rng: np.random.Gene
         for site in AIR_SITES.values()
         if _often(0.5, often, rng)
     ]
+    banded = _often(0.6, often, rng)
+    rims = [
+        _near("rim", site, float(rng.exponential(1.0)), rng)
+        for site in AIR_SITES.values()
+        if banded and rng.random() < 0.4
+    ]
     coils = [
         Bump(
             "coil",
@@ -143,6 +149,9 @@ def draw_artefacts(cohort: Cohort, acquisition: Acquisition, rng: np.random.Gene
         distortion_mm=float(rng.uniform(0, 1.2)) * min(often, 1.0),
         susceptibility=tuple(bends),
         pile_up=tuple(piles),
+        rims=tuple(rims),
+        rim_mm=float(rng.uniform(2.0, 5.0)),
+        rim_level=float(rng.uniform(0.5, 0.9)),
         pile_up_adc=float(rng.uniform(0, 0.35)) if _often(0.6, often, rng) else 0.0,
         dwi_shift_mm=(shift_x, shift_y),
         dwi_stretch=float(rng.normal(0, 0.006)) * min(often, 1.0),

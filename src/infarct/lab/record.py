@@ -144,6 +144,10 @@ class Artefacts:
         distortion_mm: SD of the smooth part of the EPI stretch along A-P.
         susceptibility: Air that bends the field; height is the displacement along A-P, mm.
         pile_up: Signal gained next to such air; height as share of the signal on the DWI.
+        rims: The same, but in a band along the brain's border.
+        rim_mm: Scale of how deep below the border it runs, and how wide.
+        rim_level: Share of brain among what lies about as far as that around, where it is
+            brightest: .5 is the border.
         pile_up_adc: Share of the ADC that is lost where the signal piles up without bound: DWI and
             b0 are not bent alike.
         dwi_shift_mm: Displacement of the DWI against the b0 along x and y: motion, eddy currents.
@@ -165,6 +169,9 @@ class Artefacts:
     distortion_mm: float
     susceptibility: tuple[Bump, ...]
     pile_up: tuple[Bump, ...]
+    rims: tuple[Bump, ...]
+    rim_mm: float
+    rim_level: float
     pile_up_adc: float
     dwi_shift_mm: tuple[float, float]
     dwi_stretch: float

@@ -19,6 +19,10 @@ _ENCLOSED = 0.35
 """Fluid belongs to the brain where this much of what surrounds it (SD 5 mm) is brain."""
 
 
+_RIM_WIDTH = 0.2
+"""Of a bright band, in the share of brain around it: a few millimetres."""
+
+
 @dataclass(frozen=True, eq=False)
 class Head:
     """A head on the 1 mm lattice.
@@ -52,7 +56,8 @@ def build(record: Record, bank: Bank, device: torch.device | str) -> Head:
         code = warp.nearest(bank.anatomy(record.anatomy, device), way)
         tissue = _aged(code, record.contrast, record.seed)
         b0, adc = _paint(tissue, record.contrast, record.seed)
-    brain = _brain(tissue)
+    inside = _inside(tissue)
+    brain = separable.wide_blur(inside, 2.0, step=2)
     _white_spots(b0, adc, tissue, record)
     _bumps(b0, adc, tissue, record.tracts, way)
     parenchyma = _is_parenchyma(tissue)
@@ -70,9 +75,14 @@ def build(record: Record, bank: Bank, device: torch.device | str) -> Head:
         adc[box] *= (1 + share * (spot.adc_gain - 1)).clamp_(min=0.15)
         if acute:
             lesion[box] = torch.maximum(lesion[box], mask)
-    pile_up = warp.hills(record.artefacts.pile_up, way.target_from_source, device)
+    wrong = record.artefacts
+    pile_up = warp.hills(wrong.pile_up, way.target_from_source, device)
+    if wrong.rims:
+        level = separable.wide_blur(inside, wrong.rim_mm, step=2)
+        band = torch.exp(-(((level - wrong.rim_level) / _RIM_WIDTH) ** 2))
+        pile_up += band * warp.hills(wrong.rims, way.target_from_source, device)
     b0 *= way.gain
-    adc *= 1 - record.artefacts.pile_up_adc * pile_up / (1 + pile_up)
+    adc *= 1 - wrong.pile_up_adc * pile_up / (1 + pile_up)
     b0 *= pile_up.add_(1.0)
     return Head(b0, adc, lesion, brain)
 
@@ -131,14 +141,14 @@ def _from_background(
     return b0.clamp_(min=0.0), adc.clamp_(0.05, 4.0), tissue
 
 
-def _brain(tissue: torch.Tensor) -> torch.Tensor:
-    """Return the soft brain: parenchyma, ventricles, and the fluid of sulci and fissures.
+def _inside(tissue: torch.Tensor) -> torch.Tensor:
+    """Return the brain: parenchyma, ventricles, and the fluid of sulci and fissures.
 
     Readers and their tools draw the brain's outline, not that of each gyrus.
     """
     inside = (tissue >= Tissue.CORTEX) & (tissue <= Tissue.CHOROID_PLEXUS)
     enclosed = separable.wide_blur(inside, 5.0, step=2) > _ENCLOSED
-    return separable.wide_blur(inside | (enclosed & (tissue == Tissue.CSF)), 2.0, step=2)
+    return inside | (enclosed & (tissue == Tissue.CSF))
 
 
 def _white_spots(b0: torch.Tensor, adc: torch.Tensor, tissue: torch.Tensor, record: Record) -> None:
