@@ -61,7 +61,8 @@ def test_mimics_and_artefacts_can_be_left_out():
         assert not record.tracts
         assert record.white_spots is None
         wrong = record.artefacts
-        assert not (wrong.coils or wrong.susceptibility or wrong.pile_up or wrong.ghost)
+        assert not (wrong.coils or wrong.susceptibility or wrong.ghost)
+        assert not (wrong.pile_up or wrong.rims)
 
 
 def test_made_lesions_lie_at_their_site_and_side():

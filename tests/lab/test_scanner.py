@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from infarct.intensity import adc_from_signal
 from infarct.lab import acquisition, population, scanner, tissue
 from infarct.lab.anatomy import Tissue
 from infarct.lab.cohort import Cohort, load_cohort
+from infarct.lab.record import Bump
 
 
 def _draw(bank, index=0, **settings):
@@ -82,6 +84,23 @@ def test_no_acute_infarct_lies_in_an_old_one(record, bank):
     assert torch.equal(beside.lesion, alone.lesion)
     assert torch.equal(beside.adc[acute], alone.adc[acute])
     assert not torch.equal(beside.adc, alone.adc)
+
+
+def test_signal_piles_up_in_a_band_along_the_border(bank):
+    """Brighter below the brain's border and not deep inside; both images alike, so ADC stays."""
+    plain = _draw(bank, 0, lesion_free=1.0, mimics=0.0, artefacts=0.0)
+    rim = Bump("rim", (0.0, -20.0, 40.0), (500.0, 500.0, 500.0), 1.0)
+    banded = replace(plain.artefacts, rims=(rim,), rim_mm=3.0, rim_level=0.7)
+    before, after = (
+        tissue.build(replace(plain, artefacts=wrong), bank, "cpu")
+        for wrong in (plain.artefacts, banded)
+    )
+    assert torch.equal(before.adc, after.adc)
+    gain = (after.b0 / before.b0.clamp(min=1e-3)).numpy()
+    inside = (before.brain > 0.5).numpy()
+    depth = ndimage.distance_transform_edt(inside)
+    assert np.median(gain[inside & (depth < 4)]) > 1.5
+    assert np.median(gain[inside & (depth > 12)]) < 1.15
 
 
 def test_infarct_is_bright_on_dwi_and_dark_on_adc(bank):
