@@ -73,13 +73,22 @@ def test_features_are_what_their_names_say(evidence) -> None:
     assert firm["opposite_dwi"] == pytest.approx(math.log(2))
     assert firm["opposite_adc"] == pytest.approx(math.log(0.5))
     assert faint["confirmed_share"] == faint["opposite_dwi"] == faint["opposite_adc"] == 0
+    # Each is the other's company; who is alone has next to none.
+    assert math.exp(firm["log_beside_ml"]) == pytest.approx(4 * 0.02 + 0.02)
+    assert math.exp(faint["log_beside_ml"]) == pytest.approx(32 * 0.02 + 0.02)
+    single = replace(evidence, candidates=evidence.scan.probability > 0.9)
+    (alone,) = features(single, measure(single.candidates, single.scan, 2))
+    assert math.exp(dict(zip(FEATURES, alone, strict=True))["log_beside_ml"]) == pytest.approx(0.02)
 
 
 def test_depth_is_measured_from_the_surface_of_the_brain(evidence) -> None:
     brain = evidence.scan.brain.copy()
     brain[:2] = False
     nearer = replace(evidence, scan=replace(evidence.scan, brain=brain))
-    far, near = (features(e, measure(e.candidates, e.scan, 2))[0][-1] for e in (evidence, nearer))
+    depth = FEATURES.index("log_depth_mm")
+    far, near = (
+        features(e, measure(e.candidates, e.scan, 2))[0][depth] for e in (evidence, nearer)
+    )
     # Columns at 2, 4, 6 and 8 mm; a box that fills its image has no surface at all.
     assert math.expm1(near) == pytest.approx(5.0)
     assert far > near

@@ -2,8 +2,8 @@
 
 A network's own probabilities are no frequencies. Each piece it outlines is therefore judged by a
 logistic regression on how large, bright and dark it is, how much it differs from the other
-hemisphere, and how firmly the network and a second reader hold to it; the scan as a whole by
-another; the volume gets an interval from the errors made on the calibration scans.
+hemisphere, what else there is, and how firmly the network and a second reader hold to it; the scan
+as a whole by another; the volume gets an interval from the errors made on the calibration scans.
 `infarct.lab.calibrating` makes the numbers.
 
 References:
@@ -38,15 +38,20 @@ FEATURES = (
     "opposite_dwi",
     "opposite_adc",
     "log_depth_mm",
+    "log_beside_ml",
 )
 """What a candidate is judged by, in order. `confirmed_share` of it a second reader outlines too;
 `opposite_dwi` and `opposite_adc` are log ratios to the same place of the other hemisphere, which
-artefacts at the skull base often share; depth is below the brain's surface."""
+artefacts at the skull base often share; depth is below the brain's surface; `log_beside_ml` is that
+of the largest other candidate, for infarcts come in company."""
 
 COVERAGE = 0.9
 """Of the interval of the volume."""
 
 DEFAULT_POINT = "balanced"
+
+_SMALLEST_BESIDE_ML = 0.02
+"""Added to the volume of what lies beside: less is as good as nothing."""
 
 _LARGEST_LOGIT = 7.0
 _WIDE, _NARROW = 0.2, 0.8
@@ -292,6 +297,8 @@ def features(evidence: Evidence, measured: Measurements) -> list[tuple[float, ..
 
     peaks = ndimage.maximum(scan.probability, ranked, labels)
     depth = ndimage.distance_transform_edt(scan.brain, scan.grid.spacing)
+    # They come largest first: beside the largest lies the second, beside all others the largest.
+    largest, second = (*(one.volume_ml for one in measured.lesions), 0.0)[:2]
     columns = zip(
         measured.lesions,
         peaks,
@@ -312,8 +319,9 @@ def features(evidence: Evidence, measured: Measurements) -> list[tuple[float, ..
             dwi,
             adc,
             math.log1p(mm),
+            math.log(_SMALLEST_BESIDE_ML + (largest if number else second)),
         )
-        for one, peak, share, dwi, adc, mm in columns
+        for number, (one, peak, share, dwi, adc, mm) in enumerate(columns)
     ]
 
 

@@ -39,6 +39,7 @@ def made(count: int, seed: int) -> list[Row]:
                 0.0,
                 0.0,
                 2.0,
+                -4.0,
             )
             for real, ml in zip(infarct, volumes, strict=True)
         ]
