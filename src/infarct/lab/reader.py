@@ -21,8 +21,11 @@ that experts outlined on three real scans, 24 have more (`benchmarks/what_reader
 FAINTEST_BESIDE = 1.1
 """The same for a part on a scan with one that is seen at once: the eye goes on from there."""
 
-OUTLINED_SHARE = 0.4
-"""A reader outlines a voxel when this much of it is infarct: partial volumes shine too."""
+OUTLINED_SHARE = 0.15
+"""A reader outlines a voxel when this much of it is infarct: he takes in what shines at all. With .4
+the outermost voxels of an outline kept half of its contrast (.43 to .59, by size) and those beyond a
+quarter (.21 to .28), where experts on three real scans leave .19 to .36 and .04 to .11; with this, .23
+to .38 and .10 to .13 (`benchmarks/what_readers_outline.py`)."""
 
 AROUND_MM = (2.5, 10.0)
 """In-plane distances from an infarct between which it is compared: beyond its blurred edge, and
