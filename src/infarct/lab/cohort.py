@@ -23,7 +23,7 @@ class Cohort:
         lesion_free: Share of scans without an acute infarct.
         real_background: Share of scans written on a real lesion-free scan.
         real_lesion: Share of lesions shaped by a real mask, where the bank has any.
-        volume_ml: Median of the total volume.
+        volume_ml: Median of the total volume that a reader outlines.
         volume_log_sd: SD of its natural logarithm.
         hyperacute: Share of infarcts of that phase.
         subacute: Share of infarcts of that phase; the rest is acute.

@@ -40,6 +40,13 @@ PHASES: dict[str, Phase] = {
 TISSUE_ADC = 0.75e-3
 """mm^2/s, of normal tissue, by which an infarct's factor on the DWI is told."""
 
+OUTLINED_FACTOR, OUTLINED_POWER = 1.81, 0.92
+"""A reader takes in what shines around an infarct too: outlined ml = factor * ml ** power, on 44 scans
+of the cohorts `test` and `day-after` with a scatter of 8%."""
+
+LEAST_ML = 0.03
+"""Of an infarct; one that is smaller would be seen on no scan."""
+
 
 def draw(cohort: Cohort, bank: Bank, seed: int, index: int) -> Record:
     """Draw one record.
@@ -155,7 +162,7 @@ def _draw_lesions(
 ) -> tuple[Spot, ...]:
     """Draw the infarcts of one patient: one event, in one or several pieces."""
     total = float(np.exp(rng.normal(np.log(cohort.volume_ml), cohort.volume_log_sd)))
-    total = float(np.clip(total, 0.03, 300.0))
+    total = infarct_ml(min(total, 300.0))
     phases = ("hyperacute", "subacute", "acute")
     shares = (cohort.hyperacute, cohort.subacute, 1 - cohort.hyperacute - cohort.subacute)
     phase = str(rng.choice(phases, p=shares))
@@ -163,7 +170,7 @@ def _draw_lesions(
     if rng.random() < cohort.scattered:
         others = int(rng.integers(1, 6))
     parts = np.array([1.0, *rng.uniform(0.02, 0.3, others)])
-    volumes = np.clip(total * parts / parts.sum(), 0.03, None)
+    volumes = np.clip(total * parts / parts.sum(), LEAST_ML, None)
     available = bank.lesions.of(cohort.split)
     look = _draw_look(phase, total, bvalue, rng)
     spots = []
@@ -175,6 +182,11 @@ def _draw_lesions(
         else:
             spots.append(made_spot(float(volume_ml), side, look, rng))
     return tuple(spots)
+
+
+def infarct_ml(outlined_ml: float) -> float:
+    """Return the volume of the infarct that a reader would outline as one of `outlined_ml`."""
+    return max(float((outlined_ml / OUTLINED_FACTOR) ** (1 / OUTLINED_POWER)), LEAST_ML)
 
 
 def _draw_look(kind: str, volume_ml: float, bvalue: float, rng: np.random.Generator) -> Look:
