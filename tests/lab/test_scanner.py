@@ -103,6 +103,22 @@ def test_signal_piles_up_in_a_band_along_the_border(bank):
     assert np.median(gain[inside & (depth > 12)]) < 1.15
 
 
+@pytest.mark.parametrize("wanted", [2.0, 20.0])
+def test_a_reader_outlines_the_volume_that_was_asked_for(bank, wanted):
+    """Though what shines is more than the infarct itself."""
+    cohort = replace(
+        load_cohort("test"), volume_ml=wanted, volume_log_sd=0.0, hyperacute=0.0, scattered=0.0
+    )
+    outlined = []
+    for index in range(5):
+        record = population.draw(cohort, bank, 12, index)
+        scan = scanner.acquire(tissue.build(record, bank, "cpu"), record)
+        grid = acquisition.grid(record.acquisition)
+        outlined.append(float(scan.lesion.sum()) * grid.voxel_ml)
+    assert np.median(outlined) == pytest.approx(wanted, rel=0.25)
+    assert record.lesions[0].volume_ml < 0.8 * wanted
+
+
 def test_infarct_is_bright_on_dwi_and_dark_on_adc(bank):
     cohort = replace(
         Cohort(), lesion_free=0.0, volume_ml=25.0, volume_log_sd=0.2, hyperacute=0, subacute=0

@@ -41,8 +41,8 @@ TISSUE_ADC = 0.75e-3
 """mm^2/s, of normal tissue, by which an infarct's factor on the DWI is told."""
 
 OUTLINED_FACTOR, OUTLINED_POWER = 1.81, 0.92
-"""A reader takes in what shines around an infarct too: outlined ml = factor * ml ** power, on 44 scans
-of the cohorts `test` and `day-after` with a scatter of 8%."""
+"""A reader takes in what shines around an infarct too: outlined ml = factor * ml ** power, on 44
+scans of the cohorts `test` and `day-after` with a scatter of 8%."""
 
 LEAST_ML = 0.03
 """Of an infarct; one that is smaller would be seen on no scan."""

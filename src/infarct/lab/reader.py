@@ -22,10 +22,10 @@ FAINTEST_BESIDE = 1.1
 """The same for a part on a scan with one that is seen at once: the eye goes on from there."""
 
 OUTLINED_SHARE = 0.15
-"""A reader outlines a voxel when this much of it is infarct: he takes in what shines at all. With .4
-the outermost voxels of an outline (of .2 ml and more) kept half of its contrast (.42 to .55, by size)
-and those just beyond a fifth (.15 to .22), where on three real scans they keep .15 to .36 and .03 to
-.04; with this, .19 to .34 and .05 to .09 (`benchmarks/what_readers_outline.py`)."""
+"""A reader outlines a voxel when this much of it is infarct: he takes in what shines at all. With
+.4 the outermost voxels of an outline (of .2 ml and more) kept half of its contrast (.42 to .55, by
+size) and those just beyond a fifth (.15 to .22), where on three real scans they keep .15 to .36 and
+.03 to .04; with this, .19 to .34 and .05 to .09 (`benchmarks/what_readers_outline.py`)."""
 
 AROUND_MM = (2.5, 10.0)
 """In-plane distances from an infarct between which it is compared: beyond its blurred edge, and
