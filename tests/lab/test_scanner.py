@@ -110,7 +110,7 @@ def test_a_reader_outlines_the_volume_that_was_asked_for(bank, wanted):
         load_cohort("test"), volume_ml=wanted, volume_log_sd=0.0, hyperacute=0.0, scattered=0.0
     )
     outlined = []
-    for index in range(5):
+    for index in range(3):
         record = population.draw(cohort, bank, 12, index)
         scan = scanner.acquire(tissue.build(record, bank, "cpu"), record)
         grid = acquisition.grid(record.acquisition)
