@@ -9,7 +9,7 @@ import torch
 from infarct.lab import fields, lesions, separable, warp
 from infarct.lab.bank import Background, Bank
 from infarct.lab.classes import RIM_SHIFT, Tissue
-from infarct.lab.record import Bump, Contrast, Record, Spot
+from infarct.lab.record import Artefacts, Bump, Contrast, Record, Spot
 from infarct.lab.warp import SHAPE, Warp
 
 FLUID_ADC = 1.6
@@ -60,8 +60,24 @@ def build(record: Record, bank: Bank, device: torch.device | str) -> Head:
     brain = separable.wide_blur(inside, 2.0, step=2)
     _white_spots(b0, adc, tissue, record)
     _bumps(b0, adc, tissue, record.tracts, way)
-    parenchyma = _is_parenchyma(tissue)
-    lesion = torch.zeros(SHAPE, device=device)
+    lesion = _spots(b0, adc, _is_parenchyma(tissue), record, bank, way)
+    pile_up = _piled_up(inside, record.artefacts, way)
+    b0 *= way.gain
+    adc *= 1 - record.artefacts.pile_up_adc * pile_up / (1 + pile_up)
+    b0 *= pile_up.add_(1.0)
+    return Head(b0, adc, lesion, brain)
+
+
+def _spots(
+    b0: torch.Tensor,
+    adc: torch.Tensor,
+    parenchyma: torch.Tensor,
+    record: Record,
+    bank: Bank,
+    way: Warp,
+) -> torch.Tensor:
+    """Write infarcts, acute and old, and what mimics them into b0 and ADC; return the acute."""
+    lesion = torch.zeros(SHAPE, device=b0.device)
     numbered = list(enumerate((*record.mimics, *record.lesions), start=1))
     first = len(record.mimics)
     # Tissue that died long ago can't die again: acute infarcts come first, the rest beside them.
@@ -75,16 +91,17 @@ def build(record: Record, bank: Bank, device: torch.device | str) -> Head:
         adc[box] *= (1 + share * (spot.adc_gain - 1)).clamp_(min=0.15)
         if acute:
             lesion[box] = torch.maximum(lesion[box], mask)
-    wrong = record.artefacts
-    pile_up = warp.hills(wrong.pile_up, way.target_from_source, device)
+    return lesion
+
+
+def _piled_up(inside: torch.Tensor, wrong: Artefacts, way: Warp) -> torch.Tensor:
+    """Return the share of signal that is gained near air, in hills and along the border."""
+    gained = warp.hills(wrong.pile_up, way.target_from_source, inside.device)
     if wrong.rims:
         level = separable.wide_blur(inside, wrong.rim_mm, step=2)
         band = torch.exp(-(((level - wrong.rim_level) / _RIM_WIDTH) ** 2))
-        pile_up += band * warp.hills(wrong.rims, way.target_from_source, device)
-    b0 *= way.gain
-    adc *= 1 - wrong.pile_up_adc * pile_up / (1 + pile_up)
-    b0 *= pile_up.add_(1.0)
-    return Head(b0, adc, lesion, brain)
+        gained += band * warp.hills(wrong.rims, way.target_from_source, inside.device)
+    return gained
 
 
 def _is_parenchyma(tissue: torch.Tensor) -> torch.Tensor:
