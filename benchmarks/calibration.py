@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from infarct.calibration import COVERAGE, load_calibration
-from infarct.lab.calibrating import Row, check, read_row
+from infarct.lab.calibrating import check
+from infarct.lab.candidates import Row, read_row
 
 
 def cohort_of(row: Row) -> str:

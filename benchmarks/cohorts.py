@@ -33,7 +33,7 @@ from infarct.case import CaseFiles, open_case
 from infarct.inference import load_network
 from infarct.lab import synth
 from infarct.lab.bank import Bank
-from infarct.lab.calibrating import row_of, write_row
+from infarct.lab.candidates import row_of, write_row
 from infarct.lab.cohort import load_cohort
 from infarct.prepare import prepare
 from infarct.reading import evidence_of, read_scan

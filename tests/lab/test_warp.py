@@ -10,7 +10,9 @@ from infarct.lab import warp
 from infarct.lab.record import Artefacts, Bump, Pose
 
 STILL = Pose((0, 0, 0), (1, 1, 1), (0, 0, 0), mirrored=False, elastic_mm=0, elastic_distance_mm=30)
-NOTHING = Artefacts(0, 50, (), 0, 0, (), (), 0, (0, 0), 0, 0, 0, (), (), None, 0, 0.5, ())
+NOTHING = Artefacts(
+    *(0, 50, (), 0, 0, (), (), (), 2, 0.5, 0, (0, 0), 0, 0, 0, (), (), None, 0, 0.5, ())
+)
 
 
 @pytest.fixture(scope="module")

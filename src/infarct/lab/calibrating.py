@@ -1,27 +1,19 @@
-"""Learns how far a method can be trusted, on synthetic scans of heads that training never sees.
-
-Every case takes the whole road of a user's scan: saved as some scanner would, read, placed,
-outlined. What is kept of it are a few numbers, one JSON file for each case, so that a broken run
-goes on and a fit takes a second.
+"""Learns how far a method can be trusted, from what it found on scans whose truth is known.
 
 References:
-    Lei et al. 2018, J Am Stat Assoc 113, 1094: split conformal intervals.
+    Platt 1999 (logistic calibration); Lei et al. 2018, J Am Stat Assoc 113, 1094: split conformal
+    intervals.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -36,34 +28,14 @@ from infarct.calibration import (
     Interval,
     Logistic,
     OperatingPoint,
-    features,
     likeliest,
-    peak_of,
     scale_of,
-    spread_of,
 )
-from infarct.case import Case, CaseFiles, open_case
-from infarct.errors import InputFileError
-from infarct.inference import load_network
-from infarct.intensity import Mask
-from infarct.lab import synth
-from infarct.lab.bank import Bank
-from infarct.lab.cohort import load_cohort
-from infarct.prepare import Prepared, prepare
-from infarct.quantify import measure, pieces
-from infarct.reading import Reading, evidence_of, read_scan
-from infarct.segmenters import BRAIN_NETWORK, get_segmenter
-from infarct.templates import load_template
-from infarct.volume import read
-
-COHORT = "calibration"
+from infarct.lab.candidates import Row
 
 FALSE_ALARMS = {"sensitive": 0.5, "balanced": 0.15, "specific": 0.05}
 """Share of the scans without infarct that each operating point may flag; the paper's network flags
 about a quarter."""
-
-_TRUE_SHARE = 0.25
-"""A candidate is an infarct if so much of it is, or if it holds so much of one."""
 
 _STRONG, _WEAK = 0.1, 10.0
 """Inverse strengths of the penalty of a regression, whose features are brought to one spread first.
@@ -75,158 +47,6 @@ _FLOOR_ML = 0.1
 _BASE_SPREAD = 0.2
 _FEWEST_MISSED = 19
 """Of fewer, the largest alone would decide what nine in ten do not exceed."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is kept of one case.
-
-    Attributes:
-        case: Its name.
-        true_ml: Volume of the infarcts; 0 without.
-        candidates: `FEATURES` of each candidate, largest first.
-        candidate_ml: Volume of each.
-        is_infarct: Whether each is one.
-        peak_logit: From `calibration.peak_of`.
-        spread_ml: From `calibration.spread_of`.
-    """
-
-    case: str
-    true_ml: float
-    candidates: tuple[tuple[float, ...], ...]
-    candidate_ml: tuple[float, ...]
-    is_infarct: tuple[bool, ...]
-    peak_logit: float
-    spread_ml: tuple[float, float]
-
-    @property
-    def infarct(self) -> NDArray[np.bool_]:
-        """Which candidates are infarcts."""
-        return np.array(self.is_infarct, dtype=bool)
-
-
-@dataclass(frozen=True)
-class Order:
-    """One case to be made.
-
-    Attributes:
-        bank: File of the bank.
-        seed: Of the series.
-        index: Of the case in it.
-        models: Methods to ask.
-        out: Folder of cases and rows.
-    """
-
-    bank: Path
-    seed: int
-    index: int
-    models: tuple[str, ...]
-    out: Path
-
-
-@lru_cache(maxsize=1)
-def _load_bank(path: Path) -> Bank:
-    return Bank.load(path)
-
-
-def collect(orders: Sequence[Order], workers: int) -> Iterator[dict[str, Row]]:
-    """Yield the rows of every case, by method, from several processes; none is made twice.
-
-    Args:
-        orders: The cases.
-        workers: Processes.
-    """
-    # The workers share the cores; they read this when they start.
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
-    with ProcessPoolExecutor(workers) as pool:
-        for job in as_completed([pool.submit(make_rows, order) for order in orders]):
-            yield job.result()
-
-
-def make_rows(order: Order) -> dict[str, Row]:
-    """Make one case, ask the methods about it, and keep what the fit needs."""
-    name = f"{COHORT}-{order.seed:04d}-{order.index:04d}"
-    kept = {model: order.out / model / f"{name}.json" for model in order.models}
-    rows = {model: read_row(path) for model, path in kept.items() if path.is_file()}
-    if len(rows) == len(kept):
-        return rows
-    folder = order.out / "cases" / name
-    bank = _load_bank(order.bank)
-    if not (folder / "record.json").is_file():
-        synth.make_case(load_cohort(COHORT), bank, order.seed, order.index, folder)
-    facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    dwi, b0, adc = (folder / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
-    case = open_case(CaseFiles(dwi, b0, adc, facts["bvalue"]))
-    prepared = prepare(case, load_template(), load_network(BRAIN_NETWORK))
-    reference = read(folder / "lesion.nii.gz").data > 0
-    for model in kept.keys() - rows.keys():
-        reading = read_scan(case, prepared, get_segmenter(model))
-        rows[model] = row_of(case, prepared, reading, reference)
-        write_row(rows[model], kept[model])
-    return rows
-
-
-def row_of(case: Case, prepared: Prepared, reading: Reading, reference: Mask) -> Row:
-    """Keep of a case what the fit needs.
-
-    Args:
-        case: The scan; the folder of its DWI gives the name.
-        prepared: The same, prepared.
-        reading: What the method made of it.
-        reference: The infarcts, on the grid of the DWI.
-
-    Raises:
-        InputFileError: If the method is no network.
-    """
-    evidence = evidence_of(case, prepared, reading)
-    if evidence is None:
-        raise InputFileError("a classical method is not calibrated; name a network")
-    scan, candidates = evidence.scan, evidence.candidates
-    measured = measure(candidates, scan, case.slice_axis)
-    return Row(
-        case=case.files.dwi.parent.name,
-        true_ml=float(reference.sum()) * scan.grid.voxel_ml,
-        candidates=tuple(features(evidence, measured)),
-        candidate_ml=tuple(one.volume_ml for one in measured.lesions),
-        is_infarct=tuple(bool(x) for x in true_candidates(candidates, reference)),
-        peak_logit=peak_of(scan),
-        spread_ml=spread_of(scan),
-    )
-
-
-def write_row(row: Row, path: Path) -> None:
-    """Write a row as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    draft.write_text(json.dumps(asdict(row)) + "\n", encoding="utf-8")
-    draft.replace(path)
-
-
-def read_row(path: Path) -> Row:
-    """Read a row back."""
-    table = json.loads(path.read_text(encoding="utf-8"))
-    table["candidates"] = tuple(tuple(row) for row in table["candidates"])
-    for name in ("candidate_ml", "is_infarct", "spread_ml"):
-        table[name] = tuple(table[name])
-    return Row(**table)
-
-
-def true_candidates(candidates: Mask, reference: Mask) -> NDArray[np.bool_]:
-    """Tell which candidates are infarcts, largest first.
-
-    Args:
-        candidates: (X, Y, Z) bool.
-        reference: Same shape.
-    """
-    found, true = pieces(candidates), pieces(reference)
-    labels = np.arange(1, found.max(initial=0) + 1)
-    share = np.asarray(ndimage.mean(reference, found, labels))
-    sizes = np.bincount(true.ravel())
-    holds = np.zeros(len(labels), dtype=bool)
-    for k in labels:
-        inside = np.bincount(true[found == k], minlength=len(sizes))
-        holds[k - 1] = bool((inside[1:] >= _TRUE_SHARE * sizes[1:]).any()) if len(sizes) > 1 else 0
-    return np.asarray((share >= _TRUE_SHARE) | holds)
 
 
 def fit(rows: Sequence[Row], model: str) -> Calibration:

@@ -227,7 +227,8 @@ def calibrate(
     """Learn how far a network can be trusted, and ship that with the package."""
     from rich.progress import track
 
-    from infarct.lab.calibrating import Order, collect, fit, ship
+    from infarct.lab.calibrating import fit, ship
+    from infarct.lab.candidates import Order, collect
     from infarct.segmenters import DEFAULT
 
     models = tuple(model or [DEFAULT])
