@@ -20,7 +20,13 @@ import torch
 from infarct.errors import InputFileError, OutputError
 from infarct.lab.checkpoint import Position, Weights, read_weights, write_weights
 from infarct.lab.feed import describe_stream
-from infarct.lab.log import draw_curve, read_log, scored, where, write_log
+from infarct.lab.log import (
+    draw_curve,
+    position_columns,
+    read_log,
+    score_columns,
+    write_log,
+)
 from infarct.lab.scoring import score_weights
 from infarct.lab.validation import Scores
 from infarct.lab.widening import widened
@@ -112,4 +118,4 @@ def _write_log(runs: Sequence[Path], position: Position, scores: Scores, path: P
             rows.append({**row, **counted})
         if rows:
             minutes, samples = float(rows[-1]["minutes"]), int(rows[-1]["samples"])
-    write_log(path, [*rows, where(position) | scored(scores)])
+    write_log(path, [*rows, position_columns(position) | score_columns(scores)])

@@ -19,10 +19,11 @@ from torch import Tensor
 from infarct.lab.checkpoint import Position
 from infarct.lab.validation import Scores
 
-COLUMNS = (
-    *("minutes", "samples", "epoch", "rate", "samples_per_s", "loss", "dice"),
-    *("validation_loss", "validation_dice", "false_voxels", "real_dice", "real_false_voxels"),
-)
+_POSITION = ("minutes", "samples", "epoch")
+_PROGRESS = ("rate", "samples_per_s", "loss", "dice")
+_SCORES = ("validation_loss", "validation_dice", "false_voxels", "real_dice", "real_false_voxels")
+
+COLUMNS = (*_POSITION, *_PROGRESS, *_SCORES)
 """Of the log; scores are empty between two epochs, and those of real cases without any."""
 
 
@@ -138,24 +139,24 @@ class Log(AbstractContextManager["Log"]):
         """
         if self.silent:
             return
-        numbers = zip(COLUMNS[3:7], (rate, *tally.means(position.seconds)), strict=True)
-        row = where(position) | {name: f"{x:.4g}" for name, x in numbers}
-        row |= scored(scores) if scores else {}
+        numbers = zip(_PROGRESS, (rate, *tally.means(position.seconds)), strict=True)
+        row = position_columns(position) | {name: f"{x:.4g}" for name, x in numbers}
+        row |= score_columns(scores) if scores else {}
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS, restval="").writerow(row)
         line = "  ".join(f"{name} {value}" for name, value in row.items())
         self.screen.console.print(line, soft_wrap=True)
 
 
-def where(position: Position) -> dict[str, str]:
+def position_columns(position: Position) -> dict[str, str]:
     """Return the columns that say how far a run is."""
     values = (f"{position.seconds / 60:.2f}", str(position.samples), str(position.epochs))
-    return dict(zip(COLUMNS[:3], values, strict=True))
+    return dict(zip(_POSITION, values, strict=True))
 
 
-def scored(scores: Scores) -> dict[str, str]:
+def score_columns(scores: Scores) -> dict[str, str]:
     """Return the columns of the scores; most runs have no real cases, and say nothing of them."""
-    values = zip(COLUMNS[7:], astuple(scores), strict=True)
+    values = zip(_SCORES, astuple(scores), strict=True)
     return {
         name: f"{x:.4g}" for name, x in values if not (name.startswith("real") and math.isnan(x))
     }

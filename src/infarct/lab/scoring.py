@@ -10,7 +10,13 @@ from pathlib import Path
 
 from infarct.lab.checkpoint import Weights, read_weights, rounded
 from infarct.lab.feed import open_stream
-from infarct.lab.log import draw_curve, read_log, scored, where, write_log
+from infarct.lab.log import (
+    draw_curve,
+    position_columns,
+    read_log,
+    score_columns,
+    write_log,
+)
 from infarct.lab.recipes import ValidationSettings, changed
 from infarct.lab.validation import Scores, fixed_set, score
 
@@ -44,6 +50,7 @@ def score_run(run: Path, bank: Path | None, validate_on: Path | None = None) -> 
     weights = read_weights(run / "weights.pt")
     scores = score_weights(weights, bank, validate_on)
     log = run / "log.csv"
-    write_log(log, [*read_log(log), where(weights.position) | scored(scores)])
+    row = position_columns(weights.position) | score_columns(scores)
+    write_log(log, [*read_log(log), row])
     draw_curve(log, run / "curve.png")
     return scores
