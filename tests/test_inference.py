@@ -48,15 +48,6 @@ def convolution(folder: Path, contract: Contract, kernel: NDArray[np.float64]) -
     return open_network(path, threads=1)
 
 
-def test_cores_are_as_many_as_the_environment_allows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    convolution(tmp_path, LESION, np.ones((3, 1, 1, 1)))
-    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
-    session = open_network(tmp_path / "network.onnx").session
-    assert session.get_session_options().intra_op_num_threads == 3
-
-
 def passing(folder: Path, contract: Contract, *weights: float) -> Network:
     """A network that answers the weighted sum of its channels."""
     return convolution(folder, contract, np.array(weights).reshape(-1, 1, 1, 1))

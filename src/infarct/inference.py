@@ -1,4 +1,4 @@
-"""Runs trained networks; the only room that imports onnxruntime.
+"""Runs trained networks on scans.
 
 A network is one ONNX file that says itself what it reads and answers, so that nothing about it has
 to be guessed here.
@@ -10,7 +10,6 @@ References:
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -19,11 +18,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from infarct import assets
+from infarct import assets, engines
+from infarct.engines import Engine
 from infarct.errors import AssetError
 from infarct.intensity import Image, Mask, zscore
 from infarct.interleave import PHASES, STRIDE, brain_box, merge, split
@@ -85,17 +84,15 @@ class Network:
 
     Attributes:
         contract: What it reads and answers.
-        session: Runs it.
+        engine: Computes it.
     """
 
     contract: Contract
-    session: ort.InferenceSession
+    engine: Engine
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return probabilities (N, 1, X, Y, Z) for a batch (N, C, X, Y, Z)."""
-        name = self.session.get_inputs()[0].name
-        answer: NDArray[np.float32] = self.session.run(None, {name: image})[0]
-        return answer
+        return self.engine.run(image)
 
 
 def open_network(path: Path | str, threads: int | None = None) -> Network:
@@ -103,26 +100,15 @@ def open_network(path: Path | str, threads: int | None = None) -> Network:
 
     Args:
         path: The ONNX file.
-        threads: How many cores it may use; if None, what OMP_NUM_THREADS says, as for every other
-            library, else all this process may run on.
+        threads: How many cores it may use; see `engines.load`.
 
     Raises:
         AssetError: If it cannot be loaded, or does not say what it reads.
     """
-    options = ort.SessionOptions()
-    # Who runs many of us side by side divides the cores by this name.
-    allowed = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    options.intra_op_num_threads = threads or int(allowed or _cores())
-    try:
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        contract = Contract.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
-    except KeyError:
-        raise AssetError(f"{path}: is ONNX but not one of our networks; export it again") from None
-    except Exception as error:  # onnxruntime raises many kinds, documented nowhere
-        raise AssetError(
-            f"{path}: cannot be loaded ({error}); reinstall or export again"
-        ) from error
-    return Network(contract, session)
+    engine = engines.load(path, threads)
+    if METADATA_KEY not in engine.metadata:
+        raise AssetError(f"{path}: is ONNX but not one of our networks; export it again")
+    return Network(Contract.from_json(engine.metadata[METADATA_KEY]), engine)
 
 
 @lru_cache(maxsize=4)
@@ -136,12 +122,6 @@ def load_network(name: str) -> Network:
         AssetError: If there is none, or its file is not the one that was shipped.
     """
     return open_network(assets.path(f"networks/{name}"))
-
-
-def _cores() -> int:
-    """Count the cores this process may run on; a container or a cluster may grant only some."""
-    granted = getattr(os, "sched_getaffinity", None)
-    return len(granted(0)) if granted else os.cpu_count() or 1
 
 
 def lesion_probability(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from infarct import engines
 from infarct.anatomy import Anatomy, find_anatomy
 from infarct.atlas import Atlas
 from infarct.calibration import Judgement, judge
@@ -91,7 +92,8 @@ def segment_case(
     journal = journal or Journal()
     segmenter = get_segmenter(model)
     template = load_template()
-    prepared = prepare(case, template, load_network(BRAIN_NETWORK), journal)
+    brain_network = load_network(BRAIN_NETWORK)
+    prepared = prepare(case, template, brain_network, journal)
     reading = read_scan(case, prepared, segmenter, journal)
     with journal.step("measure"):
         native = native_scan(case, prepared, reading)
@@ -132,10 +134,19 @@ def segment_case(
             *(doubt_of(second, measurements.lesion_volume_ml) if second else []),
             *(_judged(judgement) if judgement else []),
             *_limits(refinement, anatomy),
+            *_computed_by(brain_network.engine.name),
             Finding("method", "note", segmenter.caution),
         ),
         seconds=dict(journal.seconds),
     )
+
+
+def _computed_by(engine: str) -> list[Finding]:
+    """Say so when another engine than the usual one computed the networks: it rounds otherwise."""
+    if engine == engines.USUAL:
+        return []
+    text = f"the networks were computed by {engine}; with {engines.USUAL} some voxels may differ"
+    return [Finding("engine", "note", text)]
 
 
 def doubts(measurements: Measurements) -> list[Finding]:

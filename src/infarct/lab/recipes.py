@@ -95,9 +95,11 @@ class DeviceSettings:
         precision: Of the forward pass; losses, weights and their averages stay float32.
         channels_last: Memory order that tensor cores prefer.
         compile: Whether torch compiles the network first; pays on a GPU after some minutes.
-        second_process: Whether the stream runs beside the training, on the CPU, in processes of its
-            own; otherwise the training renders, where it computes.
+        second_process: Whether the stream runs beside the training, in processes of its own;
+            otherwise the training renders, where it computes.
         streams: How many such processes there are.
+        render_on: What they compute on: "cpu", or the "gpu" that also learns, which renders a head
+            in a hundredth of a second and is left waiting by 15 processors that take seconds.
         ahead: Batches each of them may be ahead.
         box: Voxels (x, y, z) of the smallest box that whole brains are shown in; a GPU chooses its
             algorithms anew for every size that it meets.
@@ -108,6 +110,7 @@ class DeviceSettings:
     compile: bool = False
     second_process: bool = False
     streams: int = 1
+    render_on: Literal["cpu", "gpu"] = "cpu"
     ahead: int = 4
     box: tuple[int, int, int] = (0, 0, 0)
 

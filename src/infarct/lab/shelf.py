@@ -34,7 +34,7 @@ def open_feed(
     shelf, device = order.state, order.device
     if recipe.shelf.size and shelf is not None:
         order = replace(order, state=shelf["stream"])
-    made = _made(order, recipe.device)
+    made = _made(replace(order, packed=bool(recipe.shelf.size)), recipe.device)
     if not recipe.shelf.size:
         return made
     return from_shelf(made, recipe, generator, shelf, device)
@@ -43,7 +43,8 @@ def open_feed(
 def _made(order: Order, settings: DeviceSettings) -> Generator[Fed, None, None]:
     if not settings.second_process:
         return feed(order)
-    return feed_ahead(replace(order, device="cpu"), settings.ahead, settings.streams)
+    where = order.device if settings.render_on == "gpu" else "cpu"
+    return feed_ahead(replace(order, device=where), settings.ahead, settings.streams)
 
 
 def from_shelf(
@@ -76,9 +77,7 @@ def from_shelf(
         while True:
             while len(shelf) < batch or fetched * settings.reuse < drawn + batch:
                 example, stream = next(made)
-                # Half the memory, and a checkpoint holds the shelf too.
-                kept = Example(example.image.half(), example.target.bool(), example.brain.bool())
-                kept = kept.to(device)
+                kept = example.packed().to(device)
                 if len(shelf) < settings.size:
                     shelf.append(kept)
                 else:

@@ -171,10 +171,12 @@ def update_mean(mean: nn.Module, network: nn.Module, step: int, decay: float) ->
         decay: Of an old mean.
     """
     keep = min(decay, (1 + step) / (10 + step))
-    for old, new in zip(mean.state_dict().values(), network.state_dict().values(), strict=True):
-        if old.is_floating_point():
-            old.lerp_(new, 1 - keep)
-        else:
+    pairs = list(zip(mean.state_dict().values(), network.state_dict().values(), strict=True))
+    numbers = [(old, new) for old, new in pairs if old.is_floating_point()]
+    # All at once: a GPU is kept waiting by hundreds of small calls.
+    torch._foreach_lerp_([old for old, _ in numbers], [new for _, new in numbers], 1 - keep)
+    for old, new in pairs:
+        if not old.is_floating_point():
             old.copy_(new)
 
 

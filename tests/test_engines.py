@@ -1,0 +1,81 @@
+"""What computes a network: both engines, against a convolution done by scipy."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from scipy import ndimage
+
+from infarct import engines
+from infarct.errors import AssetError
+
+KERNEL = np.random.default_rng(0).normal(size=(3, 3, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """One convolution with zeros around it, and a word about itself."""
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["image", "kernel"], ["answer"], pads=[1] * 6)],
+        "network",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 1, "x", "y", "z"])],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(KERNEL[None, None], "kernel")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "word", "said"
+    path = tmp_path / "network.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_every_engine_computes_the_same(
+    network: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(engines.ENGINE, name)
+    engine = engines.load(network, threads=1)
+    rng = np.random.default_rng(1)
+    for sides in ((9, 8, 7), (5, 12, 6)):
+        image = rng.normal(size=sides).astype(np.float32)
+        expected = ndimage.correlate(image, KERNEL, mode="constant")
+        # bfloat16 keeps 8 bits, and 27 products are added.
+        tolerance = 1e-5 if "float32" in engine.name or "f32" in engine.name else 0.1
+        answer = engine.run(image[None, None])
+        np.testing.assert_allclose(answer[0, 0], expected, atol=tolerance)
+    assert engine.metadata["word"] == "said"
+
+
+def test_an_answer_outlives_the_next_run(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(engines.ENGINE, "openvino")
+    engine = engines.load(network, threads=1)
+    first = engine.run(np.ones((1, 1, 4, 4, 4), dtype=np.float32))
+    kept = first.copy()
+    engine.run(np.zeros((1, 1, 4, 4, 4), dtype=np.float32))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_cores_are_as_many_as_the_environment_allows(
+    network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
+    assert engines.load(network).threads == 3
+    assert engines.load(network, threads=1).threads == 1
+
+
+def test_an_engine_that_is_not_there_is_named(
+    network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(engines.ENGINE, "abacus")
+    with pytest.raises(AssetError, match="INFARCT_ENGINE=abacus: the engines are onnxruntime and"):
+        engines.load(network)
+    monkeypatch.setenv(engines.ENGINE, "openvino")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(AssetError, match=r"pip install 'infarct\[openvino\]'"):
+        engines.load(network)
