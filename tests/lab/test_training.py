@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
 from infarct.errors import InputFileError, OutputError
-from infarct.lab import checkpoint
+from infarct.lab import checkpoint, shelf
 from infarct.lab.checkpoint import (
     Position,
     make_learner,
@@ -24,7 +24,17 @@ from infarct.lab.checkpoint import (
     rounded,
     write_weights,
 )
-from infarct.lab.feed import Example, Order, cut, draw_windows, feed, feed_ahead, look, open_stream
+from infarct.lab.feed import (
+    Example,
+    Fed,
+    Order,
+    cut,
+    draw_windows,
+    feed,
+    feed_ahead,
+    look,
+    open_stream,
+)
 from infarct.lab.log import read_log
 from infarct.lab.losses import hybrid
 from infarct.lab.networks import DESIGNS, build
@@ -304,6 +314,34 @@ def test_the_second_process_feeds_the_same_examples() -> None:
         assert torch.equal(a.image, b.image)
         assert torch.equal(state_a["generator"], state_b["generator"])
     ahead.close()
+
+
+def test_what_is_packed_travels_packed() -> None:
+    order = Order(SphereStream, "DAGMNet_CH2", 5, "cpu", packed=True)
+    here, ahead = feed(order), feed_ahead(order, 2)
+    whole, travelled = next(here)[0], next(ahead)[0]
+    ahead.close()
+    assert torch.equal(travelled.image, whole.image.half())
+    assert torch.equal(travelled.target, whole.target > 0)
+    assert torch.equal(travelled.brain, whole.brain > 0)
+
+
+@pytest.mark.parametrize(("render_on", "where"), [("cpu", "cpu"), ("gpu", "meta")])
+def test_the_stream_runs_where_the_recipe_says(
+    monkeypatch: pytest.MonkeyPatch, render_on: Literal["cpu", "gpu"], where: str
+) -> None:
+    asked: list[Order] = []
+
+    def note(order: Order, ahead: int, streams: int) -> Iterator[Fed]:
+        asked.append(order)
+        yield from feed(replace(order, device="cpu"))
+
+    monkeypatch.setattr(shelf, "feed_ahead", note)
+    device = DeviceSettings(second_process=True, render_on=render_on)
+    recipe = replace(RECIPE, device=device, shelf=ShelfSettings(size=4))
+    next(open_feed(Order(SingleStream, "DAGMNet_CH2", 5, "meta"), recipe, torch.Generator()))
+    assert [o.device for o in asked] == [where]
+    assert asked[0].packed
 
 
 def test_several_streams_take_turns_and_go_on_where_they_were() -> None:
