@@ -377,6 +377,30 @@ def test_a_shelf_gives_every_volume_as_often_as_asked_mirrored_or_not() -> None:
     assert (counts > 0).float().mean() > 0.8
 
 
+class Counting(SphereStream):
+    """A stream that gives what BLAS was told of cores."""
+
+    def batches(self) -> Iterator[Spheres]:
+        """Make them."""
+        allowed = float(os.environ["OMP_NUM_THREADS"])
+        while True:
+            yield Spheres(*(torch.full((1, 2, 16, 16, 8), allowed) for _ in range(3)))
+
+
+def test_streams_that_run_side_by_side_compute_on_one_core_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for before in ("7", None):
+        if before is None:
+            monkeypatch.delenv("OMP_NUM_THREADS")
+        else:
+            monkeypatch.setenv("OMP_NUM_THREADS", before)
+        ahead = feed_ahead(Order(Counting, "DAGMNet_CH2", 5, "cpu"), 1)
+        assert float(next(ahead)[0].image.max()) == 1
+        ahead.close()
+        assert os.environ.get("OMP_NUM_THREADS") == before
+
+
 class Broken(SphereStream):
     """A stream that fails after two batches."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -317,8 +319,9 @@ def feed_ahead(order: Order, ahead: int, streams: int = 1) -> Generator[Fed, Non
         context.Process(target=_fill, args=each, daemon=True)
         for each in zip(orders, queues, strict=True)
     ]
-    for process in processes:
-        process.start()
+    with _one_thread_each():
+        for process in processes:
+            process.start()
     try:
         while True:
             example, state = _take(processes[turn], queues[turn])
@@ -330,6 +333,24 @@ def feed_ahead(order: Order, ahead: int, streams: int = 1) -> Generator[Fed, Non
             process.terminate()
         for process in processes:
             process.join()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes started here compute on one core each, in torch and in what numpy calls.
+
+    BLAS reads this when it is loaded: too early for `torch.set_num_threads`, and a dozen processes
+    with a thread for every core each stand in each other's way.
+    """
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _take(process: Any, queue: Any) -> Fed:
