@@ -1,17 +1,23 @@
 """Train every network of the paper, and the default one without each of its ingredients, alike.
 
     python benchmarks/comparison.py --bank bank.npz --out OUT [--seeds 0 1] [--only NAME ...]
+        [--recipe comparison] [--at-once]
 
 Each run is the recipe `comparison` with one thing changed: the same number of volumes of the same
 stream (of DeepMedic, a window of each), the same validation scans. Done runs are not made again and
 a broken one goes on, so the same command may be given as often as there is time. OUT/comparison.md
 is written after each.
+
+On a large GPU the small networks of all runs fit side by side: `--recipe comparison-gpu --at-once`
+trains them for the same minutes. They are scored by the same command where there is time, without
+`--at-once`.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +25,11 @@ from pathlib import Path
 import numpy as np
 
 from infarct.lab import recipes, training
+from infarct.lab.checkpoint import Position
 from infarct.lab.log import read_log
 from infarct.lab.networks import build, parameters
 from infarct.lab.recipes import Recipe, Stage
+from infarct.lab.scoring import score_run
 
 # Widths that give every network about the parameters of DAGMNet's 8 features.
 NETWORKS = {
@@ -38,12 +46,14 @@ NETWORKS = {
 # and are what its authors train it on: half of them about a lesion.
 DEEPMEDIC_WINDOW = (40, 40, 24)
 
+ROUNDED_S = 0.6
+"""A log keeps hundredths of a minute."""
+
 WITHOUT = ("attention gates", "deep supervision", "real backgrounds", "mimics", "artefacts")
 
 
-def runs() -> dict[str, Recipe]:
-    """Return every run by name, of seed 0."""
-    base = recipes.read("comparison")
+def runs(base: Recipe) -> dict[str, Recipe]:
+    """Return every run by name: a recipe with one thing changed."""
     found = {n: replace(base, network=n, features=width) for n, width in NETWORKS.items()}
     windows = (Stage(window=DEEPMEDIC_WINDOW),)
     found["DeepMedic"] = replace(found["DeepMedic"], stages=windows)
@@ -67,18 +77,28 @@ def without(base: Recipe, what: str) -> Recipe:
     )
 
 
+def is_over(folder: Path, recipe: Recipe) -> bool:
+    """Tell from its log whether a run has come to its end."""
+    rows = read_log(folder / "log.csv") if (folder / "log.csv").is_file() else []
+    if not rows:
+        return False
+    reached = Position(
+        samples=int(rows[-1]["samples"]), seconds=60 * float(rows[-1]["minutes"]) + ROUNDED_S
+    )
+    return training.progress_of(recipe, reached) >= 1
+
+
 def last_scores(folder: Path, recipe: Recipe) -> tuple[float, float] | None:
-    """Return validation Dice and false voxels at the end of a run; None while it has not ended."""
-    log = folder / "log.csv"
-    if not log.is_file():
+    """Return validation Dice and false voxels at the end of a run; None while there are none."""
+    if not is_over(folder, recipe):
         return None
-    rows = read_log(log)
-    if not rows or int(rows[-1]["samples"]) < recipe.epoch * recipe.epochs:
+    last = read_log(folder / "log.csv")[-1]
+    if not last["validation_dice"]:
         return None
-    return float(rows[-1]["validation_dice"]), float(rows[-1]["false_voxels"])
+    return float(last["validation_dice"]), float(last["false_voxels"])
 
 
-def write_table(out: Path, seeds: Sequence[int]) -> str:
+def write_table(out: Path, base: Recipe, seeds: Sequence[int]) -> str:
     """Write and return the table of all runs that have ended."""
     lines = [
         f"Validation Dice and voxels falsely outlined in a sub-volume, seeds {seeds}",
@@ -86,7 +106,7 @@ def write_table(out: Path, seeds: Sequence[int]) -> str:
         "| run | parameters | Dice | mean | false | mean |",
         "|---|---|---|---|---|---|",
     ]
-    for name, recipe in runs().items():
+    for name, recipe in runs(base).items():
         ended = [last_scores(out / f"{name}-{seed}", recipe) for seed in seeds]
         scores = np.array([s or (math.nan, math.nan) for s in ended])
         if np.isnan(scores).all():
@@ -102,6 +122,19 @@ def write_table(out: Path, seeds: Sequence[int]) -> str:
     return text
 
 
+def train_at_once(open_runs: dict[Path, Recipe], bank: Path) -> None:
+    """Train side by side, each in a process of its own, and wait for all."""
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=training.run, args=(recipe, bank, folder, True))
+        for folder, recipe in open_runs.items()
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+
 def main() -> None:
     """Make the runs that are missing, the first seed of all before the second of any."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -109,23 +142,32 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="+", help="names of runs")
+    parser.add_argument("--recipe", default="comparison", help="what all have in common")
+    parser.add_argument("--at-once", action="store_true", help="train all, score none")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    for seed in options.seeds:
-        for name, recipe in runs().items():
-            folder = options.out / f"{name}-{seed}"
-            wanted = not options.only or name in options.only
-            if not wanted or last_scores(folder, recipe):
-                continue
-            print(f"{name}, seed {seed}", flush=True)
-            ours = replace(recipe, seed=seed)
-            if (
-                training.run(ours, options.bank, folder, again=True).samples
-                < ours.epoch * ours.epochs
-            ):
+    base = recipes.read(options.recipe)
+    wanted = {
+        options.out / f"{name}-{seed}": replace(recipe, seed=seed)
+        for seed in options.seeds
+        for name, recipe in runs(base).items()
+        if not options.only or name in options.only
+    }
+    if options.at_once:
+        train_at_once({f: r for f, r in wanted.items() if not is_over(f, r)}, options.bank)
+        return
+    for folder, recipe in wanted.items():
+        if last_scores(folder, recipe):
+            continue
+        print(folder.name, flush=True)
+        if not is_over(folder, recipe):
+            reached = training.run(recipe, options.bank, folder, again=True)
+            if training.progress_of(recipe, reached) < 1:
                 raise SystemExit("stopped; the same command goes on from here")
-            print(write_table(options.out, options.seeds), flush=True)
-    print(write_table(options.out, options.seeds))
+        if not last_scores(folder, recipe):
+            score_run(folder, options.bank)
+        print(write_table(options.out, base, options.seeds), flush=True)
+    print(write_table(options.out, base, options.seeds))
 
 
 if __name__ == "__main__":
