@@ -3,11 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from infarct import engines
 from infarct.case import CaseFiles, open_case
 from infarct.errors import AssetError
 from infarct.evaluation.metrics import dice
 from infarct.grid import MNI_GRID
-from infarct.pipeline import _judged, doubts, segment_case
+from infarct.pipeline import _computed_by, _judged, doubts, segment_case
 
 
 def test_a_painted_infarct_is_outlined_by_its_intensities(head, quick) -> None:
@@ -59,6 +60,13 @@ def test_lesions_that_do_not_look_acute_are_doubted(segmentation) -> None:
     huge = replace(m, lesion_volume_ml=0.5 * m.intracranial_volume_ml)
     assert [d.code for d in doubts(huge)] == ["lesion-huge"]
     assert doubts(replace(huge, lesion_count=0)) == []
+
+
+def test_another_engine_is_named() -> None:
+    assert not _computed_by(engines.USUAL)
+    (finding,) = _computed_by("OpenVINO, bf16")
+    assert (finding.code, finding.level) == ("engine", "note")
+    assert "OpenVINO, bf16" in finding.message
 
 
 def test_a_verdict_that_its_own_probability_contradicts_is_doubted(segmentation) -> None:
