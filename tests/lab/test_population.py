@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from infarct.errors import InputFileError
+from infarct.grid import MNI_GRID
+from infarct.intensity import Mask
 from infarct.lab import cohort as cohorts
 from infarct.lab import population
 from infarct.lab.bank import Bank, pack_lesions
 from infarct.lab.cohort import Cohort, load_cohort
-from infarct.lab.lesions import SITES
+from infarct.lab.lesions import LOW_MM, SITES
 
 BANK = Bank({"head": np.zeros((2, 2, 2), np.uint8)}, pack_lesions([]), {})
 
@@ -38,6 +40,29 @@ def test_volumes_follow_table_1(name):
     volumes = population.OUTLINED_FACTOR * infarcts**population.OUTLINED_POWER
     quartiles = np.percentile(volumes, [25, 50, 75])
     np.testing.assert_allclose(np.log(quartiles), np.log(TABLE_1_ML[name]), atol=0.35)
+
+
+def _mask(z: int) -> Mask:
+    mask = np.zeros(MNI_GRID.shape, dtype=bool)
+    mask[120:132, 90:102, z : z + 8] = True
+    return mask
+
+
+def test_infarcts_lie_low_as_often_as_a_cohort_asks():
+    # The lattice begins at z = -72 mm.
+    masks = {
+        f"{place}-{k}": _mask(z) for place, z in (("low", 20), ("high", 110)) for k in range(9)
+    }
+    bank = replace(BANK, lesions=pack_lesions(masks.items()))
+    plain = replace(load_cohort("training"), lesion_free=0.0, scattered=0.0)
+    for low, least, most in ((0.0, 0.2, 0.5), (0.5, 0.6, 0.8), (1.0, 1.0, 1.0)):
+        cohort = replace(plain, low=low)
+        spots = [population.draw(cohort, bank, 3, k).lesions[0] for k in range(200)]
+        places = [spot.source or SITES[spot.site].centre_mm[2] < LOW_MM for spot in spots]
+        is_low = [place is True or str(place).startswith("low") for place in places]
+        assert least <= np.mean(is_low) <= most
+    assert {spot.site for spot in spots} >= {"temporal-base", "cerebellum", "pons", ""}
+    assert max(spot.volume_ml for spot in spots) < population.MOST_LOW_ML
 
 
 def test_training_has_small_lesions_and_none():

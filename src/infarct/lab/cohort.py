@@ -28,6 +28,8 @@ class Cohort:
         hyperacute: Share of infarcts of that phase.
         subacute: Share of infarcts of that phase; the rest is acute.
         scattered: Share of infarcts with smaller ones about.
+        low: Share of patients whose infarct is made to lie low, at the skull base, beside those
+            that lie there anyway.
         mimics: Factor on how often mimics occur; 0 leaves them out.
         artefacts: Factor on how often artefacts occur; 0 leaves them out.
         snr: Range of the DWI's signal-to-noise ratio in white matter, drawn on a log scale.
@@ -47,6 +49,7 @@ class Cohort:
     hyperacute: float = 0.2
     subacute: float = 0.1
     scattered: float = 0.25
+    low: float = 0.0
     mimics: float = 1.0
     artefacts: float = 1.0
     snr: Range = (6.0, 60.0)

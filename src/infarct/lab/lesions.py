@@ -23,7 +23,7 @@ class Site:
         centre_mm: Of the site on the right (x > 0), MNI.
         spread_mm: SD of the centre.
         ml: Smallest and largest infarct seen here.
-        weight: How often, among the sites a volume fits.
+        weight: How often, among the sites a volume fits; 0 only where low ones are asked for.
     """
 
     territory: str
@@ -46,7 +46,12 @@ SITES: dict[str, Site] = {
     "midbrain": Site("VB", (7, -20, -11), (3, 4, 3), (0.03, 0.8), 0.2),
     "medulla": Site("VB", (5, -40, -52), (2, 2, 4), (0.03, 0.6), 0.3),
     "cerebellum": Site("VB", (26, -64, -36), (12, 9, 8), (0.05, 60), 1.2),
+    "temporal-base": Site("MCA", (52, -24, -20), (6, 16, 6), (0.1, 60), 0),
+    "orbitofrontal": Site("MCA", (30, 34, -14), (8, 8, 5), (0.1, 40), 0),
 }
+
+LOW_MM = -10.0
+"""z of MNI below which the brain lies on the skull base."""
 
 
 def _box(centre: NDArray[np.float64], half: NDArray[np.float64]) -> Box:

@@ -12,7 +12,7 @@ from infarct.lab.classes import Tissue
 from infarct.lab.cohort import Cohort, Range
 from infarct.lab.reader import FAINTEST
 from infarct.lab.record import Contrast, Pose, Record, Spot
-from infarct.lab.spots import Look, made_spot, real_spot
+from infarct.lab.spots import Look, low_masks, made_spot, real_spot
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ TISSUE_ADC = 0.75e-3
 OUTLINED_FACTOR, OUTLINED_POWER = 1.81, 0.92
 """A reader takes in what shines around an infarct too: outlined ml = factor * ml ** power, on 44
 scans of the cohorts `test` and `day-after` with a scatter of 8%."""
+
+MOST_LOW_ML = 60.0
+"""Of an infarct that is made to lie low: the cerebellum holds no larger one."""
 
 LEAST_ML = 0.03
 """Of an infarct; one that is smaller would be seen on no scan."""
@@ -162,7 +165,9 @@ def _draw_lesions(
 ) -> tuple[Spot, ...]:
     """Draw the infarcts of one patient: one event, in one or several pieces."""
     total = float(np.exp(rng.normal(np.log(cohort.volume_ml), cohort.volume_log_sd)))
-    total = infarct_ml(min(total, 300.0))
+    # Drawn only where wanted: other cohorts stay the patients they were.
+    low = cohort.low > 0 and rng.random() < cohort.low
+    total = infarct_ml(min(total, MOST_LOW_ML if low else 300.0))
     phases = ("hyperacute", "subacute", "acute")
     shares = (cohort.hyperacute, cohort.subacute, 1 - cohort.hyperacute - cohort.subacute)
     phase = str(rng.choice(phases, p=shares))
@@ -172,6 +177,8 @@ def _draw_lesions(
     parts = np.array([1.0, *rng.uniform(0.02, 0.3, others)])
     volumes = np.clip(total * parts / parts.sum(), LEAST_ML, None)
     available = bank.lesions.of(cohort.split)
+    if low:
+        available = low_masks(bank, available)
     look = _draw_look(phase, total, bvalue, rng)
     spots = []
     side = float(rng.choice([-1.0, 1.0]))
@@ -180,7 +187,8 @@ def _draw_lesions(
             spots.append(real_spot(bank, available, float(volume_ml), look, rng))
             side = 1.0 if spots[0].centre_mm[0] > 0 else -1.0
         else:
-            spots.append(made_spot(float(volume_ml), side, look, rng))
+            first = low and number == 0
+            spots.append(made_spot(float(volume_ml), side, look, rng, low=first))
     return tuple(spots)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from infarct.grid import MNI_GRID
 from infarct.lab.bank import Bank
-from infarct.lab.lesions import SITES
+from infarct.lab.lesions import LOW_MM, SITES
 from infarct.lab.record import Spot, Triple
 
 
@@ -48,10 +48,29 @@ def real_spot(
     )
 
 
-def made_spot(volume_ml: float, side: float, look: Look, rng: np.random.Generator) -> Spot:
-    """Draw a spot of made shape at a site where one of its volume occurs."""
+def low_masks(bank: Bank, available: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return which of some real masks have their centre low, at the skull base."""
+    first, size = bank.lesions.boxes[available].astype(float).transpose(1, 0, 2)
+    centres = first + size / 2 + MNI_GRID.affine[:3, 3]
+    return np.asarray(available[centres[:, 2] < LOW_MM])
+
+
+def made_spot(
+    volume_ml: float, side: float, look: Look, rng: np.random.Generator, *, low: bool = False
+) -> Spot:
+    """Draw a spot of made shape at a site where one of its volume occurs.
+
+    Args:
+        volume_ml: Of the spot.
+        side: 1 on the right, -1 on the left.
+        look: Of the spot.
+        rng: Source of the draw.
+        low: Whether among the sites at the skull base alone, each as often.
+    """
     fitting = [n for n, s in SITES.items() if s.ml[0] <= volume_ml <= s.ml[1]]
-    weights = np.array([SITES[name].weight for name in fitting])
+    if low:
+        fitting = [name for name in fitting if SITES[name].centre_mm[2] < LOW_MM]
+    weights = np.array([1.0 if low else SITES[name].weight for name in fitting])
     name = str(rng.choice(fitting, p=weights / weights.sum()))
     site = SITES[name]
     x, y, z = rng.normal(site.centre_mm, site.spread_mm)
