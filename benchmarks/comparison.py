@@ -8,9 +8,9 @@ stream (of DeepMedic, a window of each), the same validation scans. Done runs ar
 a broken one goes on, so the same command may be given as often as there is time. OUT/comparison.md
 is written after each.
 
-On a large GPU the small networks of all runs fit side by side: `--recipe comparison-gpu --at-once`
-trains them for the same minutes. They are scored by the same command where there is time, without
-`--at-once`.
+On a large GPU small networks fit side by side: `--recipe comparison-gpu --at-once` trains those
+that `--only` names for the same minutes. They are scored by the same command where there is time,
+without `--at-once`.
 """
 
 from __future__ import annotations
@@ -133,6 +133,9 @@ def train_at_once(open_runs: dict[Path, Recipe], bank: Path) -> None:
         process.start()
     for process in processes:
         process.join()
+    failed = [f.name for f, p in zip(open_runs, processes, strict=True) if p.exitcode]
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}; their messages are above")
 
 
 def main() -> None:

@@ -61,11 +61,13 @@ def test_an_answer_outlives_the_next_run(network: Path, monkeypatch: pytest.Monk
     np.testing.assert_array_equal(first, kept)
 
 
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_cores_are_as_many_as_the_environment_allows(
-    network: Path, monkeypatch: pytest.MonkeyPatch
+    network: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
-    assert engines.load(network).threads == 3
+    monkeypatch.setenv(engines.ENGINE, name)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,3")
+    assert engines.load(network).threads == 2
     assert engines.load(network, threads=1).threads == 1
 
 

@@ -3,12 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from infarct import engines
+from infarct import pipeline
 from infarct.case import CaseFiles, open_case
 from infarct.errors import AssetError
 from infarct.evaluation.metrics import dice
 from infarct.grid import MNI_GRID
-from infarct.pipeline import _computed_by, _judged, doubts, segment_case
+from infarct.inference import Network, load_network
+from infarct.pipeline import _judged, doubts, segment_case
 
 
 def test_a_painted_infarct_is_outlined_by_its_intensities(head, quick) -> None:
@@ -62,11 +63,17 @@ def test_lesions_that_do_not_look_acute_are_doubted(segmentation) -> None:
     assert doubts(replace(huge, lesion_count=0)) == []
 
 
-def test_another_engine_is_named() -> None:
-    assert not _computed_by(engines.USUAL)
-    (finding,) = _computed_by("OpenVINO, bf16")
-    assert (finding.code, finding.level) == ("engine", "note")
+def test_another_engine_is_named(quick, monkeypatch) -> None:
+    def other(name: str) -> Network:
+        network = load_network(name)
+        return replace(network, engine=replace(network.engine, name="OpenVINO, bf16"))
+
+    monkeypatch.setattr(pipeline, "load_network", other)
+    computed = segment_case(quick.case, "cfuzzy")
+    (finding,) = (f for f in computed.findings if f.code == "engine")
+    assert finding.level == "note"
     assert "OpenVINO, bf16" in finding.message
+    assert "engine" not in {f.code for f in quick.findings}
 
 
 def test_a_verdict_that_its_own_probability_contradicts_is_doubted(segmentation) -> None:

@@ -35,7 +35,7 @@ class Engine:
     Attributes:
         name: Of the engine and its precision, such as `onnxruntime, float32`.
         metadata: What the ONNX file says about itself, by key.
-        threads: How many cores it uses.
+        threads: How many cores it may use, as the engine says.
         run: Runs the network.
     """
 
@@ -84,7 +84,7 @@ def _onnxruntime(path: str, threads: int) -> Engine:
         return answer
 
     metadata = dict(session.get_modelmeta().custom_metadata_map)
-    return Engine(USUAL, metadata, threads, run)
+    return Engine(USUAL, metadata, session.get_session_options().intra_op_num_threads, run)
 
 
 def _openvino(path: str, threads: int) -> Engine:
@@ -105,7 +105,8 @@ def _openvino(path: str, threads: int) -> Engine:
         # A copy: the array belongs to the next run.
         return np.array(compiled(batch)[0])
 
-    return Engine(f"OpenVINO, {precision}", metadata, threads, run)
+    used = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+    return Engine(f"OpenVINO, {precision}", metadata, used, run)
 
 
 _ENGINES = {"onnxruntime": _onnxruntime, "openvino": _openvino}

@@ -98,8 +98,7 @@ class DeviceSettings:
         second_process: Whether the stream runs beside the training, in processes of its own;
             otherwise the training renders, where it computes.
         streams: How many such processes there are.
-        render_on: What they compute on: "cpu", or the "gpu" that also learns, which renders a head
-            in a hundredth of a second and is left waiting by 15 processors that take seconds.
+        render_on: What they compute on: "cpu", or the "gpu" that also learns.
         ahead: Batches each of them may be ahead.
         box: Voxels (x, y, z) of the smallest box that whole brains are shown in; a GPU chooses its
             algorithms anew for every size that it meets.
