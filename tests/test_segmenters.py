@@ -42,6 +42,21 @@ def test_an_operating_point_follows_after_a_colon() -> None:
         get_segmenter("cfuzzy:specific")
 
 
+def test_fast_stands_beside_an_operating_point() -> None:
+    fast = get_segmenter(f"{DEFAULT}:fast")
+    assert fast.judge == get_segmenter(DEFAULT).judge
+    assert "interpolated" in fast.caution
+    for name in (f"{DEFAULT}:fast:specific", f"{DEFAULT}:specific:fast"):
+        both = get_segmenter(name)
+        assert both.judge.point == "specific"
+        assert both.caution == fast.caution
+    for wrong in ("specific:balanced", "fast:fast"):
+        with pytest.raises(AssetError, match="each once"):
+            get_segmenter(f"{DEFAULT}:{wrong}")
+    with pytest.raises(AssetError, match="no network"):
+        get_segmenter("cfuzzy:fast")
+
+
 def test_own_networks_are_found_and_averaged(tmp_path, monkeypatch) -> None:
     shutil.copyfile(assets.path("networks/DAGMNet_CH3"), tmp_path / "My_Net.onnx")
     monkeypatch.setenv(MODELS_FOLDER, str(tmp_path))
@@ -61,14 +76,16 @@ def test_an_own_network_cannot_pass_for_one_that_ships(tmp_path, monkeypatch) ->
         segmenter_names()
 
 
-def test_an_ensemble_answers_once_for_each_network(segmentation, monkeypatch) -> None:
+@pytest.mark.parametrize(("manner", "read"), [("", 16), (":fast", 4)])
+def test_every_network_answers_once(quick, monkeypatch, manner: str, read: int) -> None:
     asked = []
 
-    def answer(network, images, brain):
-        asked.append(network)
+    def answer(network, images, brain, phases):
+        asked.append(phases)
         return np.zeros(brain.shape, np.float32)
 
     monkeypatch.setattr("infarct.segmenters.lesion_probability", answer)
-    method = get_segmenter(DEFAULT)
-    maps = list(method.opinions(segmentation.prepared, segmentation.is_map_mni))
-    assert len(maps) == len(asked) == len(method.networks)
+    method = get_segmenter(DEFAULT + manner)
+    maps = list(method.opinions(quick.prepared, quick.is_map_mni))
+    assert len(maps) == len(method.networks)
+    assert asked == [read] * len(method.networks)

@@ -14,13 +14,16 @@ from infarct import assets
 from infarct.calibration import Judge, find_judge
 from infarct.classical import t_score_mask
 from infarct.errors import AssetError
-from infarct.inference import Network, lesion_probability, open_network
+from infarct.inference import Network, Phases, lesion_probability, open_network
 from infarct.intensity import Image
 from infarct.prepare import Prepared
 from infarct.templates import load_healthy
 
 MODELS_FOLDER = "INFARCT_MODELS"
 """Environment variable: a folder of more networks, for whoever trains their own."""
+
+FAST = "fast"
+"""Stands where an operating point does: a network reads a quarter of the sub-volumes."""
 
 ENSEMBLE = "ensemble"
 """All lesion networks that ship, together."""
@@ -53,10 +56,12 @@ class Segmenter:
     judge: Judge | None = None
 
 
-def _ask(networks: tuple[Path, ...], scan: Prepared, is_map: Image) -> Iterator[Image]:
+def _ask(
+    networks: tuple[Path, ...], phases: Phases, scan: Prepared, is_map: Image
+) -> Iterator[Image]:
     images = {"DWI": scan.dwi_normalised, "ADC": scan.adc_normalised, "IS": is_map}
     for network in networks:
-        yield lesion_probability(_load(network), images, scan.brain)
+        yield lesion_probability(_load(network), images, scan.brain, phases)
 
 
 @lru_cache(maxsize=8)
@@ -77,6 +82,10 @@ def _tscore(scan: Prepared, _: Image) -> Iterator[Image]:
 _NETWORK = (
     "this network learned from synthetic scans: infarcts below 1 ml can be missed, and bright "
     "artefacts outlined; confirm every outline by eye"
+)
+_FAST = (
+    "one in four slices of 1 mm was read and the others interpolated: what slices of 4 mm and more "
+    "show is kept, but in thinner ones small infarcts can be missed that are otherwise found"
 )
 _CLASSICAL = (
     "this method compares intensities only: bright artefacts at the skull base and the cortex are "
@@ -131,19 +140,29 @@ def get_segmenter(name: str) -> Segmenter:
 
     Args:
         name: One of `segmenter_names()`, or several networks with commas between them: their mean.
-            An operating point may follow after a colon, as in `dagmnet-ch3:sensitive`.
+            An operating point may follow after a colon, and so may `fast`, as in
+            `dagmnet-ch3:sensitive:fast`.
 
     Raises:
         AssetError: If there is none.
     """
-    method, _, point = name.partition(":")
-    judge = find_judge(method, point)
+    method, *manner = name.split(":")
+    points = [word for word in manner if word != FAST]
+    if len(points) > 1 or len(set(manner)) < len(manner):
+        raise AssetError(f"{name!r}: one operating point and {FAST!r} may follow, each once")
+    judge = find_judge(method, *points)
+    fast = FAST in manner
     if method in _CLASSICAL_METHODS:
+        if fast:
+            raise AssetError(f"{method} is no network and knows no {FAST!r}; leave it out")
         return _CLASSICAL_METHODS[method]
     files = tuple(_checked(file) for file in _files_of(method))
     title = " and ".join(file.stem for file in files)
     title = f"{title}, a network" if len(files) == 1 else f"the mean of {title}"
-    return Segmenter(name, title, files, 0.5, _NETWORK, partial(_ask, files), judge)
+    caution = f"{_FAST}; {_NETWORK}" if fast else _NETWORK
+    return Segmenter(
+        name, title, files, 0.5, caution, partial(_ask, files, 4 if fast else 16), judge
+    )
 
 
 def _files_of(method: str) -> list[Path]:

@@ -207,7 +207,8 @@ def test_every_network_overfits_one_batch(name: str) -> None:
     assert dice(outputs[0].detach(), batch.lesion).min() > 0.95
 
 
-def test_validation_scans_are_the_same_whatever_a_run_leaves_out() -> None:
+def test_validation_scans_are_the_same_whatever_a_run_leaves_out(bank, monkeypatch) -> None:
+    monkeypatch.setattr("infarct.lab.bank.Bank.from_icbm", lambda: bank)
     plain = open_stream(None, RECIPE)(7, "validation", "cpu")
     left_out = {"mimics": False, "artefacts": False, "real_background": 0.0, "lesion_free": 0.9}
     poor = open_stream(None, replace(RECIPE, stream=left_out))
