@@ -136,7 +136,7 @@ def lesion_probability(
         brain: Same shape.
         phases: How many of the 16 interleaved sub-volumes are read. 16 as in the paper; 4 reads
             every column but each fourth slice of 1 mm, 1 every eighth voxel of those; what lies
-            between is interpolated. Scanners' slices are 4 to 6 mm thick, so 4 lose little.
+            between is interpolated. What 4 lose: docs/decisions/export.md.
 
     Returns:
         (192, 224, 192) in 0 - 1, exactly 0 outside the brain.
