@@ -84,8 +84,8 @@ _NETWORK = (
     "artefacts outlined; confirm every outline by eye"
 )
 _FAST = (
-    "one in four slices of 1 mm was read and the others interpolated, so outlines of small "
-    "infarcts are less exact than without `fast`"
+    "one in four slices of 1 mm was read and the others interpolated, so small infarcts are "
+    "outlined less exactly than without `fast`, or left out"
 )
 _CLASSICAL = (
     "this method compares intensities only: bright artefacts at the skull base and the cortex are "
