@@ -50,14 +50,15 @@ class Infarct:
 def read_infarct(case: Path, mask: Path) -> Infarct | None:
     """Score one scan; None without an infarct."""
     reference = read(case / "lesion.nii.gz")
-    if not reference.data.any():
+    lesion = reference.data > 0
+    if not lesion.any():
         return None
     record = json.loads((case / "record.json").read_text(encoding="utf-8"))
     largest = max(record["record"]["lesions"], key=lambda spot: float(spot["volume_ml"]))
     return Infarct(
         name=case.name,
-        dice=float(dice(reference.data > 0, read(mask).data > 0)),
-        ml=float((reference.data > 0).sum() * reference.grid.voxel_ml),
+        dice=float(dice(lesion, read(mask).data > 0)),
+        ml=float(lesion.sum() * reference.grid.voxel_ml),
         phase=largest["kind"],
         adc_gain=largest["adc_gain"],
         b0_gain=largest["b0_gain"],

@@ -28,7 +28,7 @@ from infarct.volume import Volume
 T = TypeVar("T")
 
 NETWORK = f"{DEFAULT}:fast"
-"""For all who ask about a network's result and not how good it is: a quarter of its time."""
+"""For all who ask about a network's result and not how good it is: read faster."""
 
 DATA = Path(os.environ.get("INFARCT_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 

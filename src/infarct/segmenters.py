@@ -80,8 +80,8 @@ def _tscore(scan: Prepared, _: Image) -> Iterator[Image]:
 
 
 _NETWORK = (
-    "this network learned from synthetic scans: infarcts below 1 ml can be missed, and bright "
-    "artefacts outlined; confirm every outline by eye"
+    "this network learned from synthetic scans: infarcts that are faint or below 1 ml can be "
+    "missed, and bright artefacts outlined; confirm every outline by eye"
 )
 _FAST = (
     "one in four slices of 1 mm was read and the others interpolated, so small infarcts are "

@@ -15,7 +15,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Cohort:
-    """From what a population is drawn; the defaults are the training distribution.
+    """From what a population is drawn; the defaults are what the named cohorts change.
 
     Attributes:
         name: Of the cohort.
