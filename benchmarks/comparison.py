@@ -1,12 +1,12 @@
 """Train every network of the paper, and the default one without each of its ingredients, alike.
 
     python benchmarks/comparison.py --bank bank.npz --out OUT [--seeds 0 1] [--only NAME ...]
-        [--recipe comparison] [--at-once]
+        [--jobs 2] [--recipe comparison] [--at-once]
 
 Each run is the recipe `comparison` with one thing changed: the same number of volumes of the same
-stream (of DeepMedic, a window of each), the same validation scans. Done runs are not made again and
-a broken one goes on, so the same command may be given as often as there is time. OUT/comparison.md
-is written after each.
+stream (of DeepMedic, a window of each), the same validation scans. Every scan is rendered once,
+into OUT/records, for all that learn from it. Done runs are not made again and a broken one goes on,
+so the same command may be given as often as there is time. OUT/comparison.md is written after each.
 
 On a large GPU small networks fit side by side: `--recipe comparison-gpu --at-once` trains those
 that `--only` names for the same minutes. They are scored by the same command where there is time,
@@ -18,18 +18,24 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from infarct.lab import recipes, training
 from infarct.lab.checkpoint import Position
+from infarct.lab.feed import describe_stream, one_thread_each
 from infarct.lab.log import read_log
 from infarct.lab.networks import build, parameters
 from infarct.lab.recipes import Recipe, Stage
+from infarct.lab.recorded import open_recorded
 from infarct.lab.scoring import score_run
+from infarct.lab.validation import SEED as VALIDATION_SEED
 
 # Widths that give every network about the parameters of DAGMNet's 8 features.
 NETWORKS = {
@@ -122,8 +128,51 @@ def write_table(out: Path, base: Recipe, seeds: Sequence[int]) -> str:
     return text
 
 
+def record(recipe: Recipe, bank: Path, out: Path) -> None:
+    """Render what a run will learn from and be scored on, as far as that is not done yet."""
+    opened = open_recorded(bank, recipe, out / "records")
+    train = opened(recipe.seed * 1000, "train", "cpu")
+    fetched = math.ceil(recipe.epochs * recipe.epoch / recipe.shelf.reuse)
+    scored = opened(VALIDATION_SEED, "validation", "cpu")
+    for source, count in ((train, fetched), (scored, recipe.validation.samples)):
+        for _ in islice(source.batches(), count):
+            pass
+
+
+def train(recipe: Recipe, bank: Path, out: Path, name: str) -> bool:
+    """Make a run, or go on with it; return whether it has come to its end."""
+    folder = out / name
+    folder.mkdir(exist_ok=True)
+    (folder / "data.md").write_text(describe_stream(bank, recipe))
+    opened = open_recorded(bank, recipe, out / "records")
+    return training.progress_of(recipe, training.train(recipe, opened, folder, again=True)) >= 1
+
+
+def side_by_side(
+    work: Iterable[tuple[str, Callable[..., object], tuple[object, ...]]], jobs: int
+) -> Iterable[str]:
+    """Do pieces of work, so many at a time on one core each; give the name of each that is done.
+
+    Raises:
+        SystemExit: If one was stopped before its end.
+    """
+    context = multiprocessing.get_context("spawn")
+    with (
+        one_thread_each(),
+        ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,)) as pool,
+    ):
+        names = {pool.submit(do, *given): name for name, do, given in work}
+        try:
+            for done in as_completed(names):
+                if done.result() is False:
+                    raise SystemExit("stopped; the same command goes on from here")
+                yield names[done]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def train_at_once(open_runs: dict[Path, Recipe], bank: Path) -> None:
-    """Train side by side, each in a process of its own, and wait for all."""
+    """Train side by side on one GPU, which renders too, each in a process of its own."""
     context = multiprocessing.get_context("spawn")
     processes = [
         context.Process(target=training.run, args=(recipe, bank, folder, True))
@@ -145,6 +194,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="+", help="names of runs")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at a time, a core each")
     parser.add_argument("--recipe", default="comparison", help="what all have in common")
     parser.add_argument("--at-once", action="store_true", help="train all, score none")
     options = parser.parse_args()
@@ -159,17 +209,19 @@ def main() -> None:
     if options.at_once:
         train_at_once({f: r for f, r in wanted.items() if not is_over(f, r)}, options.bank)
         return
+    given = options.bank, options.out
+    open_runs = {f.name: r for f, r in wanted.items() if not is_over(f, r)}
+    streams = {repr((r.stream, r.seed)): r for r in open_runs.values()}
+    rendering = [(key, record, (recipe, *given)) for key, recipe in streams.items()]
+    for _ in side_by_side(rendering, options.jobs):
+        print("a stream is rendered", flush=True)
+    learning = [(name, train, (recipe, *given, name)) for name, recipe in open_runs.items()]
+    for name in side_by_side(learning, options.jobs):
+        print(f"{name} is trained", flush=True)
+        print(write_table(options.out, base, options.seeds), flush=True)
     for folder, recipe in wanted.items():
-        if last_scores(folder, recipe):
-            continue
-        print(folder.name, flush=True)
-        if not is_over(folder, recipe):
-            reached = training.run(recipe, options.bank, folder, again=True)
-            if training.progress_of(recipe, reached) < 1:
-                raise SystemExit("stopped; the same command goes on from here")
         if not last_scores(folder, recipe):
             score_run(folder, options.bank)
-        print(write_table(options.out, base, options.seeds), flush=True)
     print(write_table(options.out, base, options.seeds))
 
 

@@ -319,7 +319,7 @@ def feed_ahead(order: Order, ahead: int, streams: int = 1) -> Generator[Fed, Non
         context.Process(target=_fill, args=each, daemon=True)
         for each in zip(orders, queues, strict=True)
     ]
-    with _one_thread_each():
+    with one_thread_each():
         for process in processes:
             process.start()
     try:
@@ -336,7 +336,7 @@ def feed_ahead(order: Order, ahead: int, streams: int = 1) -> Generator[Fed, Non
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Let processes started here compute on one core each, in torch and in what numpy calls.
 
     BLAS reads this when it is loaded: too early for `torch.set_num_threads`, and a dozen processes
