@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ class Recorded:
         folder: Of this stream and seed alone.
     """
 
-    def __init__(self, open_source: partial[Source], folder: Path) -> None:
+    def __init__(self, open_source: Callable[[], Source], folder: Path) -> None:
         self._open = open_source
         self._folder = folder
         self._stream: Source | None = None
