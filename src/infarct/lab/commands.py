@@ -201,6 +201,9 @@ def export(
     name: Annotated[
         str | None, typer.Option(help="Of the files; the folder of the run if left out.")
     ] = None,
+    start: Annotated[
+        bool, typer.Option(help="Ship the weights that other runs may start from, too.")
+    ] = True,
 ) -> None:
     """Write a trained network as ONNX, with its card and sha256."""
     from infarct.assets import sha256
@@ -208,7 +211,7 @@ def export(
     from infarct.lab.export import ship
 
     stem = name or checkpoint.resolve().parent.name
-    for file in write(checkpoint, out, stem) if out else ship(checkpoint, stem):
+    for file in write(checkpoint, out, stem) if out else ship(checkpoint, stem, start=start):
         typer.echo(f"{file}  {sha256(file)}")
 
 

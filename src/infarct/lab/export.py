@@ -73,21 +73,23 @@ def export(weights: Path, out: Path, stem: str) -> list[Path]:
     return [*written, out / f"{stem}.md"]
 
 
-def ship(weights: Path, stem: str, out: Path = assets.ROOT) -> list[Path]:
-    """Export a network into the package, with the weights that fine-tuning starts from.
+def ship(weights: Path, stem: str, out: Path = assets.ROOT, *, start: bool = True) -> list[Path]:
+    """Export a network into the package.
 
     Args:
         weights: As for `export`.
         stem: Name the runtime asks for it by, such as `DAGMNet_CH3`.
         out: Data folder of the package.
+        start: Whether the weights that other runs may start from ship with it.
 
     Returns:
         The files, all of them listed in `assets.json`.
     """
     files = export(weights, out / "networks", stem)
-    start = out / "networks" / f"{stem}.pt"
-    start.write_bytes(joined(weights))
-    files.append(start)
+    if start:
+        file = out / "networks" / f"{stem}.pt"
+        file.write_bytes(joined(weights))
+        files.append(file)
     for file in files:
         name = f"networks/{stem}" if file.suffix == ".onnx" else f"networks/{file.name}"
         source = f"trained on synthetic scans, no scan of a patient; see the card {stem}.md beside"
