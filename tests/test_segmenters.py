@@ -7,8 +7,12 @@ import pytest
 
 from infarct import assets
 from infarct.errors import AssetError
+from infarct.inference import open_network
 from infarct.segmenters import (
+    BRIEF,
     DEFAULT,
+    ENSEMBLE,
+    ENSEMBLE_OF,
     MODELS_FOLDER,
     get_segmenter,
     lesion_networks,
@@ -55,6 +59,23 @@ def test_fast_stands_beside_an_operating_point() -> None:
             get_segmenter(f"{DEFAULT}:{wrong}")
     with pytest.raises(AssetError, match="no network"):
         get_segmenter("cfuzzy:fast")
+
+
+def test_the_ensemble_is_of_unlike_networks_the_usual_one_among_them() -> None:
+    together = get_segmenter(ENSEMBLE)
+    assert DEFAULT in ENSEMBLE_OF
+    assert together.networks == get_segmenter(",".join(ENSEMBLE_OF)).networks
+    contracts = [open_network(file).contract for file in together.networks]
+    assert len({contract.name for contract in contracts}) == len(contracts) > 1
+    assert len({contract.channels for contract in contracts}) > 1
+
+
+def test_who_uses_a_briefly_trained_network_is_told() -> None:
+    brief = [name for name in segmenter_names() if name.endswith(BRIEF)]
+    assert brief
+    for name in [*brief, ENSEMBLE, f"{DEFAULT},{brief[0]}"]:
+        assert "learned for minutes" in get_segmenter(name).caution
+    assert "learned for minutes" not in get_segmenter(DEFAULT).caution
 
 
 def test_own_networks_are_found_and_averaged(tmp_path, monkeypatch) -> None:

@@ -25,8 +25,12 @@ MODELS_FOLDER = "INFARCT_MODELS"
 FAST = "fast"
 """Stands where an operating point does: a network reads a quarter of the sub-volumes."""
 
+BRIEF = "-brief"
+"""Ends the name of a network that learned for minutes, like all of its kind, to compare designs."""
+
 ENSEMBLE = "ensemble"
-"""All lesion networks that ship, together."""
+ENSEMBLE_OF = ("dagmnet-ch3", "fcn-ch2-brief")
+"""Networks whose mean `ensemble` is: as unlike as there are, in design and in what they read."""
 
 BRAIN_NETWORK = "BrainMask"
 
@@ -87,6 +91,10 @@ _FAST = (
     "one in four slices of 1 mm was read and the others interpolated, so small infarcts are "
     "outlined less exactly than without `fast`, or left out"
 )
+_BRIEFLY = (
+    "a network that learned for minutes only, to compare designs, took part: by itself it is far "
+    "behind `dagmnet-ch3`"
+)
 _CLASSICAL = (
     "this method compares intensities only: bright artefacts at the skull base and the cortex are "
     "often outlined too, and small or faint infarcts missed; confirm every outline by eye"
@@ -129,10 +137,9 @@ def lesion_networks() -> dict[str, Path]:
 
 
 def segmenter_names() -> list[str]:
-    """Return the name of every method there is."""
-    networks = lesion_networks()
-    shipped = [file for file in networks.values() if file.is_relative_to(assets.ROOT)]
-    return [*networks, *([ENSEMBLE] if len(shipped) > 1 else []), *_CLASSICAL_METHODS]
+    """Return the name of every method there is, the usual one first."""
+    others = [name for name in lesion_networks() if name != DEFAULT]
+    return [DEFAULT, ENSEMBLE, *others, *_CLASSICAL_METHODS]
 
 
 def get_segmenter(name: str) -> Segmenter:
@@ -158,8 +165,10 @@ def get_segmenter(name: str) -> Segmenter:
         return _CLASSICAL_METHODS[method]
     files = tuple(_checked(file) for file in _files_of(method))
     title = " and ".join(file.stem for file in files)
-    title = f"{title}, a network" if len(files) == 1 else f"the mean of {title}"
-    caution = f"{_FAST}; {_NETWORK}" if fast else _NETWORK
+    brief = any(_spoken(file.stem).endswith(BRIEF) for file in files)
+    alone = f"{title}, a network" + " trained for minutes" * brief
+    title = alone if len(files) == 1 else f"the mean of {title}"
+    caution = "; ".join([*[_FAST] * fast, *[_BRIEFLY] * brief, _NETWORK])
     return Segmenter(
         name, title, files, 0.5, caution, partial(_ask, files, 4 if fast else 16), judge
     )
@@ -167,9 +176,7 @@ def get_segmenter(name: str) -> Segmenter:
 
 def _files_of(method: str) -> list[Path]:
     networks = lesion_networks()
-    names = method.split(",")
-    if method == ENSEMBLE and ENSEMBLE in segmenter_names():
-        names = [n for n, file in networks.items() if file.is_relative_to(assets.ROOT)]
+    names = list(ENSEMBLE_OF) if method == ENSEMBLE else method.split(",")
     if len(set(names)) < len(names) or not set(names) <= set(networks):
         known = ", ".join(segmenter_names())
         raise AssetError(f"there is no model called {method!r}; there are: {known}")

@@ -158,6 +158,18 @@ def test_what_ships_is_listed_and_can_be_started_from_even_out_of_pieces(
         assert torch.equal(back[name], tensor)
 
 
+def test_a_network_ships_without_the_weights_to_start_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "register_asset", (listed := []).append)
+    write_weights(
+        tmp_path / "weights.pt", Recipe("BrainMask", features=4), Position(), trained("BrainMask")
+    )
+    files = export.ship(tmp_path / "weights.pt", "Brain", tmp_path / "package", start=False)
+    assert [file.suffix for file in files] == [".onnx", ".md"]
+    assert len(listed) == len(list((tmp_path / "package" / "networks").iterdir())) == 2
+
+
 def test_weights_that_do_not_survive_rounding_are_refused(tmp_path: Path) -> None:
     network = build("BrainMask", 4)
     with torch.no_grad():
