@@ -30,7 +30,7 @@ BRIEF = "-brief"
 
 ENSEMBLE = "ensemble"
 ENSEMBLE_OF = ("dagmnet-ch3", "fcn-ch2-brief")
-"""Networks whose mean `ensemble` is: as unlike as there are, in design and in what they read."""
+"""Networks whose mean `ensemble` is: unlike each other in design and in what they read."""
 
 BRAIN_NETWORK = "BrainMask"
 
@@ -165,13 +165,14 @@ def get_segmenter(name: str) -> Segmenter:
         return _CLASSICAL_METHODS[method]
     files = tuple(_checked(file) for file in _files_of(method))
     title = " and ".join(file.stem for file in files)
-    brief = any(_spoken(file.stem).endswith(BRIEF) for file in files)
-    alone = f"{title}, a network" + " trained for minutes" * brief
-    title = alone if len(files) == 1 else f"the mean of {title}"
-    caution = "; ".join([*[_FAST] * fast, *[_BRIEFLY] * brief, _NETWORK])
-    return Segmenter(
-        name, title, files, 0.5, caution, partial(_ask, files, 4 if fast else 16), judge
-    )
+    title = f"{title}, a network" if len(files) == 1 else f"the mean of {title}"
+    cautions = [_NETWORK]
+    if any(_is_brief(file) for file in files):
+        cautions.insert(0, _BRIEFLY)
+    if fast:
+        cautions.insert(0, _FAST)
+    opinions = partial(_ask, files, 4 if fast else 16)
+    return Segmenter(name, title, files, 0.5, "; ".join(cautions), opinions, judge)
 
 
 def _files_of(method: str) -> list[Path]:
@@ -185,6 +186,10 @@ def _files_of(method: str) -> list[Path]:
 
 def _spoken(stem: str) -> str:
     return stem.lower().replace("_", "-")
+
+
+def _is_brief(file: Path) -> bool:
+    return file.is_relative_to(assets.ROOT) and _spoken(file.stem).endswith(BRIEF)
 
 
 def _own_files() -> list[Path]:
