@@ -29,7 +29,7 @@ import torch
 
 from infarct.lab import recipes, training
 from infarct.lab.checkpoint import Position
-from infarct.lab.feed import describe_stream, one_thread_each
+from infarct.lab.feed import one_thread_each
 from infarct.lab.log import read_log
 from infarct.lab.networks import build, parameters
 from infarct.lab.recipes import Recipe, Stage
@@ -131,7 +131,7 @@ def write_table(out: Path, base: Recipe, seeds: Sequence[int]) -> str:
 def record(recipe: Recipe, bank: Path, out: Path) -> None:
     """Render what a run will learn from and be scored on, as far as that is not done yet."""
     opened = open_recorded(bank, recipe, out / "records")
-    train = opened(recipe.seed * 1000, "train", "cpu")
+    train = opened(training.stream_seed(recipe), "train", "cpu")
     fetched = math.ceil(recipe.epochs * recipe.epoch / recipe.shelf.reuse)
     scored = opened(VALIDATION_SEED, "validation", "cpu")
     for source, count in ((train, fetched), (scored, recipe.validation.samples)):
@@ -141,11 +141,9 @@ def record(recipe: Recipe, bank: Path, out: Path) -> None:
 
 def train(recipe: Recipe, bank: Path, out: Path, name: str) -> bool:
     """Make a run, or go on with it; return whether it has come to its end."""
-    folder = out / name
-    folder.mkdir(exist_ok=True)
-    (folder / "data.md").write_text(describe_stream(bank, recipe))
     opened = open_recorded(bank, recipe, out / "records")
-    return training.progress_of(recipe, training.train(recipe, opened, folder, again=True)) >= 1
+    reached = training.run(recipe, bank, out / name, again=True, open_source=opened)
+    return training.progress_of(recipe, reached) >= 1
 
 
 def side_by_side(

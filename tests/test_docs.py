@@ -86,7 +86,7 @@ def test_the_demo_says_how_close_it_came_and_by_hand_it_is_the_same_to_the_bit(
 
 
 def test_python_of_the_readme_runs_as_printed(folder: Path, monkeypatch, capsys) -> None:
-    # What the default makes of this scan is seen above; here a quarter of the sub-volumes is enough.
+    # What the default makes of this scan is seen above; a quarter of the sub-volumes is enough.
     fast = partial(infarct.segment, model=f"{DEFAULT}:fast")
     monkeypatch.setattr(infarct, "segment", fast)
     monkeypatch.chdir(folder)

@@ -21,7 +21,7 @@ from infarct.lab.networks import DESIGNS
 from infarct.lab.recipes import Recipe, Stage, parse
 
 if TYPE_CHECKING:
-    from infarct.lab.stream import Batch, HeadBatch
+    from infarct.lab.stream import Batch, HeadBatch, StreamSettings
 
 Split = Literal["train", "validation"]
 
@@ -123,25 +123,36 @@ def describe_stream(bank: Path | None, recipe: Recipe) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _open_stream(bank: Path | None, recipe: Recipe, seed: int, split: Split, device: str) -> Source:
-    # Here, not above: the networks can be exported and measured without the scanner.
-    from infarct.lab.bank import Bank  # noqa: PLC0415
-    from infarct.lab.cases import Mixed  # noqa: PLC0415
-    from infarct.lab.stream import Stream, StreamSettings  # noqa: PLC0415
+def stream_settings(recipe: Recipe, split: Split) -> StreamSettings:
+    """Return what the stream of a recipe gives.
 
-    batch = 1 if recipe.shelf.size else recipe.batch
-    table = {"batch": batch, "split": split}
+    Args:
+        recipe: Its batch size and the settings of the stream.
+        split: Validation is the same for every recipe but for the size of its batches.
+    """
+    # Here, not above: the networks can be exported and measured without the scanner.
+    from infarct.lab.stream import StreamSettings  # noqa: PLC0415
+
+    table = {"batch": 1 if recipe.shelf.size else recipe.batch, "split": split}
     if split == "train":
         table |= recipe.stream
     else:
         # The same for every run, whatever it leaves out of its training; and every sample another
         # head, for more of them say more.
         table["phases_per_volume"] = 1
-    chosen = parse(StreamSettings, table, "stream.")
+    return parse(StreamSettings, table, "stream.")
+
+
+def _open_stream(bank: Path | None, recipe: Recipe, seed: int, split: Split, device: str) -> Source:
+    from infarct.lab.bank import Bank  # noqa: PLC0415
+    from infarct.lab.cases import Mixed  # noqa: PLC0415
+    from infarct.lab.stream import Stream  # noqa: PLC0415
+
+    chosen = stream_settings(recipe, split)
     stream = Stream(Bank.load(bank) if bank else Bank.from_icbm(), chosen, seed, device)
     # Validation stays synthetic, so that runs with and without real cases can be compared.
     if recipe.cases.folder and split == "train":
-        return Mixed(stream, recipe.cases, batch, seed)
+        return Mixed(stream, recipe.cases, chosen.batch, seed)
     return stream
 
 

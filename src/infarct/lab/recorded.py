@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from infarct.lab.cohort import load_cohort
-from infarct.lab.feed import OpenSource, Source, Split, open_stream
+from infarct.lab.feed import OpenSource, Source, Split, open_stream, stream_settings
 from infarct.lab.recipes import Recipe
 from infarct.lab.stream import Batch, HeadBatch
 
@@ -122,11 +122,11 @@ def open_recorded(bank: Path | None, recipe: Recipe, records: Path) -> OpenSourc
 def _open(
     bank: Path | None, recipe: Recipe, records: Path, seed: int, split: Split, device: str
 ) -> Source:
+    settings = stream_settings(recipe, split)
     drawn_from = {
         "bank": hashlib.sha256(bank.read_bytes()).hexdigest() if bank else "",
-        "cohort": asdict(load_cohort(recipe.stream.get("cohort", "training"))),
-        "stream": dict(recipe.stream) if split == "train" else {},
-        "batch": 1 if recipe.shelf.size else recipe.batch,
+        "cohort": asdict(load_cohort(settings.cohort)),
+        "stream": asdict(settings),
     }
     mark = hashlib.sha256(json.dumps(drawn_from, sort_keys=True).encode()).hexdigest()[:12]
     open_source = partial(open_stream(bank, recipe), seed, split, device)

@@ -71,7 +71,7 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
     out.mkdir(parents=True, exist_ok=True)
     with join_team() as team, stop_requests() as stopped:
         learner = make_learner(recipe, team.rank, team.device)
-        order = Order(open_source, recipe.network, recipe.seed * 1000 + team.rank, team.device)
+        order = Order(open_source, recipe.network, stream_seed(recipe) + team.rank, team.device)
         if last.exists():
             order = replace(order, state=checkpoint.resume(last, learner, team.rank, team.device))
         forward = as_trained(recipe, learner.network, team)
@@ -116,6 +116,11 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
         if team.rank == 0 and importlib.util.find_spec("matplotlib"):
             draw_curve(out / "log.csv", out / "curve.png")
     return position
+
+
+def stream_seed(recipe: Recipe) -> int:
+    """Return the seed of the stream of the first process; those of others follow."""
+    return recipe.seed * 1000
 
 
 def as_trained(recipe: Recipe, network: nn.Module, team: Team) -> nn.Module:
@@ -264,7 +269,13 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def run(recipe: Recipe, bank: Path | None, out: Path, again: bool = False) -> Position:
+def run(
+    recipe: Recipe,
+    bank: Path | None,
+    out: Path,
+    again: bool = False,
+    open_source: OpenSource | None = None,
+) -> Position:
     """Train on the synthetic stream, and note what it was made from.
 
     Args:
@@ -272,10 +283,11 @@ def run(recipe: Recipe, bank: Path | None, out: Path, again: bool = False) -> Po
         bank: Packed anatomies, lesions and backgrounds; the one ICBM head if None.
         out: Folder of the run.
         again: Continue from `last.pt` where there is one.
+        open_source: Opens the stream another way, as from a record of it; None renders it.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "data.md").write_text(describe_stream(bank, recipe))
-    return train(recipe, open_stream(bank, recipe), out, again)
+    return train(recipe, open_source or open_stream(bank, recipe), out, again)
 
 
 def main(arguments: list[str] | None = None) -> None:
