@@ -224,6 +224,26 @@ def test_a_time_box_ends_the_run_with_the_rate_at_zero(tmp_path: Path) -> None:
     assert read_log(tmp_path / "log.csv")[-1]["validation_dice"]
 
 
+def test_the_log_tells_how_long_the_network_waited_for_volumes(tmp_path: Path) -> None:
+    class Slow(SphereStream):
+        def batches(self) -> Iterator[Spheres]:
+            """Make batches, each a tenth of a second late."""
+            for batch in super().batches():
+                time.sleep(0.1)
+                yield batch
+
+    shares = []
+    for stream in (SphereStream, Slow):
+        train(replace(RECIPE, epochs=2, epoch=20), stream, tmp_path / stream.__name__)
+        row = read_log(tmp_path / stream.__name__ / "log.csv")[0]
+        shares.append(float(row["waiting"]))
+        if stream is Slow:
+            # Ten batches of two; the row ends before the scores are taken.
+            spent = float(row["samples"]) / float(row["samples_per_s"])
+            assert 1.0 <= shares[-1] * spent < spent
+    assert shares[0] < shares[1]
+
+
 def test_what_a_run_ends_with_is_scored_even_between_two_scores(tmp_path: Path) -> None:
     validation = replace(RECIPE.validation, every=2)
     train(replace(RECIPE, epochs=3, validation=validation), SphereStream, tmp_path)

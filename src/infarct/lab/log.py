@@ -20,7 +20,7 @@ from infarct.lab.checkpoint import Position
 from infarct.lab.validation import Scores
 
 _POSITION = ("minutes", "samples", "epoch")
-_PROGRESS = ("rate", "samples_per_s", "loss", "dice")
+_PROGRESS = ("rate", "samples_per_s", "loss", "dice", "waiting")
 _SCORES = ("validation_loss", "validation_dice", "false_voxels", "real_dice", "real_false_voxels")
 
 COLUMNS = (*_POSITION, *_PROGRESS, *_SCORES)
@@ -38,26 +38,29 @@ class Tally:
         self.since = seconds
         self.steps = 0
         self.volumes = 0
+        self.waited = 0.0
         self.loss = torch.zeros(())
         self.dice = torch.zeros(())
         self.found = torch.zeros(())
 
-    def add(self, volumes: int, loss: Tensor, dice: Tensor) -> None:
+    def add(self, volumes: int, loss: Tensor, dice: Tensor, waited: float = 0.0) -> None:
         """Count a step.
 
         Args:
             volumes: Taken from the stream, over all devices.
             loss: Of the step.
             dice: (N,) of each sample; NaN where there was nothing to find.
+            waited: Seconds spent on getting the volumes.
         """
         self.steps += 1
         self.volumes += volumes
+        self.waited += waited
         self.loss = self.loss.to(loss.device) + loss
         self.dice = self.dice.to(loss.device) + dice.nansum()
         self.found = self.found.to(loss.device) + dice.isfinite().sum()
 
-    def means(self, seconds: float) -> tuple[float, float, float]:
-        """Return samples per second, loss and Dice.
+    def means(self, seconds: float) -> tuple[float, float, float, float]:
+        """Return samples per second, loss, Dice, and the share of time spent on getting volumes.
 
         Args:
             seconds: Time now.
@@ -70,9 +73,9 @@ class Tally:
             raise FloatingPointError(
                 f"the loss became {loss}; resume from the last checkpoint with a lower rate.peak"
             )
-        speed = self.volumes / max(seconds - self.since, 1e-9)
+        spent = max(seconds - self.since, 1e-9)
         dice = float(self.dice / self.found) if self.found else math.nan
-        return (speed, loss, dice)
+        return (self.volumes / spent, loss, dice, self.waited / spent)
 
 
 class Log(AbstractContextManager["Log"]):
@@ -121,7 +124,7 @@ class Log(AbstractContextManager["Log"]):
         if seconds - self.shown < 1:
             return
         self.shown = seconds
-        speed, loss, dice = tally.means(seconds)
+        speed, loss, dice, _ = tally.means(seconds)
         left = seconds * (1 - progress) / max(progress, 1e-6) / 60
         words = f"loss {loss:.3f}  Dice {dice:.3f}  {speed:.2f} samples/s  {left:.0f} min left"
         self.screen.update(self.bar, completed=progress, description=words)

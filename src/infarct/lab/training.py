@@ -18,7 +18,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import astuple, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,7 @@ from infarct.lab import checkpoint, recipes
 from infarct.lab.checkpoint import Learner, Position, make_learner, rounded, write_weights
 from infarct.lab.feed import (
     Example,
+    Fed,
     OpenSource,
     Order,
     describe_stream,
@@ -92,14 +95,12 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
         with Log(out, position, team.rank > 0) as log, closing(examples) as feed:
             while not (team.agree(stopped()) or is_over(recipe, position)):
                 progress = progress_of(recipe, position)
-                example, state = next(feed)
-                volumes = len(example.image) * team.size
-                example = look(
-                    example, recipe.stage(progress), learner.windows, recipe.device.box
-                ).to(team.device)
+                asked = time.monotonic()
+                (example, volumes), state = fetch(feed, recipe, progress, learner, team)
+                waited = time.monotonic() - asked
                 if recipe.rate.schedule == "cosine":
                     set_rate(learner, cosine_rate(progress, recipe.rate))
-                tally.add(volumes, *learn(example, forward, learner, recipe))
+                tally.add(volumes, *learn(example, forward, learner, recipe), waited)
                 position.samples += volumes
                 position.seconds = team.agree(time.monotonic() - started)
                 log.show(progress, position.seconds, tally)
@@ -116,6 +117,44 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
         if team.rank == 0 and importlib.util.find_spec("matplotlib"):
             draw_curve(out / "log.csv", out / "curve.png")
     return position
+
+
+def fetch(
+    feed: Iterator[Fed], recipe: Recipe, progress: float, learner: Learner, team: Team
+) -> tuple[tuple[Example, int], dict[str, Any]]:
+    """Take the next examples from the feed, and look at what the recipe wants to see of them.
+
+    On a GPU that happens in a queue of its own, while the network still learns from the last:
+    otherwise the first look at a value would wait until the GPU has done all it was given.
+
+    Args:
+        feed: From `open_feed`.
+        recipe: Says what is looked at.
+        progress: Fraction of the run that is over.
+        learner: Draws the windows.
+        team: Where the network learns, and how many take as many volumes.
+
+    Returns:
+        What to learn from, on the device, and how many volumes all take; the state after them.
+    """
+    side = _side_queue(team.device) if team.device.startswith("cuda") else None
+    with torch.cuda.stream(side):  # does nothing where there is no GPU
+        example, state = next(feed)
+        volumes = len(example.image) * team.size
+        stage = recipe.stage(progress)
+        example = look(example, stage, learner.windows, recipe.device.box).to(team.device)
+    if side is not None:
+        learns = torch.cuda.current_stream(side.device)
+        learns.wait_stream(side)
+        for part in (example.image, example.target, example.brain):
+            part.record_stream(learns)  # its memory is not given away before that is done
+    return (example, volumes), state
+
+
+@cache
+def _side_queue(device: str) -> torch.cuda.Stream:
+    # Before others: its small steps would each wait for a large one of the network.
+    return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
 
 
 def stream_seed(recipe: Recipe) -> int:
