@@ -27,7 +27,13 @@ from infarct.volume import Volume, closest_axes, read, write
 
 AUDIT = "audit.tsv"
 
-_ABOUT_THE_OUTLINE = {"adc-not-low", "lesion-huge", "outside-brain", "readers-disagree"}
+_ABOUT_THE_OUTLINE = {
+    "adc-not-low",
+    "asymmetry",
+    "lesion-huge",
+    "outside-brain",
+    "readers-disagree",
+}
 """Codes of findings that a new outline does away with, or earns anew."""
 
 _MOST_OUTSIDE = 0.1

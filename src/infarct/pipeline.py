@@ -9,6 +9,7 @@ import numpy as np
 
 from infarct import engines
 from infarct.anatomy import Anatomy, find_anatomy
+from infarct.asymmetry import asymmetry_beyond, doubt_of_asymmetry
 from infarct.atlas import Atlas
 from infarct.calibration import Judgement, judge
 from infarct.case import Case
@@ -16,7 +17,7 @@ from infarct.certainty import SecondReading, compare_readers, doubt_of
 from infarct.inference import load_network
 from infarct.intensity import Image
 from infarct.journal import Journal
-from infarct.prepare import Prepared, prepare
+from infarct.prepare import Prepared, prepare, to_mni
 from infarct.quality import Finding
 from infarct.quantify import Measurements, measure
 from infarct.reading import SECOND_READER, evidence_of, native_scan, read_scan
@@ -107,6 +108,9 @@ def segment_case(
         refinement = refine(case.b0, native.brain, template.b0, prepared.registration)
         place = refinement.mni_from_native
         anatomy = find_anatomy(lesion, case.dwi.grid, place, territories)
+    with journal.step("compare sides"):
+        outline_mni = to_mni(lesion.astype(np.float32), case, prepared.registration) >= 0.5
+        asymmetry = asymmetry_beyond(prepared.dwi, prepared.adc, prepared.brain, outline_mni)
     second = None
     if reading.second is not None:
         second = compare_readers(lesion, reading.second, native.grid.voxel_ml, SECOND_READER)
@@ -133,6 +137,7 @@ def segment_case(
             *doubts(measurements),
             *(doubt_of(second, measurements.lesion_volume_ml) if second else []),
             *(_judged(judgement) if judgement else []),
+            *doubt_of_asymmetry(asymmetry),
             *_limits(refinement, anatomy),
             *_computed_by(brain_network.engine.name),
             Finding("method", "note", segmenter.caution),

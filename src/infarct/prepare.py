@@ -80,25 +80,21 @@ def prepare(
     with journal.step("register"):
         registration = register(case.b0, case.brain, template.b0, template.brain)
     with journal.step("resample"):
-        native_from_mni = np.linalg.inv(registration.mni_from_native)
-
-        def to_mni(data: Image) -> Image:
-            return resample(case.dwi.like(data), MNI_GRID, native_from_mni)
-
-        dwi, b0, adc = to_mni(case.dwi.data), to_mni(case.b0.data), to_mni(case.adc.data)
+        images = (case.dwi.data, case.b0.data, case.adc.data)
+        dwi, b0, adc = (to_mni(image, case, registration) for image in images)
     findings = []
     with journal.step("brain"):
         brain_native, brain_method = case.brain, case.brain_method
         if brain_method == "threshold":
             brain_native = brain_native & _within_reach(template, case, registration)
-        brain: Mask = to_mni(brain_native.astype(np.float32)) >= 0.5
+        brain: Mask = to_mni(brain_native.astype(np.float32), case, registration) >= 0.5
         if brain_method == "threshold" and brain_network is not None:
             sought = brain_mask(brain_network, {"DWI": dwi, "b0": b0})
             told = quality.check_network_brain(sought, brain, template.brain_at_1mm())
             findings += told
             if not told:
                 brain_native = restore(sought.astype(np.float32), case, registration) >= 0.5
-                brain = to_mni(brain_native.astype(np.float32)) >= 0.5
+                brain = to_mni(brain_native.astype(np.float32), case, registration) >= 0.5
                 brain_method = "network"
         quality.check_brain_is_left(brain)
     with journal.step("normalise"):
@@ -121,6 +117,21 @@ def prepare(
         registration=registration,
         findings=tuple(findings),
     )
+
+
+def to_mni(image: Image, case: Case, registration: Registration) -> Image:
+    """Bring a map from the scan's own voxels to the MNI grid.
+
+    Args:
+        image: (X, Y, Z) on the grid of the DWI, float.
+        case: The scan.
+        registration: As found by `prepare`.
+
+    Returns:
+        (192, 224, 192), linearly interpolated.
+    """
+    native_from_mni = np.linalg.inv(registration.mni_from_native)
+    return resample(case.dwi.like(image), MNI_GRID, native_from_mni)
 
 
 def restore(image_mni: Image, case: Case, registration: Registration) -> Image:
