@@ -1,6 +1,6 @@
 """Check a calibration on scans it was not learned from: does it say what is true?
 
-    python benchmarks/calibration.py OUT --model dagmnet-ch3 [--picture calibration.png]
+    python benchmarks/calibration.py OUT --model ensemble [--picture calibration.png]
 
 OUT is the folder of `benchmarks/cohorts.py`. Prints, for all cohorts together and each alone, how
 many true volumes lie inside their interval, how far off the probability that an infarct is visible
@@ -24,6 +24,7 @@ from rich.table import Table
 from infarct.calibration import COVERAGE, load_calibration
 from infarct.lab.calibrating import check
 from infarct.lab.candidates import Row, read_row
+from infarct.segmenters import DEFAULT
 
 
 def cohort_of(row: Row) -> str:
@@ -40,7 +41,7 @@ def main() -> None:
     """Print the tables, and draw what was said against what is true."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--model", default="dagmnet-ch3")
+    parser.add_argument("--model", default=DEFAULT)
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     calibration = load_calibration(options.model)

@@ -1,14 +1,14 @@
 """Run every method on the named synthetic cohorts, as a user would, and keep all masks.
 
     python benchmarks/cohorts.py --bank bank.npz --out OUT [--cases 200] [--workers 2]
-        [--cohorts test ...] [--models dagmnet-ch3 cfuzzy tscore]
+        [--cohorts test ...] [--models ensemble dagmnet-ch3 cfuzzy tscore]
 
 Cases are written to disk as a scanner saves them, read, placed and outlined; what is there already
 is not made again, so that a model can be added later and a broken run goes on. Then:
 
-    python benchmarks/calibration.py OUT --model dagmnet-ch3
+    python benchmarks/calibration.py OUT --model ensemble
     infarct evaluate --reference OUT/cases --subjects OUT/cases/subjects.tsv --costs OUT/costs.tsv
-        --prediction dagmnet-ch3=OUT/dagmnet-ch3 --prediction cfuzzy=OUT/cfuzzy --out REPORT
+        --prediction ensemble=OUT/ensemble --prediction cfuzzy=OUT/cfuzzy --out REPORT
         --dwi OUT/cases --adc OUT/cases --focus test
 """
 

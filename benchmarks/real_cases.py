@@ -25,6 +25,7 @@ from infarct.evaluation.metrics import dice
 from infarct.grid import MNI_GRID
 from infarct.quality import overlap_where_scanned
 from infarct.resample import resample
+from infarct.segmenters import DEFAULT
 from infarct.templates import load_template
 from infarct.volume import Volume, read
 
@@ -106,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = os.environ.get("INFARCT_DATA", root / ".." / "shared" / "data")
     parser.add_argument("--data", type=Path, default=default)
-    parser.add_argument("--model", default="cfuzzy")
+    parser.add_argument("--model", default=DEFAULT)
     parser.add_argument("--out", type=Path, help="keep the results here")
     options = parser.parse_args()
     print(

@@ -1,6 +1,6 @@
 """Tell from a cohort that was outlined what kind of infarct a method misses.
 
-    python benchmarks/what_is_missed.py OUT [--model dagmnet-ch3] [--least-ml 1.7]
+    python benchmarks/what_is_missed.py OUT [--model ensemble] [--least-ml 1.7]
 
 OUT is that of `benchmarks/cohorts.py`. The records of the synthetic scans say how old the largest
 infarct is, how far its ADC and its signal are from normal tissue's, and how low it lies; mean Dice
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from infarct.evaluation.metrics import dice
+from infarct.segmenters import DEFAULT
 from infarct.volume import read
 
 ADC_LIMITS = (0.0, 0.5, 0.6, 0.7, 0.8, 1.1)
@@ -78,7 +79,7 @@ def main() -> None:
     """Print the tables, and the worst by name."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--model", default="dagmnet-ch3")
+    parser.add_argument("--model", default=DEFAULT)
     parser.add_argument("--least-ml", type=float, default=1.7)
     options = parser.parse_args()
     infarcts = []

@@ -13,10 +13,11 @@ def test_several_opinions_are_averaged_and_their_disagreement_kept(segmentation)
     case, prepared = segmentation.case, segmentation.prepared
     high = np.where(prepared.brain, 0.9, 0.0).astype(np.float32)
     low = np.where(prepared.brain, 0.3, 0.0).astype(np.float32)
-    pair = replace(get_segmenter("cfuzzy"), opinions=lambda *_: iter([high, low]))
+    opinions = iter([high, low])
+    pair = replace(get_segmenter("cfuzzy"), opinions=lambda *_: opinions, weights=(0.75, 0.25))
     reading = read_scan(case, prepared, pair)
     inside = restore(prepared.brain.astype(np.float32), case, prepared.registration) > 0.999
-    np.testing.assert_allclose(reading.probability[inside], 0.6, atol=1e-3)
+    np.testing.assert_allclose(reading.probability[inside], 0.75, atol=1e-3)
     np.testing.assert_allclose(reading.disagreement[inside], 0.3, atol=1e-3)
     assert reading.candidates[inside & prepared.brain_native].mean() > 0.99
 

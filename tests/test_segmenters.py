@@ -14,6 +14,7 @@ from infarct.segmenters import (
     ENSEMBLE,
     ENSEMBLE_OF,
     MODELS_FOLDER,
+    NETWORK,
     get_segmenter,
     lesion_networks,
     segmenter_names,
@@ -63,8 +64,13 @@ def test_fast_stands_beside_an_operating_point() -> None:
 
 def test_the_ensemble_is_of_unlike_networks_the_usual_one_among_them() -> None:
     together = get_segmenter(ENSEMBLE)
-    assert DEFAULT in ENSEMBLE_OF
-    assert together.networks == get_segmenter(",".join(ENSEMBLE_OF)).networks
+    assert NETWORK in ENSEMBLE_OF
+    alike = get_segmenter(",".join(ENSEMBLE_OF))
+    assert together.networks == alike.networks
+    assert together.weights == tuple(ENSEMBLE_OF.values())
+    assert sum(together.weights) == pytest.approx(1) == sum(alike.weights)
+    assert ENSEMBLE_OF[NETWORK] > 0.5
+    assert len(set(alike.weights)) == 1
     contracts = [open_network(file).contract for file in together.networks]
     assert len({contract.name for contract in contracts}) == len(contracts) > 1
     assert len({contract.channels for contract in contracts}) > 1
@@ -73,16 +79,17 @@ def test_the_ensemble_is_of_unlike_networks_the_usual_one_among_them() -> None:
 def test_who_uses_a_briefly_trained_network_is_told() -> None:
     brief = [name for name in segmenter_names() if name.endswith(BRIEF)]
     assert brief
-    for name in [*brief, ENSEMBLE, f"{DEFAULT},{brief[0]}"]:
+    for name in [*brief, f"{NETWORK},{brief[0]}"]:
         assert "learned for minutes" in get_segmenter(name).caution
-    assert "learned for minutes" not in get_segmenter(DEFAULT).caution
+    for name in (NETWORK, ENSEMBLE):
+        assert "learned for minutes" not in get_segmenter(name).caution
 
 
 def test_own_networks_are_found_and_averaged(tmp_path, monkeypatch) -> None:
     shutil.copyfile(assets.path("networks/DAGMNet_CH3"), tmp_path / "My_Net.onnx")
     monkeypatch.setenv(MODELS_FOLDER, str(tmp_path))
     assert lesion_networks()["my-net"] == tmp_path / "My_Net.onnx"
-    both = get_segmenter(f"{DEFAULT},my-net")
+    both = get_segmenter(f"{NETWORK},my-net")
     assert [file.stem for file in both.networks] == ["DAGMNet_CH3", "My_Net"]
     assert both.judge is None
 

@@ -16,8 +16,8 @@ from infarct.intensity import Image, Mask
 from infarct.quality import Finding
 
 LARGE_ML = 15.0
-"""Of one piece. On synthetic scans that were outlined well it stays below 9 ml, on real ones
-without a lesion below 15."""
+"""Of one piece. On synthetic scans whose large infarct, if any, was outlined well it stays below
+13 ml, on real ones without a lesion below 15: docs/decisions/how-sure.md."""
 
 _STEP = 2
 """mm; the grid it is sought on."""

@@ -33,14 +33,14 @@ app.add_typer(lab, name="lab")
 models = typer.Typer(help="The methods there are, and whether their files are whole.")
 app.add_typer(models, name="models")
 
-DEFAULT_MODEL = "dagmnet-ch3"
+DEFAULT_MODEL = "ensemble"
 """That of `infarct.segmenters`, which takes too long to import for a page of help."""
 
 Model = Annotated[
     str,
     typer.Option(
         help="Method, see `infarct models list`; several networks with commas are averaged. An "
-        "operating point may follow: dagmnet-ch3:sensitive, :balanced (the usual) or :specific; "
+        "operating point may follow: ensemble:sensitive, :balanced (the usual) or :specific; "
         "and :fast, to read a quarter of the scan."
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ class Reading:
     """What a method says.
 
     Attributes:
-        probability: (X, Y, Z) on the grid of the DWI, 0 - 1; the mean of an ensemble.
+        probability: (X, Y, Z) on the grid of the DWI, 0 - 1; the weighted mean of an ensemble.
         disagreement: Same shape, SD over the networks of an ensemble, 0 - .5; None of one method.
         candidates: bool, same shape: what is outlined before it is judged.
         second: bool, same shape: what the c-fuzzy map outlines beside a network; None beside
@@ -60,7 +61,7 @@ def read_scan(
         is_map_mni = is_map(*scan, load_healthy())
     with journal.step("outline"):
         opinions = list(segmenter.opinions(prepared, is_map_mni))
-        probability_mni: Image = np.asarray(np.mean(opinions, axis=0, dtype=np.float32))
+        probability_mni = _weighted(opinions, segmenter.weights)
         probability = restore(probability_mni, case, prepared.registration)
         candidates = outline(probability, segmenter.threshold, brain, case.slice_axis)
         disagreement = None
@@ -74,6 +75,13 @@ def read_scan(
             threshold = get_segmenter(SECOND_READER).threshold
             second = outline(theirs, threshold, brain, case.slice_axis)
     return Reading(probability, disagreement, candidates, second, probability_mni, is_map_mni)
+
+
+def _weighted(opinions: Sequence[Image], weights: Sequence[float]) -> Image:
+    mean = np.zeros_like(opinions[0])
+    for opinion, weight in zip(opinions, weights, strict=True):
+        mean += np.float32(weight) * opinion
+    return mean
 
 
 def native_scan(case: Case, prepared: Prepared, reading: Reading) -> Scan:

@@ -28,9 +28,13 @@ FAST = "fast"
 BRIEF = "-brief"
 """Ends the name of a network that learned for minutes, like all of its kind, to compare designs."""
 
+NETWORK = "dagmnet-ch3"
+"""The network of the paper; the others are compared with it."""
+
 ENSEMBLE = "ensemble"
-ENSEMBLE_OF = ("dagmnet-ch3", "fcn-ch2-brief")
-"""Networks whose mean `ensemble` is: unlike each other in design and in what they read."""
+ENSEMBLE_OF = {NETWORK: 0.6, "fcn-ch2": 0.4}
+"""Networks whose weighted mean `ensemble` is: unlike each other in design and in what they read.
+The first has the majority: what it alone is sure of is still outlined, and judged by both."""
 
 BRAIN_NETWORK = "BrainMask"
 
@@ -48,6 +52,7 @@ class Segmenter:
         caution: What a reader of its outlines should know.
         opinions: Maps a prepared scan and its IS map to (192, 224, 192) values in 0 - 1, one map
             after the other for each network.
+        weights: Of the opinions in their mean; they add up to 1.
         judge: Says how sure its outlines are; None of a method that was never calibrated.
     """
 
@@ -57,6 +62,7 @@ class Segmenter:
     threshold: float
     caution: str
     opinions: Callable[[Prepared, Image], Iterator[Image]]
+    weights: tuple[float, ...] = (1.0,)
     judge: Judge | None = None
 
 
@@ -84,7 +90,7 @@ def _tscore(scan: Prepared, _: Image) -> Iterator[Image]:
 
 
 _NETWORK = (
-    "this network learned from synthetic scans: infarcts that are faint or below 1 ml can be "
+    "trained on synthetic scans: infarcts that are faint or below 1 ml can be "
     "missed, and bright artefacts outlined; confirm every outline by eye"
 )
 _FAST = (
@@ -93,7 +99,7 @@ _FAST = (
 )
 _BRIEFLY = (
     "a network that learned for minutes only, to compare designs, took part: by itself it is far "
-    "behind `dagmnet-ch3`"
+    f"behind `{NETWORK}`"
 )
 _CLASSICAL = (
     "this method compares intensities only: bright artefacts at the skull base and the cortex are "
@@ -110,7 +116,7 @@ _CLASSICAL_METHODS = {
     )
 }
 
-DEFAULT = "dagmnet-ch3"
+DEFAULT = ENSEMBLE
 
 
 def lesion_networks() -> dict[str, Path]:
@@ -138,8 +144,8 @@ def lesion_networks() -> dict[str, Path]:
 
 def segmenter_names() -> list[str]:
     """Return the name of every method there is, the usual one first."""
-    others = [name for name in lesion_networks() if name != DEFAULT]
-    return [DEFAULT, ENSEMBLE, *others, *_CLASSICAL_METHODS]
+    others = [name for name in lesion_networks() if name != NETWORK]
+    return [ENSEMBLE, NETWORK, *others, *_CLASSICAL_METHODS]
 
 
 def get_segmenter(name: str) -> Segmenter:
@@ -148,7 +154,7 @@ def get_segmenter(name: str) -> Segmenter:
     Args:
         name: One of `segmenter_names()`, or several networks with commas between them: their mean.
             An operating point may follow after a colon, and so may `fast`, as in
-            `dagmnet-ch3:sensitive:fast`.
+            `ensemble:sensitive:fast`.
 
     Raises:
         AssetError: If there is none.
@@ -163,7 +169,8 @@ def get_segmenter(name: str) -> Segmenter:
         if fast:
             raise AssetError(f"{method} is no network and knows no {FAST!r}; leave it out")
         return _CLASSICAL_METHODS[method]
-    files = tuple(_checked(file) for file in _files_of(method))
+    members = _members_of(method)
+    files = tuple(_checked(file) for file in members)
     title = " and ".join(file.stem for file in files)
     title = f"{title}, a network" if len(files) == 1 else f"the mean of {title}"
     cautions = [_NETWORK]
@@ -172,16 +179,20 @@ def get_segmenter(name: str) -> Segmenter:
     if fast:
         cautions.insert(0, _FAST)
     opinions = partial(_ask, files, 4 if fast else 16)
-    return Segmenter(name, title, files, 0.5, "; ".join(cautions), opinions, judge)
+    weights = tuple(members.values())
+    return Segmenter(name, title, files, 0.5, "; ".join(cautions), opinions, weights, judge)
 
 
-def _files_of(method: str) -> list[Path]:
+def _members_of(method: str) -> dict[Path, float]:
+    """Return the networks a name stands for, each with its weight in their mean."""
     networks = lesion_networks()
-    names = list(ENSEMBLE_OF) if method == ENSEMBLE else method.split(",")
+    names = method.split(",")
+    if method == ENSEMBLE:
+        return {networks[name]: weight for name, weight in ENSEMBLE_OF.items()}
     if len(set(names)) < len(names) or not set(names) <= set(networks):
         known = ", ".join(segmenter_names())
         raise AssetError(f"there is no model called {method!r}; there are: {known}")
-    return [networks[n] for n in names]
+    return {networks[name]: 1 / len(names) for name in names}
 
 
 def _spoken(stem: str) -> str:
