@@ -17,6 +17,7 @@ def test_everything_promised_is_there(written) -> None:
     names = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
     assert names == {
         *("lesion_mask.nii.gz", "lesion_probability.nii.gz", "brain_mask.nii.gz"),
+        "uncertainty.nii.gz",
         *(
             "lesions.tsv",
             "regions.tsv",
@@ -35,7 +36,7 @@ def test_everything_promised_is_there(written) -> None:
 
 def test_masks_carry_the_geometry_of_the_dwi(segmentation, written) -> None:
     dwi = nib.load(segmentation.case.files.dwi)
-    for name in ("lesion_mask", "brain_mask", "lesion_probability"):
+    for name in ("lesion_mask", "brain_mask", "lesion_probability", "uncertainty"):
         image = nib.load(written / f"{name}.nii.gz")
         assert image.shape == dwi.shape
         for field in ("sform_code", "qform_code", "srow_x", "srow_y", "srow_z", "pixdim"):
