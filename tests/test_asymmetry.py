@@ -54,20 +54,20 @@ def test_what_is_outlined_is_not_noticed_again(brain) -> None:
 
 
 @pytest.mark.parametrize(
-    "head",
+    ("faint", "contrast"),
     [
-        {"faint": ()},
-        {"faint": (RIGHT, RIGHT[::-1])},
-        {"faint": (ball((135, 112, 100), 9),)},
-        {"faint": (RIGHT,), "adc": 1.0},
-        {"faint": (RIGHT,), "adc": 1.2},
-        {"faint": (RIGHT,), "dwi": 1.0},
+        ((), {}),
+        ((RIGHT, RIGHT[::-1]), {}),
+        ((ball((135, 112, 100), 9),), {}),
+        ((RIGHT,), {"adc": 1.0}),
+        ((RIGHT,), {"adc": 1.2}),
+        ((RIGHT,), {"dwi": 1.0}),
     ],
     ids=["none", "both sides", "small", "ADC as it was", "T2 shine-through", "dark ADC alone"],
 )
-def test_what_is_no_large_infarct_of_one_side_is_not_noticed(brain, head) -> None:
-    faint = head.pop("faint")
-    assert doubt_of_asymmetry(asymmetry_beyond(*scan(brain, *faint, **head), NOTHING)) == []
+def test_what_is_no_large_infarct_of_one_side_is_not_noticed(brain, faint, contrast) -> None:
+    found = asymmetry_beyond(*scan(brain, *faint, **contrast), NOTHING)
+    assert doubt_of_asymmetry(found) == []
 
 
 def test_coil_shading_and_empty_images_are_no_asymmetry(brain) -> None:

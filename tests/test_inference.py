@@ -20,12 +20,12 @@ from infarct.inference import (
     brain_mask,
     lesion_probability,
     open_network,
-    shrink,
     stretch,
     tiles,
 )
 from infarct.intensity import zscore
 from infarct.interleave import split
+from infarct.resample import shrink
 
 LESION = Contract("Sum", "lesion", ("DWI", "ADC", "IS"), (True, True, False), 8)
 
@@ -152,7 +152,7 @@ def test_stretch_undoes_what_sampling_did_to_a_line() -> None:
 
 def test_shrink_then_stretch_keeps_a_slope_in_its_place() -> None:
     ramp = np.broadcast_to(np.arange(32, dtype=np.float32)[:, None, None], (32, 8, 8))
-    back = stretch(shrink(ramp), 0, 4, 1.5)
+    back = stretch(shrink(ramp, 4), 0, 4, 1.5)
     np.testing.assert_allclose(back[2:-2, 0, 0], ramp[2:-2, 0, 0], atol=1e-5)
 
 

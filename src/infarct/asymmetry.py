@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from infarct.intensity import Image, Mask
 from infarct.quality import Finding
+from infarct.resample import shrink
 
 LARGE_ML = 15.0
 """Of one piece. On synthetic scans whose large infarct, if any, was outlined well it stays below
@@ -59,17 +60,17 @@ def asymmetry_beyond(dwi: Image, adc: Image, brain: Mask, outline: Mask) -> Asym
     """
     low, high = _TISSUE_ADC
     tissue = brain & (adc > low) & (adc < high)
-    weight = _smooth(_blocks(tissue))
+    weight = _smooth(shrink(tissue, _STEP))
 
     def ratio(image: Image) -> Image:
         """Return the log ratio of the smoothed tissue to that of the other side."""
-        mean = _smooth(_blocks(np.where(tissue, image, 0))) / np.maximum(weight, 0.2)
+        mean = _smooth(shrink(np.where(tissue, image, 0), _STEP)) / np.maximum(weight, 0.2)
         logarithm = np.log(np.maximum(mean, np.finfo(np.float32).tiny))
         return np.asarray(logarithm - logarithm[::-1])
 
-    seen = _blocks(tissue) > 0.5
+    seen = shrink(tissue, _STEP) > 0.5
     ischemic = (ratio(dwi) > _BRIGHTER) & (ratio(adc) < -_DARKER) & seen & seen[::-1]
-    outlined = _blocks(outline) > 0
+    outlined = shrink(outline, _STEP) > 0
     if outlined.any():
         ischemic &= ndimage.distance_transform_edt(~outlined, sampling=_STEP) > _NEAR_MM
     labels, count = ndimage.label(ischemic)
@@ -93,13 +94,6 @@ def doubt_of_asymmetry(found: Asymmetry) -> list[Finding]:
         "only, or not at all; look at the images before using a number"
     )
     return [Finding("asymmetry", "warning", text)]
-
-
-def _blocks(image: Image | Mask) -> Image:
-    """Average blocks of `_STEP` voxels along every axis."""
-    x, y, z = (size // _STEP for size in image.shape)
-    blocks = image.reshape(x, _STEP, y, _STEP, z, _STEP)
-    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
 
 
 def _smooth(image: Image) -> Image:

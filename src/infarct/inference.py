@@ -26,6 +26,7 @@ from infarct.engines import Engine
 from infarct.errors import AssetError
 from infarct.intensity import Image, Mask, zscore
 from infarct.interleave import PHASES, STRIDE, brain_box, merge, split
+from infarct.resample import shrink
 
 METADATA_KEY = "infarct"
 """Under which an ONNX file keeps its contract, as JSON."""
@@ -283,7 +284,7 @@ def brain_mask(network: Network, images: Mapping[str, Image]) -> Mask:
     contract = _expect(network, "brain")
     planes = []
     for name, scaled in zip(contract.channels, contract.scaled, strict=True):
-        coarse = shrink(images[name])
+        coarse = shrink(images[name], HEAD_STEP)
         planes.append(zscore(coarse, np.ones(coarse.shape, dtype=bool)) if scaled else coarse)
     found = network.run(np.stack(planes)[None].astype(np.float32))[0, 0] > 0.5
     # With an empty border, or closing would eat into what touches the edge. Filled slice by slice:
@@ -296,20 +297,6 @@ def brain_mask(network: Network, images: Mapping[str, Image]) -> Mask:
     smooth = ndimage.gaussian_filter(fine, 1.0) > 0.5
     mask: Mask = ndimage.binary_dilation(smooth)
     return mask
-
-
-def shrink(image: Image) -> Image:
-    """Average blocks of 4 x 4 x 4 mm.
-
-    Args:
-        image: (192, 224, 192).
-
-    Returns:
-        (48, 56, 48).
-    """
-    x, y, z = (size // HEAD_STEP for size in image.shape)
-    blocks = image.reshape(x, HEAD_STEP, y, HEAD_STEP, z, HEAD_STEP)
-    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
 
 
 def _central(mask: Mask) -> Mask:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +60,8 @@ def read_scan(
         is_map_mni = is_map(*scan, load_healthy())
     with journal.step("outline"):
         opinions = list(segmenter.opinions(prepared, is_map_mni))
-        probability_mni = _weighted(opinions, segmenter.weights)
+        weights = np.array(segmenter.weights, dtype=np.float32)
+        probability_mni: Image = np.asarray(np.average(opinions, axis=0, weights=weights))
         probability = restore(probability_mni, case, prepared.registration)
         candidates = outline(probability, segmenter.threshold, brain, case.slice_axis)
         disagreement = None
@@ -75,13 +75,6 @@ def read_scan(
             threshold = get_segmenter(SECOND_READER).threshold
             second = outline(theirs, threshold, brain, case.slice_axis)
     return Reading(probability, disagreement, candidates, second, probability_mni, is_map_mni)
-
-
-def _weighted(opinions: Sequence[Image], weights: Sequence[float]) -> Image:
-    mean = np.zeros_like(opinions[0])
-    for opinion, weight in zip(opinions, weights, strict=True):
-        mean += np.float32(weight) * opinion
-    return mean
 
 
 def native_scan(case: Case, prepared: Prepared, reading: Reading) -> Scan:

@@ -46,3 +46,18 @@ def resample(
     )
     result: NDArray[Any] = np.ascontiguousarray(sitk.GetArrayFromImage(moved).transpose(2, 1, 0))
     return result.astype(bool) if was_bool and labels else result
+
+
+def shrink(image: NDArray[Any], step: int) -> NDArray[np.float32]:
+    """Average blocks of `step` x `step` x `step` voxels.
+
+    Args:
+        image: (X, Y, Z), sides divisible by `step`.
+        step: Voxels along every axis.
+
+    Returns:
+        (X / step, Y / step, Z / step).
+    """
+    x, y, z = (size // step for size in image.shape)
+    blocks = image.reshape(x, step, y, step, z, step)
+    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
