@@ -163,3 +163,11 @@ def test_a_fault_half_way_leaves_the_result_as_it_was(copy, tmp_path, monkeypatc
         recompute(copy, same)
     assert before == {path: assets.sha256(path) for path in copy.rglob("*") if path.is_file()}
     assert {path.name for path in tmp_path.iterdir()} == {"case", "same.nii.gz"}
+
+
+def test_what_is_erased_of_a_large_infarct_is_warned_of(copy, tmp_path) -> None:
+    assert "asymmetry" not in {w["code"] for w in summary_of(copy)["warnings"]}
+    dwi = read_stored(copy).dwi
+    nothing = save(tmp_path / "edited.nii.gz", np.zeros(dwi.data.shape, np.uint8), dwi.affine)
+    recompute(copy, nothing)
+    assert "asymmetry" in {w["code"] for w in summary_of(copy)["warnings"]}

@@ -14,13 +14,16 @@ import numpy as np
 
 from infarct import assets
 from infarct.anatomy import find_anatomy
+from infarct.asymmetry import Asymmetry, asymmetry_beyond, doubt_of_asymmetry
 from infarct.atlas import Atlas
 from infarct.errors import ContentError, GeometryError, InputFileError
+from infarct.grid import MNI_GRID
 from infarct.page import write_page
 from infarct.pipeline import doubts
 from infarct.quality import Finding
 from infarct.quantify import Measurements, Scan, measure
 from infarct.report import changed_whole, write_outline_mni
+from infarct.resample import resample
 from infarct.stored import OUTLINE, Stored, read_stored
 from infarct.tables import numbers, write_json, write_tables
 from infarct.volume import Volume, closest_axes, read, write
@@ -176,9 +179,19 @@ def _measure(lesion: Volume, stored: Stored) -> Measurements:
     return measure(lesion.data, scan, slice_axis)
 
 
+def _asymmetry(stored: Stored, lesion: Volume) -> Asymmetry:
+    """Compare both sides of the brain again, beyond the new outline."""
+    native_from_mni = np.linalg.inv(stored.mni_from_native)
+    dwi, adc, brain, outline = (
+        resample(volume.like(volume.data.astype(np.float32)), MNI_GRID, native_from_mni)
+        for volume in (stored.dwi, stored.adc, stored.brain, lesion)
+    )
+    return asymmetry_beyond(dwi, adc, brain >= 0.5, outline >= 0.5)
+
+
 def _warnings(stored: Stored, measurements: Measurements, lesion: Volume) -> list[dict[str, str]]:
     """Return the warnings of the scan with those of the new outline; those of the old one go."""
-    found = doubts(measurements)
+    found = [*doubts(measurements), *doubt_of_asymmetry(_asymmetry(stored, lesion))]
     outside = float((lesion.data & ~stored.brain.data).sum()) / max(int(lesion.data.sum()), 1)
     if outside > _MOST_OUTSIDE:
         text = (
