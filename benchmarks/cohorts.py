@@ -4,7 +4,8 @@
         [--cohorts test ...] [--models ensemble dagmnet-ch3 cfuzzy tscore]
 
 Cases are written to disk as a scanner saves them, read, placed and outlined; what is there already
-is not made again, so that a model can be added later and a broken run goes on. Then:
+is not made again, so that a model can be added later and a broken run goes on. OUT/costs.tsv says
+what one scan costs by each model named. Then:
 
     python benchmarks/calibration.py OUT --model ensemble
     infarct evaluate --reference OUT/cases --subjects OUT/cases/subjects.tsv --costs OUT/costs.tsv
@@ -18,8 +19,8 @@ import argparse
 import csv
 import json
 import os
-import time
-from collections import defaultdict
+import re
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
@@ -36,10 +37,11 @@ from infarct.lab.bank import Bank
 from infarct.lab.candidates import row_of, write_row
 from infarct.lab.cohort import load_cohort
 from infarct.prepare import prepare
-from infarct.reading import evidence_of, read_scan
+from infarct.reading import evidence_of, read_by_several
 from infarct.segmenters import BRAIN_NETWORK, get_segmenter, segmenter_names
 from infarct.templates import load_template
 from infarct.volume import read, write
+from real_cases import Job, run
 
 COHORTS = ("test", "hyperacute", "day-after", "not-visible")
 SEED = 11
@@ -59,38 +61,54 @@ def make_case(bank: Path, cohort: str, index: int, cases: Path) -> Path:
     return folder
 
 
-def run_case(
-    bank: Path, cohort: str, index: int, models: Sequence[str], out: Path
-) -> dict[str, float]:
-    """Outline one case by every model that has not done so; return the seconds of each."""
-    folder = make_case(bank, cohort, index, out / "cases")
-    masks = {m: out / m / cohort / folder.name / "lesion_mask.nii.gz" for m in models}
-    open_work = [model for model, mask in masks.items() if not mask.is_file()]
-    if not open_work:
-        return {}
+def files_of(folder: Path) -> CaseFiles:
+    """Return the files of a case."""
     bvalue = json.loads((folder / "record.json").read_text(encoding="utf-8"))["bvalue"]
     dwi, b0, adc = (folder / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
-    start = time.perf_counter()
-    case = open_case(CaseFiles(dwi, b0, adc, bvalue))
+    return CaseFiles(dwi, b0, adc, bvalue)
+
+
+def run_case(bank: Path, cohort: str, index: int, models: Sequence[str], out: Path) -> None:
+    """Outline one case by every model that has not done so."""
+    folder = make_case(bank, cohort, index, out / "cases")
+    masks = {m: out / m / cohort / folder.name / "lesion_mask.nii.gz" for m in models}
+    open_work = [get_segmenter(model) for model, mask in masks.items() if not mask.is_file()]
+    if not open_work:
+        return
+    case = open_case(files_of(folder))
     prepared = prepare(case, load_template(), load_network(BRAIN_NETWORK))
-    common = time.perf_counter() - start
     reference = read(folder / "lesion.nii.gz").data > 0
-    seconds = {}
-    for model in open_work:
-        start = time.perf_counter()
-        segmenter = get_segmenter(model)
-        reading = read_scan(case, prepared, segmenter)
+    readings = read_by_several(case, prepared, open_work)
+    for segmenter, reading in zip(open_work, readings, strict=True):
         lesion = reading.candidates
         evidence = evidence_of(case, prepared, reading)
         if segmenter.judge and evidence:
             lesion = judge(evidence, segmenter.judge).lesion
-        seconds[model] = common + time.perf_counter() - start
         if segmenter.networks:
             row = row_of(case, prepared, reading, reference)
-            write_row(row, out / "rows" / model / f"{folder.name}.json")
-        masks[model].parent.mkdir(parents=True, exist_ok=True)
-        write(case.dwi.like(lesion.astype(np.uint8)), masks[model], "uint8")
-    return seconds
+            write_row(row, out / "rows" / segmenter.name / f"{folder.name}.json")
+        mask = masks[segmenter.name]
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        write(case.dwi.like(lesion.astype(np.uint8)), mask, "uint8")
+
+
+def parameters_of(model: str) -> int:
+    """Count the parameters of a model that ships, as the cards of its networks say."""
+    cards = [network.with_suffix(".md").read_text() for network in get_segmenter(model).networks]
+    counts = (re.search(r"([\d,]+) parameters", card) for card in cards)
+    return sum(int(count[1].replace(",", "")) for count in counts if count)
+
+
+def write_costs(case: Path, models: Sequence[str], to: Path) -> None:
+    """Tabulate what each model costs who runs the command on one scan, on all cores."""
+    with to.open("w", newline="") as file, tempfile.TemporaryDirectory() as scratch:
+        table = csv.writer(file, delimiter="\t")
+        table.writerow(("tool", "parameters", "seconds", "memory_gb"))
+        for model in track(models, "costs"):
+            job = Job(case.name, files_of(case), None)
+            seconds, megabytes = run(job, model, Path(scratch) / "result")
+            memory = f"{megabytes / 1024:.2f}"
+            table.writerow((model, parameters_of(model), f"{seconds:.1f}", memory))
 
 
 def main() -> None:
@@ -105,7 +123,6 @@ def main() -> None:
     options = parser.parse_args()
     # The workers share the cores; they read this when they start.
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.workers))
-    spent: dict[str, list[float]] = defaultdict(list)
     with ProcessPoolExecutor(options.workers) as pool:
         jobs = [
             pool.submit(run_case, options.bank, cohort, index, options.models, options.out)
@@ -113,13 +130,11 @@ def main() -> None:
             for cohort in options.cohorts
         ]
         for job in track(as_completed(jobs), "cases", total=len(jobs)):
-            for model, seconds in job.result().items():
-                spent[model].append(seconds)
+            job.result()
     synth.write_subjects(options.out / "cases")
-    with (options.out / "costs.tsv").open("w", newline="") as file:
-        table = csv.writer(file, delimiter="\t")
-        table.writerow(("tool", "seconds"))
-        table.writerows((model, f"{np.mean(values):.1f}") for model, values in spent.items())
+    del os.environ["OMP_NUM_THREADS"]
+    first = make_case(options.bank, options.cohorts[0], 0, options.out / "cases")
+    write_costs(first, options.models, options.out / "costs.tsv")
 
 
 if __name__ == "__main__":

@@ -4,22 +4,46 @@ from dataclasses import replace
 
 import numpy as np
 
-from infarct.prepare import restore
-from infarct.reading import evidence_of, native_scan, read_scan
-from infarct.segmenters import get_segmenter
+from infarct.intensity import Image
+from infarct.prepare import Prepared, restore
+from infarct.reading import evidence_of, native_scan, read_by_several, read_scan
+from infarct.segmenters import Reader, get_segmenter
 
 
 def test_several_opinions_are_averaged_and_their_disagreement_kept(segmentation) -> None:
     case, prepared = segmentation.case, segmentation.prepared
     high = np.where(prepared.brain, 0.9, 0.0).astype(np.float32)
     low = np.where(prepared.brain, 0.3, 0.0).astype(np.float32)
-    opinions = iter([high, low])
-    pair = replace(get_segmenter("cfuzzy"), opinions=lambda *_: opinions, weights=(0.75, 0.25))
+    readers = (lambda *_: high, lambda *_: low)
+    pair = replace(get_segmenter("cfuzzy"), readers=readers, weights=(0.75, 0.25))
     reading = read_scan(case, prepared, pair)
     inside = restore(prepared.brain.astype(np.float32), case, prepared.registration) > 0.999
     np.testing.assert_allclose(reading.probability[inside], 0.75, atol=1e-3)
     np.testing.assert_allclose(reading.disagreement[inside], 0.3, atol=1e-3)
     assert reading.candidates[inside & prepared.brain_native].mean() > 0.99
+
+
+def test_who_takes_part_in_two_methods_is_asked_once(segmentation) -> None:
+    case, prepared = segmentation.case, segmentation.prepared
+    asked = []
+
+    def reader_of(value: float) -> Reader:
+        def read(scan: Prepared, _: Image) -> Image:
+            asked.append(value)
+            return np.full(scan.brain.shape, value, np.float32)
+
+        return read
+
+    high, low = reader_of(0.9), reader_of(0.3)
+    alone = replace(get_segmenter("cfuzzy"), readers=(high,))
+    pair = replace(alone, readers=(high, low), weights=(0.5, 0.5))
+    both = list(read_by_several(case, prepared, [alone, pair]))
+    assert asked == [0.9, 0.3]
+    for together, method in zip(both, (alone, pair), strict=True):
+        by_itself = read_scan(case, prepared, method)
+        np.testing.assert_array_equal(together.probability, by_itself.probability)
+        np.testing.assert_array_equal(together.candidates, by_itself.candidates)
+        assert (together.disagreement is None) == (by_itself.disagreement is None)
 
 
 def test_one_opinion_has_nobody_to_disagree_with(segmentation) -> None:

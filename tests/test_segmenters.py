@@ -114,6 +114,6 @@ def test_every_network_answers_once(quick, monkeypatch, manner: str, read: int) 
 
     monkeypatch.setattr("infarct.segmenters.lesion_probability", answer)
     method = get_segmenter(DEFAULT + manner)
-    maps = list(method.opinions(quick.prepared, quick.is_map_mni))
+    maps = [reader(quick.prepared, quick.is_map_mni) for reader in method.readers]
     assert len(maps) == len(method.networks)
     assert asked == [read] * len(method.networks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from infarct.journal import Journal
 from infarct.postprocess import outline
 from infarct.prepare import Prepared, restore
 from infarct.quantify import Scan
-from infarct.segmenters import Segmenter, get_segmenter
+from infarct.segmenters import Reader, Segmenter, get_segmenter
 from infarct.templates import load_healthy
 
 SECOND_READER = "cfuzzy"
@@ -53,28 +54,55 @@ def read_scan(
         segmenter: The method.
         journal: Told of the steps.
     """
+    (reading,) = read_by_several(case, prepared, [segmenter], journal)
+    return reading
+
+
+def read_by_several(
+    case: Case,
+    prepared: Prepared,
+    segmenters: Iterable[Segmenter],
+    journal: Journal | None = None,
+) -> Iterator[Reading]:
+    """Ask several methods about a scan; what two of them rest on is computed once.
+
+    Args:
+        case: The scan.
+        prepared: The same, from `prepare`.
+        segmenters: The methods.
+        journal: Told of the steps.
+
+    Yields:
+        What each of them says, in their order.
+    """
     journal = journal or Journal()
     brain = prepared.brain_native
     with journal.step("is map"):
         scan = (prepared.dwi_normalised, prepared.adc_normalised, prepared.brain)
         is_map_mni = is_map(*scan, load_healthy())
-    with journal.step("outline"):
-        opinions = list(segmenter.opinions(prepared, is_map_mni))
-        weights = np.array(segmenter.weights, dtype=np.float32)
-        probability_mni: Image = np.asarray(np.average(opinions, axis=0, weights=weights))
-        probability = restore(probability_mni, case, prepared.registration)
-        candidates = outline(probability, segmenter.threshold, brain, case.slice_axis)
-        disagreement = None
-        if len(opinions) > 1:
-            spread = np.std(opinions, axis=0, dtype=np.float32)
-            disagreement = restore(spread, case, prepared.registration)
-    second = None
-    if segmenter.networks:
-        with journal.step("second reader"):
-            theirs = restore(is_map_mni, case, prepared.registration)
-            threshold = get_segmenter(SECOND_READER).threshold
-            second = outline(theirs, threshold, brain, case.slice_axis)
-    return Reading(probability, disagreement, candidates, second, probability_mni, is_map_mni)
+    maps: dict[Reader, Image] = {}
+    by_second: Mask | None = None
+    for segmenter in segmenters:
+        with journal.step("outline"):
+            for reader in segmenter.readers:
+                if reader not in maps:
+                    maps[reader] = reader(prepared, is_map_mni)
+            opinions = [maps[reader] for reader in segmenter.readers]
+            weights = np.array(segmenter.weights, dtype=np.float32)
+            probability_mni: Image = np.asarray(np.average(opinions, axis=0, weights=weights))
+            probability = restore(probability_mni, case, prepared.registration)
+            candidates = outline(probability, segmenter.threshold, brain, case.slice_axis)
+            disagreement = None
+            if len(opinions) > 1:
+                spread = np.std(opinions, axis=0, dtype=np.float32)
+                disagreement = restore(spread, case, prepared.registration)
+        if segmenter.networks and by_second is None:
+            with journal.step("second reader"):
+                theirs = restore(is_map_mni, case, prepared.registration)
+                threshold = get_segmenter(SECOND_READER).threshold
+                by_second = outline(theirs, threshold, brain, case.slice_axis)
+        second = by_second if segmenter.networks else None
+        yield Reading(probability, disagreement, candidates, second, probability_mni, is_map_mni)
 
 
 def native_scan(case: Case, prepared: Prepared, reading: Reading) -> Scan:

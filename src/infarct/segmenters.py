@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -39,6 +39,11 @@ The first has the majority: what it alone is sure of is still outlined, and judg
 BRAIN_NETWORK = "BrainMask"
 
 
+Reader = Callable[[Prepared, Image], Image]
+"""Maps a prepared scan and its IS map to (192, 224, 192) values in 0 - 1. Two methods that one
+network takes part in have the same reader, so that it need be asked but once."""
+
+
 @dataclass(frozen=True)
 class Segmenter:
     """A method that outlines lesions.
@@ -50,9 +55,8 @@ class Segmenter:
             scan beside a network.
         threshold: A voxel whose probability exceeds it is lesion.
         caution: What a reader of its outlines should know.
-        opinions: Maps a prepared scan and its IS map to (192, 224, 192) values in 0 - 1, one map
-            after the other for each network.
-        weights: Of the opinions in their mean; they add up to 1.
+        readers: Whose weighted mean it is: each network, or the classical method itself.
+        weights: Of the readers; they add up to 1.
         judge: Says how sure its outlines are; None of a method that was never calibrated.
     """
 
@@ -61,17 +65,20 @@ class Segmenter:
     networks: tuple[Path, ...]
     threshold: float
     caution: str
-    opinions: Callable[[Prepared, Image], Iterator[Image]]
+    readers: tuple[Reader, ...]
     weights: tuple[float, ...] = (1.0,)
     judge: Judge | None = None
 
 
-def _ask(
-    networks: tuple[Path, ...], phases: Phases, scan: Prepared, is_map: Image
-) -> Iterator[Image]:
+@lru_cache(maxsize=32)
+def _reader(network: Path, phases: Phases) -> Reader:
+    """Return who asks a network; the same one for the same network."""
+    return partial(_ask, network, phases)
+
+
+def _ask(network: Path, phases: Phases, scan: Prepared, is_map: Image) -> Image:
     images = {"DWI": scan.dwi_normalised, "ADC": scan.adc_normalised, "IS": is_map}
-    for network in networks:
-        yield lesion_probability(_load(network), images, scan.brain, phases)
+    return lesion_probability(_load(network), images, scan.brain, phases)
 
 
 @lru_cache(maxsize=8)
@@ -80,13 +87,13 @@ def _load(path: Path) -> Network:
     return open_network(path)
 
 
-def _cfuzzy(_: Prepared, is_map: Image) -> Iterator[Image]:
-    yield is_map
+def _cfuzzy(_: Prepared, is_map: Image) -> Image:
+    return is_map
 
 
-def _tscore(scan: Prepared, _: Image) -> Iterator[Image]:
+def _tscore(scan: Prepared, _: Image) -> Image:
     mask = t_score_mask(scan.dwi_normalised, scan.adc_normalised, scan.brain, load_healthy())
-    yield mask.astype(np.float32)
+    return mask.astype(np.float32)
 
 
 _NETWORK = (
@@ -109,9 +116,9 @@ _CLASSICAL = (
 _CLASSICAL_METHODS = {
     method.name: method
     for method in (
-        Segmenter("cfuzzy", "modified c-fuzzy map (no weights)", (), 0.5, _CLASSICAL, _cfuzzy),
+        Segmenter("cfuzzy", "modified c-fuzzy map (no weights)", (), 0.5, _CLASSICAL, (_cfuzzy,)),
         Segmenter(
-            "tscore", "t-score against healthy brains (no weights)", (), 0.5, _CLASSICAL, _tscore
+            "tscore", "t-score against healthy brains (no weights)", (), 0.5, _CLASSICAL, (_tscore,)
         ),
     )
 }
@@ -178,9 +185,9 @@ def get_segmenter(name: str) -> Segmenter:
         cautions.insert(0, _BRIEFLY)
     if fast:
         cautions.insert(0, _FAST)
-    opinions = partial(_ask, files, 4 if fast else 16)
+    readers = tuple(_reader(file, 4 if fast else 16) for file in files)
     weights = tuple(members.values())
-    return Segmenter(name, title, files, 0.5, "; ".join(cautions), opinions, weights, judge)
+    return Segmenter(name, title, files, 0.5, "; ".join(cautions), readers, weights, judge)
 
 
 def _members_of(method: str) -> dict[Path, float]:

@@ -29,7 +29,7 @@ from infarct.lab.bank import Bank
 from infarct.lab.cohort import load_cohort
 from infarct.prepare import Prepared, prepare
 from infarct.quantify import measure, pieces
-from infarct.reading import Reading, evidence_of, read_scan
+from infarct.reading import Reading, evidence_of, read_by_several
 from infarct.segmenters import BRAIN_NETWORK, get_segmenter
 from infarct.templates import load_template
 from infarct.volume import read
@@ -122,8 +122,9 @@ def make_rows(order: Order) -> dict[str, Row]:
     case = open_case(CaseFiles(dwi, b0, adc, facts["bvalue"]))
     prepared = prepare(case, load_template(), load_network(BRAIN_NETWORK))
     reference = read(folder / "lesion.nii.gz").data > 0
-    for model in kept.keys() - rows.keys():
-        reading = read_scan(case, prepared, get_segmenter(model))
+    open_work = [model for model in order.models if model not in rows]
+    readings = read_by_several(case, prepared, map(get_segmenter, open_work))
+    for model, reading in zip(open_work, readings, strict=True):
         rows[model] = row_of(case, prepared, reading, reference)
         write_row(rows[model], kept[model])
     return rows
