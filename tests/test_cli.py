@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import nibabel as nib
@@ -24,6 +25,12 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 def test_the_default_method_is_that_of_the_runtime() -> None:
     assert cli.DEFAULT_MODEL == segmenters.DEFAULT
+
+
+@pytest.mark.parametrize("asked", ["version", "--version"])
+def test_the_version_is_that_installed(monkeypatch, capsys, asked: str) -> None:
+    assert run(monkeypatch, asked) == 0
+    assert capsys.readouterr().out.strip() == metadata.version("infarct")
 
 
 def test_help_imports_nothing_heavy() -> None:

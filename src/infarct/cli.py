@@ -314,6 +314,24 @@ def version() -> None:
     typer.echo(installed("infarct"))
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 def _read_atlas(atlas: Path | None, labels: Path | None) -> Atlas | None:
     from infarct.atlas import read_atlas
 
