@@ -9,7 +9,6 @@ large infarct was outlined badly, outlined well, small, or absent, and the volum
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
@@ -22,9 +21,10 @@ from rich.progress import track
 from rich.table import Table
 
 from infarct.asymmetry import LARGE_ML, asymmetry_beyond
-from infarct.case import CaseFiles, open_case
+from infarct.case import open_case
 from infarct.evaluation.metrics import dice
 from infarct.inference import load_network
+from infarct.lab import synth
 from infarct.prepare import prepare, to_mni
 from infarct.segmenters import BRAIN_NETWORK, DEFAULT
 from infarct.templates import load_template
@@ -37,9 +37,7 @@ BADLY = 0.6
 def look_at(mask: Path, cases: Path) -> tuple[str, str, float]:
     """Return the group of a scan, its name, and the ml that look ischemic beyond its outline."""
     folder = cases / mask.parent.parent.name / mask.parent.name
-    bvalue = json.loads((folder / "record.json").read_text())["bvalue"]
-    dwi, b0, adc = (folder / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
-    case = open_case(CaseFiles(dwi, b0, adc, bvalue))
+    case = open_case(synth.files_of(folder))
     scan = prepare(case, load_template(), load_network(BRAIN_NETWORK))
     outlined, true = read(mask).data > 0, read(folder / "lesion.nii.gz").data > 0
     outline_mni = to_mni(outlined.astype(np.float32), case, scan.registration) >= 0.5

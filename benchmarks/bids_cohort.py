@@ -33,6 +33,7 @@ from infarct.cohort.engine import Pool
 from infarct.cohort.group import write_group
 from infarct.cohort.jobs import Job, Outcome, Settings
 from infarct.cohort.run import Request, Watcher, run_cohort
+from infarct.lab import synth
 
 RENDERS = 4
 BROKEN = {"03": "truncated", "11": "wrong b-values", "27": "empty image"}
@@ -73,7 +74,7 @@ def write_dataset(root: Path, scans: Sequence[Path], subjects: int) -> None:
 
 def write_session(stem: Path, scan: Path, kind: int, broken: str, rng: np.random.Generator) -> None:
     """Write one session as a series (kind 0), as trace, S0map and ADC (1), or without ADC (2)."""
-    bvalue = json.loads((scan / "record.json").read_text())["bvalue"]
+    bvalue = synth.files_of(scan).bvalue
     dwi, b0 = (nib.load(scan / f"{name}.nii.gz") for name in ("dwi", "b0"))
     affine = dwi.affine
     signals = []

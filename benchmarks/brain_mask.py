@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from infarct.case import CaseFiles, open_case
 from infarct.evaluation.metrics import dice
 from infarct.inference import load_network
 from infarct.intensity import Mask
+from infarct.lab import synth
 from infarct.prepare import prepare
 from infarct.segmenters import BRAIN_NETWORK
 from infarct.templates import load_template
@@ -48,12 +48,6 @@ def rival(folder: Path) -> Callable[[Path], Mask]:
         return np.asarray(mask.as_reoriented(back).dataobj) > 0
 
     return extract
-
-
-def files_of(home: Path, bvalue: float) -> CaseFiles:
-    """Return the images in the folder of a scan."""
-    dwi, b0, adc = (home / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
-    return CaseFiles(dwi, b0, adc, bvalue)
 
 
 def overlaps(
@@ -84,7 +78,8 @@ def main() -> None:
     print("|---|---|" + "---|" * len(names))
     for path in sorted((options.data / "real").glob("*/brain_*.nii.gz")):
         home = path.parent
-        method, dices = overlaps(files_of(home, 1000.0), path, deepbet)
+        dwi, b0, adc = (home / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
+        method, dices = overlaps(CaseFiles(dwi, b0, adc), path, deepbet)
         print(f"| {home.name} | {method} | " + " | ".join(f"{d:.3f}" for d in dices) + " |")
 
     # By the last digits of the name, so that every cohort in the folder has its share.
@@ -93,8 +88,7 @@ def main() -> None:
     )
     rows = []
     for home in track(homes[: options.cases], "heads", transient=True):
-        bvalue = json.loads((home / "record.json").read_text(encoding="utf-8"))["bvalue"]
-        rows.append(overlaps(files_of(home, bvalue), home / "brain.nii.gz", None))
+        rows.append(overlaps(synth.files_of(home), home / "brain.nii.gz", None))
     methods, scores = zip(*rows, strict=True)
     by_network = f"network in {methods.count('network')}"
     for name, value in (("mean", np.mean(scores, 0)), ("lowest", np.min(scores, 0))):

@@ -16,7 +16,6 @@ means something only on a machine with nothing else to do.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -41,6 +40,7 @@ from infarct.cohort.engine import Pool
 from infarct.cohort.jobs import Job, Outcome, Settings
 from infarct.cohort.ledger import Ledger
 from infarct.cohort.run import Request, run_cohort
+from infarct.lab import synth
 from infarct.segmenters import DEFAULT
 from infarct.volume import read
 
@@ -92,17 +92,11 @@ def make(folder: Path, synthetic: Path, cases: int) -> None:
     broken = folder / "broken.nii.gz"
     broken.write_bytes(b"broken")
     rows = [
-        f"{case.name},{case}/dwi.nii.gz,{case}/b0.nii.gz,{case}/adc.nii.gz,{bvalue(case):g}"
-        for case in found
+        f"{files.dwi.parent.name},{files.dwi},{files.b0},{files.adc},{files.bvalue:g}"
+        for files in map(synth.files_of, found)
     ]
     rows.insert(min(17, cases), f"broken,{broken},,,1000")
     (folder / "cases.csv").write_text("\n".join(["id,dwi,b0,adc,bvalue", *rows]) + "\n")
-
-
-def bvalue(case: Path) -> float:
-    """Return the b-value of a synthetic case."""
-    record = json.loads((case / "record.json").read_text(encoding="utf-8"))
-    return float(record["bvalue"])
 
 
 def lines(path: Path) -> list[str]:

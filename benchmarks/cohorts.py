@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import re
 import tempfile
@@ -53,29 +52,21 @@ def load_bank(path: Path) -> Bank:
     return Bank.load(path)
 
 
-def make_case(bank: Path, cohort: str, index: int, cases: Path) -> Path:
-    """Draw and save one case if it is not there; return its folder."""
+def files_of(bank: Path, cohort: str, index: int, cases: Path) -> CaseFiles:
+    """Return one case, made if it is not there."""
     folder = cases / cohort / f"{cohort}-{SEED:04d}-{index:04d}"
-    if not (folder / "record.json").is_file():
-        synth.make_case(load_cohort(cohort), load_bank(bank), SEED, index, folder)
-    return folder
-
-
-def files_of(folder: Path) -> CaseFiles:
-    """Return the files of a case."""
-    bvalue = json.loads((folder / "record.json").read_text(encoding="utf-8"))["bvalue"]
-    dwi, b0, adc = (folder / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
-    return CaseFiles(dwi, b0, adc, bvalue)
+    return synth.ensure_case(load_cohort(cohort), load_bank(bank), SEED, index, folder)
 
 
 def run_case(bank: Path, cohort: str, index: int, models: Sequence[str], out: Path) -> None:
     """Outline one case by every model that has not done so."""
-    folder = make_case(bank, cohort, index, out / "cases")
+    files = files_of(bank, cohort, index, out / "cases")
+    folder = files.dwi.parent
     masks = {m: out / m / cohort / folder.name / "lesion_mask.nii.gz" for m in models}
     open_work = [get_segmenter(model) for model, mask in masks.items() if not mask.is_file()]
     if not open_work:
         return
-    case = open_case(files_of(folder))
+    case = open_case(files)
     prepared = prepare(case, load_template(), load_network(BRAIN_NETWORK))
     reference = read(folder / "lesion.nii.gz").data > 0
     readings = read_by_several(case, prepared, open_work)
@@ -99,13 +90,13 @@ def parameters_of(model: str) -> int:
     return sum(int(count[1].replace(",", "")) for count in counts if count)
 
 
-def write_costs(case: Path, models: Sequence[str], to: Path) -> None:
+def write_costs(files: CaseFiles, models: Sequence[str], to: Path) -> None:
     """Tabulate what each model costs who runs the command on one scan, on all cores."""
     with to.open("w", newline="") as file, tempfile.TemporaryDirectory() as scratch:
         table = csv.writer(file, delimiter="\t")
         table.writerow(("tool", "parameters", "seconds", "memory_gb"))
         for model in track(models, "costs"):
-            job = Job(case.name, files_of(case), None)
+            job = Job(files.dwi.parent.name, files, None)
             seconds, megabytes = run(job, model, Path(scratch) / "result")
             memory = f"{megabytes / 1024:.2f}"
             table.writerow((model, parameters_of(model), f"{seconds:.1f}", memory))
@@ -133,7 +124,7 @@ def main() -> None:
             job.result()
     synth.write_subjects(options.out / "cases")
     del os.environ["OMP_NUM_THREADS"]
-    first = make_case(options.bank, options.cohorts[0], 0, options.out / "cases")
+    first = files_of(options.bank, options.cohorts[0], 0, options.out / "cases")
     write_costs(first, options.models, options.out / "costs.tsv")
 
 

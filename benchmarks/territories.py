@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 from infarct import assets
 from infarct.aspects import score
 from infarct.atlas import load_atlas
-from infarct.case import CaseFiles, open_case
+from infarct.case import open_case
 from infarct.evaluation.metrics import dice
 from infarct.grid import Affine
-from infarct.lab import acquisition
+from infarct.lab import acquisition, synth
 from infarct.lab.bank import LARGEST_LESION_ML, Bank
 from infarct.lab.cohort import load_cohort
 from infarct.lab.population import draw
-from infarct.lab.synth import draw_saving, native_affine, synthesise
 from infarct.lab.territories import held_out
 from infarct.pipeline import segment_case
 from infarct.resample import resample
@@ -112,9 +111,9 @@ def print_aspects(bank: Path, cohort: str, cases: int) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         drawn, source = load_cohort(cohort), Bank.load(bank)
-        for index, home in enumerate(synthesise(drawn, source, cases, SEED, Path(scratch))):
+        for index, home in enumerate(synth.synthesise(drawn, source, cases, SEED, Path(scratch))):
             record = draw(drawn, source, SEED, index)
-            native = native_affine(record, draw_saving(SEED, index))
+            native = synth.native_affine(record, synth.draw_saving(SEED, index))
             tilt = native @ np.linalg.inv(acquisition.grid(record.acquisition).affine)
             row = one_case(home, tilt)
             if row is None:
@@ -137,9 +136,7 @@ def one_case(home: Path, tilt: Affine) -> tuple[float, float, int, int, int] | N
         tilt: (4, 4) world the head was scanned in -> world of the files.
     """
     facts = json.loads((home / "record.json").read_text())
-    names = ("dwi", "b0", "adc")
-    dwi, b0, adc = (home / f"{name}.nii.gz" for name in names)
-    result = segment_case(open_case(CaseFiles(dwi, b0, adc, facts["bvalue"])))
+    result = segment_case(open_case(synth.files_of(home)))
     truth = read(home / "lesion.nii.gz")
     lesion, grid = truth.data > 0.5, truth.grid
     true_mni_from_native = np.linalg.inv(tilt @ np.array(facts["scanner_from_mni"]))

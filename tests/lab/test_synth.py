@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -130,6 +131,22 @@ def test_where_no_infarct_can_be_seen_another_patient_is_drawn(bank, tmp_path, m
     with pytest.raises(RuntimeError, match="no infarct"):
         synth.make_case(cohort, bank, 4, 1, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_case_is_made_only_where_there_is_none(case, bank, tmp_path, monkeypatch):
+    record, _, folder = case
+    made = []
+
+    def make(*arguments):
+        made.append(arguments[-1])
+        shutil.copytree(folder, arguments[-1])
+
+    monkeypatch.setattr(synth, "make_case", make)
+    for _ in range(2):
+        files = synth.ensure_case(Cohort(), bank, 4, 0, tmp_path / "case")
+    assert made == [tmp_path / "case"]
+    assert files.bvalue == record.acquisition.bvalue
+    assert open_case(files).dwi.data.shape == read(folder / "lesion.nii.gz").data.shape
 
 
 def test_cases_are_listed_as_an_evaluation_reads_them(case, tmp_path):

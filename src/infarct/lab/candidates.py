@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from infarct.calibration import features, peak_of, spread_of
-from infarct.case import Case, CaseFiles, open_case
+from infarct.case import Case, open_case
 from infarct.errors import InputFileError
 from infarct.inference import load_network
 from infarct.intensity import Mask
@@ -115,11 +115,7 @@ def make_rows(order: Order) -> dict[str, Row]:
         return rows
     folder = order.out / "cases" / name
     bank = _load_bank(order.bank)
-    if not (folder / "record.json").is_file():
-        synth.make_case(load_cohort(COHORT), bank, order.seed, order.index, folder)
-    facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    dwi, b0, adc = (folder / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
-    case = open_case(CaseFiles(dwi, b0, adc, facts["bvalue"]))
+    case = open_case(synth.ensure_case(load_cohort(COHORT), bank, order.seed, order.index, folder))
     prepared = prepare(case, load_template(), load_network(BRAIN_NETWORK))
     reference = read(folder / "lesion.nii.gz").data > 0
     open_work = [model for model in order.models if model not in rows]

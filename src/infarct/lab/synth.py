@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from infarct.case import CaseFiles
 from infarct.grid import MNI_GRID, Affine
 from infarct.lab import acquisition, scanner, tissue
 from infarct.lab.bank import Bank
@@ -189,6 +190,28 @@ def make_case(cohort: Cohort, bank: Bank, seed: int, index: int, folder: Path) -
             _save(head, scan, saving, folder)
             return
     raise RuntimeError(f"no infarct of {ATTEMPTS} drawn from cohort {cohort.name!r} can be seen")
+
+
+def ensure_case(cohort: Cohort, bank: Bank, seed: int, index: int, folder: Path) -> CaseFiles:
+    """Make a case as `make_case` does, unless a run that was broken off has made it.
+
+    Returns:
+        What it was saved as.
+    """
+    if not (folder / "record.json").is_file():
+        make_case(cohort, bank, seed, index, folder)
+    return files_of(folder)
+
+
+def files_of(folder: Path) -> CaseFiles:
+    """Return what a case was saved as, to be opened like any scan.
+
+    Args:
+        folder: As in `save_case`.
+    """
+    facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    dwi, b0, adc = (folder / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
+    return CaseFiles(dwi, b0, adc, facts["bvalue"])
 
 
 def scan_placed(record: Record, saving: Saving, bank: Bank) -> tuple[Head, Scan]:
