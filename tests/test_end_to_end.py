@@ -53,17 +53,7 @@ def tilt(image: nib.Nifti1Image) -> nib.Nifti1Image:
     return nib.Nifti1Image(image.get_fdata(), turn @ image.affine)
 
 
-def unchanged(image: nib.Nifti1Image) -> nib.Nifti1Image:
-    return image
-
-
-@pytest.mark.parametrize(
-    ("change", "suffix"),
-    [
-        *((change, ".nii.gz") for change in (flip, permute, as_integers, tilt)),
-        (unchanged, ".nii"),
-    ],
-)
+@pytest.mark.parametrize(("change", "suffix"), [(as_integers, ".nii"), (tilt, ".nii.gz")])
 def test_geometry_and_storage_do_not_move_the_lesion(
     head, plain, tmp_path: Path, change, suffix: str
 ) -> None:
@@ -85,6 +75,7 @@ def test_geometry_and_storage_do_not_move_the_lesion(
 def test_the_network_finds_the_same_lesion_in_a_scan_stored_another_way(
     head, segmentation, tmp_path: Path
 ) -> None:
+    # Axes that run backwards and in another order: the road is the same for every method.
     paths = {role: tmp_path / f"{role}.nii.gz" for role in ("dwi", "b0", "adc")}
     for role, path in paths.items():
         permute(flip(as_image(head, role))).to_filename(path)

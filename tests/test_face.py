@@ -17,10 +17,13 @@ def test_the_face_is_small_sorted_and_complete() -> None:
         infarct.nonsense  # noqa: B018
 
 
-def test_segment_is_the_command_in_python(head, quick, tmp_path) -> None:
+def test_segment_does_all_and_the_same_each_time(head, quick, tmp_path) -> None:
+    # That the network is as steady is tested with the commands that the documents print.
     paths = head.save(tmp_path / "in")
     result = infarct.segment(**paths, model="cfuzzy", out=tmp_path / "out")
     assert np.array_equal(result.lesion.data, quick.lesion.data)
+    assert np.array_equal(result.probability.data, quick.probability.data)
+    assert result.measurements == quick.measurements
     assert (tmp_path / "out" / "report.html").is_file()
 
 
