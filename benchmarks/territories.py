@@ -11,7 +11,6 @@ geometry the scan was made with. Sizes of the files that ship.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from dataclasses import dataclass
@@ -26,10 +25,9 @@ from infarct.atlas import load_atlas
 from infarct.case import open_case
 from infarct.evaluation.metrics import dice
 from infarct.grid import Affine
-from infarct.lab import acquisition, synth
+from infarct.lab import synth
 from infarct.lab.bank import LARGEST_LESION_ML, Bank
 from infarct.lab.cohort import load_cohort
-from infarct.lab.population import draw
 from infarct.lab.territories import held_out
 from infarct.pipeline import segment_case
 from infarct.resample import resample
@@ -112,10 +110,7 @@ def print_aspects(bank: Path, cohort: str, cases: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         drawn, source = load_cohort(cohort), Bank.load(bank)
         for index, home in enumerate(synth.synthesise(drawn, source, cases, SEED, Path(scratch))):
-            record = draw(drawn, source, SEED, index)
-            native = synth.native_affine(record, synth.draw_saving(SEED, index))
-            tilt = native @ np.linalg.inv(acquisition.grid(record.acquisition).affine)
-            row = one_case(home, tilt)
+            row = one_case(home, synth.mni_from_native(synth.draw_saving(SEED, index)))
             if row is None:
                 continue
             rows.append(row)
@@ -128,20 +123,18 @@ def print_aspects(bank: Path, cohort: str, cases: int) -> None:
     print()
 
 
-def one_case(home: Path, tilt: Affine) -> tuple[float, float, int, int, int] | None:
+def one_case(home: Path, mni_from_native: Affine) -> tuple[float, float, int, int, int] | None:
     """Return true ml, found ml, and ASPECTS by true mask, outlined mask, and true geometry.
 
     Args:
         home: Folder of the case.
-        tilt: (4, 4) world the head was scanned in -> world of the files.
+        mni_from_native: (4, 4), as the head lay.
     """
-    facts = json.loads((home / "record.json").read_text())
     result = segment_case(open_case(synth.files_of(home)))
     truth = read(home / "lesion.nii.gz")
     lesion, grid = truth.data > 0.5, truth.grid
-    true_mni_from_native = np.linalg.inv(tilt @ np.array(facts["scanner_from_mni"]))
     true = score(lesion, grid, result.refinement.mni_from_native)[0]
-    geometry = score(lesion, grid, true_mni_from_native)[0]
+    geometry = score(lesion, grid, mni_from_native)[0]
     if true is None or geometry is None:
         return None
     found = result.anatomy.aspects.score if result.anatomy.aspects else 10

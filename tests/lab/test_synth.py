@@ -11,9 +11,10 @@ import pytest
 from infarct.case import CaseFiles, open_case
 from infarct.evaluation.subjects import read_subjects
 from infarct.grid import MNI_GRID
-from infarct.lab import acquisition, population, scanner, synth
+from infarct.lab import acquisition, population, scanner, synth, tissue
 from infarct.lab.cohort import Cohort
 from infarct.lab.synth import ADC_UNITS, Saving
+from infarct.places import locate
 from infarct.prepare import prepare
 from infarct.resample import resample
 from infarct.templates import load_template
@@ -149,15 +150,19 @@ def test_a_case_is_made_only_where_there_is_none(case, bank, tmp_path, monkeypat
     assert open_case(files).dwi.data.shape == read(folder / "lesion.nii.gz").data.shape
 
 
-def test_cases_are_listed_as_an_evaluation_reads_them(case, tmp_path):
-    _, _, folder = case
-    there = tmp_path / "cases" / folder.name
-    there.mkdir(parents=True)
-    facts = json.loads((folder / "record.json").read_text())
-    facts["record"]["lesions"][0] |= {"site": "thalamus", "volume_ml": 1e3}
-    (there / "record.json").write_text(json.dumps(facts))
+def test_cases_are_listed_as_an_evaluation_reads_them(case, bank, tmp_path):
+    record, saving, folder = case
+    shutil.copytree(folder, tmp_path / "cases" / folder.name)
     synth.write_subjects(tmp_path / "cases")
-    subjects = read_subjects(tmp_path / "cases" / "subjects.tsv", [there.name])
-    assert subjects.value(there.name, "cohort") == "training"
-    assert subjects.value(there.name, "territory") == "PCA"
-    assert subjects.value(there.name, "hemisphere") in {"left", "right", "bilateral"}
+    subjects = read_subjects(tmp_path / "cases" / "subjects.tsv", [folder.name])
+    assert subjects.value(folder.name, "cohort") == "training"
+    assert subjects.value(folder.name, "hemisphere") in {"left", "right", "bilateral"}
+    # Where it was drawn, before the head was laid into the scanner and the slices tilted.
+    drawn = tissue.build(record, bank, "cpu").lesion.numpy() > 0.5
+    there = locate(drawn, MNI_GRID, np.eye(4)).territories[0].name
+    assert subjects.value(folder.name, "territory") == there
+    lesion = read(folder / "lesion.nii.gz")
+    mni = synth.mni_from_native(saving) @ lesion.affine
+    centre = mni[:3] @ [*np.argwhere(lesion.data).mean(axis=0), 1.0]
+    expected = MNI_GRID.affine[:3] @ [*np.argwhere(drawn).mean(axis=0), 1.0]
+    np.testing.assert_allclose(centre, expected, atol=2.0)

@@ -24,7 +24,8 @@ from infarct.lab.record import Record
 from infarct.lab.scanner import Scan
 from infarct.lab.tissue import Head
 from infarct.lab.warp import CENTRE_MM, SHAPE
-from infarct.volume import Volume, write
+from infarct.places import locate
+from infarct.volume import Volume, read, write
 
 ADC_UNITS = {"mm2/s": 1.0, "1e-3 mm2/s": 1e3, "1e-6 mm2/s": 1e6}
 """Name -> how many of the unit one mm^2/s is."""
@@ -121,8 +122,21 @@ def place(head: Head, transform: Affine) -> Head:
     return Head(*moved)
 
 
+def mni_from_native(saving: Saving) -> Affine:
+    """Return the (4, 4) transform, mm, from the world of the files back to MNI space.
+
+    The head was also bent elastically, which this leaves out.
+    """
+    return np.asarray(np.linalg.inv(_tilt(saving) @ scanner_from_mni(saving)))
+
+
 def native_affine(record: Record, saving: Saving) -> Affine:
     """Return the voxel -> world of the grid before its axes are stored in another order."""
+    return np.asarray(_tilt(saving) @ acquisition.grid(record.acquisition).affine)
+
+
+def _tilt(saving: Saving) -> Affine:
+    """Return the (4, 4) turn from where the head lay to the oblique world of the files."""
     x, y, z = np.deg2rad(saving.oblique_deg)
     cx, sx, cy, sy, cz, sz = np.cos(x), np.sin(x), np.cos(y), np.sin(y), np.cos(z), np.sin(z)
     tilt = np.eye(4)
@@ -131,7 +145,7 @@ def native_affine(record: Record, saving: Saving) -> Affine:
         @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
         @ np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     )
-    return np.asarray(tilt @ acquisition.grid(record.acquisition).affine)
+    return tilt
 
 
 def stored(data: NDArray[np.float32], affine: Affine, saving: Saving) -> Volume:
@@ -269,8 +283,7 @@ def _save(head: Head, scan: Scan, saving: Saving, folder: Path) -> None:
 def write_subjects(out: Path) -> None:
     """List all cases below a folder in `subjects.tsv`, as `infarct evaluate` reads it.
 
-    The territory is that of the site the largest infarct was put at; one shaped by a real mask has
-    none on record.
+    The territory is the one that holds most of the visible infarcts.
 
     Args:
         out: Folder of the cases, at any depth; the table is written into it.
@@ -279,14 +292,20 @@ def write_subjects(out: Path) -> None:
     for file in sorted(out.rglob("record.json")):
         facts = json.loads(file.read_text(encoding="utf-8"))
         record = facts["record"]
-        largest = max(record["lesions"], key=lambda s: s["volume_ml"], default={"site": ""})
-        territory = SITES[largest["site"]].territory if largest["site"] else ""
+        territory = _territory(file.parent, Saving(**facts["saving"]))
         values = (file.parent.name, record["cohort"], territory, facts["hemisphere"])
         rows.append([value or "n/a" for value in (*values, facts["phase"])])
     with (out / "subjects.tsv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream, delimiter="\t", lineterminator="\n")
         table.writerow(("participant_id", "cohort", "territory", "hemisphere", "phase"))
         table.writerows(rows)
+
+
+def _territory(folder: Path, saving: Saving) -> str:
+    """Look up the territory that holds most of the infarcts of a case; "" without one."""
+    lesion = read(folder / "lesion.nii.gz")
+    found = locate(lesion.data > 0, lesion.grid, mni_from_native(saving)).territories
+    return found[0].name if found else ""
 
 
 def synthesise(cohort: Cohort, bank: Bank, count: int, seed: int, out: Path) -> Iterator[Path]:
