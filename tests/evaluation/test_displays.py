@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 
 from infarct.evaluation.analysis import analyse
 from infarct.evaluation.cases import Case, Measured
-from infarct.evaluation.figures import box_plots, colours, dice_densities, scatter
+from infarct.evaluation.figures import box_plots, colours, dice_densities, looks, scatter
 from infarct.evaluation.figures import save as save_figure
 from infarct.evaluation.gallery import gallery, pick
 from infarct.evaluation.metrics import score
@@ -81,6 +81,13 @@ def lightness_and_hue(colour: str, eyes: np.ndarray) -> np.ndarray:
 def test_eight_colours_are_told_apart_by_any_eyes(eyes: np.ndarray) -> None:
     lab = [lightness_and_hue(colour, eyes) for colour in colours(EIGHT).values()]
     assert min(float(np.linalg.norm(a - b)) for a, b in combinations(lab, 2)) > 15
+
+
+@pytest.mark.parametrize("part", ["hatch", "dash"])
+def test_tools_that_share_a_colour_are_told_apart_by_the_rest(part: str) -> None:
+    tools = [f"tool {number}" for number in range(32)]
+    seen = {(look.colour, getattr(look, part)) for look in looks(tools).values()}
+    assert len(seen) == len(tools)
 
 
 def test_a_figure_of_thousands_stays_small(tmp_path: Path) -> None:

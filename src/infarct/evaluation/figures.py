@@ -7,15 +7,17 @@ clouds of points are stored as pixels, so a figure of 3,000 subjects opens as fa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import gaussian_kde
@@ -33,6 +35,9 @@ _PALETTE = (
 """Colours told apart with any colour vision: Okabe and Ito 2008, its yellow and black replaced."""
 
 _DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
+_HATCHES = ("", "/////", ".....", "xxxxx")
+"""Of the boxes each time the colours begin anew."""
+
 BOX_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")
 _BOX = 3
 """Least number of values that a box is drawn for."""
@@ -71,9 +76,34 @@ STYLE: dict[Any, Any] = {
 """Settings of matplotlib; a fixed salt and no date make the same figure the same bytes."""
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a tool is drawn; up to 32 are told apart.
+
+    Attributes:
+        colour: Of all it is drawn with; shared from the ninth tool on.
+        hatch: Of its boxes, other than that of those who share the colour.
+        dash: Of its lines, likewise.
+    """
+
+    colour: str
+    hatch: str
+    dash: Literal["-", "--", "-.", ":"]
+
+
+def looks(tools: Sequence[str]) -> dict[str, Look]:
+    """Give each tool its look."""
+    given = {}
+    for index, tool in enumerate(tools):
+        turn, place = divmod(index, len(_PALETTE))
+        dash = _DASHES[(place + turn) % len(_DASHES)]
+        given[tool] = Look(_PALETTE[place], _HATCHES[turn % len(_HATCHES)], dash)
+    return given
+
+
 def colours(tools: Sequence[str]) -> dict[str, str]:
     """Give each tool its colour."""
-    return dict(zip(tools, islice(cycle(_PALETTE), len(tools)), strict=True))
+    return {tool: look.colour for tool, look in looks(tools).items()}
 
 
 def save(figure: Figure, stem: Path) -> None:
@@ -121,7 +151,7 @@ def _boxes(
 ) -> None:
     tools = results.tools
     width = 0.8 / len(tools)
-    for index, (tool, colour) in enumerate(colours(tools).items()):
+    for index, (tool, look) in enumerate(looks(tools).items()):
         samples = [results.values(tool, metric.key, found) for found in members.values()]
         at = np.arange(len(members)) + (index - (len(tools) - 1) / 2) * width
         thin = {"linewidth": 0.6}
@@ -132,7 +162,7 @@ def _boxes(
             patch_artist=True,
             showmeans=True,
             manage_ticks=False,
-            boxprops={"facecolor": colour, **thin},
+            boxprops={"facecolor": look.colour, "hatch": look.hatch, **thin},
             medianprops={"color": "black", "linewidth": 1.4},
             whiskerprops=thin,
             capprops=thin,
@@ -142,12 +172,13 @@ def _boxes(
             },
             flierprops={
                 **{"marker": ".", "markersize": 3, "zorder": _CLOUD},
-                **{"markerfacecolor": colour, "markeredgecolor": "none"},
+                **{"markerfacecolor": look.colour, "markeredgecolor": "none"},
             },
         )
         for x, sample in zip(at, samples, strict=True):
             if len(sample) <= _FEW:  # too few for a box to stand for
-                spots = axes.plot(np.full(len(sample), x), sample, "o", color=colour, markersize=3)
+                at_x = np.full(len(sample), x)
+                spots = axes.plot(at_x, sample, "o", color=look.colour, markersize=3)
                 spots[0].set(markeredgecolor="black", markeredgewidth=0.4, zorder=4)
     axes.set_rasterization_zorder(_CLOUD + 1)
     axes.set_ylabel(metric.label.replace(" (", "\n("))
@@ -161,11 +192,11 @@ def _boxes(
 
 
 def _legend(figure: Figure, tools: Sequence[str], *, lines: bool = False) -> None:
-    dashes = cycle(_DASHES if lines else _DASHES[:1])
-    width = 1.5 if lines else 6
-    handles = [
-        Line2D([], [], color=colour, linestyle=next(dashes), linewidth=width, label=tool)
-        for tool, colour in colours(tools).items()
+    handles: list[Artist] = [
+        Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1.5, label=tool)
+        if lines
+        else Patch(facecolor=look.colour, hatch=look.hatch, edgecolor="black", lw=0.6, label=tool)
+        for tool, look in looks(tools).items()
     ]
     columns = max(1, min(len(tools), int(figure.get_figwidth() / 1.3)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
@@ -188,16 +219,13 @@ def dice_densities(results: Results, groups: Sequence[Group]) -> Figure:
         figure = Figure(figsize=(7.2, 0.8 + 2.4 * rows), layout="constrained")
         panels = figure.subplots(rows, 2, squeeze=False).ravel()
         for axes, group in zip(panels, groups, strict=False):
-            for (tool, colour), dash in zip(
-                colours(results.tools).items(), cycle(_DASHES), strict=False
-            ):
+            for tool, look in looks(results.tools).items():
                 dice = results.values(tool, "dice", group.subjects)
                 x, density = _density(dice)
-                axes.plot(x, density, color=colour, linestyle=dash, linewidth=1.3)
+                axes.plot(x, density, color=look.colour, linestyle=look.dash, linewidth=1.3)
                 if dice.size <= _FEW:
-                    axes.plot(
-                        dice, np.zeros_like(dice), "|", color=colour, markersize=8, clip_on=False
-                    )
+                    marks = {"color": look.colour, "markersize": 8, "clip_on": False}
+                    axes.plot(dice, np.zeros_like(dice), "|", **marks)
             axes.set(title=f"{group.name}, n = {len(group.subjects)}", xlabel="Dice", xlim=(0, 1))
             axes.set_ylim(bottom=0)
             axes.set_ylabel("Probability density")
