@@ -9,10 +9,18 @@ import pytest
 from blobs import AFFINE, SHAPE
 from disk import save
 from matplotlib.colors import to_rgb
+from scipy.stats import norm
 
 from infarct.evaluation.analysis import analyse
-from infarct.evaluation.cases import Case, Measured
-from infarct.evaluation.figures import box_plots, colours, dice_densities, looks, scatter
+from infarct.evaluation.cases import Case, Histogram, Measured
+from infarct.evaluation.figures import (
+    _signal_density,
+    box_plots,
+    colours,
+    dice_densities,
+    looks,
+    scatter,
+)
 from infarct.evaluation.figures import save as save_figure
 from infarct.evaluation.gallery import gallery, pick
 from infarct.evaluation.metrics import score
@@ -20,6 +28,7 @@ from infarct.evaluation.results import Results
 from infarct.evaluation.subjects import Subjects
 from infarct.evaluation.table_figure import draw_table
 from infarct.evaluation.tables import Cost, performance_table
+from infarct.intensity import TissuePeak
 
 EIGHT = tuple("ABCDEFGH")
 ONE = np.ones((2, 2, 2), bool)
@@ -111,6 +120,17 @@ def test_boxes_are_as_wide_for_eight_tools_as_for_two() -> None:
 
     assert inches_per_box(EIGHT) > 0.25
     assert inches_per_box(("A", "B")) > 0.25
+
+
+def test_signals_hold_an_area_of_one_on_both_scales() -> None:
+    edges = np.linspace(0, 400, 201)
+    counts = np.rint(1e5 * norm.pdf((edges[:-1] + edges[1:]) / 2, 150, 20)).astype(int)
+    one = Histogram(counts, edges, TissuePeak(150.0, 20.0, converged=True))
+    signals, scores = np.geomspace(8, 400, 2001), np.linspace(-6, 10, 2001)
+    measured = np.trapezoid(_signal_density(one, signals, False), np.log(signals))
+    normalised = np.trapezoid(_signal_density(one, scores, True), scores)
+    assert measured == pytest.approx(1, abs=0.01)
+    assert normalised == pytest.approx(1, abs=0.01)
 
 
 def test_densities_hold_an_area_of_one() -> None:

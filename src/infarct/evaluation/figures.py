@@ -53,6 +53,10 @@ _DENSITY = 5
 
 _MOST_LINES = 40
 _SMOOTH_BINS = 2.0
+_DYNAMIC = 50.0
+"""Within the brain of one scan the brightest voxel is that many times brighter than the darkest of
+interest."""
+
 _FEATURES = {
     "reference_ml": ("Reference volume (ml)", "log"),
     "prediction_ml": ("Predicted volume (ml)", "log"),
@@ -353,6 +357,7 @@ def normalisation(histograms: Mapping[str, Histogram], strata: Sequence[Stratum]
     """Draw DWI histograms inside the brain, before and after normalisation; a row per stratum.
 
     A thin line for each subject, at most 40 of a group; thick: the median of all of the group.
+    Signals as measured are on a logarithmic scale: scanners differ in their unit many times over.
 
     Args:
         histograms: By subject.
@@ -361,7 +366,8 @@ def normalisation(histograms: Mapping[str, Histogram], strata: Sequence[Stratum]
     References:
         Liu et al. 2021, Supplementary Fig. 1.
     """
-    top = float(np.percentile([each.edges[-1] for each in histograms.values()], 90))
+    tops = [each.edges[-1] for each in histograms.values()]
+    signals = np.geomspace(min(tops) / _DYNAMIC, max(tops), 401)
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.4 + 2.1 * len(strata)), layout="constrained")
         panels = figure.subplots(len(strata), 2, squeeze=False)
@@ -371,7 +377,7 @@ def normalisation(histograms: Mapping[str, Histogram], strata: Sequence[Stratum]
                 if not group:
                     continue
                 for axes, x, normalised in (
-                    (before, np.linspace(0, top, 201), False),
+                    (before, signals, False),
                     (after, np.linspace(-6, 10, 201), True),
                 ):
                     densities = np.array([_signal_density(h, x, normalised) for h in group])
@@ -382,6 +388,7 @@ def normalisation(histograms: Mapping[str, Histogram], strata: Sequence[Stratum]
                         middle = np.median(densities, axis=0)
                         axes.plot(x, middle, color=colour, linewidth=1.8, label=label)
             before.set(ylabel="Share of voxels", xlabel="DWI signal as measured", yticks=[])
+            before.set_xscale("log")
             after.set(xlabel="DWI, tissue peak at mean 0 and SD 1", yticks=[])
             before.set_title(stratum.title, loc="left")
             after.legend(frameon=False, fontsize=7)
@@ -398,4 +405,5 @@ def _signal_density(
     # Whole-numbered signals fall into some bins twice as often: smoothed, the comb is gone.
     counts = gaussian_filter1d(histogram.counts.astype(float), _SMOOTH_BINS)
     density = counts / (counts.sum() * (edges[1] - edges[0]))
-    return np.asarray(np.interp(x, centres, density, left=0.0, right=0.0))
+    found: NDArray[np.float64] = np.interp(x, centres, density, left=0.0, right=0.0)
+    return found if normalised else found * x  # over the logarithm equal areas are equal shares
