@@ -47,21 +47,8 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_segment_writes_the_results(
+def test_segment_writes_the_results_and_another_atlas_makes_the_table_of_territories(
     head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    paths = head.save(tmp_path / "in")
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()}
-    given = [item for role, path in paths.items() for item in (f"--{role}", str(path))]
-    given += ["--model", "cfuzzy"]
-    assert run(monkeypatch, "segment", *given, "--out", str(tmp_path / "out")) == 0
-    assert (tmp_path / "out" / "lesion_mask.nii.gz").is_file()
-    assert "ml of acute lesion outlined" in capsys.readouterr().out
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()}
-
-
-def test_another_atlas_makes_the_table_of_territories(
-    head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped = nib.load(assets.path("atlas/territories"))
     data = np.asarray(shipped.dataobj)
@@ -70,6 +57,7 @@ def test_another_atlas_makes_the_table_of_territories(
     nib.save(nib.Nifti1Image((data > 0).astype(np.uint8), shipped.affine), atlas)
     names.write_text("index\tname\n1\tbrain\n")
     paths = head.save(tmp_path / "in")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()}
     given = [item for role, path in paths.items() for item in (f"--{role}", str(path))]
     given += ["--model", "cfuzzy"]
     out = ["--out", str(tmp_path / "out")]
@@ -77,6 +65,9 @@ def test_another_atlas_makes_the_table_of_territories(
     both = ["--atlas", str(atlas), "--labels", str(names)]
     assert run(monkeypatch, "segment", *given, "--out", str(tmp_path / "atlas"), *both) == 6
     assert run(monkeypatch, "segment", *given, *out, *both) == 0
+    assert (tmp_path / "out" / "lesion_mask.nii.gz").is_file()
+    assert "ml of acute lesion outlined" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()}
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [row["name"] for row in summary["territories"]] == ["brain"]
     assert summary["territories"][0]["side"] == ""

@@ -53,7 +53,14 @@ def tilt(image: nib.Nifti1Image) -> nib.Nifti1Image:
     return nib.Nifti1Image(image.get_fdata(), turn @ image.affine)
 
 
-@pytest.mark.parametrize(("change", "suffix"), [(as_integers, ".nii"), (tilt, ".nii.gz")])
+def turn(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Store the axes in another order, two of them backwards."""
+    return permute(flip(image))
+
+
+@pytest.mark.parametrize(
+    ("change", "suffix"), [(turn, ".nii.gz"), (as_integers, ".nii"), (tilt, ".nii.gz")]
+)
 def test_geometry_and_storage_do_not_move_the_lesion(
     head, plain, tmp_path: Path, change, suffix: str
 ) -> None:
@@ -72,29 +79,7 @@ def test_geometry_and_storage_do_not_move_the_lesion(
     assert result.measurements.lesions[0].side == "left"
 
 
-def test_the_network_finds_the_same_lesion_in_a_scan_stored_another_way(
-    head, segmentation, tmp_path: Path
-) -> None:
-    # Axes that run backwards and in another order: the road is the same for every method.
-    paths = {role: tmp_path / f"{role}.nii.gz" for role in ("dwi", "b0", "adc")}
-    for role, path in paths.items():
-        permute(flip(as_image(head, role))).to_filename(path)
-    result = infarct.segment(**paths, model=segmentation.segmenter.name)
-    assert result.segmenter.networks
-    assert result.lesion.data.shape != segmentation.lesion.data.shape
-    back = resample(result.lesion, segmentation.lesion.grid, np.eye(4), labels=True)
-    assert dice(segmentation.lesion.data, back) > 0.98
-    assert result.measurements.lesion_volume_ml == pytest.approx(
-        segmentation.measurements.lesion_volume_ml, rel=0.03
-    )
-    assert result.measurements.lesions[0].side == "left"
-    for found, expected in zip(
-        result.measurements.lesions, segmentation.measurements.lesions, strict=True
-    ):
-        assert found.centroid_mm == pytest.approx(expected.centroid_mm, abs=1.0)
-
-
-@pytest.mark.parametrize("thickness", [1.0, 8.0])
+@pytest.mark.parametrize("thickness", [1.5, 8.0])
 def test_slices_may_be_thin_or_thick(head, tmp_path: Path, thickness: float) -> None:
     affine = head.affine.copy()
     affine[2, 2] = thickness

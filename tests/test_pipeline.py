@@ -39,12 +39,25 @@ def test_a_healthy_head_has_no_lesion(healthy_head, tmp_path) -> None:
     assert result.measurements.lesion_volume_ml < 0.3
 
 
-def test_the_second_method_runs_the_same_road(head, tmp_path) -> None:
-    case = open_case(CaseFiles(**head.save(tmp_path)))
-    result = segment_case(case, "tscore")
+def test_the_second_method_runs_the_same_road_and_another_engine_is_named(
+    head, quick, monkeypatch
+) -> None:
+    def other(name: str) -> Network:
+        network = load_network(name)
+        return replace(network, engine=replace(network.engine, name="OpenVINO, bf16"))
+
+    monkeypatch.setattr(pipeline, "load_network", other)
+    result = segment_case(quick.case, "tscore")
     assert dice(head.lesion, result.lesion.data) > 0.4
+    (finding,) = (f for f in result.findings if f.code == "engine")
+    assert finding.level == "note"
+    assert "OpenVINO, bf16" in finding.message
+    assert "engine" not in {f.code for f in quick.findings}
+
+
+def test_a_method_that_is_none_is_refused(quick) -> None:
     with pytest.raises(AssetError):
-        segment_case(case, "nonsense")
+        segment_case(quick.case, "nonsense")
 
 
 def test_lesions_that_do_not_look_acute_are_doubted(segmentation) -> None:
@@ -54,19 +67,6 @@ def test_lesions_that_do_not_look_acute_are_doubted(segmentation) -> None:
     huge = replace(m, lesion_volume_ml=0.5 * m.intracranial_volume_ml)
     assert [d.code for d in doubts(huge)] == ["lesion-huge"]
     assert doubts(replace(huge, lesion_count=0)) == []
-
-
-def test_another_engine_is_named(quick, monkeypatch) -> None:
-    def other(name: str) -> Network:
-        network = load_network(name)
-        return replace(network, engine=replace(network.engine, name="OpenVINO, bf16"))
-
-    monkeypatch.setattr(pipeline, "load_network", other)
-    computed = segment_case(quick.case, "cfuzzy")
-    (finding,) = (f for f in computed.findings if f.code == "engine")
-    assert finding.level == "note"
-    assert "OpenVINO, bf16" in finding.message
-    assert "engine" not in {f.code for f in quick.findings}
 
 
 def test_a_verdict_that_its_own_probability_contradicts_is_doubted(segmentation) -> None:
