@@ -52,7 +52,7 @@ def load_bank(path: Path) -> Bank:
     return Bank.load(path)
 
 
-def files_of(bank: Path, cohort: str, index: int, cases: Path) -> CaseFiles:
+def ensure_case(bank: Path, cohort: str, index: int, cases: Path) -> CaseFiles:
     """Return one case, made if it is not there."""
     folder = cases / cohort / f"{cohort}-{SEED:04d}-{index:04d}"
     return synth.ensure_case(load_cohort(cohort), load_bank(bank), SEED, index, folder)
@@ -60,7 +60,7 @@ def files_of(bank: Path, cohort: str, index: int, cases: Path) -> CaseFiles:
 
 def run_case(bank: Path, cohort: str, index: int, models: Sequence[str], out: Path) -> None:
     """Outline one case by every model that has not done so."""
-    files = files_of(bank, cohort, index, out / "cases")
+    files = ensure_case(bank, cohort, index, out / "cases")
     folder = files.dwi.parent
     masks = {m: out / m / cohort / folder.name / "lesion_mask.nii.gz" for m in models}
     open_work = [get_segmenter(model) for model, mask in masks.items() if not mask.is_file()]
@@ -124,7 +124,7 @@ def main() -> None:
             job.result()
     synth.write_subjects(options.out / "cases")
     del os.environ["OMP_NUM_THREADS"]
-    first = files_of(options.bank, options.cohorts[0], 0, options.out / "cases")
+    first = ensure_case(options.bank, options.cohorts[0], 0, options.out / "cases")
     write_costs(first, options.models, options.out / "costs.tsv")
 
 

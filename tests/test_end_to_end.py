@@ -49,8 +49,8 @@ def as_integers(image: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def tilt(image: nib.Nifti1Image) -> nib.Nifti1Image:
-    turn = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.05, -0.04, 0.2))
-    return nib.Nifti1Image(image.get_fdata(), turn @ image.affine)
+    rotation = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.05, -0.04, 0.2))
+    return nib.Nifti1Image(image.get_fdata(), rotation @ image.affine)
 
 
 def turn(image: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -79,7 +79,28 @@ def test_geometry_and_storage_do_not_move_the_lesion(
     assert result.measurements.lesions[0].side == "left"
 
 
-@pytest.mark.parametrize("thickness", [1.5, 8.0])
+def test_the_network_finds_the_same_lesion_in_a_scan_stored_another_way(
+    head, segmentation, tmp_path: Path
+) -> None:
+    paths = {role: tmp_path / f"{role}.nii.gz" for role in ("dwi", "b0", "adc")}
+    for role, path in paths.items():
+        turn(as_image(head, role)).to_filename(path)
+    result = infarct.segment(**paths, model=segmentation.segmenter.name)
+    assert result.segmenter.networks
+    assert result.lesion.data.shape != segmentation.lesion.data.shape
+    back = resample(result.lesion, segmentation.lesion.grid, np.eye(4), labels=True)
+    assert dice(segmentation.lesion.data, back) > 0.98
+    assert result.measurements.lesion_volume_ml == pytest.approx(
+        segmentation.measurements.lesion_volume_ml, rel=0.03
+    )
+    assert result.measurements.lesions[0].side == "left"
+    for found, expected in zip(
+        result.measurements.lesions, segmentation.measurements.lesions, strict=True
+    ):
+        assert found.centroid_mm == pytest.approx(expected.centroid_mm, abs=1.0)
+
+
+@pytest.mark.parametrize("thickness", [1.0, 8.0])
 def test_slices_may_be_thin_or_thick(head, tmp_path: Path, thickness: float) -> None:
     affine = head.affine.copy()
     affine[2, 2] = thickness

@@ -240,7 +240,7 @@ def _histogram(images: Images) -> Histogram | None:
         return None
     inside = images.dwi[images.brain]
     top = float(np.percentile(inside, 99.9))
-    if not top > inside.min():
+    if not top > max(float(inside.min()), 0.0):
         return None
     counts, edges = np.histogram(inside, _HISTOGRAM_BINS, range=(float(inside.min()), top))
     return Histogram(counts, edges, fit_tissue_peak(images.dwi, images.brain))

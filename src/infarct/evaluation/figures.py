@@ -53,7 +53,7 @@ _DENSITY = 5
 
 _MOST_LINES = 40
 _SMOOTH_BINS = 2.0
-_DYNAMIC = 50.0
+_DYNAMIC_RANGE = 50.0
 """Within the brain of one scan the brightest voxel is that many times brighter than the darkest of
 interest."""
 
@@ -367,7 +367,7 @@ def normalisation(histograms: Mapping[str, Histogram], strata: Sequence[Stratum]
         Liu et al. 2021, Supplementary Fig. 1.
     """
     tops = [each.edges[-1] for each in histograms.values()]
-    signals = np.geomspace(min(tops) / _DYNAMIC, max(tops), 401)
+    signals = np.geomspace(min(tops) / _DYNAMIC_RANGE, max(tops), 401)
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.4 + 2.1 * len(strata)), layout="constrained")
         panels = figure.subplots(len(strata), 2, squeeze=False)
