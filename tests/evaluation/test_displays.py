@@ -140,6 +140,29 @@ def test_densities_hold_an_area_of_one() -> None:
     assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(1.0, abs=0.01)
 
 
+def test_a_group_too_small_for_a_density_shows_each_subject_beside_its_tool() -> None:
+    results = invented(3, EIGHT)
+    (panel,) = dice_densities(results, [results.focused]).axes[:1]
+    assert [label.get_text() for label in panel.get_yticklabels()] == list(EIGHT)
+    for row, (tool, line) in enumerate(zip(EIGHT, panel.get_lines(), strict=True)):
+        assert np.array_equal(line.get_xdata(), results.values(tool, "dice", results.with_lesion))
+        assert set(line.get_ydata()) == {row}
+
+
+@pytest.mark.parametrize("longer", ["", " with a name as long as this one"])
+def test_a_legend_lies_within_its_figure(longer: str, tmp_path: Path) -> None:
+    results = invented(3, tuple(name + longer for name in EIGHT))
+    stratum = results.stratum("volume", results.with_lesion)
+    members = (stratum.members(level, results.with_lesion) for level in stratum.levels)
+    of_one_level = next(names for names in members if names)
+    figure = box_plots(results, stratum, of_one_level)
+    save_figure(figure, tmp_path / "narrow")
+    (legend,) = figure.legends
+    extent, page = legend.get_window_extent(), figure.bbox
+    assert page.x0 <= extent.x0 < extent.x1 <= page.x1
+    assert page.y0 <= extent.y0 < extent.y1 <= page.y1
+
+
 def test_the_gallery_picks_what_it_says() -> None:
     results = invented(60, ("A", "B"), healthy=10)
     scores = {name: case.scores["A"] for name, case in results.measured.items()}

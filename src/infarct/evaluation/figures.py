@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import gaussian_kde
@@ -50,6 +51,9 @@ _CLOUD = -2
 
 _DENSITY = 5
 """Least number of values that a density is drawn for."""
+
+_LEGEND_EMS = 5.5
+"""Width of a column of a legend beside its longest word: the swatch and the gaps around it."""
 
 _MOST_LINES = 40
 _SMOOTH_BINS = 2.0
@@ -202,14 +206,18 @@ def _legend(figure: Figure, tools: Sequence[str], *, lines: bool = False) -> Non
         else Patch(facecolor=look.colour, hatch=look.hatch, edgecolor="black", lw=0.6, label=tool)
         for tool, look in looks(tools).items()
     ]
-    columns = max(1, min(len(tools), int(figure.get_figwidth() / 1.3)))
+    size = float(STYLE["font.size"])
+    longest = max(TextPath((0, 0), tool, size=size).get_extents().width for tool in tools)
+    points = _LEGEND_EMS * size + longest
+    columns = max(1, min(len(tools), int(72 * figure.get_figwidth() / points)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def dice_densities(results: Results, groups: Sequence[Group]) -> Figure:
     """Draw the density of Dice of each tool, for all subjects and by lesion volume.
 
-    Densities are reflected at 0 and 1, where Dice ends, so each holds an area of 1.
+    Densities are reflected at 0 and 1, where Dice ends, so each holds an area of 1. Of a group too
+    small for any, each subject is drawn as a point in the row of its tool.
 
     Args:
         results: All scores.
@@ -223,6 +231,10 @@ def dice_densities(results: Results, groups: Sequence[Group]) -> Figure:
         figure = Figure(figsize=(7.2, 0.8 + 2.4 * rows), layout="constrained")
         panels = figure.subplots(rows, 2, squeeze=False).ravel()
         for axes, group in zip(panels, groups, strict=False):
+            axes.set(title=f"{group.name}, n = {len(group.subjects)}", xlabel="Dice", xlim=(0, 1))
+            if len(group.subjects) < _DENSITY:
+                _rows_of_points(axes, results, group)
+                continue
             for tool, look in looks(results.tools).items():
                 dice = results.values(tool, "dice", group.subjects)
                 x, density = _density(dice)
@@ -230,13 +242,24 @@ def dice_densities(results: Results, groups: Sequence[Group]) -> Figure:
                 if dice.size <= _FEW:
                     marks = {"color": look.colour, "markersize": 8, "clip_on": False}
                     axes.plot(dice, np.zeros_like(dice), "|", **marks)
-            axes.set(title=f"{group.name}, n = {len(group.subjects)}", xlabel="Dice", xlim=(0, 1))
             axes.set_ylim(bottom=0)
             axes.set_ylabel("Probability density")
         for axes in panels[len(groups) :]:
             axes.set_visible(False)
-        _legend(figure, results.tools, lines=True)
+        if any(len(group.subjects) >= _DENSITY for group in groups):
+            _legend(figure, results.tools, lines=True)
     return figure
+
+
+def _rows_of_points(axes: Axes, results: Results, group: Group) -> None:
+    tools = results.tools
+    for row, (tool, look) in enumerate(looks(tools).items()):
+        dice = results.values(tool, "dice", group.subjects)
+        spots = axes.plot(dice, np.full_like(dice, row), "o", color=look.colour, markersize=4)
+        spots[0].set(markeredgecolor="black", markeredgewidth=0.4, clip_on=False)
+    axes.set_yticks(range(len(tools)), tools, fontsize=float(np.clip(110 / len(tools), 3, 8)))
+    axes.set_ylim(len(tools) - 0.5, -0.5)  # the first on top
+    axes.grid(axis="x", linewidth=0.3)
 
 
 def _density(dice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -348,6 +371,8 @@ def volume_agreement(results: Results, analysis: Analysis) -> Figure:
             axes.set_title(each.tool)
         for axes in panels.flat[len(tools) :]:
             axes.set_visible(False)
+        for axes in panels.flat[max(len(tools) - columns, 0) : len(tools)]:
+            axes.tick_params(labelbottom=True)  # the lowest of its column
         figure.supxlabel("Mean of both volumes (ml)")
         figure.supylabel("Predicted - reference (ml)")
     return figure
