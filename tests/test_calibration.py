@@ -23,7 +23,7 @@ from infarct.calibration import (
 from infarct.errors import AssetError
 from infarct.grid import Grid
 from infarct.quantify import Scan, measure
-from infarct.segmenters import DEFAULT
+from infarct.segmenters import BRIEF, DEFAULT, lesion_networks
 
 
 def calibration(**weights: float) -> Calibration:
@@ -140,8 +140,12 @@ def test_it_travels_as_text() -> None:
     assert Calibration.from_json(one.to_json()) == one
 
 
-def test_what_ships_has_its_points_in_order() -> None:
-    shipped = load_calibration(DEFAULT)
+@pytest.mark.parametrize(
+    "name", [DEFAULT, *(name for name in lesion_networks() if not name.endswith(BRIEF))]
+)
+def test_what_ships_to_be_used_is_calibrated_and_has_its_points_in_order(name: str) -> None:
+    shipped = load_calibration(name)
+    assert shipped.model == name
     assert len(shipped.lesion.weights) == len(FEATURES)
     assert list(shipped.points) == ["sensitive", "balanced", "specific"]
     least = [point.least_probability for point in shipped.points.values()]
