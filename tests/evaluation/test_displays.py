@@ -16,13 +16,12 @@ from infarct.evaluation.cases import Case, Histogram, Measured
 from infarct.evaluation.figures import (
     _signal_density,
     box_plots,
-    colours,
     dice_densities,
-    looks,
     scatter,
 )
-from infarct.evaluation.figures import save as save_figure
 from infarct.evaluation.gallery import gallery, pick
+from infarct.evaluation.looks import colours, looks
+from infarct.evaluation.looks import save as save_figure
 from infarct.evaluation.metrics import score
 from infarct.evaluation.results import Results
 from infarct.evaluation.subjects import Subjects

@@ -13,6 +13,7 @@ from infarct.evaluation.analysis import Analysis
 from infarct.evaluation.cases import Case
 from infarct.evaluation.cohort_table import cohort_table
 from infarct.evaluation.gallery import gallery, pick
+from infarct.evaluation.looks import save
 from infarct.evaluation.report import Section
 from infarct.evaluation.results import Results
 from infarct.evaluation.subjects import Stratum
@@ -86,7 +87,7 @@ def _histogram_strata(results: Results) -> list[Stratum]:
 def draw(directory: Path, named: tuple[str, Drawing]) -> None:
     """Draw one picture and write it; in one argument, as a pool of processes hands it over."""
     name, drawing = named
-    figures.save(drawing(), directory / name)
+    save(drawing(), directory / name)
 
 
 def all_sections(

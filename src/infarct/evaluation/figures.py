@@ -7,37 +7,21 @@ clouds of points are stored as pixels, so a figure of 3,000 subjects opens as fa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import gaussian_kde
 
 from infarct.evaluation.analysis import CORRELATIONS, Analysis
 from infarct.evaluation.cases import Histogram
+from infarct.evaluation.looks import STYLE, colours, legend, looks
 from infarct.evaluation.results import BY_KEY, Group, Metric, Results
 from infarct.evaluation.statistics import Correlation
 from infarct.evaluation.subjects import Stratum
-
-_PALETTE = (
-    *("#0072B2", "#E69F00", "#009E73", "#CC79A7"),
-    *("#56B4E9", "#D55E00", "#4D4D4D", "#332288"),
-)
-"""Colours told apart with any colour vision: Okabe and Ito 2008, its yellow and black replaced."""
-
-_DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
-_HATCHES = ("", "/////", ".....", "xxxxx")
-"""Of the boxes each time the colours begin anew."""
 
 BOX_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")
 _BOX = 3
@@ -51,9 +35,6 @@ _CLOUD = -2
 
 _DENSITY = 5
 """Least number of values that a density is drawn for."""
-
-_LEGEND_EMS = 5.5
-"""Width of a column of a legend beside its longest word: the swatch and the gaps around it."""
 
 _MOST_LINES = 40
 _SMOOTH_BINS = 2.0
@@ -71,56 +52,6 @@ _FEATURES = {
     "dice": ("Dice", "linear"),
 }
 _LEAST_ML = 0.01
-
-STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.hashsalt": "infarct",
-    "svg.fonttype": "path",
-    "savefig.dpi": 150,
-}
-"""Settings of matplotlib; a fixed salt and no date make the same figure the same bytes."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a tool is drawn; up to 32 are told apart.
-
-    Attributes:
-        colour: Of all it is drawn with; shared from the ninth tool on.
-        hatch: Of its boxes, other than that of those who share the colour.
-        dash: Of its lines, likewise.
-    """
-
-    colour: str
-    hatch: str
-    dash: Literal["-", "--", "-.", ":"]
-
-
-def looks(tools: Sequence[str]) -> dict[str, Look]:
-    """Give each tool its look."""
-    given = {}
-    for index, tool in enumerate(tools):
-        turn, place = divmod(index, len(_PALETTE))
-        dash = _DASHES[(place + turn) % len(_DASHES)]
-        given[tool] = Look(_PALETTE[place], _HATCHES[turn % len(_HATCHES)], dash)
-    return given
-
-
-def colours(tools: Sequence[str]) -> dict[str, str]:
-    """Give each tool its colour."""
-    return {tool: look.colour for tool, look in looks(tools).items()}
-
-
-def save(figure: Figure, stem: Path) -> None:
-    """Write a figure as SVG and PNG."""
-    with rc_context(STYLE):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once; both files look the same
-        figure.savefig(f"{stem}.svg", metadata={"Date": None})
-        figure.savefig(f"{stem}.png")
 
 
 def box_plots(results: Results, stratum: Stratum, names: Sequence[str]) -> Figure:
@@ -150,7 +81,7 @@ def box_plots(results: Results, stratum: Stratum, names: Sequence[str]) -> Figur
         panels[-1].set_xticks(range(len(members)), ticks)
         panels[-1].set_xlim(-0.5, len(members) - 0.5)
         figure.suptitle(stratum.title)
-        _legend(figure, results.tools)
+        legend(figure, results.tools)
     return figure
 
 
@@ -199,20 +130,6 @@ def _boxes(
         axes.set_ylim(-0.03, 1.03)
 
 
-def _legend(figure: Figure, tools: Sequence[str], *, lines: bool = False) -> None:
-    handles: list[Artist] = [
-        Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1.5, label=tool)
-        if lines
-        else Patch(facecolor=look.colour, hatch=look.hatch, edgecolor="black", lw=0.6, label=tool)
-        for tool, look in looks(tools).items()
-    ]
-    size = float(STYLE["font.size"])
-    longest = max(TextPath((0, 0), tool, size=size).get_extents().width for tool in tools)
-    points = _LEGEND_EMS * size + longest
-    columns = max(1, min(len(tools), int(72 * figure.get_figwidth() / points)))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
-
-
 def dice_densities(results: Results, groups: Sequence[Group]) -> Figure:
     """Draw the density of Dice of each tool, for all subjects and by lesion volume.
 
@@ -247,7 +164,7 @@ def dice_densities(results: Results, groups: Sequence[Group]) -> Figure:
         for axes in panels[len(groups) :]:
             axes.set_visible(False)
         if any(len(group.subjects) >= _DENSITY for group in groups):
-            _legend(figure, results.tools, lines=True)
+            legend(figure, results.tools, lines=True)
     return figure
 
 

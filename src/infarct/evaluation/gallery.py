@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from infarct.evaluation.cases import Case, read_mask
-from infarct.evaluation.figures import STYLE, colours
+from infarct.evaluation.looks import STYLE, colours
 from infarct.evaluation.results import Results
 from infarct.grid import Affine
 from infarct.intensity import Image, Mask

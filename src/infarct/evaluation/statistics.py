@@ -100,10 +100,11 @@ def bootstrap_mean(values: ArrayLike, rng: np.random.Generator, resamples: int =
     x = defined(values)
     if x.size < 3:
         return UNKNOWN
-    if np.ptp(x) == 0:
-        return Interval(float(x[0]), float(x[0]))
+    least, spread = float(x.min()), float(np.ptp(x))
+    if spread == 0:
+        return Interval(least, least)
     result = stats.bootstrap(
-        (x,),
+        ((x - least) / spread,),  # squares of differences that are next to nothing would be nothing
         np.mean,
         n_resamples=resamples,
         batch=max(1, 2_000_000 // x.size),
@@ -111,7 +112,7 @@ def bootstrap_mean(values: ArrayLike, rng: np.random.Generator, resamples: int =
         method="BCa",
         rng=rng,
     )
-    return Interval(*(float(end) for end in result.confidence_interval))
+    return Interval(*(least + spread * float(end) for end in result.confidence_interval))
 
 
 @dataclass(frozen=True)
