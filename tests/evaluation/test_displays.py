@@ -18,6 +18,7 @@ from infarct.evaluation.figures import (
     box_plots,
     dice_densities,
     scatter,
+    volume_agreement,
 )
 from infarct.evaluation.gallery import gallery, pick
 from infarct.evaluation.looks import colours, looks
@@ -160,6 +161,13 @@ def test_a_legend_lies_within_its_figure(longer: str, tmp_path: Path) -> None:
     extent, page = legend.get_window_extent(), figure.bbox
     assert page.x0 <= extent.x0 < extent.x1 <= page.x1
     assert page.y0 <= extent.y0 < extent.y1 <= page.y1
+
+
+def test_every_column_of_volumes_has_its_scale() -> None:
+    results = invented(20, tuple("ABCDEFG"))
+    figure = volume_agreement(results, analyse(results, np.random.default_rng(0), resamples=20))
+    labelled = [axes.xaxis.get_tick_params()["labelbottom"] for axes in figure.axes[:7]]
+    assert labelled == [False] * 3 + [True] * 4
 
 
 def test_the_gallery_picks_what_it_says() -> None:
