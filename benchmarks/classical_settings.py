@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+from collections.abc import Iterator
 from dataclasses import fields
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,6 +27,7 @@ from infarct.inference import load_network
 from infarct.intensity import Image
 from infarct.lab.bank import Bank
 from infarct.lab.grids import METHODS, Settings, keep, load_pool, score_points
+from infarct.lab.scanner import Scan
 from infarct.lab.stream import Stream, StreamSettings
 from infarct.postprocess import outline
 from infarct.prepare import Prepared, prepare, restore
@@ -54,8 +57,8 @@ def on_cohort(
     stream = Stream(bank, StreamSettings(split="test", cohort=cohort), SEED)
     with TemporaryDirectory() as folder:
         files = [Path(folder) / f"{number:04d}.npz" for number in range(scans)]
-        for number, file in enumerate(files):
-            np.savez(file, **keep(stream.scan(number), healthy))
+        for file, scan in zip(files, _showing(stream), strict=False):
+            np.savez(file, **keep(scan, healthy))
         scores = []
         for name, settings in tried:
             points = score_points(
@@ -63,6 +66,14 @@ def on_cohort(
             )
             scores += [float(of_cases.mean()) for _, of_cases in points]
     return scores
+
+
+def _showing(stream: Stream) -> Iterator[Scan]:
+    """Yield the scans that belong to a cohort: of one of infarcts, those that show any."""
+    for number in count():
+        scan = stream.scan(number)
+        if stream.cohort.lesion_free or (scan.lesion & scan.brain).any():
+            yield scan
 
 
 def probability(settings: Settings, scan: Prepared) -> Image:
