@@ -58,10 +58,18 @@ def test_dwi_and_adc_make_a_b0(head, tmp_path: Path) -> None:
 def test_a_series_is_split_by_its_b_values(head, tmp_path: Path) -> None:
     path = save_series(head, tmp_path, [0, 5, 500, 1000, 1005, 995, 1000])
     case = open_case(CaseFiles(path))
+    assert "left aside: b = 500" in case.findings[0].message
     assert case.bvalue == pytest.approx(1000)
     assert near(case.dwi.data[head.brain], head.dwi[head.brain], relative=1e-3)
     assert near(case.b0.data, head.b0, relative=1e-5)
     assert codes(case) == {"series"}
+
+
+def test_of_several_shells_the_wanted_or_the_usual_one_is_taken(head, tmp_path: Path) -> None:
+    path = save_series(head, tmp_path, [0, 700, 990, 1010, 2000, 3000])
+    assert open_case(CaseFiles(path)).bvalue == 1000
+    case = open_case(CaseFiles(path, bvalue=700))
+    assert (case.bvalue, codes(case)) == (700, {"series"})
 
 
 def test_b_values_may_lie_elsewhere(head, tmp_path: Path) -> None:
@@ -84,7 +92,11 @@ def test_a_series_overrules_a_b_value_that_contradicts_it(head, tmp_path: Path) 
 def test_a_series_without_usable_b_values_is_refused(head, tmp_path: Path) -> None:
     path = save_series(head, tmp_path, [0, 1000, 1000])
     bval = tmp_path / "series.bval"
-    for content, reason in (("0 1000", "2 b-values for 3"), ("0 b b", "3 numbers")):
+    for content, reason in (
+        ("0 1000", "2 b-values for 3"),
+        ("0 b b", "3 numbers"),
+        ("0 nan 1000", "3 numbers"),
+    ):
         bval.write_text(content)
         with pytest.raises(InputFileError, match=reason):
             open_case(CaseFiles(path))

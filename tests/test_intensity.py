@@ -6,11 +6,28 @@ from hypothesis import strategies as st
 from infarct.intensity import (
     adc_from_signal,
     b0_from_adc,
+    find_shell,
     fit_tissue_peak,
     normalise,
     trace,
     zscore,
 )
+
+
+@pytest.mark.parametrize(
+    ("bvalues", "wanted", "shell"),
+    [
+        ((0, 500, 980, 1020, 2000), 1000, (2, 3)),
+        ((0, 500, 980, 1020, 2000), 1800, (4,)),
+        ((5, 3000, 2900), 1000, (1, 2)),
+        ((0, 900, 1100), 1000, (2,)),
+        ((0, 10, 49), 1000, ()),
+    ],
+)
+def test_of_several_shells_the_nearest_is_found(
+    bvalues: tuple[float, ...], wanted: float, shell: tuple[int, ...]
+) -> None:
+    assert find_shell(bvalues, wanted) == shell
 
 
 @given(st.floats(300, 3000), st.integers(0, 2**32 - 1))

@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 from infarct import quality
 from infarct.brain import BrainMethod, find_brain
 from infarct.errors import ContentError, GeometryError, InputFileError
-from infarct.intensity import Mask, adc_from_signal, b0_from_adc, trace
+from infarct.intensity import (
+    B0_BELOW,
+    USUAL_BVALUE,
+    Mask,
+    adc_from_signal,
+    b0_from_adc,
+    find_shell,
+    trace,
+)
 from infarct.quality import Finding
 from infarct.resample import resample
 from infarct.volume import Volume, closest_axes, read
-
-DEFAULT_BVALUE = 1000.0
-"""s/mm^2; by far the most common in stroke."""
-
-_B0_BELOW = 50.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class CaseFiles:
         dwi: Diffusion-weighted image, or a 4D series with a `.bval` file of the same name beside.
         b0: Image without diffusion weighting; may be missing when `adc` is there or `dwi` is 4D.
         adc: ADC map in any usual unit; computed when missing.
-        bvalue: s/mm^2; None takes the series' own, else 1000.
+        bvalue: s/mm^2; of a series with several, which to take. None is 1000, or the nearest to it
+            that the series has.
         brain: Brain mask drawn or made elsewhere; found here when missing.
         bval: The b-values of a 4D series, if they are not in the `.bval` file beside it.
     """
@@ -144,7 +148,7 @@ def _read_signals(files: CaseFiles, findings: list[Finding]) -> tuple[Volume, Vo
             )
             findings.append(Finding("bvalue-from-series", "warning", text))
     else:
-        b0, bvalue = None, DEFAULT_BVALUE if files.bvalue is None else files.bvalue
+        b0, bvalue = None, USUAL_BVALUE if files.bvalue is None else files.bvalue
         if files.bvalue is None:
             text = f"no b-value was given; b = {bvalue:.0f} s/mm^2 was assumed"
             findings.append(Finding("bvalue-assumed", "note", text))
@@ -158,7 +162,7 @@ def _read_signals(files: CaseFiles, findings: list[Finding]) -> tuple[Volume, Vo
 def _split_series(
     files: CaseFiles, series: Volume, findings: list[Finding]
 ) -> tuple[Volume, Volume | None, float]:
-    """Take b0 (mean of b < 50) and DWI (geometric mean of the highest shell) from a series."""
+    """Take b0 (mean of b < 50) and DWI (geometric mean of one shell) from a series."""
     path, beside = Path(files.dwi), files.bval_path()
     n = series.data.shape[3]
     if not beside.is_file():
@@ -167,21 +171,23 @@ def _split_series(
             "put the .bval file there or give single images with --dwi and --b0"
         )
     try:
-        bvalues = np.array(beside.read_text().split(), dtype=float)
+        bvalues = np.asarray_chkfinite(beside.read_text().split(), dtype=float)
     except (ValueError, UnicodeDecodeError) as error:
         raise InputFileError(f"{beside}: should hold {n} numbers ({error})") from error
     if bvalues.size != n:
         raise InputFileError(
             f"{beside}: holds {bvalues.size} b-values for {n} volumes of {path.name}"
         )
-    highest = float(bvalues.max())
-    shell = bvalues > highest - max(50.0, 0.05 * highest)
-    low = bvalues < _B0_BELOW
+    quality.check_bvalue(float(bvalues.max()))
+    wanted = USUAL_BVALUE if files.bvalue is None else files.bvalue
+    shell = list(find_shell(bvalues.tolist(), wanted))
+    low = bvalues < B0_BELOW
     bvalue = float(bvalues[shell].mean())
-    quality.check_bvalue(bvalue)
+    left = sorted({round(b) for b in bvalues[~low]} - {round(b) for b in bvalues[shell]})
     text = (
-        f"series of {n} volumes: DWI is the geometric mean of {int(shell.sum())} at "
-        f"b = {bvalue:.0f} s/mm^2, b0 the mean of {int(low.sum())} below b = {_B0_BELOW:.0f}"
+        f"series of {n} volumes: DWI is the geometric mean of {len(shell)} at "
+        f"b = {bvalue:.0f} s/mm^2, b0 the mean of {int(low.sum())} below b = {B0_BELOW:.0f}"
+        + (f"; left aside: b = {', '.join(map(str, left))}" if left else "")
     )
     findings.append(Finding("series", "note", text))
     first = replace(series, data=series.data[..., 0])

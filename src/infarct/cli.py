@@ -77,7 +77,10 @@ def segment(
     b0: Annotated[Path | None, typer.Option(help="Image without diffusion weighting.")] = None,
     adc: Annotated[Path | None, typer.Option(help="ADC map, any usual unit.")] = None,
     bvalue: Annotated[
-        float | None, typer.Option(help="s/mm^2; 1000 if not given, or what the series says.")
+        float | None,
+        typer.Option(
+            help="s/mm^2, 1000 if not given; of a series, the shell nearest to it is taken."
+        ),
     ] = None,
     brain: Annotated[Path | None, typer.Option(help="Brain mask, if you have one.")] = None,
     model: Model = DEFAULT_MODEL,

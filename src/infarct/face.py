@@ -31,7 +31,7 @@ def segment(
         dwi: Diffusion-weighted NIfTI image, or a 4D series with its `.bval` file beside.
         b0: Image without diffusion weighting; may be left out with `adc` or a series.
         adc: ADC map in any usual unit; computed from `b0` when left out.
-        bvalue: s/mm^2; 1000 when left out, or what the series says.
+        bvalue: s/mm^2, 1000 when left out; of a series, the shell nearest to it is taken.
         brain: Brain mask; found when left out.
         model: Name of the method.
         territories: Atlas for the table of territories, see `infarct.atlas.read_atlas`; the one

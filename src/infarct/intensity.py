@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,12 @@ from scipy.optimize import OptimizeWarning, curve_fit
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+
+USUAL_BVALUE = 1000.0
+"""s/mm^2; by far the most common in stroke."""
+
+B0_BELOW = 50.0
+"""s/mm^2; less weighting than this counts as none."""
 
 TISSUE_ADC = (0.4e-3, 1.3e-3)
 """mm^2/s; normal brain tissue at any b-value in use lies between."""
@@ -46,6 +53,24 @@ def b0_from_adc(dwi: Image, adc: Image, bvalue: float) -> Image:
     """
     b0: Image = dwi * np.exp(np.float32(bvalue) * np.clip(adc, 0.0, 4e-3))
     return b0
+
+
+def find_shell(bvalues: Sequence[float], wanted: float = USUAL_BVALUE) -> tuple[int, ...]:
+    """Choose the volumes of a series that were weighted alike.
+
+    Args:
+        bvalues: s/mm^2 of each volume.
+        wanted: s/mm^2; of several shells the one nearest to it is taken, of two as near the higher.
+
+    Returns:
+        Their numbers; none if nothing is weighted.
+    """
+    weighted = [b for b in bvalues if b >= B0_BELOW]
+    if not weighted:
+        return ()
+    nearest = min(weighted, key=lambda b: (abs(b - wanted), -b))
+    close = max(B0_BELOW, 0.05 * nearest)
+    return tuple(i for i, b in enumerate(bvalues) if b >= B0_BELOW and abs(b - nearest) <= close)
 
 
 def trace(signals: NDArray[np.float32]) -> Image:

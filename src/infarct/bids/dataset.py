@@ -10,6 +10,7 @@ from pathlib import Path
 
 from infarct.case import CaseFiles
 from infarct.errors import InputFileError
+from infarct.intensity import B0_BELOW
 
 _SUFFIXES = {
     **{"dwi": "dwi", "trace": "dwi"},
@@ -21,9 +22,6 @@ _DESCRIBED = {"adc": "adc", "b0": "b0", "trace": "dwi"}
 
 _NATIVE = {"", "orig", "native", "dwi", "scanner", "individual"}
 """Values of `space-` that leave an image where it was scanned."""
-
-_UNWEIGHTED_BELOW = 50.0
-"""s/mm^2."""
 
 # What an image shows, not which scan it is from.
 _NOT_IDENTITY = {"desc", "space", "res", "part"}
@@ -197,7 +195,7 @@ def _scans(images: Sequence[_Image], root: Path) -> Iterator[Scan]:
             continue
         bval = _inherited_bval(image.path, root)
         bvalues = _bvalues(bval) if image.suffix == "dwi" else []
-        if bvalues and max(bvalues) < _UNWEIGHTED_BELOW:
+        if bvalues and max(bvalues) < B0_BELOW:
             # Reversed phase encoding, or a b0 saved on its own.
             if len(bvalues) == 1:
                 others.append(_Image(image.path, "b0", "b0", image.entities, image.raw))
@@ -214,7 +212,7 @@ def _scans(images: Sequence[_Image], root: Path) -> Iterator[Scan]:
     for group in candidates.values():
         rank, image, files = min(group, key=lambda c: (c[0], not c[1].raw, c[1].path))
         # A series has its own b0, unless the scanner saved that apart.
-        own_b0 = rank == 0 and min(_bvalues(files.bval)) < _UNWEIGHTED_BELOW
+        own_b0 = rank == 0 and min(_bvalues(files.bval)) < B0_BELOW
         needs = ("adc",) if own_b0 else ("b0", "adc")
         problems, found = [], {}
         for role in needs:

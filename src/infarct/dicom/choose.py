@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infarct.case import CaseFiles
-from infarct.dicom.convert import USUAL_BVALUE, Image
-from infarct.dicom.headers import B0_BELOW
+from infarct.dicom.convert import Image
 from infarct.errors import ContentError
+from infarct.intensity import B0_BELOW, USUAL_BVALUE
 from infarct.quality import Finding
 from infarct.volume import read, write
 

@@ -10,14 +10,12 @@ from pathlib import Path
 import dcm2niix
 import numpy as np
 
-from infarct.dicom.headers import B0_BELOW, Content
+from infarct.dicom.headers import Content
 from infarct.dicom.series import Series, check_complete
 from infarct.errors import ContentError, InfarctError, InputFileError
 from infarct.grid import Grid
+from infarct.intensity import B0_BELOW, find_shell
 from infarct.volume import closest_axes, read
-
-USUAL_BVALUE = 1000.0
-"""s/mm^2; of several shells the one nearest to it is taken."""
 
 _OPTIONS = (
     *("-b", "n", "-z", "n", "-f", "image"),
@@ -54,14 +52,7 @@ class Image:
     @property
     def shell(self) -> tuple[int, ...]:
         """The volumes of the b-value nearest 1000 s/mm^2; none if nothing is weighted."""
-        weighted = [b for b in self.bvalues if b >= B0_BELOW]
-        if not weighted:
-            return ()
-        nearest = min(weighted, key=lambda b: (abs(b - USUAL_BVALUE), -b))
-        close = max(B0_BELOW, 0.05 * nearest)
-        return tuple(
-            i for i, b in enumerate(self.bvalues) if b >= B0_BELOW and abs(b - nearest) <= close
-        )
+        return find_shell(self.bvalues)
 
     @property
     def bvalue(self) -> float:

@@ -13,11 +13,10 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
+from infarct.intensity import B0_BELOW
+
 Content = Literal["signal", "adc", "other"]
 """What a file may serve as: signal of a diffusion series (b0 included), ADC map, or nothing."""
-
-B0_BELOW = 50.0
-"""s/mm^2; less weighting than this counts as none."""
 
 _SIEMENS_B, _GE_B, _UNITED_IMAGING_B, _PHILIPS_B = (
     Tag(tag) for tag in (0x0019100C, 0x00431039, 0x00651009, 0x20011003)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from infarct.dicom.headers import B0_BELOW, Content, Frame, Header, read_header
+from infarct.dicom.headers import Content, Frame, Header, read_header
 from infarct.errors import ContentError, InputFileError
+from infarct.intensity import B0_BELOW
 
 _SAME_PLACE_MM = 0.1
 
