@@ -4,8 +4,9 @@
         [--cohorts test ...] [--models ensemble dagmnet-ch3 cfuzzy tscore]
 
 Cases are written to disk as a scanner saves them, read, placed and outlined; what is there already
-is not made again, so that a model can be added later and a broken run goes on. OUT/costs.tsv says
-what one scan costs by each model named. Then:
+is not made again, so that a model can be added later and a broken run goes on. What a model finds
+before it is judged is kept in OUT/candidates, and judged by every run: a new calibration needs no
+new reading. OUT/costs.tsv says what one scan costs by each model named. Then:
 
     python benchmarks/calibration.py OUT --model ensemble
     infarct evaluate --reference OUT/cases --subjects OUT/cases/subjects.tsv --costs OUT/costs.tsv
@@ -28,18 +29,18 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from infarct.calibration import judge
+from infarct.calibration import keep_pieces
 from infarct.case import CaseFiles, open_case
 from infarct.inference import load_network
 from infarct.lab import synth
 from infarct.lab.bank import Bank
-from infarct.lab.candidates import row_of, write_row
+from infarct.lab.candidates import read_row, row_of, write_row
 from infarct.lab.cohort import load_cohort
 from infarct.prepare import prepare
-from infarct.reading import evidence_of, read_by_several
+from infarct.reading import read_by_several
 from infarct.segmenters import BRAIN_NETWORK, get_segmenter, segmenter_names
 from infarct.templates import load_template
-from infarct.volume import read, write
+from infarct.volume import Volume, read, write
 from real_cases import Job, run
 
 COHORTS = ("test", "hyperacute", "day-after", "not-visible")
@@ -59,28 +60,38 @@ def ensure_case(bank: Path, cohort: str, index: int, cases: Path) -> CaseFiles:
 
 
 def run_case(bank: Path, cohort: str, index: int, models: Sequence[str], out: Path) -> None:
-    """Outline one case by every model that has not done so."""
+    """Outline one case by every model that has not done so, and judge what all have found."""
     files = ensure_case(bank, cohort, index, out / "cases")
-    folder = files.dwi.parent
-    masks = {m: out / m / cohort / folder.name / "lesion_mask.nii.gz" for m in models}
-    open_work = [get_segmenter(model) for model, mask in masks.items() if not mask.is_file()]
-    if not open_work:
-        return
-    case = open_case(files)
-    prepared = prepare(case, load_template(), load_network(BRAIN_NETWORK))
-    reference = read(folder / "lesion.nii.gz").data > 0
-    readings = read_by_several(case, prepared, open_work)
-    for segmenter, reading in zip(open_work, readings, strict=True):
-        lesion = reading.candidates
-        evidence = evidence_of(case, prepared, reading)
-        if segmenter.judge and evidence:
-            lesion = judge(evidence, segmenter.judge).lesion
-        if segmenter.networks:
-            row = row_of(case, prepared, reading, reference)
-            write_row(row, out / "rows" / segmenter.name / f"{folder.name}.json")
-        mask = masks[segmenter.name]
-        mask.parent.mkdir(parents=True, exist_ok=True)
-        write(case.dwi.like(lesion.astype(np.uint8)), mask, "uint8")
+    name = files.dwi.parent.name
+    candidates = {m: out / "candidates" / m / cohort / f"{name}.nii.gz" for m in models}
+    rows = {m: out / "rows" / m / f"{name}.json" for m in models}
+    open_work = [get_segmenter(m) for m, file in candidates.items() if not file.is_file()]
+    if open_work:
+        case = open_case(files)
+        prepared = prepare(case, load_template(), load_network(BRAIN_NETWORK))
+        reference = read(files.dwi.with_name("lesion.nii.gz")).data > 0
+        readings = read_by_several(case, prepared, open_work)
+        for segmenter, reading in zip(open_work, readings, strict=True):
+            if segmenter.networks:
+                row = row_of(case, prepared, reading, reference)
+                write_row(row, rows[segmenter.name])
+            save(case.dwi.like(reading.candidates), candidates[segmenter.name])
+    for model, file in candidates.items():
+        found = read(file)
+        lesion = found.data > 0
+        if judge := get_segmenter(model).judge:
+            features = read_row(rows[model]).candidates
+            keep = judge.keeps([judge.calibration.lesion_logit(row) for row in features])
+            lesion = keep_pieces(lesion, keep)
+        save(found.like(lesion), out / model / cohort / name / "lesion_mask.nii.gz")
+
+
+def save(mask: Volume, file: Path) -> None:
+    """Write a mask, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f"draft-{file.name}")
+    write(mask.like(mask.data.astype(np.uint8)), draft, "uint8")
+    draft.replace(file)
 
 
 def parameters_of(model: str) -> int:

@@ -14,10 +14,12 @@ from infarct.calibration import (
     Judge,
     Logistic,
     OperatingPoint,
+    Scale,
     features,
     find_judge,
     judge,
     load_calibration,
+    terms,
     volume_interval,
 )
 from infarct.errors import AssetError
@@ -27,11 +29,14 @@ from infarct.segmenters import BRIEF, DEFAULT, lesion_networks
 
 
 def calibration(**weights: float) -> Calibration:
-    """Make one that looks at the named features only."""
-    row = tuple(weights.get(name, 0.0) for name in FEATURES)
+    """Make one that looks at the named features only, as they are, and at no products."""
+    row = [weights.get(name, 0.0) for name in FEATURES]
+    as_it_is = Scale(0.0, 1.0, -100.0, 100.0)
+    products = len(terms(row, [as_it_is] * len(row))) - len(row)
     return Calibration(
         model="hand",
-        lesion=Logistic(row, 0.0),
+        scales=(as_it_is,) * len(row),
+        lesion=Logistic((*row, *[0.0] * products), 0.0),
         scan=Logistic((1.0, 0.0), 0.0),
         outlined=Interval(-1.0, 1.0, 0.1, 0.2),
         missed_ml=2.5,
@@ -94,6 +99,14 @@ def test_depth_is_measured_from_the_surface_of_the_brain(evidence) -> None:
     assert far > near
 
 
+def test_terms_are_scaled_features_and_all_products_of_two() -> None:
+    scales = [Scale(1.0, 2.0, -9.0, 9.0), Scale(0.0, 1.0, -0.5, 0.5)]
+    assert terms([5.0, 0.2], scales) == pytest.approx([2.0, 0.2, 4.0, 0.4, 0.04])
+    # Of what lies beyond all that was seen, nothing was learned.
+    assert terms([99.0, -7.0], scales) == terms([9.0, -0.5], scales)
+    assert np.isnan(terms([math.nan, 0.2], scales)[0])
+
+
 def test_improbable_candidates_are_left_out_and_counted(evidence) -> None:
     doubtful = calibration(mean_logit=1.0, kappa_adc=-1.0)
     found = judge(evidence, Judge(doubtful))
@@ -146,7 +159,8 @@ def test_it_travels_as_text() -> None:
 def test_what_ships_to_be_used_is_calibrated_and_has_its_points_in_order(name: str) -> None:
     shipped = load_calibration(name)
     assert shipped.model == name
-    assert len(shipped.lesion.weights) == len(FEATURES)
+    assert len(shipped.scales) == len(FEATURES)
+    assert math.isfinite(shipped.lesion_logit([scale.mean for scale in shipped.scales]))
     assert list(shipped.points) == ["sensitive", "balanced", "specific"]
     least = [point.least_probability for point in shipped.points.values()]
     alarms = [point.false_alarm_rate for point in shipped.points.values()]

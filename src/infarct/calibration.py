@@ -2,9 +2,9 @@
 
 A network's own probabilities are no frequencies. Each piece it outlines is therefore judged by a
 logistic regression on how large, bright and dark it is, how much it differs from the other
-hemisphere, what else there is, and how firmly the network and a second reader hold to it; the scan
-as a whole by another; the volume gets an interval from the errors made on the calibration scans.
-`infarct.lab.calibrating` makes the numbers.
+hemisphere, what else there is, how firmly the network and a second reader hold to it, and on all
+products of two of these; the scan as a whole by another; the volume gets an interval from the
+errors made on the calibration scans. `infarct.lab.calibrating` makes the numbers.
 
 References:
     Platt 1999 (logistic calibration); Lei et al. 2018, J Am Stat Assoc 113, 1094 (split conformal
@@ -18,8 +18,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from itertools import combinations_with_replacement
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 from scipy.special import expit, logit
 
@@ -76,6 +78,23 @@ class Logistic:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """What values a feature has on the calibration scans.
+
+    Attributes:
+        mean: Of it.
+        sd: Its standard deviation.
+        low: Its least value; what is less counts as that, for nothing was learned about it.
+        high: Its largest value, the same.
+    """
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class OperatingPoint:
     """How much doubt is let through, and what that costs on the calibration scans.
 
@@ -113,7 +132,8 @@ class Calibration:
 
     Attributes:
         model: Name of the method.
-        lesion: Whether a candidate is an infarct, from `FEATURES`.
+        scales: Of the `FEATURES`.
+        lesion: Whether a candidate is an infarct, from its `terms`.
         scan: Whether an infarct is visible at all, from `likeliest` and `peak_of`.
         outlined: Of the volume where something is outlined, if it is an infarct; holds `COVERAGE`
             of the true volumes.
@@ -125,6 +145,7 @@ class Calibration:
     """
 
     model: str
+    scales: tuple[Scale, ...]
     lesion: Logistic
     scan: Logistic
     outlined: Interval
@@ -132,6 +153,14 @@ class Calibration:
     points: dict[str, OperatingPoint]
     scans: int
     lesion_free: int
+
+    def lesion_logit(self, features: Sequence[float]) -> float:
+        """Return the logit of the probability that a candidate is an infarct.
+
+        Args:
+            features: Its `FEATURES`.
+        """
+        return self.lesion.logit(terms(features, self.scales))
 
     def interval_of(self, volume_ml: float, spread: tuple[float, float]) -> tuple[float, float]:
         """Return the interval, ml, that holds the true volume with probability `COVERAGE`.
@@ -154,6 +183,7 @@ class Calibration:
         table = json.loads(text)
         for name in ("lesion", "scan"):
             table[name] = Logistic(tuple(table[name]["weights"]), table[name]["offset"])
+        table["scales"] = tuple(Scale(**row) for row in table["scales"])
         table["outlined"] = Interval(**table["outlined"])
         table["points"] = {name: OperatingPoint(**row) for name, row in table["points"].items()}
         return Calibration(**table)
@@ -221,6 +251,19 @@ class Judge:
         """A candidate less probable than that is left out."""
         return self.calibration.points[self.point].least_probability
 
+    def keeps(self, logits: ArrayLike) -> Mask:
+        """Tell which candidates are probable enough to be outlined.
+
+        Args:
+            logits: (N,) from `Calibration.lesion_logit`.
+
+        Returns:
+            (N,).
+        """
+        # Written so that a candidate whose contrast can't be measured (NaN) is kept.
+        keep: Mask = ~(expit(np.asarray(logits, dtype=np.float64)) < self.least_probability)
+        return keep
+
 
 @lru_cache(maxsize=8)
 def load_calibration(method: str) -> Calibration | None:
@@ -258,11 +301,10 @@ def judge(evidence: Evidence, by: Judge) -> Judgement:
     """
     scan, calibration = evidence.scan, by.calibration
     every = measure(evidence.candidates, scan, evidence.slice_axis)
-    logits = [calibration.lesion.logit(row) for row in features(evidence, every)]
+    logits = [calibration.lesion_logit(row) for row in features(evidence, every)]
     probabilities = expit(logits)
-    # Written so that a candidate whose contrast can't be measured (NaN) is kept.
-    keep = ~(probabilities < by.least_probability)
-    lesion: Mask = np.concatenate([[False], keep])[pieces(evidence.candidates)]
+    keep = by.keeps(logits)
+    lesion = keep_pieces(evidence.candidates, keep)
     kept = measure(lesion, scan, evidence.slice_axis)
     named = tuple(
         replace(one, probability=float(p))
@@ -278,6 +320,34 @@ def judge(evidence: Evidence, by: Judge) -> Judgement:
         left_out=int((~keep).sum()),
         left_out_ml=every.lesion_volume_ml - kept.lesion_volume_ml,
     )
+
+
+def keep_pieces(candidates: Mask, keep: Mask) -> Mask:
+    """Return some of the pieces of a mask.
+
+    Args:
+        candidates: (X, Y, Z) bool, N pieces.
+        keep: (N,) which of them, largest first.
+    """
+    kept: Mask = np.concatenate([[False], keep])[pieces(candidates)]
+    return kept
+
+
+def terms(features: Sequence[float], scales: Sequence[Scale]) -> list[float]:
+    """Return features brought to one spread, and then all products of two of them.
+
+    How bright a candidate should be depends on how large it is, and where it lies: the products let
+    a regression learn that.
+
+    Args:
+        features: `FEATURES` of a candidate.
+        scales: Of each.
+    """
+    scaled = [
+        float((np.clip(x, scale.low, scale.high) - scale.mean) / scale.sd)
+        for x, scale in zip(features, scales, strict=True)
+    ]
+    return scaled + [a * b for a, b in combinations_with_replacement(scaled, 2)]
 
 
 def features(evidence: Evidence, measured: Measurements) -> list[tuple[float, ...]]:

@@ -1,5 +1,7 @@
 """What a calibration promises holds on scans it did not see."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,24 @@ def test_operating_points_flag_as_little_as_asked_and_miss_as_they_say(found) ->
         assert said.false_alarm_rate <= rate
         assert tried.points[name][0] == pytest.approx(said.false_alarm_rate, abs=0.06)
         assert tried.points[name][1] == pytest.approx(said.miss_rate, abs=0.08)
+
+
+def test_what_two_features_tell_together_is_learned() -> None:
+    """Where an infarct is bright when large and dark when small, neither feature tells alone."""
+    rng = np.random.default_rng(3)
+
+    def told(row: Row) -> Row:
+        candidates = []
+        for real, one in zip(row.is_infarct, row.candidates, strict=True):
+            large, bright = rng.normal(size=2)
+            bright = abs(bright) * np.sign(large) * (1 if real else -1)
+            candidates.append((large, 0.0, 0.0, bright, *one[4:]))
+        return replace(row, candidates=tuple(candidates))
+
+    rows, others = ([told(row) for row in made(400, seed)] for seed in (4, 5))
+    said = check(others, fit(rows, "made")).curve
+    assert said[0][1] < 0.1
+    assert said[-1][1] > 0.9
 
 
 def test_probabilities_are_frequencies(found) -> None:
