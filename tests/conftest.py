@@ -16,8 +16,10 @@ import pytest
 from scipy import ndimage
 
 from infarct.case import CaseFiles, open_case
+from infarct.evidence import Evidence
 from infarct.grid import Grid
 from infarct.pipeline import Segmentation, segment_case
+from infarct.quantify import Scan
 from infarct.report import write_results
 from infarct.resample import resample
 from infarct.segmenters import DEFAULT
@@ -130,6 +132,24 @@ def written(segmentation: Segmentation, tmp_path_factory: pytest.TempPathFactory
 def stored(written: Path) -> Stored:
     """Read the written result back."""
     return read_stored(written)
+
+
+@pytest.fixture
+def evidence() -> Evidence:
+    """A firm spot, of which a second reader sees half, and a faint one on both sides."""
+    shape = (20, 20, 6)
+    dwi, adc = np.full(shape, 100.0, np.float32), np.full(shape, 0.8e-3, np.float32)
+    probability = np.zeros(shape, np.float32)
+    probability[2:6, 2:6, 1:3], probability[12:14, 12:14, 4] = 0.95, 0.55
+    opposite_dwi, opposite_adc = dwi.copy(), adc.copy()
+    dwi[probability > 0] = 200.0
+    opposite_dwi[12:14, 12:14, 4] = 200.0
+    adc[probability > 0.9] = 0.4e-3
+    second = np.zeros(shape, bool)
+    second[2:6, 2:6, 1] = True
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    scan = Scan(dwi, adc, probability, np.ones(shape, bool), Grid(shape, affine), np.eye(4))
+    return Evidence(scan, probability > 0.5, second, opposite_dwi, opposite_adc, 2)
 
 
 @pytest.fixture(scope="session")

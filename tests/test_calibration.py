@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 
 from infarct.calibration import (
-    FEATURES,
     Calibration,
-    Evidence,
     Interval,
     Judge,
     Logistic,
     OperatingPoint,
     Scale,
-    features,
     find_judge,
     judge,
     load_calibration,
@@ -23,8 +20,7 @@ from infarct.calibration import (
     volume_interval,
 )
 from infarct.errors import AssetError
-from infarct.grid import Grid
-from infarct.quantify import Scan, measure
+from infarct.evidence import FEATURES
 from infarct.segmenters import BRIEF, DEFAULT, lesion_networks
 
 
@@ -47,56 +43,6 @@ def calibration(**weights: float) -> Calibration:
         scans=10,
         lesion_free=5,
     )
-
-
-@pytest.fixture
-def evidence() -> Evidence:
-    """A firm spot, of which a second reader sees half, and a faint one on both sides."""
-    shape = (20, 20, 6)
-    dwi, adc = np.full(shape, 100.0, np.float32), np.full(shape, 0.8e-3, np.float32)
-    probability = np.zeros(shape, np.float32)
-    probability[2:6, 2:6, 1:3], probability[12:14, 12:14, 4] = 0.95, 0.55
-    opposite_dwi, opposite_adc = dwi.copy(), adc.copy()
-    dwi[probability > 0] = 200.0
-    opposite_dwi[12:14, 12:14, 4] = 200.0
-    adc[probability > 0.9] = 0.4e-3
-    second = np.zeros(shape, bool)
-    second[2:6, 2:6, 1] = True
-    affine = np.diag([2.0, 2.0, 5.0, 1.0])
-    scan = Scan(dwi, adc, probability, np.ones(shape, bool), Grid(shape, affine), np.eye(4))
-    return Evidence(scan, probability > 0.5, second, opposite_dwi, opposite_adc, 2)
-
-
-def test_features_are_what_their_names_say(evidence) -> None:
-    measured = measure(evidence.candidates, evidence.scan, 2)
-    firm, faint = (dict(zip(FEATURES, f, strict=True)) for f in features(evidence, measured))
-    assert math.exp(firm["log_volume_ml"]) == pytest.approx(32 * 0.02)
-    assert firm["mean_logit"] == pytest.approx(math.log(0.95 / 0.05), rel=1e-4)
-    assert firm["kappa_dwi"] == pytest.approx(2.0)
-    assert firm["kappa_adc"] == pytest.approx(0.5)
-    assert firm["confirmed_share"] == pytest.approx(0.5)
-    assert firm["opposite_dwi"] == pytest.approx(math.log(2))
-    assert firm["opposite_adc"] == pytest.approx(math.log(0.5))
-    assert faint["confirmed_share"] == faint["opposite_dwi"] == faint["opposite_adc"] == 0
-    # Each is the other's company; who is alone has next to none.
-    assert math.exp(firm["log_beside_ml"]) == pytest.approx(4 * 0.02 + 0.02)
-    assert math.exp(faint["log_beside_ml"]) == pytest.approx(32 * 0.02 + 0.02)
-    single = replace(evidence, candidates=evidence.scan.probability > 0.9)
-    (alone,) = features(single, measure(single.candidates, single.scan, 2))
-    assert math.exp(dict(zip(FEATURES, alone, strict=True))["log_beside_ml"]) == pytest.approx(0.02)
-
-
-def test_depth_is_measured_from_the_surface_of_the_brain(evidence) -> None:
-    brain = evidence.scan.brain.copy()
-    brain[:2] = False
-    nearer = replace(evidence, scan=replace(evidence.scan, brain=brain))
-    depth = FEATURES.index("log_depth_mm")
-    far, near = (
-        features(e, measure(e.candidates, e.scan, 2))[0][depth] for e in (evidence, nearer)
-    )
-    # Columns at 2, 4, 6 and 8 mm; a box that fills its image has no surface at all.
-    assert math.expm1(near) == pytest.approx(5.0)
-    assert far > near
 
 
 def test_terms_are_scaled_features_and_all_products_of_two() -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infarct.calibration import Evidence
 from infarct.case import Case
 from infarct.classical import is_map
+from infarct.evidence import Evidence
 from infarct.intensity import Image, Mask
 from infarct.journal import Journal
 from infarct.postprocess import outline

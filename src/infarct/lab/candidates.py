@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from infarct.calibration import features, peak_of, spread_of
 from infarct.case import Case, open_case
 from infarct.errors import InputFileError
+from infarct.evidence import features, peak_of, spread_of
 from infarct.inference import load_network
 from infarct.intensity import Mask
 from infarct.lab import synth
@@ -50,8 +50,8 @@ class Row:
         candidates: `FEATURES` of each candidate, largest first.
         candidate_ml: Volume of each.
         is_infarct: Whether each is one.
-        peak_logit: From `calibration.peak_of`.
-        spread_ml: From `calibration.spread_of`.
+        peak_logit: From `evidence.peak_of`.
+        spread_ml: From `evidence.spread_of`.
     """
 
     case: str
