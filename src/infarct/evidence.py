@@ -34,6 +34,8 @@ _SMALLEST_BESIDE_ML = 0.02
 """Added to the volume of what lies beside: less is as good as nothing."""
 
 LARGEST_LOGIT = 7.0
+"""Either way; beyond, a network is no surer, only more saturated."""
+
 _WIDE, _NARROW = 0.2, 0.8
 """Probabilities between which a voxel may go either way."""
 
