@@ -10,9 +10,9 @@ Weights are random: the numbers do not depend on them.
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -26,6 +26,7 @@ import onnx
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from infarct import engines
 from infarct.inference import lesion_probability, open_network, run_part
 from infarct.lab.export import to_onnx
 from infarct.lab.networks import DESIGNS, build, parameters
@@ -76,23 +77,13 @@ def forward(name: str, engine: str, path: Path, threads: int, repeats: int) -> d
             with torch.inference_mode():
                 return network(tensor)[0]
 
-    elif engine == "onnxruntime":
+    else:
+        os.environ[engines.ENGINE] = engine
         session = open_network(path, threads)
         everywhere = np.ones(design.shape, dtype=bool)
 
         def run() -> object:
             return run_part(session, image, everywhere)
-
-    else:
-        core = importlib.import_module("openvino").Core()
-        core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
-        compiled = core.compile_model(path, "CPU")
-        if design.margin is not None:
-            sides = [n + -n % design.divisor + 2 * design.margin for n in design.shape]
-            image = np.zeros((1, len(design.channels), *sides), dtype=np.float32)
-
-        def run() -> object:
-            return compiled(image)
 
     return {"seconds": seconds(run, repeats), "mb": peak_mb() - before}
 
@@ -139,16 +130,16 @@ def main() -> None:
         return
 
     threads, repeats = str(options.threads), str(options.repeats)
-    engines = [e for e in ENGINES if importlib.util.find_spec(e)]
+    installed = [e for e in ENGINES if importlib.util.find_spec(e)]
     names = options.names or list(DESIGNS)
     print(f"{options.threads} threads, one volume, shortest of {repeats} runs; MB beyond the start")
-    print("| network | parameters | GMAC |" + "".join(f" {e} s | MB |" for e in engines))
-    print("|---|---|---|" + "---|---|" * len(engines))
+    print("| network | parameters | GMAC |" + "".join(f" {e} s | MB |" for e in installed))
+    print("|---|---|---|" + "---|---|" * len(installed))
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             size = apart("make", name, folder)
             cells = [name, f"{size['parameters']:,.0f}", f"{size['gmac']:.1f}"]
-            for engine in engines:
+            for engine in installed:
                 cost = apart("forward", name, folder, engine, threads, repeats)
                 cells += [f"{cost['seconds']:.2f}", f"{cost['mb']:.0f}"]
             print("| " + " | ".join(cells) + " |", flush=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from scipy import ndimage
 
@@ -50,6 +51,32 @@ def test_every_engine_computes_the_same(
         answer = engine.run(image[None, None])
         np.testing.assert_allclose(answer[0, 0], expected, atol=tolerance)
     assert engine.metadata["word"] == "said"
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_selu_is_what_it_is_defined_as(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Klambauer et al. 2017, equation 2; OpenVINO is given it in other words."""
+    sides = ["n", 1, "x", "y", "z"]
+    graph = helper.make_graph(
+        [helper.make_node("Selu", ["image"], ["x"]), helper.make_node("Selu", ["x"], ["answer"])],
+        "network",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, sides)],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, None)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "network.onnx")
+    monkeypatch.setenv(engines.ENGINE, name)
+    engine = engines.load(tmp_path / "network.onnx", threads=1)
+    image = np.linspace(-6, 6, 120, dtype=np.float32).reshape(1, 1, 4, 5, 6)
+
+    def selu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        alpha, scale = 1.6732632423543772, 1.0507009873554805
+        return scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+    tolerance = 1e-5 if engine.name.endswith(("float32", "f32")) else 0.05
+    np.testing.assert_allclose(engine.run(image), selu(selu(image)), atol=tolerance)
 
 
 def test_an_answer_outlives_the_next_run(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:

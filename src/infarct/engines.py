@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -88,8 +89,10 @@ def _onnxruntime(path: str, threads: int) -> Engine:
 
 
 def _openvino(path: str, threads: int) -> Engine:
-    core = importlib.import_module("openvino").Core()
+    openvino = importlib.import_module("openvino")
+    core = openvino.Core()
     model = core.read_model(path)
+    _fuse_selu(openvino, model)
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
@@ -107,6 +110,17 @@ def _openvino(path: str, threads: int) -> Engine:
 
     used = int(compiled.get_property("INFERENCE_NUM_THREADS"))
     return Engine(f"OpenVINO, {precision}", metadata, used, run)
+
+
+def _fuse_selu(openvino: Any, model: Any) -> None:
+    """Write each SELU as the scaled ELU it is: OpenVINO fuses that with the convolution before it.
+
+    SELU itself it computes apart and in float32, in a fifth of the time of a network.
+    """
+    for selu in [node for node in model.get_ops() if node.get_type_name() == "Selu"]:
+        image, alpha, scale = (entry.get_source_output() for entry in selu.inputs())
+        elu = openvino.opset13.elu(image, float(alpha.get_node().get_data().item()))
+        openvino.utils.replace_node(selu, openvino.opset13.multiply(elu, scale))
 
 
 _ENGINES = {"onnxruntime": _onnxruntime, "openvino": _openvino}
