@@ -21,7 +21,7 @@ from infarct.calibration import (
 )
 from infarct.errors import AssetError
 from infarct.evidence import FEATURES
-from infarct.segmenters import BRIEF, DEFAULT, lesion_networks
+from infarct.segmenters import BRIEF, DEFAULT, get_segmenter, lesion_networks
 
 
 def calibration(**weights: float) -> Calibration:
@@ -42,6 +42,7 @@ def calibration(**weights: float) -> Calibration:
         },
         scans=10,
         lesion_free=5,
+        networks=("1f", "2e"),
     )
 
 
@@ -114,6 +115,7 @@ def test_what_ships_to_be_used_is_calibrated_and_has_its_points_in_order(name: s
     assert alarms == sorted(alarms, reverse=True)
     assert shipped.outlined.low < shipped.outlined.high
     assert 0 < shipped.missed_ml < 100
+    assert get_segmenter(name).judge.calibration == shipped
 
 
 def test_only_calibrated_methods_have_a_judge() -> None:

@@ -1,6 +1,7 @@
 """Methods by name: those that ship, one's own, several together."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,6 +93,27 @@ def test_own_networks_are_found_and_averaged(tmp_path, monkeypatch) -> None:
     both = get_segmenter(f"{NETWORK},my-net")
     assert [file.stem for file in both.networks] == ["DAGMNet_CH3", "My_Net"]
     assert both.judge is None
+
+
+def test_a_calibration_holds_for_the_network_it_was_learned_of(tmp_path, monkeypatch) -> None:
+    network = tmp_path / "Mine.onnx"
+    shutil.copyfile(assets.path("networks/FCN_CH2"), network)
+    monkeypatch.setenv(MODELS_FOLDER, str(tmp_path))
+    learned = get_segmenter("fcn-ch2").judge.calibration
+    kept = tmp_path / "mine.calibration.json"
+    kept.write_text(replace(learned, model="mine").to_json())
+    assert get_segmenter("mine:specific").judge.calibration.model == "mine"
+    shutil.copyfile(assets.path("networks/FCN_CH2_brief"), network)
+    assert get_segmenter("mine").judge is None
+    assert "calibrated with other networks" in get_segmenter("mine").caution
+    with pytest.raises(AssetError, match="learns it anew"):
+        get_segmenter("mine:specific")
+
+
+def test_titles_say_what_to_cite() -> None:
+    assert get_segmenter(ENSEMBLE).title == "the weighted mean of 60% DAGMNet_CH3 and 40% FCN_CH2"
+    assert get_segmenter(",".join(ENSEMBLE_OF)).title == "the mean of DAGMNet_CH3 and FCN_CH2"
+    assert "to compare designs only" in get_segmenter("unet-ch3-brief").title
 
 
 def test_an_own_network_cannot_pass_for_one_that_ships(tmp_path, monkeypatch) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import combinations_with_replacement
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -118,6 +119,7 @@ class Calibration:
         points: Operating points by name, the most sensitive first.
         scans: How many it was learned from.
         lesion_free: How many of them had no infarct.
+        networks: sha256 of the file of each network it was learned of; of others it says nothing.
     """
 
     model: str
@@ -129,6 +131,7 @@ class Calibration:
     points: dict[str, OperatingPoint]
     scans: int
     lesion_free: int
+    networks: tuple[str, ...]
 
     def lesion_logit(self, features: Sequence[float]) -> float:
         """Return the logit of the probability that a candidate is an infarct.
@@ -161,6 +164,7 @@ class Calibration:
             table[name] = Logistic(tuple(table[name]["weights"]), table[name]["offset"])
         table["scales"] = tuple(Scale(**row) for row in table["scales"])
         table["outlined"] = Interval(**table["outlined"])
+        table["networks"] = tuple(table["networks"])
         table["points"] = {name: OperatingPoint(**row) for name, row in table["points"].items()}
         return Calibration(**table)
 
@@ -220,26 +224,41 @@ class Judge:
         return keep
 
 
+def calibration_name(method: str) -> str:
+    """Return the name of the file that a calibration is kept in."""
+    return f"{method}.calibration.json"
+
+
 @lru_cache(maxsize=8)
-def load_calibration(method: str) -> Calibration | None:
-    """Return what ships about a method, or None of one that was never calibrated."""
+def load_calibration(method: str, own: Path | None = None) -> Calibration | None:
+    """Return what is known about a method, or None of one that was never calibrated.
+
+    Args:
+        method: Its name.
+        own: Folder to look in if none ships.
+    """
     name = f"calibration/{method}"
-    if name not in assets.index():
+    if name in assets.index():
+        file = assets.path(name)
+    elif own and (own / calibration_name(method)).is_file():
+        file = own / calibration_name(method)
+    else:
         return None
-    return Calibration.from_json(assets.path(name).read_text(encoding="utf-8"))
+    return Calibration.from_json(file.read_text(encoding="utf-8"))
 
 
-def find_judge(method: str, point: str = "") -> Judge | None:
+def find_judge(method: str, point: str = "", own: Path | None = None) -> Judge | None:
     """Return who judges the candidates of a method; None of one that was never calibrated.
 
     Args:
         method: Its name.
         point: Operating point; empty for the usual one.
+        own: As for `load_calibration`.
 
     Raises:
         AssetError: If the method has no such operating point.
     """
-    calibration = load_calibration(method)
+    calibration = load_calibration(method, own)
     points = [] if calibration is None else list(calibration.points)
     if point and point not in points:
         have = f"there are: {', '.join(points)}" if points else "it was never calibrated"

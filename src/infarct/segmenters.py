@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -100,6 +100,10 @@ _NETWORK = (
     "trained on synthetic scans: infarcts that are faint or below 1 ml can be "
     "missed, and bright artefacts outlined; confirm every outline by eye"
 )
+_RETRAINED = (
+    "it was calibrated with other networks than these, and that no longer holds: "
+    "`infarct lab calibrate` learns it anew"
+)
 _FAST = (
     "one in four slices of 1 mm was read and the others interpolated, so small infarcts are "
     "outlined less exactly than without `fast`, or left out"
@@ -150,9 +154,11 @@ def lesion_networks() -> dict[str, Path]:
 
 
 def segmenter_names() -> list[str]:
-    """Return the name of every method there is, the usual one first."""
-    others = [name for name in lesion_networks() if name != NETWORK]
-    return [ENSEMBLE, NETWORK, *others, *_CLASSICAL_METHODS]
+    """Return the name of every method there is, the usual one first, those for comparison last."""
+    others = lesion_networks()
+    brief = [name for name, file in others.items() if _is_brief(file)]
+    rest = [name for name in others if name not in {NETWORK, *brief}]
+    return [ENSEMBLE, NETWORK, *rest, *_CLASSICAL_METHODS, *brief]
 
 
 def get_segmenter(name: str) -> Segmenter:
@@ -170,7 +176,8 @@ def get_segmenter(name: str) -> Segmenter:
     points = [word for word in manner if word != FAST]
     if len(points) > 1 or len(set(manner)) < len(manner):
         raise AssetError(f"{name!r}: one operating point and {FAST!r} may follow, each once")
-    judge = find_judge(method, *points)
+    point = points[0] if points else ""
+    judge = find_judge(method, point, own_folder())
     fast = FAST in manner
     if method in _CLASSICAL_METHODS:
         if fast:
@@ -178,15 +185,19 @@ def get_segmenter(name: str) -> Segmenter:
         return _CLASSICAL_METHODS[method]
     members = _members_of(method)
     files = tuple(_checked(file) for file in members)
-    title = " and ".join(file.stem for file in files)
-    title = f"{title}, a network" if len(files) == 1 else f"the mean of {title}"
     cautions = [_NETWORK]
+    if judge and judge.calibration.networks != tuple(map(assets.sha256, files)):
+        judge = None
+        cautions.insert(0, _RETRAINED)
+        if point:
+            raise AssetError(f"{method} has no operating point {point!r}; {_RETRAINED}")
     if any(_is_brief(file) for file in files):
         cautions.insert(0, _BRIEFLY)
     if fast:
         cautions.insert(0, _FAST)
     readers = tuple(_reader(file, 4 if fast else 16) for file in files)
     weights = tuple(members.values())
+    title = _title_of(members)
     return Segmenter(name, title, files, 0.5, "; ".join(cautions), readers, weights, judge)
 
 
@@ -202,6 +213,18 @@ def _members_of(method: str) -> dict[Path, float]:
     return {networks[name]: 1 / len(names) for name in names}
 
 
+def _title_of(members: Mapping[Path, float]) -> str:
+    """Say which networks a method asks, and with what weights if they differ."""
+    if len(members) == 1:
+        (file,) = members
+        brief = ", trained for minutes, to compare designs only" if _is_brief(file) else ""
+        return f"{file.stem}, a network{brief}"
+    if len(set(members.values())) == 1:
+        return f"the mean of {' and '.join(file.stem for file in members)}"
+    shares = (f"{share:.0%} {file.stem}" for file, share in members.items())
+    return f"the weighted mean of {' and '.join(shares)}"
+
+
 def _spoken(stem: str) -> str:
     return stem.lower().replace("_", "-")
 
@@ -210,13 +233,23 @@ def _is_brief(file: Path) -> bool:
     return file.is_relative_to(assets.ROOT) and _spoken(file.stem).endswith(BRIEF)
 
 
-def _own_files() -> list[Path]:
+def own_folder() -> Path | None:
+    """Return the folder of one's own networks and their calibrations, if there is one.
+
+    Raises:
+        AssetError: If `INFARCT_MODELS` names what is no folder.
+    """
     folder = os.environ.get(MODELS_FOLDER)
     if not folder:
-        return []
+        return None
     if not Path(folder).is_dir():
         raise AssetError(f"{MODELS_FOLDER} names {folder}, which is no folder; correct or unset it")
-    return sorted(Path(folder).glob("*.onnx"))
+    return Path(folder)
+
+
+def _own_files() -> list[Path]:
+    folder = own_folder()
+    return sorted(folder.glob("*.onnx")) if folder else []
 
 
 def _checked(file: Path) -> Path:

@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from infarct.lab.calibrating import FALSE_ALARMS, check, fit
+from infarct import assets
+from infarct.calibration import load_calibration
+from infarct.lab.calibrating import FALSE_ALARMS, check, fit, ship
 from infarct.lab.candidates import Row
 
 
@@ -58,6 +60,14 @@ def found():
 def test_the_interval_covers_what_it_says(found) -> None:
     assert found[1].coverage == pytest.approx(0.9, abs=0.04)
     assert found[1].coverage_empty > 0.87
+
+
+def test_of_a_network_of_ones_own_it_is_kept_beside_it(found, tmp_path) -> None:
+    before = assets.index()
+    kept = ship(found[0], tmp_path)
+    assert load_calibration("made", tmp_path) == found[0]
+    assert kept.parent == tmp_path
+    assert assets.index() == before
 
 
 def test_operating_points_flag_as_little_as_asked_and_miss_as_they_say(found) -> None:

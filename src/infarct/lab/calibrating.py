@@ -29,6 +29,7 @@ from infarct.calibration import (
     Logistic,
     OperatingPoint,
     Scale,
+    calibration_name,
     likeliest,
     scale_of,
 )
@@ -51,7 +52,7 @@ _FEWEST_MISSED = 19
 """Of fewer, the largest alone would decide what nine in ten do not exceed."""
 
 
-def fit(rows: Sequence[Row], model: str) -> Calibration:
+def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calibration:
     """Learn the calibration of a method.
 
     What decides operating points and intervals is judged by regressions that did not see the scan,
@@ -60,6 +61,7 @@ def fit(rows: Sequence[Row], model: str) -> Calibration:
     Args:
         rows: Of all cases.
         model: Name of the method.
+        networks: Their files: of others than these the calibration says nothing.
     """
     rows = sorted(rows, key=lambda row: row.case)
     owner = np.concatenate([np.full(len(row.candidates), k) for k, row in enumerate(rows)])
@@ -97,6 +99,7 @@ def fit(rows: Sequence[Row], model: str) -> Calibration:
         points=points,
         scans=len(rows),
         lesion_free=int((~visible).sum()),
+        networks=tuple(map(assets.sha256, networks)),
     )
 
 
@@ -258,11 +261,19 @@ def check(rows: Sequence[Row], calibration: Calibration) -> Check:
     )
 
 
-def ship(calibration: Calibration) -> Path:
-    """Write a calibration into the package."""
-    where = f"networks/{calibration.model}.calibration.json"
-    file = assets.ROOT / where
+def ship(calibration: Calibration, own: Path | None = None) -> Path:
+    """Write a calibration where the method will find it.
+
+    Args:
+        calibration: Of the method.
+        own: Folder of one's own networks, if there are such among the method's; else it is written
+            into the package.
+    """
+    file = (own or assets.ROOT / "networks") / calibration_name(calibration.model)
     file.write_text(calibration.to_json(), encoding="utf-8")
+    if own:
+        return file
+    where = file.relative_to(assets.ROOT).as_posix()
     source = (
         f"errors of {calibration.model} on {calibration.scans} synthetic scans of heads that "
         "training never saw"

@@ -227,24 +227,31 @@ def calibrate(
     seed: Annotated[int, typer.Option(help="Of the cases.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes, one case each.")] = 2,
 ) -> None:
-    """Learn how far a network can be trusted, and ship that with the package."""
+    """Learn how far a network can be trusted, and keep that beside it.
+
+    Of a network of one's own that is in the folder INFARCT_MODELS names, of one that ships in the
+    package.
+    """
     from rich.progress import track
 
+    from infarct import assets
     from infarct.lab.calibrating import fit, ship
     from infarct.lab.candidates import Order, collect
-    from infarct.segmenters import DEFAULT
+    from infarct.segmenters import DEFAULT, get_segmenter, own_folder
 
     models = tuple(model or [DEFAULT])
     orders = [Order(bank, seed, index, models, out) for index in range(cases)]
     rows = list(track(collect(orders, workers), "cases", total=cases))
     for one in models:
-        calibration = fit([of_case[one] for of_case in rows], one)
+        files = get_segmenter(one).networks
+        calibration = fit([of_case[one] for of_case in rows], one, files)
         for name, point in calibration.points.items():
             typer.echo(
                 f"{one}, {name}: {point.false_alarm_rate:.0%} of the lesion-free flagged, "
                 f"{point.miss_rate:.0%} of the infarcts missed"
             )
-        typer.echo(ship(calibration))
+        ships = all(file.is_relative_to(assets.ROOT) for file in files)
+        typer.echo(ship(calibration, None if ships else own_folder()))
 
 
 @app.command()
