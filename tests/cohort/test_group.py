@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from infarct.case import CaseFiles
-from infarct.cohort.group import write_group
+from infarct.cohort.group import Row, write_group
 from infarct.cohort.jobs import Job, Outcome, Settings
 from infarct.cohort.ledger import Ledger
 from infarct.errors import OutputError
@@ -37,7 +37,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Job]]:
     out = tmp_path_factory.mktemp("cohort")
     names = ["small", "doubtful", "none", "broken", "later"]
     jobs = [Job(name, CaseFiles(out.parent / "dwi.nii.gz"), out / name) for name in names]
-    summaries = [summary(2.0), summary(9.0, ("adc-not-low", "brain-cut")), summary(0.0)]
+    sure = {"certainty": {"lesion_visible": 0.97, "volume_interval_ml": [1.5, 3.25]}}
+    summaries = [summary(2.0) | sure, summary(9.0, ("adc-not-low", "brain-cut")), summary(0.0)]
     dwi = np.full(MNI_GRID.shape, 100, np.int16)
     for job, numbers, extent in zip(jobs, summaries, (10, 20, 0), strict=False):
         (job.folder / "mni").mkdir(parents=True)
@@ -116,10 +117,32 @@ def test_the_page_stands_alone_and_shows_the_worst_first(cohort) -> None:
     assert "3 of 5 cases outlined, 1 failed, 1 not run" in page
     body = page[page.index("<tbody>") :]
     ids = re.findall(r'<td class="id">(?:<a href="[^"]*">)?(\w+)', body)
-    assert ids == ["broken", "later", "doubtful", "small", "none"]
+    assert ids == ["broken", "later", "doubtful", "none", "small"]
     assert body.count('loading="lazy"') == 3
     assert "&lt;dwi&gt; is truncated" in body
     assert "&lt;brain-cut&gt;" in page
+
+
+def test_of_cases_with_as_many_warnings_those_least_sure_come_first() -> None:
+    sure = {
+        "clear": summary(80.0) | {"certainty": {"lesion_visible": 0.99}},
+        "coin": summary(0.0) | {"certainty": {"lesion_visible": 0.49}},
+        "corrected": summary(1.0) | {"certainty": None},
+        "likely": summary(3.0) | {"certainty": {"lesion_visible": 0.8}},
+    }
+    rows = [Row(name, "done", Path(name), numbers) for name, numbers in sure.items()]
+    ranked = sorted(rows, key=lambda row: row.doubt, reverse=True)
+    assert [row.id for row in ranked] == ["corrected", "coin", "likely", "clear"]
+
+
+def test_the_page_says_how_sure_each_is(cohort) -> None:
+    page = (cohort[0] / "group" / "report.html").read_text()
+    cells = {
+        name: re.findall(r'<td class="n">(.*?)</td>', rest)
+        for name, rest in re.findall(r'<td class="id"><a[^>]*>(\w+)</a></td>(.*)', page)
+    }
+    assert cells["small"][:3] == ["97%", "2.00", "1.50 to 3.25"]
+    assert cells["none"][:3] == ["-", "0.00", "-"]
 
 
 def test_links_of_the_page_lead_to_the_cases(cohort) -> None:

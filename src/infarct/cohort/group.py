@@ -58,10 +58,28 @@ class Row:
         return list(self.summary.get("warnings", ()))
 
     @property
-    def doubt(self) -> tuple[int, int, float]:
-        """How much it needs a look: failed first, then by warnings, then by volume."""
+    def probability(self) -> float | None:
+        """Of an infarct being visible; None if the method can't tell, or there is no result."""
+        visible: float | None = self._certainty.get("lesion_visible")
+        return visible
+
+    @property
+    def interval_ml(self) -> tuple[float, float] | None:
+        """Of the volume, if there is an infarct; None if the method can't tell."""
+        interval: tuple[float, float] | None = self._certainty.get("volume_interval_ml")
+        return interval
+
+    @property
+    def doubt(self) -> tuple[int, int, float, float]:
+        """How much it needs a look: failed first, then by warnings, how unsure it is, volume."""
         failed = {"failed": 2, "missing": 1}.get(self.status, 0)
-        return failed, len(self.warnings), float(self.summary.get("lesion_volume_ml", 0.0))
+        unsure = 0.5 if self.probability is None else 0.5 - abs(self.probability - 0.5)
+        volume = float(self.summary.get("lesion_volume_ml", 0.0))
+        return failed, len(self.warnings), unsure, volume
+
+    @property
+    def _certainty(self) -> Mapping[str, Any]:
+        return self.summary.get("certainty") or {}
 
 
 def write_group(
