@@ -107,6 +107,30 @@ def test_a_series_without_usable_b_values_is_refused(head, tmp_path: Path) -> No
         open_case(CaseFiles(path))
 
 
+@pytest.mark.parametrize(
+    ("said", "given", "used", "code"),
+    [
+        ("1500", None, 1500, "bvalue-from-file"),
+        ("0 1500 1500.2 1499.8", None, 1500, "bvalue-from-file"),
+        ("0 1000 3000", None, 1000, "bvalue-assumed"),
+        ("", None, 1000, "bvalue-assumed"),
+        ("1500", 1000, 1000, "bvalue-contradicts"),
+        ("1500", 1450, 1450, None),
+    ],
+)
+def test_a_single_image_may_have_its_b_value_beside(
+    head, tmp_path: Path, said: str, given: float | None, used: float, code: str | None
+) -> None:
+    paths = head.save(tmp_path, dwi=head.dwi, b0=head.b0)
+    (tmp_path / "dwi.bval").write_text(said)
+    case = open_case(CaseFiles(**paths, bvalue=given))
+    assert case.bvalue == used
+    found = {c for c in codes(case) if c.startswith("bvalue")}
+    assert found == ({code} if code else set())
+    expected = np.log(head.b0[head.brain] / head.dwi[head.brain]) / used
+    assert near(case.adc.data[head.brain], expected, absolute=1e-6)
+
+
 def test_a_dwi_alone_is_refused(head, tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="--b0"):
         open_case(CaseFiles(head.save(tmp_path)["dwi"]))
@@ -126,6 +150,41 @@ def test_companions_on_another_grid_are_resampled_and_it_is_said(head, tmp_path:
     case = open_case(CaseFiles(paths["dwi"], paths["b0"], tmp_path / "adc_flipped.nii.gz", 1000))
     assert near(case.adc.data[head.brain], head.adc[head.brain], absolute=1e-6)
     assert codes(case) == {"resampled"}
+
+
+def test_a_square_companion_stored_the_other_way_round_is_turned(head, tmp_path: Path) -> None:
+    """Its first, its last and one more corner lie where those of the DWI do."""
+    wide = ((8, 8), (0, 0), (0, 0))
+    affine = head.affine.copy()
+    affine[:3, 3] -= 8 * affine[:3, 0]
+    paths = {}
+    for name in ("dwi", "b0"):
+        image = nib.Nifti1Image(np.pad(getattr(head, name), wide).astype(np.float32), affine)
+        assert image.shape[0] == image.shape[1]
+        if name == "b0":
+            exchanged = affine[:, [1, 0, 2, 3]]
+            image = nib.Nifti1Image(image.get_fdata().swapaxes(0, 1), exchanged)
+        paths[name] = tmp_path / f"{name}.nii.gz"
+        image.to_filename(paths[name])
+    case = open_case(CaseFiles(**paths, bvalue=1000))
+    brain = np.pad(head.brain, wide)
+    assert near(case.b0.data[brain], head.b0[head.brain], absolute=1e-3)
+
+
+@pytest.mark.parametrize("role", ["b0", "adc"])
+def test_what_a_companion_does_not_reach_counts_as_not_scanned(
+    head, tmp_path: Path, role: str
+) -> None:
+    paths = head.save(tmp_path)
+    whole = nib.load(paths[role])
+    whole.slicer[:, :, :20].to_filename(paths[role])
+    other = {"b0": "adc", "adc": "b0"}[role]
+    for companions in ({role: paths[role]}, {role: paths[role], other: paths[other]}):
+        case = open_case(CaseFiles(paths["dwi"], **companions, bvalue=1000))
+        assert {"covers-part", "brain-cut"} <= codes(case)
+        for image in (case.dwi.data, case.b0.data, case.brain):
+            assert not image[:, :, 20:].any()
+        assert case.brain[:, :, 19].any()
 
 
 def test_companions_of_another_place_are_refused(head, tmp_path: Path) -> None:

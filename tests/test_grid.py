@@ -23,5 +23,13 @@ def test_grids_match_within_a_tolerance_at_every_corner() -> None:
     assert not MNI_GRID.matches(Grid((192, 224, 191), MNI_GRID.affine))
 
 
+@pytest.mark.parametrize("axes", [[1, 0, 2], [0, 2, 1], [2, 1, 0], [1, 2, 0]])
+def test_a_cube_stored_the_other_way_round_is_another_grid(axes: list[int]) -> None:
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    exchanged = affine.copy()
+    exchanged[:, :3] = affine[:, axes]
+    assert not Grid((9, 9, 9), affine).matches(Grid((9, 9, 9), exchanged))
+
+
 def test_mni_grid_has_its_first_voxel_where_the_method_says() -> None:
     assert MNI_GRID.affine @ [0, 0, 0, 1] == pytest.approx([-96, -132, -78, 1])

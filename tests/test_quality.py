@@ -12,6 +12,9 @@ BRAIN = np.zeros((32, 32, 8), bool)
 BRAIN[8:24, 8:24, 1:7] = True
 
 
+EVERYWHERE = np.ones(BRAIN.shape, dtype=bool)
+
+
 def codes(findings: list[quality.Finding]) -> list[str]:
     return [finding.code for finding in findings]
 
@@ -146,20 +149,23 @@ def test_an_adc_map_of_another_scan_is_noticed() -> None:
 
 def test_a_brain_that_is_cut_or_missing_is_told() -> None:
     grid = Grid((32, 32, 8), np.diag([8.0, 8.0, 10.0, 1.0]))
-    assert quality.check_brain(BRAIN, grid, 2) == []
+    assert quality.check_brain(BRAIN, grid, 2, EVERYWHERE) == []
     cut = BRAIN.copy()
     cut[8:24, 8:24, 7] = True
-    finding = quality.check_brain(cut, grid, 2)[0]
+    finding = quality.check_brain(cut, grid, 2, EVERYWHERE)[0]
     assert finding.code == "brain-cut"
     assert "last" in finding.message
     assert "first" not in finding.message
+    padded, scanned = (mask & (np.arange(8) >= 3) for mask in (BRAIN, EVERYWHERE))
+    assert "brain-cut" in codes(quality.check_brain(padded, grid, 2, scanned))
+    assert "brain-cut" not in codes(quality.check_brain(padded, grid, 2, EVERYWHERE))
     beside = BRAIN.copy()
     beside[0:8, 8:24, 1:7] = True
-    assert "along axis 1" in quality.check_brain(beside, grid, 2)[0].message
+    assert "along axis 1" in quality.check_brain(beside, grid, 2, EVERYWHERE)[0].message
     with pytest.raises(ContentError, match="ml look like brain"):
-        quality.check_brain(BRAIN, Grid((32, 32, 8), np.diag([2.0, 2.0, 2.0, 1.0])), 2)
+        quality.check_brain(BRAIN, Grid((32, 32, 8), np.diag([2.0, 2.0, 2.0, 1.0])), 2, EVERYWHERE)
     small = Grid((32, 32, 8), np.diag([4.0, 4.0, 5.0, 1.0]))
-    assert codes(quality.check_brain(BRAIN, small, 2)) == ["brain-volume"]
+    assert codes(quality.check_brain(BRAIN, small, 2, EVERYWHERE)) == ["brain-volume"]
 
 
 def registration(scale: tuple[float, float] = (1.0, 1.0), turn: float = 0.0) -> Registration:

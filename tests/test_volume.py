@@ -134,6 +134,17 @@ def test_disagreeing_forms_are_measured(tmp_path: Path) -> None:
     assert not has_position(read(nowhere))
 
 
+def test_a_quaternion_of_five_digits_is_read_as_it_was_meant(tmp_path: Path) -> None:
+    turned = np.array([[0, 2, 0, 5], [2, 0, 0, 6], [0, 0, -5, 7], [0, 0, 0, 1]], dtype=float)
+    image = nib.Nifti1Image(np.ones((5, 6, 7), np.float32), turned)
+    image.set_sform(turned, code=1)
+    image.set_qform(turned, code=1)
+    image.header["quatern_b"] = image.header["quatern_c"] = 0.70711  # squares: 1.0000090
+    image.header["quatern_d"] = 0
+    image.to_filename(tmp_path / "rounded.nii")
+    assert form_disagreement_mm(read(tmp_path / "rounded.nii")) < 0.01
+
+
 def test_closest_axes_names_every_world_axis_once() -> None:
     axes = closest_axes(OBLIQUE)
     assert np.array_equal(np.abs(axes).sum(axis=0), [1, 1, 1])

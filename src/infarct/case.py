@@ -25,13 +25,17 @@ from infarct.quality import Finding
 from infarct.resample import resample
 from infarct.volume import Volume, closest_axes, read
 
+_WHOLE = 0.98
+"""A companion that covers less of the DWI leaves out some of the brain."""
+
 
 @dataclass(frozen=True)
 class CaseFiles:
     """The files of one scan.
 
     Attributes:
-        dwi: Diffusion-weighted image, or a 4D series with a `.bval` file of the same name beside.
+        dwi: Diffusion-weighted image, or a 4D series with a `.bval` file of the same name beside;
+            that of a single image is read too, if `bvalue` is None.
         b0: Image without diffusion weighting; may be missing when `adc` is there or `dwi` is 4D.
         adc: ADC map in any usual unit; computed when missing.
         bvalue: s/mm^2; of a series with several, which to take. None is 1000, or the nearest to it
@@ -106,8 +110,11 @@ def open_case(files: CaseFiles) -> Case:
     dwi, b0, bvalue = _read_signals(files, findings)
     findings += quality.check_bvalue(bvalue)
     dwi = _clean("DWI", dwi, findings)
-    adc = _read_on(dwi, "ADC", files.adc, findings)
     b0 = _clean("b0", b0, findings) if b0 is not None else None
+    adc = None
+    if files.adc is not None:
+        adc, reached = _read_on(dwi, "ADC", files.adc, findings)
+        dwi, b0 = _within(dwi, reached), b0 and _within(b0, reached)
     if b0 is None and adc is None:
         raise InputFileError(
             "a DWI alone does not tell an infarct from a bright vessel or old scar; "
@@ -131,7 +138,7 @@ def open_case(files: CaseFiles) -> Case:
     elif files.b0 is not None:
         findings += quality.check_agreement(dwi.data, b0.data, adc, brain, bvalue)
     case = Case(dwi, b0, dwi.like(adc), bvalue, brain, method, files)
-    findings += quality.check_brain(brain, dwi.grid, case.slice_axis)
+    findings += quality.check_brain(brain, dwi.grid, case.slice_axis, dwi.data > 0)
     given_adc = files.adc is not None
     findings += quality.check_contrast(dwi.data, b0.data, adc, brain, adc_given=given_adc)
     return replace(case, findings=tuple(findings))
@@ -148,15 +155,32 @@ def _read_signals(files: CaseFiles, findings: list[Finding]) -> tuple[Volume, Vo
             )
             findings.append(Finding("bvalue-from-series", "warning", text))
     else:
-        b0, bvalue = None, USUAL_BVALUE if files.bvalue is None else files.bvalue
-        if files.bvalue is None:
-            text = f"no b-value was given; b = {bvalue:.0f} s/mm^2 was assumed"
-            findings.append(Finding("bvalue-assumed", "note", text))
+        b0, bvalue = None, _bvalue_of_image(files, findings)
     findings += quality.check_grid("DWI", dwi)
     if files.b0 is not None:
-        data = _read_on(dwi, "b0", files.b0, findings)
-        b0 = dwi.like(data) if data is not None else None
+        data, reached = _read_on(dwi, "b0", files.b0, findings)
+        dwi, b0 = _within(dwi, reached), dwi.like(data)
     return dwi, b0, bvalue
+
+
+def _bvalue_of_image(files: CaseFiles, findings: list[Finding]) -> float:
+    """Find the b-value of a single image: as given, else as a file beside it says."""
+    beside = files.bval_path()
+    stated = _read_bvalues(beside, 1) if beside.is_file() else np.empty(0)
+    shells = {round(b) for b in stated if b >= B0_BELOW}
+    said = float(shells.pop()) if len(shells) == 1 else None
+    if files.bvalue is not None:
+        if said and abs(files.bvalue - said) > 0.1 * said:
+            text = f"--bvalue {files.bvalue:g} was used, but {beside.name} beside says {said:g}"
+            findings.append(Finding("bvalue-contradicts", "warning", text))
+        return files.bvalue
+    if said:
+        text = f"the b-value, {said:g} s/mm^2, was taken from {beside.name}"
+        findings.append(Finding("bvalue-from-file", "note", text))
+        return said
+    text = f"no b-value was given; b = {USUAL_BVALUE:.0f} s/mm^2 was assumed"
+    findings.append(Finding("bvalue-assumed", "note", text))
+    return USUAL_BVALUE
 
 
 def _split_series(
@@ -170,10 +194,7 @@ def _split_series(
             f"{path}: is a series of {n} volumes, but {beside.name} is not beside it; "
             "put the .bval file there or give single images with --dwi and --b0"
         )
-    try:
-        bvalues = np.asarray_chkfinite(beside.read_text().split(), dtype=float)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputFileError(f"{beside}: should hold {n} numbers ({error})") from error
+    bvalues = _read_bvalues(beside, n)
     if bvalues.size != n:
         raise InputFileError(
             f"{beside}: holds {bvalues.size} b-values for {n} volumes of {path.name}"
@@ -195,22 +216,34 @@ def _split_series(
     return first.like(trace(series.data[..., shell])), b0, bvalue
 
 
+def _read_bvalues(path: Path, volumes: int) -> NDArray[np.float64]:
+    try:
+        return np.asarray_chkfinite(path.read_text().split(), dtype=float)
+    except (ValueError, UnicodeDecodeError) as error:
+        numbers = "1 number" if volumes == 1 else f"{volumes} numbers"
+        raise InputFileError(f"{path}: should hold {numbers} ({error})") from error
+
+
+def _within(volume: Volume, reached: Mask) -> Volume:
+    """Empty what a companion does not reach: as good as not scanned."""
+    return volume.like(np.where(reached, volume.data, 0))
+
+
 def _read_on(
-    dwi: Volume, name: str, path: Path | None, findings: list[Finding], *, labels: bool = False
-) -> NDArray[Any] | None:
-    """Read a companion of the DWI and bring it onto the DWI's grid."""
-    if path is None:
-        return None
+    dwi: Volume, name: str, path: Path, findings: list[Finding], *, labels: bool = False
+) -> tuple[NDArray[Any], Mask]:
+    """Read a companion of the DWI, bring it onto the DWI's grid, and tell how far it reaches."""
     volume = read(path)
     if volume.data.ndim == 4:
         raise GeometryError(f"{name}: {path} holds {volume.data.shape[3]} volumes; one is needed")
     findings += quality.check_grid(name, volume)
     if volume.grid.matches(dwi.grid):
-        return volume.data
+        return volume.data, np.ones(dwi.grid.shape, dtype=bool)
     moved = resample(volume, dwi.grid, labels=labels)
-    reached = resample(volume.like(np.ones(volume.data.shape, np.uint8)), dwi.grid, labels=True)
+    everywhere = volume.like(np.ones(volume.data.shape, np.uint8))
+    reached: Mask = resample(everywhere, dwi.grid, labels=True) > 0
     seen = dwi.data > np.percentile(dwi.data[np.isfinite(dwi.data)], 75)
-    share = float((reached[seen] > 0).mean()) if seen.any() else 0.0
+    share = float(reached[seen].mean()) if seen.any() else 0.0
     if share < 0.6:
         raise GeometryError(
             f"{name}: {path} covers only {share:.0%} of what the DWI shows; "
@@ -218,7 +251,13 @@ def _read_on(
         )
     text = f"{name}: lies on another grid than the DWI and was resampled to it"
     findings.append(Finding("resampled", "note", text))
-    return moved
+    if share < _WHOLE and not labels:
+        text = (
+            f"{name}: covers {share:.0%} of what the DWI shows; the rest was left aside as if it "
+            "had not been scanned, and the volume is a lower bound"
+        )
+        findings.append(Finding("covers-part", "warning", text))
+    return moved, reached
 
 
 def _clean(name: str, volume: Volume, findings: list[Finding]) -> Volume:
@@ -239,9 +278,9 @@ def _find_brain(dwi: Volume, b0: Volume | None) -> tuple[Mask, BrainMethod]:
 
 
 def _given_brain(dwi: Volume, path: Path | None, findings: list[Finding]) -> Mask | None:
-    data = _read_on(dwi, "brain", path, findings, labels=True)
-    if data is None:
+    if path is None:
         return None
+    data, _ = _read_on(dwi, "brain", path, findings, labels=True)
     brain: Mask = data > 0.5
     if not brain.any():
         raise ContentError(f"{path}: the brain mask is empty on the DWI's grid")

@@ -34,6 +34,12 @@ class Grid:
         """Volume of one voxel, ml."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
+    @property
+    def corners(self) -> NDArray[np.float64]:
+        """(4, 8) homogeneous voxel coordinates of the centres of the eight corner voxels."""
+        ends = np.indices((2, 2, 2)).reshape(3, -1) * (np.array(self.shape)[:, None] - 1)
+        return np.vstack([ends, np.ones(8)])
+
     def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
         """Tell whether every voxel of `other` lies on the same voxel of this grid.
 
@@ -43,9 +49,7 @@ class Grid:
         """
         if self.shape != other.shape:
             return False
-        corners = np.array([[0, 0, 0, 1], [*(n - 1 for n in self.shape), 1]], dtype=float).T
-        corners = np.column_stack([corners, [0, 0, self.shape[2] - 1, 1]])
-        apart = (self.affine - other.affine) @ corners
+        apart = (self.affine - other.affine) @ self.corners
         return bool(np.abs(apart).max() <= tolerance_mm)
 
 

@@ -253,13 +253,14 @@ def check_agreement(dwi: Image, b0: Image, adc: Image, brain: Mask, bvalue: floa
     return findings
 
 
-def check_brain(brain: Mask, grid: Grid, slice_axis: int) -> list[Finding]:
+def check_brain(brain: Mask, grid: Grid, slice_axis: int, scanned: Mask) -> list[Finding]:
     """Check that there is a brain, and all of it.
 
     Args:
         brain: (X, Y, Z).
         grid: Its grid.
         slice_axis: Voxel axis along which slices are stacked.
+        scanned: (X, Y, Z) where there is signal: a slab may be padded with empty slices.
 
     Raises:
         ContentError: If next to nothing was found.
@@ -277,6 +278,9 @@ def check_brain(brain: Mask, grid: Grid, slice_axis: int) -> list[Finding]:
     for axis in range(3):
         area = brain.sum(axis=tuple(a for a in range(3) if a != axis))
         along_slices = axis == slice_axis
+        if along_slices:
+            slices = np.flatnonzero(scanned.any(axis=tuple(a for a in range(3) if a != axis)))
+            area = area[slices[0] : slices[-1] + 1]
         # A slab ends in the middle of the brain; across, the head just about fits or does not.
         most = (0.25 if along_slices else 0.1) * area.max()
         cut = [end for end, n in (("first", area[0]), ("last", area[-1])) if n > most]

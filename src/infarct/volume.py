@@ -22,6 +22,9 @@ _GEOMETRY_FIELDS = (
     *("srow_x", "srow_y", "srow_z"),
 )
 
+_QUATERNION_ROUNDING = 1e-4
+"""How far beyond one the squares of a quaternion may add up: some tools write five digits."""
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:
@@ -135,12 +138,11 @@ def form_disagreement_mm(volume: Volume) -> float:
 
     Zero when one of the two is not set: then nothing can disagree.
     """
-    header = volume.header
-    if header is None or header["sform_code"] == 0 or header["qform_code"] == 0:
+    if volume.header is None or not (volume.header["sform_code"] and volume.header["qform_code"]):
         return 0.0
-    corners = np.indices((2, 2, 2)).reshape(3, -1) * (np.array(volume.grid.shape)[:, None] - 1)
-    corners = np.vstack([corners, np.ones(corners.shape[1])])
-    apart = (header.get_sform() - header.get_qform()) @ corners
+    header = volume.header.copy()
+    header.quaternion_threshold = _QUATERNION_ROUNDING
+    apart = (header.get_sform() - header.get_qform()) @ volume.grid.corners
     return float(np.sqrt((apart[:3] ** 2).sum(axis=0)).max())
 
 
