@@ -33,7 +33,7 @@ def main() -> None:
     figure.subplots_adjust(0, 0.06, 1, 1, wspace=0.01, hspace=0.22)
     for panels, name in zip(rows, ("territories", "regions", "aspects"), strict=True):
         draw(panels, load_atlas(name))
-    figure.savefig(Path(sys.argv[1]), dpi=68, facecolor="black", metadata={"Software": None})
+    figure.savefig(Path(sys.argv[1]), dpi=110, facecolor="black", metadata={"Software": None})
 
 
 def draw(panels: np.ndarray, atlas: Atlas) -> None:
@@ -57,9 +57,9 @@ def draw(panels: np.ndarray, atlas: Atlas) -> None:
     panels[len(panels) // 2].legend(
         handles=handles,
         loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
+        bbox_to_anchor=(0.0, 0.0),
         ncols=min(COLUMNS_PER_LEGEND, len(names)),
-        fontsize=6.5,
+        fontsize=7,
         frameon=False,
         labelcolor="white",
         handlelength=1,

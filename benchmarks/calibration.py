@@ -12,14 +12,17 @@ from __future__ import annotations
 import argparse
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("agg")
+import numpy as np
 from matplotlib import pyplot as plt
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import binomtest
 
 from infarct.calibration import COVERAGE, load_calibration
 from infarct.lab.calibrating import check
@@ -35,6 +38,24 @@ def cohort_of(row: Row) -> str:
 def share(value: float) -> str:
     """Say a share; a cohort without such scans has none."""
     return "-" if math.isnan(value) else f"{value:.0%}"
+
+
+def draw(curve: Sequence[tuple[float, float, int]], title: str, to: Path) -> None:
+    """Draw what was said against what is true, with 95% intervals (Wilson) and numbers."""
+    figure, axes = plt.subplots(figsize=(4.6, 4.6))
+    axes.plot([0, 1], [0, 1], color="0.7")
+    said, true, count = (np.array(column) for column in zip(*curve, strict=True))
+    hits = np.round(true * count).astype(int)
+    bounds = [
+        binomtest(k, n).proportion_ci(method="wilson") for k, n in zip(hits, count, strict=True)
+    ]
+    reach = np.array([(p - low, high - p) for p, (low, high) in zip(true, bounds, strict=True)]).T
+    axes.errorbar(said, true, reach, fmt="o-", color="#0072B2", ecolor="0.4", capsize=3)
+    for x, y, n in zip(said, true, count, strict=True):
+        axes.annotate(f"{n}", (x, y), xytext=(6, -12), textcoords="offset points", size=8)
+    axes.set(title=title, xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.set(xlabel="probability said, mean of a fifth", ylabel="share that are infarcts")
+    figure.savefig(to, dpi=120, bbox_inches="tight")
 
 
 def main() -> None:
@@ -69,11 +90,7 @@ def main() -> None:
     for said, true, count in curve:
         console.print(f"candidates said to be infarcts with {said:.2f}: {true:.2f} are ({count})")
     if options.picture:
-        figure, axes = plt.subplots(figsize=(4, 4))
-        axes.plot([0, 1], [0, 1], color="0.7")
-        axes.plot([said for said, _, _ in curve], [true for _, true, _ in curve], "o-")
-        axes.set(xlabel="said to be an infarct", ylabel="is one", xlim=(0, 1), ylim=(0, 1))
-        figure.savefig(options.picture, dpi=120, bbox_inches="tight")
+        draw(curve, f"{options.model}: {len(rows)} scans", options.picture)
 
 
 if __name__ == "__main__":

@@ -100,9 +100,12 @@ def draw_sheet(scans: list[Shown], file: Path) -> None:
                 low, high = window
                 axis.imshow(image[:, :, z].T, origin="lower", cmap="gray", vmin=low, vmax=high)
                 if scan.lesion is not None and scan.lesion[:, :, z].any() and row == 1:
-                    axis.contour(scan.lesion[:, :, z].T, [0.5], colors="r", linewidths=0.5)
+                    axis.contour(scan.lesion[:, :, z].T, [0.5], colors="#00e5ff", linewidths=1.2)
                 axis.axis("off")
-        axes[2 * number, 0].set_title(scan.name, fontsize=7, loc="left")
+        for row, kind in enumerate(("DWI", "ADC")):
+            corner = axes[2 * number + row, 0]
+            label = f"{scan.name}, {kind}"
+            corner.text(0.02, 0.97, label, color="w", size=8, va="top", transform=corner.transAxes)
     figure.subplots_adjust(0, 0, 1, 0.99, 0.01, 0.05)
     figure.savefig(file, dpi=70, facecolor="white")
     plt.close(figure)

@@ -113,6 +113,7 @@ def test_certainty_is_said_or_plainly_missing() -> None:
     assert "2 candidates (0.13 ml) were too improbable" in said
     assert "cfuzzy: 9.14 ml) disagrees" in said
     assert "no calibrated certainty" not in said
+    assert "learned on synthetic scans" in said
     second = {"second_reader": FULL["certainty"]["second_reader"]}
     said = certainty({**PLAIN, "certainty": second})
     assert "cfuzzy: 9.14 ml) disagrees" in said
@@ -126,8 +127,21 @@ def test_the_impression_leads_with_the_larger_territory_and_leaves_traces_out() 
     text = impression(FULL)
     assert text.index("right middle cerebral artery (MCA)") < text.index("anterior cerebral")
     assert "posterior" not in text
-    assert "DWI-ASPECTS (right) is 7; affected: M1, insula." in text
+    assert "DWI-ASPECTS (right), computed from the outline, is 7; affected: M1, insula." in text
     assert "warnings" in text
+
+
+def test_the_posterior_score_is_told_of_a_posterior_infarct() -> None:
+    score = {"score": 8, "side": "left", "affected": ["thalamus"], "rule": "any"}
+    scored = {**FULL, "pc_aspects": score}
+    assert "PC-ASPECTS" not in impression(scored)
+    for names in (("PCA", "MCA"), ("VB", "MCA")):
+        territories = [
+            {"name": name, "side": "left", "ml": 5.0, "share_of_lesion": share}
+            for name, share in zip(names, (0.3, 0.7), strict=True)
+        ]
+        assert "PC-ASPECTS (left)" in impression({**scored, "territories": territories})
+    assert "PC-ASPECTS (left)" in impression({**without("territories"), "pc_aspects": score})
 
 
 def test_a_lesion_without_low_adc_is_doubted() -> None:
@@ -169,4 +183,5 @@ def test_a_clean_scan_says_what_may_have_been_missed() -> None:
     }
     said = certainty({**PLAIN, "lesion_count": 0, "lesions": [], "certainty": sure})
     assert "visible with a probability of 4%" in said
-    assert "If one was missed, it is no larger than 0.31 ml, with a probability of 90%" in said
+    assert "Of infarcts that this method misses, 90% are no larger than 0.31 ml." in said
+    assert "synthetic scans" in said

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +41,7 @@ Model = Annotated[
     str,
     typer.Option(
         help="Method, see `infarct models list`; several networks with commas are averaged. An "
-        "operating point may follow: ensemble:sensitive, :balanced (the usual) or :specific; "
+        "operating point may follow, :sensitive, :balanced (the usual) or :specific; "
         "and :fast, to read a quarter of the scan."
     ),
 ]
@@ -399,6 +400,9 @@ def _sum_up(
 
 def main() -> None:
     """Run the command line; every deliberate error ends it with its own exit code."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # As stderr has it: to print a path that is not UTF-8 must not fail what is done.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except InfarctError as error:

@@ -201,7 +201,7 @@ def check_contrast(
     if not 0.3e-3 <= tissue <= 1.9e-3:
         raise ContentError(
             f"the median ADC in the brain is {tissue * 1e3:.2f}e-3 mm^2/s, that of a brain is "
-            f".6 to 1.1: this may be a phantom, the --bvalue may be wrong, or {order}"
+            f".6 to 1.1: this may be a phantom, the b-value may be wrong, or two images are swapped"
         )
     if not 0.55e-3 <= tissue <= 1.35e-3:
         text = (

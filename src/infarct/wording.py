@@ -16,6 +16,9 @@ _ARTERIES = {
 _WORTH_NAMING = 0.05
 """Share of the lesion below which a territory is left to the table."""
 
+_POSTERIOR = 0.25
+"""Share of the lesion in the territories of PCA and VB from which PC-ASPECTS says something."""
+
 _NOT_LOW = 0.95
 """ADC of the lesion over that of normal tissue; above, water moves freely: no acute infarct."""
 
@@ -56,11 +59,11 @@ def certainty(summary: Summary) -> str:
         )
     if sure.get("volume_interval_ml"):
         low, high = sure["volume_interval_ml"]
-        probability = f"with a probability of {sure['volume_interval_probability']:.0%}"
+        share = f"{sure['volume_interval_probability']:.0%}"
         said.append(
-            f"If so, its volume lies between {ml(low)} and {ml(high)} {probability}."
+            f"If so, its volume lies between {ml(low)} and {ml(high)}, with {share} probability."
             if summary["lesion_count"]
-            else f"If one was missed, it is no larger than {ml(high)}, {probability}."
+            else f"Of infarcts that this method misses, {share} are no larger than {ml(high)}."
         )
     left_out = sure.get("left_out")
     if left_out and left_out["candidates"]:
@@ -72,10 +75,11 @@ def certainty(summary: Summary) -> str:
     if second:
         verb = "agrees" if second["agrees"] else "disagrees"
         said.append(f"A second method ({second['model']}: {ml(second['volume_ml'])}) {verb}.")
-    if sure.get("lesion_visible") is None:
-        said.append(
-            "This method gives no calibrated certainty: look at the images before using a number."
-        )
+    said.append(
+        "This method gives no calibrated certainty: look at the images before using a number."
+        if sure.get("lesion_visible") is None
+        else "This was learned on synthetic scans, half with an infarct; of patients it is a guide."
+    )
     return " ".join(said)
 
 
@@ -100,7 +104,7 @@ def impression(summary: Summary) -> str:
             _largest(summary["lesions"][0], alone=summary["lesion_count"] == 1),
             _territories(summary.get("territories") or []),
             _score("DWI-ASPECTS", summary.get("aspects")),
-            _score("PC-ASPECTS", summary.get("pc_aspects")),
+            _score("PC-ASPECTS", summary.get("pc_aspects")) if _posterior(summary) else "",
         ]
     said.append(_correction(summary))
     if summary["warnings"]:
@@ -170,7 +174,14 @@ def _score(name: str, score: Mapping[str, Any] | None) -> str:
     side = f" ({score['side']})" if score.get("side") else ""
     affected = score["affected"]
     touched = f"; affected: {', '.join(affected)}" if affected else ""
-    return f"{name}{side} is {score['score']}{touched}."
+    return f"{name}{side}, computed from the outline, is {score['score']}{touched}."
+
+
+def _posterior(summary: Summary) -> bool:
+    """Tell whether enough of the lesion is the posterior circulation's to speak of its score."""
+    territories = summary.get("territories") or []
+    shares = [t["share_of_lesion"] for t in territories if t["name"] in {"PCA", "VB"}]
+    return not territories or sum(shares) >= _POSTERIOR
 
 
 def _correction(summary: Summary) -> str:
