@@ -201,6 +201,22 @@ def test_a_false_alarm_is_shown_where_the_first_tool_outlines(tmp_path: Path) ->
     assert np.allclose(shown, 2 / SHAPE[2], atol=0.01)
 
 
+def test_an_image_without_numbers_around_the_head_is_shown(tmp_path: Path) -> None:
+    lesion = np.zeros(SHAPE, bool)
+    lesion[15:20, 15:20, 3] = True
+    dwi = np.where(lesion, 200, 100).astype(np.float32)
+    dwi[:5] = np.nan
+    save(tmp_path / "lesion.nii.gz", lesion, AFFINE)
+    save(tmp_path / "dwi.nii.gz", dwi, AFFINE)
+    path = tmp_path / "lesion.nii.gz"
+    results = invented(1, ("A",))
+    case = Case("s0000", path, {"A": path}, dwi=tmp_path / "dwi.nii.gz")
+    shown = gallery(results, pick(results), {"s0000": case}).axes[0].get_images()[0].get_array()
+    assert shown is not None
+    assert np.isfinite(shown).all()
+    assert shown.max() == pytest.approx(1)
+
+
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (-1, -1, 1), (1, -1, -1)])
 def test_left_of_the_patient_is_on_the_right_and_front_on_top(
     tmp_path: Path, flips: tuple[int, int, int]

@@ -12,7 +12,7 @@ import pytest
 from disk import save
 
 from infarct.errors import InputFileError, OutputError
-from infarct.evaluation import Evaluation, EvaluationRequest, evaluate
+from infarct.evaluation import Evaluation, EvaluationRequest, evaluate, pipeline
 from infarct.evaluation.analysis import analyse
 from infarct.evaluation.cases import measure
 from infarct.evaluation.displays import all_drawings, draw
@@ -122,6 +122,22 @@ def test_skipped_columns_are_named(done: Evaluation) -> None:
     assert "sex" not in note
 
 
+def test_cells_that_are_no_number_are_named(cohort: Path, tmp_path: Path) -> None:
+    text = (cohort / "subjects.tsv").read_text()
+    (tmp_path / "subjects.tsv").write_text(text.replace("\t2.89", "\t28900").replace(".", ","))
+    bare = EvaluationRequest(
+        *(cohort / "reference", {"good": cohort / "good"}, tmp_path / "out"),
+        subjects=tmp_path / "subjects.tsv",
+        workers=1,
+        resamples=50,
+    )
+    seen = evaluate(bare)
+    (note,) = [note for note in seen.notes if note.startswith("Taken as unknown")]
+    assert "field_strength of sub-01 ('28900'), field_strength of sub-03" in note
+    cells = {row[0].strip(): row[1:] for row in seen.tables["table1_cohort"].rows}
+    assert cells["1.5 T"][:2] == ("5 (50.0%)", "2 (50.0%)")
+
+
 def test_cohorts_of_the_table_are_told_apart(done: Evaluation) -> None:
     table = done.tables["table1_cohort"]
     assert table.header == ("", "test", "not-visible", "p")
@@ -211,6 +227,49 @@ def test_foreign_files_are_never_overwritten(cohort: Path, tmp_path: Path) -> No
     with pytest.raises(OutputError, match="something else"):
         evaluate(request(cohort, tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "do not lose"
+
+
+@pytest.mark.parametrize("out", ["file/x/out", "/proc/out", "/dev/null/out"])
+def test_what_cannot_be_written_is_told_before_the_work(
+    cohort: Path, tmp_path: Path, out: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    steps: list[str] = []
+    with pytest.raises(OutputError, match="cannot be written"):
+        evaluate(
+            replace(request(cohort, tmp_path / out), workers=1), lambda step, *_: steps.append(step)
+        )
+    assert not steps
+
+
+def test_a_disk_that_fills_up_is_told(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pipeline, "write_scores", full_disk)
+    bare = EvaluationRequest(
+        *(cohort / "reference", {"good": cohort / "good"}, tmp_path / "out"),
+        workers=1,
+        resamples=50,
+    )
+    with pytest.raises(OutputError, match="No space left"):
+        evaluate(bare)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_to_a_folder_is_written_through(cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    bare = EvaluationRequest(
+        *(cohort / "reference", {"good": cohort / "good"}, tmp_path / "out"),
+        workers=1,
+        resamples=50,
+    )
+    evaluate(bare)
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "real" / "report.html").is_file()
 
 
 def test_an_earlier_evaluation_is_replaced_only_when_asked(cohort: Path, tmp_path: Path) -> None:

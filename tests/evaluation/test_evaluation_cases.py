@@ -47,6 +47,30 @@ def test_two_masks_of_one_subject_are_refused(tmp_path: Path) -> None:
         find_images(tmp_path, "lesion")
 
 
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("lesion_mask.nii.gz", "lesion_manual.nii.gz"), "lesion"),
+        (("lesion_mask.nii.gz", "lesion_mask.nii"), "lesion"),
+        (("brain_mask.nii.gz", "brain.nii.gz"), "brain"),
+    ],
+)
+def test_two_masks_in_one_folder_are_refused(
+    tmp_path: Path, names: tuple[str, str], kind: str
+) -> None:
+    for name in names:
+        save(tmp_path / "test/case-1" / name, LESION)
+    with pytest.raises(InputFileError, match=f"are both the {kind} of test/case-1; keep one"):
+        find_images(tmp_path, kind)
+
+
+def test_a_corrected_result_has_one_mask(tmp_path: Path) -> None:
+    kept = ("lesion_mask_automatic", "lesion_mask_corrected-1", "uncertainty", "scan/dwi")
+    for name in ("lesion_mask", "lesion_probability", "brain_mask", "mni/lesion_mask", *kept):
+        save(tmp_path / "case-1" / f"{name}.nii.gz", LESION)
+    assert find_images(tmp_path, "lesion") == {"case-1": tmp_path / "case-1/lesion_mask.nii.gz"}
+
+
 @pytest.mark.parametrize("name", ["absent", "."])
 def test_a_directory_without_masks_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputFileError, match=r"expected|give one"):
@@ -92,6 +116,17 @@ def test_contrast_is_measured_on_images_of_another_grid(tmp_path: Path) -> None:
         "a", path, {"t": path}, dwi=tmp_path / "flipped.nii.gz", brain=tmp_path / "brain.nii.gz"
     )
     assert measure(case).scores["t"].kappa_dwi_reference == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("kind", ["dwi", "adc", "brain"])
+@pytest.mark.parametrize("affine", [AFFINE, 2 * AFFINE], ids=["same grid", "another"])
+def test_a_series_is_refused_by_name(tmp_path: Path, kind: str, affine: np.ndarray) -> None:
+    save(tmp_path / "lesion.nii.gz", LESION)
+    save(tmp_path / "series.nii.gz", np.ones((*SHAPE, 3), np.float32), affine)
+    path = tmp_path / "lesion.nii.gz"
+    images = {"brain": path, kind: tmp_path / "series.nii.gz"}
+    with pytest.raises(GeometryError, match=r"series\.nii\.gz: has shape \(40, 44, 16, 3\)"):
+        measure(Case("a", path, {"t": path}, **images))
 
 
 def _mirror() -> np.ndarray:

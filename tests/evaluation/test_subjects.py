@@ -52,6 +52,11 @@ def test_a_table_without_participants_is_refused(tmp_path: Path) -> None:
         ("field_strength", "2.89", "3 T"),
         ("field_strength", "1.494", "1.5 T"),
         ("field_strength", "3T", "3 T"),
+        ("field_strength", "2,89", "3 T"),
+        ("field_strength", "1,494 T", "1.5 T"),
+        ("field_strength", ".55", "0.55 T"),
+        ("onset_to_scan", "3,5", "2-6 h"),
+        ("onset_to_scan", "early, in sleep", "early, in sleep"),
         ("onset_to_scan", "1.99", "<2 h"),
         ("onset_to_scan", "2", "2-6 h"),
         ("onset_to_scan", "6", "6-12 h"),
@@ -67,6 +72,32 @@ def test_levels(tmp_path: Path, column: str, cell: str, level: str) -> None:
     key = "onset" if column == "onset_to_scan" else column
     known = read_subjects(table(tmp_path, f"participant_id | {column}\na | {cell}\n"), ["a"])
     assert stratify(key, known, ["a"], {}).levels == (level,)
+
+
+def test_what_is_no_number_is_unknown_and_named(tmp_path: Path) -> None:
+    file = table(
+        tmp_path,
+        "participant_id | age | nihss | field_strength\n"
+        "a | 67,5 | 4 | 15000\nb | 67 years | n/a | 1.5/3\nc | 70 |  | high\nd | ? | ? | 4\n",
+    )
+    known = read_subjects(file, ["a", "b", "c"])
+    assert known.number("a", "age") == 67.5
+    assert math.isnan(known.number("b", "age"))
+    assert stratify("field_strength", known, ["a", "b", "c"], {}).levels == ()
+    assert set(known.unread) == {
+        "field_strength of a ('15000')",
+        "field_strength of b ('1.5/3')",
+        "field_strength of c ('high')",
+        "age of b ('67 years')",
+    }
+
+
+def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:
+    visits = "participant_id | age\nsub-1 | 66\nsub-2 | 50\n1 | 77\n"
+    with pytest.raises(InputFileError, match=r"several rows of 1 \(1 in all\).*session_id"):
+        read_subjects(table(tmp_path, visits), ["sub-2"])
+    blank = "participant_id | age\nsub-1 | 66\n | \n | \n"
+    assert read_subjects(table(tmp_path, blank), ["sub-1"]).number("sub-1", "age") == 66
 
 
 def test_volume_strata_of_the_paper() -> None:
@@ -85,6 +116,18 @@ def test_many_rare_levels_become_one(tmp_path: Path) -> None:
     assert stratum.levels[0] == "Siemens"
     assert len(stratum.members("other", names)) == 16
     assert set(stratum.level_of) == set(names)
+
+
+@pytest.mark.parametrize("word", ["other", "Other"])
+def test_rare_levels_join_the_one_that_is_called_other(tmp_path: Path, word: str) -> None:
+    races = ["A"] * 9 + ["B"] * 8 + [word] * 7 + ["C"] * 6 + ["D"] * 5 + ["E"] * 4 + ["F", "G"]
+    names = [f"s{i}" for i in range(len(races))]
+    rows = "".join(f"{n} | {r}\n" for n, r in zip(names, races, strict=True))
+    known = read_subjects(table(tmp_path, "participant_id | race\n" + rows), names)
+    stratum = stratify("race", known, names, {})
+    assert stratum.levels == ("A", "B", "C", "D", "E", word)
+    assert len(stratum.members(word, names)) == 9
+    assert sum(len(stratum.members(level, names)) for level in stratum.levels) == len(names)
 
 
 def test_the_outermost_folder_is_the_cohort_unless_the_table_says(tmp_path: Path) -> None:

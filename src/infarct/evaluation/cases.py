@@ -6,7 +6,10 @@ Two layouts are known, told apart by whether images lie directly in the director
   `DIR/<subject>_lesion.nii.gz` or `DIR/<subject>_dwi.nii.gz`. Files with the ending of another kind
   of image are left out, so masks and images may share a directory.
 - **Folders.** `DIR/<subject>/lesion_mask.nii.gz`, as `infarct segment` writes them, at any depth;
-  the subject is then the path of its folder below DIR.
+  the subject is then the path of its folder below DIR. Files of a result with other names, such as
+  the outlines that `infarct recompute` keeps, are left out.
+
+In either layout, two images of one kind of one subject are an error: which is meant cannot be told.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ _NAMES = {
     "dwi": ("dwi",),
     "adc": ("adc",),
 }
-"""What an image may be called in a folder, or end in; the first that is there is taken."""
+"""What an image may be called in a folder, or end in; the usual name first."""
 
 _HISTOGRAM_BINS = 200
 
@@ -82,28 +85,29 @@ def _in_files(paths: list[Path], kind: str) -> dict[str, Path]:
         if any(stem.endswith(other) and len(other) > len(ending) for other in others):
             continue
         subject = stem.removesuffix(ending)
-        if subject in found:
-            raise InputFileError(
-                f"{found[subject]} and {path.name} are both the {kind} of {subject}; keep one"
-            )
-        found[subject] = path
+        _keep(found, subject, path, kind)
     return found
 
 
 def _in_folders(directory: Path, kind: str) -> dict[str, Path]:
-    names = _NAMES[kind]
     found: dict[str, Path] = {}
     # Unlike `Path.rglob`, this follows links: a cohort is often put together from them.
     for name in sorted(glob("**/*.nii*", root_dir=directory, recursive=True)):  # noqa: PTH207
         path = directory / name
         # mni/ holds the same case again, in template space.
-        if not _is_image(path) or _stem(path) not in names or path.parent.name == "mni":
+        if not _is_image(path) or _stem(path) not in _NAMES[kind] or path.parent.name == "mni":
             continue
-        subject = path.parent.relative_to(directory).as_posix()
-        known = found.get(subject)
-        if known is None or names.index(_stem(path)) < names.index(_stem(known)):
-            found[subject] = path
+        _keep(found, path.parent.relative_to(directory).as_posix(), path, kind)
     return found
+
+
+def _keep(found: dict[str, Path], subject: str, path: Path, kind: str) -> None:
+    # A manual mask beside an automatic one: by no rule of names is it sure which is meant.
+    if subject in found:
+        raise InputFileError(
+            f"{found[subject]} and {path.name} are both the {kind} of {subject}; keep one"
+        )
+    found[subject] = path
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ def measure(case: Case) -> Measured:
     brought onto it, since contrast is a mean over many voxels.
 
     Raises:
-        GeometryError: If a prediction lies on another grid.
+        GeometryError: If a prediction lies on another grid, or an image is a series.
         ContentError: If a mask is not a mask.
     """
     reference, grid = read_mask(case.reference)
@@ -217,10 +221,10 @@ def _mm(grid: Grid) -> str:
 
 def read_images(case: Case, grid: Grid) -> Images | None:
     """Read what contrast is measured on, on the grid of the masks; None without any brain."""
-    dwi = None if case.dwi is None else _image_on(read(case.dwi), grid)
-    adc = None if case.adc is None else _image_on(read(case.adc), grid)
+    dwi = None if case.dwi is None else read_image(case.dwi, grid)
+    adc = None if case.adc is None else read_image(case.adc, grid)
     if case.brain is not None:
-        volume = read(case.brain)
+        volume = _read_single(case.brain)
         on_grid = grid.matches(volume.grid)
         brain = (volume.data if on_grid else resample(volume, grid, labels=True)) > 0
     elif dwi is not None:
@@ -230,9 +234,24 @@ def read_images(case: Case, grid: Grid) -> Images | None:
     return Images(brain, dwi, adc)
 
 
-def _image_on(volume: Volume, grid: Grid) -> Image:
+def read_image(path: Path, grid: Grid) -> Image:
+    """Read an image onto the grid of the masks; what is not finite, as some backgrounds are, is 0.
+
+    Raises:
+        GeometryError: If it is a series.
+    """
+    volume = _read_single(path)
     image = volume.data if grid.matches(volume.grid) else resample(volume, grid)
     return np.nan_to_num(np.asarray(image, dtype=np.float32))
+
+
+def _read_single(path: Path) -> Volume:
+    volume = read(path)
+    if volume.data.ndim != 3:
+        raise GeometryError(
+            f"{path}: has shape {volume.data.shape}, a series; give a single image, with three axes"
+        )
+    return volume
 
 
 def _histogram(images: Images) -> Histogram | None:

@@ -13,13 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from infarct.evaluation.cases import Case, read_mask
+from infarct.evaluation.cases import Case, read_image, read_mask
 from infarct.evaluation.looks import STYLE, colours
 from infarct.evaluation.results import Results
 from infarct.grid import Affine
 from infarct.intensity import Image, Mask
-from infarct.resample import resample
-from infarct.volume import closest_axes, read
+from infarct.volume import closest_axes
 
 _REFERENCE_COLOUR = "#F0E442"
 _BACKGROUND = 0.1
@@ -126,8 +125,7 @@ def _view(case: Case, tools: Sequence[str]) -> _View:
     if case.dwi is None:
         image = np.full(grid.shape, 0.3, np.float32)
     else:
-        dwi = read(case.dwi)
-        image = dwi.data if grid.matches(dwi.grid) else resample(dwi, grid)
+        image = read_image(case.dwi, grid)
         image = np.clip(image / max(float(np.percentile(image, 99.8)), 1e-12), 0, 1)
     everything = [reference, *(mask for mask in masks.values() if mask is not None)]
     upright = [_upright(mask, grid.affine) for mask in everything]

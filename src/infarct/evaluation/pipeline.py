@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -109,11 +110,14 @@ def evaluate(request: EvaluationRequest, progress: Progress | None = None) -> Ev
 
     Raises:
         InputFileError: If files are missing, doubled, or belong to none of the subjects.
-        GeometryError: If a prediction lies on another grid than its reference.
+        GeometryError: If a prediction lies on another grid than its reference, or an image is a
+            series.
         ContentError: If a mask is not a mask.
-        OutputError: If the output directory holds something else.
+        OutputError: If the output directory holds something else, or cannot be written.
     """
-    _check_output(request)
+    # A link to a folder is that folder: it is replaced where it lies.
+    out = request.out.resolve()
+    _check_output(out, overwrite=request.overwrite)
     cases, notes = gather(request)
     table, costs = read_subjects(request.subjects, cases), _read_costs(request.costs)
     workers = request.workers or os.cpu_count() or 1
@@ -134,19 +138,28 @@ def evaluate(request: EvaluationRequest, progress: Progress | None = None) -> Ev
         verdict=verdict(analysis),
         report=request.out / "report.html",
     )
-    request.out.parent.mkdir(parents=True, exist_ok=True)
-    # Complete or absent: nobody finds half an evaluation.
-    with tempfile.TemporaryDirectory(dir=request.out.parent) as scratch:
-        work = Path(scratch) / "evaluation"
-        work.mkdir()
+    with _complete_or_absent(out) as work:
         drawings = all_drawings(results, analysis, cases, evaluation.tables)
         for drawn, _ in enumerate(_each(partial(draw, work), drawings.items(), workers), start=1):
             report_progress("drawing", drawn, len(drawings))
         _write(evaluation, all_sections(results, evaluation.tables, drawings), request, work)
-        if request.out.exists():
-            shutil.rmtree(request.out)
-        work.rename(request.out)
     return evaluation
+
+
+@contextmanager
+def _complete_or_absent(out: Path) -> Iterator[Path]:
+    """Build beside the destination and rename at the end: nobody finds half an evaluation."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+            work = Path(scratch) / "evaluation"
+            work.mkdir()
+            yield work
+            if out.exists():
+                shutil.rmtree(out)
+            work.rename(out)
+    except OSError as error:
+        raise _unwritable(out, error) from error
 
 
 def _write(
@@ -230,6 +243,9 @@ def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
         unlisted = [name for name in results.measured if not results.table.values.get(name)]
         if unlisted:
             notes.append(f"Not in the table of subjects: {_listed(unlisted)}.")
+        if results.table.unread:
+            cells = _listed(list(results.table.unread))
+            notes.append(f"Taken as unknown, being no number or no usual field strength: {cells}.")
         if results.table.missing:
             columns = ", ".join(TITLES[column].lower() for column in results.table.missing)
             notes.append(f"Skipped, as the table of subjects has no such column: {columns}.")
@@ -259,15 +275,27 @@ def _read_costs(path: Path | None) -> dict[str, Cost]:
         ) from error
 
 
-def _check_output(request: EvaluationRequest) -> None:
-    out = request.out
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file; give a directory")
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / "evaluation.json").is_file():
-            raise OutputError(f"{out}: holds something else than an evaluation; give another name")
-        if not request.overwrite:
-            raise OutputError(f"{out}: holds an earlier evaluation; allow overwriting it")
+def _check_output(out: Path, *, overwrite: bool) -> None:
+    """Refuse a place that is taken or cannot be written, before all the work rather than after."""
+    try:
+        if out.exists() and not out.is_dir():
+            raise OutputError(f"{out}: is a file; give a directory")
+        if out.is_dir() and any(out.iterdir()):
+            if not (out / "evaluation.json").is_file():
+                raise OutputError(
+                    f"{out}: holds something else than an evaluation; give another name"
+                )
+            if not overwrite:
+                raise OutputError(f"{out}: holds an earlier evaluation; allow overwriting it")
+        # Permissions do not tell all, as of a disk that is mounted read-only: it is tried.
+        with tempfile.TemporaryDirectory(dir=next(p for p in out.parents if p.exists())):
+            pass
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
+def _unwritable(out: Path, error: OSError) -> OutputError:
+    return OutputError(f"{out}: cannot be written ({error}); give another place, or make room")
 
 
 def _each(

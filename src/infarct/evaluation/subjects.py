@@ -2,8 +2,9 @@
 
 `subjects.tsv` has a column `participant_id` and any of the columns below, in any order, under any
 of the names given; `n/a` or an empty cell is unknown. Repeated scans of one person have a column
-`session_id` beside. Columns that are not there are skipped, and named in the report. Where no
-cohort is given and subjects lie in folders, the outermost folder is their cohort.
+`session_id` beside; two rows of one name are an error. Numbers may have a decimal comma. Cells that
+are no number where one is due are unknown, and named in the report, as columns that are not there.
+Where no cohort is given and subjects lie in folders, the outermost folder is their cohort.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ TITLES = {
 _ONSET_HOURS = (2.0, 6.0, 12.0, 24.0)
 _ONSET_LEVELS = ("<2 h", "2-6 h", "6-12 h", "12-24 h", ">24 h")
 _FIELDS_T = (0.55, 1.0, 1.5, 3.0, 7.0)
+_NEAR = 0.1
+"""Share of the nominal field; 0.5 T still counts as 0.55, gauss or millitesla as nothing."""
 _ORDER = {
     "territory": ("MCA", "PCA", "VB", "ACA"),
     "volume": (
@@ -71,6 +74,7 @@ _WORDS = {
 }
 _MOST_LEVELS = 6
 _OTHER = "other"
+_MOST_NAMES = 10
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,14 @@ class Subjects:
 
     Attributes:
         values: By subject, then by our name of the column (keys of `TITLES`); unknowns left out.
+            Numbers have a decimal point, the field strength is the nominal one, T.
         missing: Our names of the columns that the table does not have.
+        unread: Cells that are unknown because they hold no number, in words.
     """
 
     values: Mapping[str, Mapping[str, str]]
     missing: tuple[str, ...]
+    unread: tuple[str, ...] = ()
 
     def value(self, subject: str, column: str) -> str | None:
         """Return one cell, or None where it is unknown."""
@@ -108,21 +115,27 @@ def read_subjects(path: Path | None, subjects: Iterable[str]) -> Subjects:
         subjects: Those that were measured.
 
     Raises:
-        InputFileError: If it cannot be read, or has no column `participant_id`.
+        InputFileError: If it cannot be read, has no column `participant_id`, or two rows of one
+            name.
     """
     subjects = list(subjects)
-    values, missing = ({}, tuple(_COLUMNS)) if path is None else _read_rows(path, subjects)
+    known, missing = ({}, tuple(_COLUMNS)) if path is None else _read_rows(path)
+    values: dict[str, dict[str, str]] = {}
+    unread: list[str] = []
+    for subject in subjects:
+        cells = _row_of(subject, known)
+        counted = {column: _understood(column, cell) for column, cell in cells.items()}
+        values[subject] = {column: cell for column, cell in counted.items() if cell}
+        unread += [f"{c} of {subject} ({cells[c]!r})" for c, cell in counted.items() if not cell]
     in_folders = bool(subjects) and all("/" in subject for subject in subjects)
     if "cohort" in missing and in_folders:
         missing = tuple(column for column in missing if column != "cohort")
-        values = {s: {**values.get(s, {}), "cohort": s.split("/")[0]} for s in subjects}
-    return Subjects(values, missing)
+        values = {s: {**values[s], "cohort": s.split("/")[0]} for s in subjects}
+    return Subjects(values, missing, tuple(unread))
 
 
-def _read_rows(
-    path: Path, subjects: Sequence[str]
-) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-    """Return the known cells by subject, and our names of the columns that are not there."""
+def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    """Return the known cells by bare name, and our names of the columns that are not there."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, delimiter="\t")
@@ -140,19 +153,60 @@ def _read_rows(
         for ours, names in _COLUMNS.items()
     }
     known: dict[str, dict[str, str]] = {}
+    doubled: dict[str, None] = {}
     for row in rows:
+        participant = (row[header["participant_id"]] or "").strip()
         session = (row.get(header.get("session_id", ""), "") or "").strip()
-        name = (row[header["participant_id"]] or "").strip() + (f"_{session}" if session else "")
+        name = participant + (f"_{session}" if session else "")
+        if participant and _bare(name) in known:
+            doubled[name] = None
         cells = {ours: (row[theirs] or "").strip() for ours, theirs in columns.items() if theirs}
         known[_bare(name)] = {
             ours: cell for ours, cell in cells.items() if cell.lower() not in ("", "n/a", "nan")
         }
-    values: dict[str, dict[str, str]] = {}
-    for subject in subjects:
-        folder = subject.rsplit("/", 1)[-1]
-        names = (_bare(name) for name in (subject, folder, folder.split("_")[0]))
-        values[subject] = next((known[name] for name in names if name in known), {})
-    return values, tuple(ours for ours, theirs in columns.items() if theirs is None)
+    if doubled:
+        names = f"{', '.join([*doubled][:_MOST_NAMES])} ({len(doubled)} in all)"
+        raise InputFileError(
+            f"{path}: has several rows of {names}; keep one of each, or tell visits apart by a "
+            "column session_id"
+        )
+    return known, tuple(ours for ours, theirs in columns.items() if theirs is None)
+
+
+def _row_of(subject: str, known: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
+    folder = subject.rsplit("/", 1)[-1]
+    names = (_bare(name) for name in (subject, folder, folder.split("_")[0]))
+    return next((known[name] for name in names if name in known), {})
+
+
+def _understood(column: str, cell: str) -> str:
+    """Return a cell as it counts, or nothing where a number is due and there is none."""
+    text = cell.replace(",", ".")
+    if column == "field_strength":
+        return _nominal_tesla(text)
+    if column in ("age", "nihss"):
+        return text if _is_number(text) else ""
+    if column == "onset" and _is_number(text):
+        return text
+    return cell
+
+
+def _nominal_tesla(text: str) -> str:
+    """Name the nominal field: scanners report the true one, 2.89 T or 1.494 T."""
+    # Two numbers, as of two scanners, are no field strength.
+    number = re.fullmatch(r"(\d*\.?\d+)\D*", text)
+    if number is None:
+        return ""
+    tesla = float(number.group(1))
+    nominal = min(_FIELDS_T, key=lambda field: abs(field - tesla))
+    return f"{nominal:g}" if abs(nominal - tesla) <= _NEAR * nominal else ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _plain(name: str) -> str:
@@ -207,9 +261,12 @@ def stratify(
     rest.sort(key=lambda level: (_leading_number(level), -counts[level], level))
     levels = expected + rest
     if len(levels) > _MOST_LEVELS and key != "cohort":
-        kept = set(sorted(levels, key=lambda level: -counts[level])[: _MOST_LEVELS - 1])
-        levels = [level for level in levels if level in kept] + [_OTHER]
-        found = {name: level if level in kept else _OTHER for name, level in found.items()}
+        # The table may have a level of that name: the rare ones join it.
+        other = next((level for level in levels if level.lower() == _OTHER), _OTHER)
+        named = [level for level in levels if level.lower() != _OTHER]
+        kept = set(sorted(named, key=lambda level: -counts[level])[: _MOST_LEVELS - 1])
+        levels = [level for level in named if level in kept] + [other]
+        found = {name: level if level in kept else other for name, level in found.items()}
     return Stratum(key, TITLES[key], tuple(levels), found)
 
 
@@ -223,17 +280,9 @@ def volume_level(ml: float) -> str:
 
 def _level(key: str, cell: str) -> str:
     if key == "field_strength":
-        number = _leading_number(cell)
-        if math.isinf(number):
-            return cell
-        # Scanners report the true field, 2.89 T or 1.494 T.
-        return f"{min(_FIELDS_T, key=lambda nominal: abs(nominal - number)):g} T"
-    if key == "onset":
-        try:
-            hours = float(cell)
-        except ValueError:
-            return cell
-        return _ONSET_LEVELS[sum(hours >= edge for edge in _ONSET_HOURS)]
+        return f"{cell} T"
+    if key == "onset" and _is_number(cell):
+        return _ONSET_LEVELS[sum(float(cell) >= edge for edge in _ONSET_HOURS)]
     if key in _WORDS:
         return _WORDS[key].get(cell.lower(), cell.lower())
     return cell
