@@ -111,12 +111,19 @@ def test_dicom_of_the_old_outline_is_not_taken_for_the_new(copy, tmp_path) -> No
 def test_nothing_said_of_the_old_outline_outlives_it(copy, tmp_path) -> None:
     old = summary_of(copy)
     stale = {"code": "lesion-huge", "level": "warning", "message": "old"}
+    unsure = {"code": "verdict-unsure", "level": "warning", "message": "old"}
     kept = {"code": "brain-cut", "level": "warning", "message": "stays"}
+    notes = [
+        {"code": "readers-disagree", "level": "note", "message": "old"},
+        {"code": "left-out", "level": "note", "message": "old"},
+        {"code": "b0-computed", "level": "note", "message": "stays"},
+    ]
     old |= {
         "certainty": {"lesion_visible": 0.9},
         "territories": [],
         "aspects": {"score": 3, "side": "left", "affected": [], "rule": ""},
-        "warnings": [stale, kept],
+        "warnings": [stale, unsure, kept],
+        "notes": notes,
     }
     (copy / "summary.json").write_text(json.dumps(old))
     stored = read_stored(copy)
@@ -129,6 +136,7 @@ def test_nothing_said_of_the_old_outline_outlives_it(copy, tmp_path) -> None:
     assert new["aspects"] != old["aspects"]
     assert {"brain-cut", "outside-brain"} <= {w["code"] for w in new["warnings"]}
     assert "old" not in {w["message"] for w in new["warnings"]}
+    assert new["notes"] == notes[-1:]
 
 
 def test_what_is_no_mask_of_this_scan_is_refused_and_nothing_changes(copy, tmp_path) -> None:

@@ -24,18 +24,18 @@ from infarct.quality import Finding
 from infarct.quantify import Measurements, Scan, measure
 from infarct.report import changed_whole, write_outline_mni
 from infarct.resample import resample
-from infarct.stored import OUTLINE, Stored, read_stored
+from infarct.stored import AUDIT, OUTLINE, Stored, read_stored
 from infarct.tables import numbers, write_json, write_tables
 from infarct.volume import Volume, closest_axes, read, write
-
-AUDIT = "audit.tsv"
 
 _ABOUT_THE_OUTLINE = {
     "adc-not-low",
     "asymmetry",
+    "left-out",
     "lesion-huge",
     "outside-brain",
     "readers-disagree",
+    "verdict-unsure",
 }
 """Codes of findings that a new outline does away with, or earns anew."""
 
@@ -139,6 +139,7 @@ def recompute(
             "certainty": None,
             "corrections": corrections,
             "warnings": _warnings(stored, measurements, lesion),
+            "notes": _still_true(stored.summary["notes"]),
         }
         write_json(summary, partial / "summary.json")
         outputs = {**stored.manifest["outputs"], OUTLINE: correction.sha256_after}
@@ -199,8 +200,12 @@ def _warnings(stored: Stored, measurements: Measurements, lesion: Volume) -> lis
             "is it the mask of this scan, and not mirrored?"
         )
         found.append(Finding("outside-brain", "warning", text))
-    kept = [w for w in stored.summary["warnings"] if w["code"] not in _ABOUT_THE_OUTLINE]
+    kept = _still_true(stored.summary["warnings"])
     return [*kept, *(asdict(finding) for finding in found)]
+
+
+def _still_true(findings: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [finding for finding in findings if finding["code"] not in _ABOUT_THE_OUTLINE]
 
 
 def _write_audit(corrections: list[dict[str, Any]], path: Path) -> None:

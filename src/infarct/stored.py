@@ -18,6 +18,9 @@ from infarct.volume import Volume, read
 OUTLINE = "lesion_mask.nii.gz"
 """The one file a person may want to replace; the manifest holds its hash."""
 
+AUDIT = "audit.tsv"
+"""Is there once the outline was corrected by hand."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stored:
