@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import shutil
@@ -31,6 +32,15 @@ def test_the_default_method_is_that_of_the_runtime() -> None:
 def test_the_version_is_that_installed(monkeypatch, capsys, asked: str) -> None:
     assert run(monkeypatch, asked) == 0
     assert capsys.readouterr().out.strip() == metadata.version("infarct")
+
+
+def test_a_name_that_is_not_utf8_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, terminal = os.fsdecode(b"M\xfcller"), io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(terminal, encoding="utf-8"))
+    monkeypatch.setattr(cli, "app", lambda: print(f"look at {name}/report.html"))
+    cli.main()
+    sys.stdout.flush()
+    assert terminal.getvalue() == b"look at M\\udcfcller/report.html\n"
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
 
@@ -135,6 +136,20 @@ def test_the_page_is_rebuilt_from_the_folder_alone_to_the_byte(written, tmp_path
     for name in ("report.html", "figure.png"):
         assert (moved / name).read_bytes() == (written / name).read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+
+
+def test_a_scan_whose_name_is_not_utf8_gets_its_page(quick, tmp_path) -> None:
+    files = quick.case.files
+    named = tmp_path / "in" / os.fsdecode(b"M\xfcller_dwi.nii.gz")
+    named.parent.mkdir()
+    shutil.copyfile(files.dwi, named)
+    case = replace(quick.case, files=replace(files, dwi=named))
+    command = ["segment", "--dwi", str(named)]
+    out = write_results(replace(quick, case=case), tmp_path / "out", command=command)
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["inputs"]["dwi"]["file"] == "M?ller_dwi.nii.gz"
+    assert "M?ller_dwi.nii.gz" in (out / "report.html").read_text(encoding="utf-8")
+    rebuild_page(out)
 
 
 def test_undefined_numbers_become_null(segmentation) -> None:

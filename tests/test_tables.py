@@ -3,13 +3,14 @@
 import csv
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from infarct.pipeline import Segmentation
-from infarct.tables import numbers, write_tables
+from infarct.tables import numbers, write_json, write_tables
 
 
 def test_the_summary_and_the_tables_say_the_same(
@@ -34,3 +35,10 @@ def test_undefined_numbers_become_null(segmentation: Segmentation) -> None:
     summary = numbers(undefined, segmentation.anatomy)
     assert summary["mean_adc"] is None
     json.dumps(summary, allow_nan=False)
+
+
+def test_json_holds_no_name_that_is_not_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"M\xfcller.nii.gz")
+    write_json({"networks": {name: "München"}, "made": None}, tmp_path / "x.json")
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"networks": {"M?ller.nii.gz": "München"}, "made": None}

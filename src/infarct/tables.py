@@ -46,8 +46,15 @@ def write_tables(measurements: Measurements, places: Places, folder: Path) -> No
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Write JSON that any reader can read: no NaN."""
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    """Write JSON that any reader can read: no NaN, and nothing that is not UTF-8."""
+    path.write_text(as_json(content), encoding="utf-8")
+
+
+def as_json(content: Any) -> str:
+    """Return the text that `write_json` writes; bytes of a name that are not UTF-8 become `?`."""
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    # Names in an older encoding, as Latin-1, come as lone surrogates, which no page can hold.
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def finite(content: Any) -> Any:

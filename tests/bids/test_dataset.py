@@ -164,3 +164,26 @@ def test_participants_are_joined_to_their_scans(tmp_path: Path) -> None:
     (root / "participants.tsv").write_text("name\tage\nsub-1\t70\n")
     with pytest.raises(InputFileError, match="a column participant_id is expected"):
         join_participants(find_scans(root), root)
+
+
+def test_several_rows_of_a_participant_are_told_apart_by_session_or_refused(tmp_path: Path) -> None:
+    scans = ("sub-1/ses-a/dwi/sub-1_ses-a_dwi.nii.gz", "sub-1/ses-b/dwi/sub-1_ses-b_dwi.nii.gz")
+    root = dataset(tmp_path / "d", *scans)
+    table = root / "participants.tsv"
+    table.write_text("participant_id\tsession_id\tage\nsub-1\tses-a\t70\nsub-1\tb\t71\n\t\t\n")
+    joined = join_participants(find_scans(root), root)
+    assert [joined[name]["age"] for name in ("sub-1_ses-a", "sub-1_ses-b")] == ["70", "71"]
+    assert joined["sub-1_ses-b"]["session_id"] == "ses-b"
+    table.write_text("participant_id\tage\nsub-1\t70\nsub-1\t71\n")
+    with pytest.raises(InputFileError, match=r"several rows of sub-1 \(1 in all\).*session_id"):
+        join_participants(find_scans(root), root)
+
+
+def test_a_tab_too_many_adds_no_column(tmp_path: Path) -> None:
+    root = dataset(
+        tmp_path / "d",
+        "sub-1/dwi/sub-1_dwi.nii.gz",
+        "participants.tsv=participant_id\tage\nsub-1\t70\t\n",
+    )
+    joined = join_participants(find_scans(root), root)
+    assert set(joined["sub-1"]) == {"participant_id", "session_id", "age"}

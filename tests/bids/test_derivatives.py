@@ -77,6 +77,32 @@ def test_derivatives_of_other_software_are_left_alone(root: Path) -> None:
     assert json.loads((out / "dataset_description.json").read_text()) == made
 
 
+@pytest.mark.parametrize("name", ["README.md", "README", ".bidsignore"])
+def test_a_folder_that_somebody_else_describes_is_left_alone(
+    root: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "project"
+    out.mkdir()
+    (out / name).write_text("written by hand")
+    with pytest.raises(OutputError, match=rf"holds {name} but no dataset_description\.json"):
+        describe(root, out)
+    assert [path.name for path in out.iterdir()] == [name]
+    assert (out / name).read_text() == "written by hand"
+
+
+def test_what_was_written_into_our_own_readme_stays(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    describe(root, out)
+    assert "reports/" in (out / "README.md").read_text()
+    for name in ("README.md", ".bidsignore"):
+        (out / name).write_text("changed by hand")
+    (out / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "infarct"}]}')
+    describe(root, out)
+    assert {(out / n).read_text() for n in ("README.md", ".bidsignore")} == {"changed by hand"}
+    made = json.loads((out / "dataset_description.json").read_text())
+    assert made["GeneratedBy"][0]["Version"]
+
+
 @pytest.mark.skipif(not VALIDATOR.is_file(), reason="bids-validator-deno is not installed")
 def test_the_official_validator_finds_no_error(root: Path, tmp_path: Path) -> None:
     out = root / "derivatives" / "infarct"

@@ -205,3 +205,21 @@ def test_the_old_page_comes_back_when_the_new_cannot_take_its_place(
         write_group(jobs, tmp_path / "out")
     assert page.read_text() == before
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["group"]
+
+
+def test_a_folder_of_that_name_that_is_not_ours_stays(tmp_path: Path) -> None:
+    jobs = [Job("a", CaseFiles(tmp_path / "dwi.nii.gz"), tmp_path / "study" / "a")]
+    group = tmp_path / "study" / "group"
+    group.mkdir(parents=True)
+    assert write_group(jobs, tmp_path / "study").is_file()
+    shutil.rmtree(group)
+    group.mkdir()
+    (group / "thesis.docx").write_text("three years")
+    with pytest.raises(OutputError, match=r"no numbers\.tsv"):
+        write_group(jobs, tmp_path / "study")
+    assert [path.name for path in group.iterdir()] == ["thesis.docx"]
+    shutil.rmtree(group)
+    group.write_text("a file")
+    with pytest.raises(OutputError, match="is a file"):
+        write_group(jobs, tmp_path / "study")
+    assert group.read_text() == "a file"

@@ -53,3 +53,9 @@ def test_a_ledger_that_cannot_be_written_says_what_stays(tmp_path: Path) -> None
     (tmp_path / "cases.tsv").mkdir()
     with pytest.raises(OutputError, match="complete stay: make room and run the same command"):
         Ledger(tmp_path).append(Outcome("a", "done"), SETTINGS)
+
+
+def test_a_reason_that_names_a_file_not_in_utf8_is_written(tmp_path: Path) -> None:
+    ledger, name = Ledger(tmp_path), os.fsdecode(b"M\xfcller_dwi.nii.gz")
+    ledger.append(Outcome("a", "failed", 3, f"{name}: no such file"), SETTINGS)
+    assert ledger.read()["a"]["reason"] == "M?ller_dwi.nii.gz: no such file"

@@ -105,6 +105,11 @@ def test_a_wrong_model_or_place_stops_before_any_case(tmp_path: Path, here: list
         run_cohort(todo, Request(tmp_path, SETTINGS, work=stubs.touch))
     assert here == []
     assert not (tmp_path / "out").exists()
+    (tmp_path / "study" / "group").mkdir(parents=True)
+    (tmp_path / "study" / "group" / "thesis.docx").write_text("x")
+    with pytest.raises(OutputError, match=r"no numbers\.tsv"):
+        run_cohort(todo, Request(tmp_path / "study", SETTINGS, work=stubs.touch))
+    assert here == []
 
 
 SCRIPT = """

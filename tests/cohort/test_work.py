@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,6 +175,40 @@ def test_a_folder_that_is_no_result_is_not_replaced(job: Job, quick: list[str]) 
     (job.folder / "thesis.txt").write_text("x")
     assert process(job, SETTINGS).code == 6
     assert (job.folder / "thesis.txt").is_file()
+
+
+def test_a_result_corrected_by_hand_is_never_made_anew(job: Job, quick: list[str]) -> None:
+    process(job, SETTINGS)
+    (job.folder / "audit.tsv").write_text("by\n")
+    assert process(job, SETTINGS).status == "done"
+    refused = process(job, Settings("tscore"))
+    assert (refused.status, refused.code) == ("failed", 6)
+    assert refused.reason.startswith("s1 was corrected by hand (it holds audit.tsv)")
+    assert "move it" in refused.reason
+    assert (job.folder / "audit.tsv").is_file()
+    assert len(quick) == 1
+    job.folder.rename(job.folder.with_name("kept"))
+    assert process(job, Settings("tscore")).fresh
+
+
+def test_a_correction_made_while_the_case_is_at_work_stays(
+    job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process(job, SETTINGS)
+    audit = job.folder / "audit.tsv"
+    monkeypatch.setattr(work, "segment_case", lambda *_: audit.write_text("by\n"))
+    assert process(job, Settings("tscore")).code == 6
+    assert audit.is_file()
+    assert [path.name for path in job.folder.parent.iterdir()] == ["s1"]
+
+
+def test_a_name_that_is_not_utf8_is_kept_as_it_reads_back(job: Job, quick: list[str]) -> None:
+    named = job.files.dwi.with_name(os.fsdecode(b"M\xfcller_dwi.nii.gz"))
+    job = replace(job, files=replace(job.files, dwi=job.files.dwi.rename(named)))
+    assert process(job, SETTINGS).fresh
+    manifest = json.loads((job.folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["inputs"]["dwi"]["file"] == "M?ller_dwi.nii.gz"
+    assert is_done(job, SETTINGS)
 
 
 def test_exported_files_go_where_they_belong_before_the_manifest(

@@ -23,6 +23,8 @@ _DESCRIBED = {"adc": "adc", "b0": "b0", "trace": "dwi"}
 _NATIVE = {"", "orig", "native", "dwi", "scanner", "individual"}
 """Values of `space-` that leave an image where it was scanned."""
 
+_MOST_NAMES = 10
+
 # What an image shows, not which scan it is from.
 _NOT_IDENTITY = {"desc", "space", "res", "part"}
 
@@ -122,7 +124,8 @@ def join_participants(scans: Sequence[Scan], root: Path) -> dict[str, dict[str, 
         root: Its folder; the table may be missing.
 
     Raises:
-        InputFileError: If the table is there and cannot be read.
+        InputFileError: If the table is there and cannot be read, or has two rows of one participant
+            that no session tells apart.
     """
     table = _read_participants(root / "participants.tsv")
     joined = {}
@@ -130,21 +133,42 @@ def join_participants(scans: Sequence[Scan], root: Path) -> dict[str, dict[str, 
         label = scan.entities["sub"]
         session = f"ses-{scan.entities['ses']}" if "ses" in scan.entities else "n/a"
         who = {"participant_id": f"sub-{label}", "session_id": session}
-        joined[scan.name] = {**table.get(label, {}), **who}
+        rows = table.get(label, {})
+        # What is said of a participant once holds for all sessions.
+        row = next(iter(rows.values())) if len(rows) == 1 else rows.get(session, {})
+        joined[scan.name] = {**row, **who}
     return joined
 
 
-def _read_participants(path: Path) -> dict[str, dict[str, str]]:
+def _read_participants(path: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Return the rows of each participant, by label and by session."""
     if not path.is_file():
         return {}
+    table: dict[str, dict[str, dict[str, str]]] = {}
+    doubled: dict[str, None] = {}
     try:
-        rows = list(csv.DictReader(path.read_text("utf-8-sig").splitlines(), delimiter="\t"))
-        return {row["participant_id"].removeprefix("sub-"): row for row in rows}
+        for row in csv.DictReader(path.read_text("utf-8-sig").splitlines(), delimiter="\t"):
+            participant = row["participant_id"].strip()
+            if not participant:
+                continue
+            rows = table.setdefault(participant.removeprefix("sub-"), {})
+            session = f"ses-{(row.get('session_id') or '').removeprefix('ses-')}"
+            if session in rows:
+                doubled[participant] = None
+            # A tab too many at the end of a line makes a cell without a name.
+            rows[session] = {name: cell for name, cell in row.items() if name}
     except (OSError, UnicodeDecodeError, KeyError, AttributeError) as error:
         raise InputFileError(
             f"{path}: cannot be read ({error}); a table with tabs and a column participant_id "
             "is expected"
         ) from error
+    if doubled:
+        names = f"{', '.join([*doubled][:_MOST_NAMES])} ({len(doubled)} in all)"
+        raise InputFileError(
+            f"{path}: has several rows of {names}; keep one of each, or tell visits apart by a "
+            "column session_id"
+        )
+    return table
 
 
 def _images(root: Path, participants: Sequence[str]) -> Iterator[_Image]:

@@ -70,8 +70,8 @@ _SIDECARS: dict[str, tuple[str, dict[str, Any]]] = {
 
 _README = """# infarct: acute ischemic lesions
 
-Made by infarct {version} from the diffusion scans of a BIDS dataset. For research; not a medical
-device.
+Made by infarct from the diffusion scans of a BIDS dataset (its version: dataset_description.json).
+For research; not a medical device.
 
 - `sub-*/[ses-*/]dwi/`: masks and probabilities in the space of each scan (`space-orig`) and in MNI
   (`space-{space}`), the scan in MNI, and the transform.
@@ -130,10 +130,13 @@ def check_place(root: Path, out: Path) -> None:
 
 
 def describe(root: Path, out: Path) -> None:
-    """Write what a BIDS dataset of derivatives needs besides its images, if it is not there.
+    """Write what a BIDS dataset of derivatives needs besides its images.
+
+    A README or `.bidsignore` that is there stays: somebody may have added to it.
 
     Raises:
-        OutputError: If it cannot be written, or another software's derivatives are there.
+        OutputError: If it cannot be written, or another software's derivatives are there, or
+            somebody else's README or `.bidsignore`.
     """
     root, out = root.resolve(), out.resolve()
     description = {
@@ -145,10 +148,12 @@ def describe(root: Path, out: Path) -> None:
     }
     files = {
         "dataset_description.json": json.dumps(description, indent=1) + "\n",
-        "README.md": _README.format(version=version("infarct"), space=SPACE),
+        "README.md": _README.format(space=SPACE),
         ".bidsignore": f"/{REPORTS}\n/group\n/cases.tsv\n*_xfm.*\n.*.partial-*\n",
     }
     try:
+        # Looked for before the description: of ours, another job of an array writes that first.
+        there = sorted(path.name for path in (*out.glob("README*"), *out.glob(".bidsignore")))
         if (out / "dataset_description.json").is_file():
             made = json.loads((out / "dataset_description.json").read_text("utf-8"))
             names = [maker.get("Name") for maker in made.get("GeneratedBy", [{}])]
@@ -157,11 +162,16 @@ def describe(root: Path, out: Path) -> None:
                     f"{out} holds a dataset made by {', '.join(map(str, names))}; give a folder of "
                     "its own"
                 )
+        elif there:
+            raise OutputError(
+                f"{out} holds {' and '.join(there)} but no dataset_description.json, so it is no "
+                "dataset made by infarct; nothing was written: give a folder of its own"
+            )
         out.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
+        for name in [name for name in files if name not in there]:
             # Jobs of an array start at once, in containers even with the same process number.
             partial = out / f".{name}.partial-{uuid4().hex}"
-            partial.write_text(text, encoding="utf-8")
+            partial.write_text(files[name], encoding="utf-8")
             partial.replace(out / name)
     except (OSError, ValueError) as error:
         raise OutputError(f"{out} cannot be written: {error}") from error

@@ -17,7 +17,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from infarct.cohort.jobs import GROUP, Job
+from infarct.cohort.jobs import GROUP, NUMBERS, Job, refuse_foreign_group
 from infarct.cohort.ledger import Ledger
 from infarct.cohort.pictures import overlap_figure, thumbnail, volume_figure
 from infarct.cohort.work import THUMBNAIL
@@ -100,8 +100,9 @@ def write_group(
         The page.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If it cannot be written, or `out/group` is not ours.
     """
+    refuse_foreign_group(out)
     ledger = Ledger(out).read()
     group = out.resolve() / GROUP
     rows = []
@@ -112,7 +113,7 @@ def write_group(
         count += lesion
         progress("summing up", number, len(jobs))
     with complete_or_absent(group) as partial:
-        _write_numbers(rows, about or {}, partial / "numbers.tsv")
+        _write_numbers(rows, about or {}, partial / NUMBERS)
         write(Volume(count, MNI_GRID.affine), partial / "lesion_overlap.nii.gz", np.uint16)
         done = sum(row.status == "done" for row in rows)
         overlap = to_png(overlap_figure(count, done), dpi=130)

@@ -16,6 +16,9 @@ from infarct.errors import CohortError, OutputError
 GROUP = "group"
 """Folder of the results about all cases; no case may have its name."""
 
+NUMBERS = "numbers.tsv"
+"""The table in it, by which it is known as ours."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -142,6 +145,22 @@ def refuse_inputs_inside(out: Path, jobs: Sequence[Job]) -> None:
                     f"{out} holds the input {path.name} of {job.id}; folders of inputs are never "
                     "written to: give a folder of its own"
                 )
+
+
+def refuse_foreign_group(out: Path) -> None:
+    """Refuse a destination where the folder of the group results is somebody else's.
+
+    Raises:
+        OutputError: If so; else it may be replaced.
+    """
+    group = out.resolve() / GROUP
+    if group.exists() and not group.is_dir():
+        raise OutputError(f"{group} is a file; the results about all cases go into such a folder")
+    if group.is_dir() and any(group.iterdir()) and not (group / NUMBERS).is_file():
+        raise OutputError(
+            f"{group} is there already and holds no results of a cohort (it has no {NUMBERS}); "
+            "nothing replaced: move it, or give another folder for the results"
+        )
 
 
 def check_outcomes(outcomes: Sequence[Outcome]) -> None:

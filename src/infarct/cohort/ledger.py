@@ -42,7 +42,8 @@ class Ledger:
             # Several runs may add to one ledger: one write in append mode is never interleaved.
             stream = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             try:
-                text = (self._lead(stream) + line).encode()
+                # A reason may name a file whose name is not UTF-8.
+                text = (self._lead(stream) + line).encode("utf-8", "replace")
                 if os.write(stream, text) < len(text):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(stream)

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from infarct.cohort.engine import Pool, compute
-from infarct.cohort.jobs import Job, Outcome, Settings, Work, refuse_inputs_inside
+from infarct.cohort.jobs import (
+    Job,
+    Outcome,
+    Settings,
+    Work,
+    refuse_foreign_group,
+    refuse_inputs_inside,
+)
 from infarct.cohort.ledger import Ledger
 from infarct.cohort.work import clean, process
 from infarct.errors import OutputError
@@ -60,13 +67,15 @@ def run_cohort(
         One outcome per case, in the order of `jobs`.
 
     Raises:
-        OutputError: If the destination holds inputs, or not even the ledger can be written.
+        OutputError: If the destination holds inputs or a foreign folder `group`, or not even the
+            ledger can be written.
         CohortError: If the scheduler cannot be reached.
         AssetError: If there is no such model.
     """
     watcher = watcher or Watcher()
     get_segmenter(request.settings.model)
     refuse_inputs_inside(request.out, jobs)
+    refuse_foreign_group(request.out)
     ledger = Ledger(request.out)
     earlier = ledger.read()
     ended: dict[str, Outcome] = {}

@@ -21,6 +21,8 @@ from infarct.errors import AssetError, InfarctError, InputFileError, OutputError
 from infarct.pipeline import segment_case
 from infarct.report import check_destination, write_results
 from infarct.segmenters import get_segmenter
+from infarct.stored import AUDIT
+from infarct.tables import as_json, write_json
 from infarct.volume import read
 
 THUMBNAIL = "thumbnail.jpg"
@@ -85,7 +87,7 @@ def clean(jobs: Sequence[Job]) -> None:
 
 
 def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
-    """Return what decides a result, as it is kept in `manifest.json`.
+    """Return what decides a result, as it reads back from `manifest.json`.
 
     Raises:
         InputFileError: If an input is not there.
@@ -97,7 +99,7 @@ def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
         return {"file": path.name, "sha256": assets.sha256(path)}
 
     bval = job.files.bval_path()
-    return {
+    content = {
         "infarct": settings.infarct,
         "model": settings.model,
         # One's own networks are no assets, and may change under the same name.
@@ -112,6 +114,8 @@ def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
             "bval": assets.sha256(bval) if bval.is_file() else None,
         },
     }
+    recipe: dict[str, Any] = json.loads(as_json(content))
+    return recipe
 
 
 def _make(job: Job, settings: Settings) -> None:
@@ -123,6 +127,7 @@ def _make(job: Job, settings: Settings) -> None:
             f"{settings.infarct}; install the same version everywhere"
         )
     check_destination(job.folder, job.files.paths().values(), overwrite=True)
+    _refuse_corrected(job)
     recipe = _recipe(job, settings)
     result = segment_case(open_case(job.files), settings.model)
     with _workplace(job) as place:
@@ -130,9 +135,20 @@ def _make(job: Job, settings: Settings) -> None:
         picture = thumbnail(read(made / "mni/dwi.nii.gz"), read(made / "mni/lesion_mask.nii.gz"))
         (made / THUMBNAIL).write_bytes(picture)
         manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
-        text = json.dumps({**manifest, **recipe}, indent=1, allow_nan=False)
-        (made / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        write_json({**manifest, **recipe}, made / "manifest.json")
+        # Again: it may have been corrected meanwhile.
+        _refuse_corrected(job)
         publish(made, job)
+
+
+def _refuse_corrected(job: Job) -> None:
+    """Leave a result alone that somebody worked on: only they can say that it may go."""
+    if (job.folder / AUDIT).is_file():
+        raise OutputError(
+            f"{job.folder} was corrected by hand (it holds {AUDIT}), and its input, b-value, "
+            "version or method is not that of this run, or a file of it is gone; nothing was "
+            "replaced: move it elsewhere to have the scan outlined anew"
+        )
 
 
 @contextmanager
