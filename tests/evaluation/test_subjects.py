@@ -39,6 +39,14 @@ def test_columns_go_by_several_names_and_missing_ones_are_named(tmp_path: Path) 
     }
 
 
+@pytest.mark.parametrize("cell", ["n/a", "NA", "NaN", ""])
+def test_what_is_unknown_is_no_group(tmp_path: Path, cell: str) -> None:
+    file = table(tmp_path, f"participant_id | sex | age\na | {cell} | 4\nb | F | {cell}\n")
+    known = read_subjects(file, ["a", "b"])
+    assert known.value("a", "sex") is known.value("b", "age") is None
+    assert known.unread == ()
+
+
 def test_a_table_without_participants_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="participant_id"):
         read_subjects(table(tmp_path, "name | age\na | 3\n"), ["a"])

@@ -72,6 +72,8 @@ _WORDS = {
     "hemisphere": {"l": "left", "r": "right", "b": "bilateral", "both": "bilateral"},
     "sex": {"m": "male", "f": "female", "o": "other"},
 }
+_UNKNOWN = {"", "n/a", "na", "nan"}
+"""Cells that say nothing, in any case: of BIDS, of R, of pandas."""
 _MOST_LEVELS = 6
 _OTHER = "other"
 _MOST_NAMES = 10
@@ -162,7 +164,7 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
             doubled[name] = None
         cells = {ours: (row[theirs] or "").strip() for ours, theirs in columns.items() if theirs}
         known[_bare(name)] = {
-            ours: cell for ours, cell in cells.items() if cell.lower() not in ("", "n/a", "nan")
+            ours: cell for ours, cell in cells.items() if cell.lower() not in _UNKNOWN
         }
     if doubled:
         names = f"{', '.join([*doubled][:_MOST_NAMES])} ({len(doubled)} in all)"
