@@ -89,6 +89,25 @@ def test_recovers_how_the_head_was_painted(head, tmp_path) -> None:
     assert np.abs(apart).max() < 3.0
 
 
+@pytest.mark.parametrize("turned_deg", [25.0, -35.0])
+def test_a_head_that_lies_turned_is_found(turned_deg: float) -> None:
+    template = load_template()
+    turn = np.deg2rad(turned_deg)
+    native_from_mni = np.eye(4)
+    native_from_mni[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    affine = np.diag([2.5, 2.5, 5.0, 1.0])
+    affine[:3, 3] = (-120.0, -140.0, -80.0)
+    grid = Grid((96, 104, 36), affine)
+    mni_from_native = np.linalg.inv(native_from_mni)
+    share = Volume(template.brain.astype(np.float32), template.b0.affine)
+    brain = resample(share, grid, mni_from_native) > 0.5
+    b0 = Volume(resample(template.b0, grid, mni_from_native), affine)
+    found = register(b0, brain, template.b0, template.brain)
+    assert np.rad2deg(found.in_plane.rotation) == pytest.approx(-turned_deg, abs=1.0)
+    apart = (found.mni_from_native @ native_from_mni - np.eye(4)) @ [50, -70, 30, 1]
+    assert np.linalg.norm(apart[:3]) < 2.0
+
+
 def test_slices_stay_slices(head, tmp_path) -> None:
     found = place(head, tmp_path)
     z = found.mni_from_voxel[2]

@@ -34,6 +34,9 @@ _NEAR_MM, _WHERE_MM = 4.0, 8.0
 
 _SEARCH_MM = range(-60, 61, 4)
 
+_TURNED_DEG = (-40, -20, 20, 40)
+"""Where else a search starts from: it finds its way over some ten degrees, and heads lie turned."""
+
 
 @dataclass(frozen=True)
 class InPlane:
@@ -82,7 +85,7 @@ def register(b0: Volume, brain: Mask, template: Volume, template_brain: Mask) ->
 
     The scan is the fixed image: a slab of a few slices always lies within the template, while most
     of the template may lie outside the slab. A search along z comes first, because the header of a
-    slab does not say which part of the head it shows.
+    slab does not say which part of the head it shows, and then one for heads that lie turned.
 
     Args:
         b0: The scan.
@@ -111,8 +114,8 @@ def register(b0: Volume, brain: Mask, template: Volume, template_brain: Mask) ->
     centre = _centre(brain, plane_from_voxel)
     onto = _centre(template_brain, template.affine) - centre
     with _one_thread():
-        starts = _search_along_z(levels, centre, onto)
-        found = [_refine(levels, centre, onto + np.array([0, 0, dz])) for dz in starts]
+        starts = _search(levels, centre, onto)
+        found = [_refine(levels, start) for start in starts]
     value, transform = min(found, key=lambda pair: pair[0])
     in_plane = _to_in_plane(transform)
     mni_from_voxel = in_plane.matrix @ plane_from_voxel
@@ -270,42 +273,47 @@ def _shrink(image: sitk.Image, mm: float) -> Any:
     return sitk.BinShrink(image, factors)
 
 
-def _transform(
-    centre: NDArray[np.float64], translation: NDArray[np.float64]
-) -> sitk.ScaleVersor3DTransform:
-    transform = sitk.ScaleVersor3DTransform()
-    transform.SetCenter(centre.tolist())
-    transform.SetTranslation(translation.tolist())
-    return transform
-
-
-def _search_along_z(
+def _search(
     levels: _Levels, centre: NDArray[np.float64], onto: NDArray[np.float64]
-) -> list[int]:
-    """Return the best shift along z, and the runner-up if it is another place altogether."""
+) -> list[sitk.ScaleVersor3DTransform]:
+    """Return where to start: the best shift along z, and the runner-up if it is another place.
+
+    Where the head fits better turned, it starts turned as well.
+    """
     method, fixed, moving = levels.at(6.0)
-    scored = []
-    for dz in _SEARCH_MM:
-        method.SetInitialTransform(_transform(centre, onto + np.array([0, 0, dz])), inPlace=True)
+
+    def start(dz: int, turned_deg: int = 0) -> sitk.ScaleVersor3DTransform:
+        transform = sitk.ScaleVersor3DTransform()
+        transform.SetCenter(centre.tolist())
+        transform.SetTranslation((onto + np.array([0, 0, dz])).tolist())
+        transform.SetRotation((0.0, 0.0, 1.0), math.radians(turned_deg))
+        return transform
+
+    def misfit(dz: int, turned_deg: int = 0) -> float:
+        method.SetInitialTransform(start(dz, turned_deg), inPlace=True)
         try:
-            scored.append((method.MetricEvaluate(fixed, moving), dz))
+            return float(method.MetricEvaluate(fixed, moving))
         except RuntimeError:
-            continue  # every sample fell outside the template
+            return math.inf  # every sample fell outside the template
+
+    scored = sorted((misfit(dz), dz) for dz in _SEARCH_MM)
+    scored = [pair for pair in scored if pair[0] < math.inf]
     if not scored:
         raise RegistrationError(
             "the brain on the b0 does not overlap the template anywhere; "
             "look at the images: is this an axial scan of a head, and is the b0 the right file?"
         )
-    scored.sort()
     best = scored[0][1]
     others = [dz for _, dz in scored[1:4] if abs(dz - best) > 8]
-    return [best, *others[:1]]
+    places = [best, *others[:1]]
+    turned = min((misfit(dz, deg), dz, deg) for dz in places for deg in _TURNED_DEG)
+    starts = [start(dz) for dz in places]
+    return [*starts, start(*turned[1:])] if turned[0] < scored[0][0] else starts
 
 
 def _refine(
-    levels: _Levels, centre: NDArray[np.float64], onto: NDArray[np.float64]
+    levels: _Levels, transform: sitk.ScaleVersor3DTransform
 ) -> tuple[float, sitk.ScaleVersor3DTransform]:
-    transform = _transform(centre, onto)
     value = math.inf
     for mm, step, iterations in ((4.0, 2.0, 60), (2.0, 0.5, 15)):
         method, fixed, moving = levels.at(mm)
