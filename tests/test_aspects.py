@@ -5,6 +5,7 @@ from infarct.aspects import ASPECTS_RULE, Rule, score
 from infarct.atlas import load_atlas
 from infarct.grid import Grid
 from infarct.places import Part
+from infarct.resample import resample
 
 ATLAS = load_atlas("aspects")
 GRID = ATLAS.labels.grid
@@ -30,6 +31,20 @@ def test_a_whole_mca_infarct_scores_nought() -> None:
     assert (anterior.score, anterior.side, len(anterior.affected)) == (0, "left", 10)
     assert posterior is not None
     assert (posterior.score, posterior.affected, posterior.side) == (10, (), "")
+
+
+@pytest.mark.parametrize("territory", ["ACA", "VB brainstem"])
+def test_an_infarct_of_no_region_takes_no_point(territory: str) -> None:
+    """The atlas of a score leaves some of the brain out on purpose: ACA, medulla."""
+    atlas = load_atlas("territories")
+    found = [e.index for e in atlas.entries if e.name == territory and e.side in {"left", ""}]
+    fed = np.isin(resample(atlas.labels, GRID, np.eye(4), labels=True), found)
+    lesion = fed & (ATLAS.labels.data == 0)
+    assert lesion.sum() * GRID.voxel_ml > 1
+    anterior, posterior = score(lesion, GRID, np.eye(4))
+    assert anterior is not None
+    assert posterior is not None
+    assert (anterior.score, posterior.score) == (10, 10)
 
 
 def test_the_worse_side_is_scored() -> None:

@@ -187,6 +187,25 @@ def test_what_a_companion_does_not_reach_counts_as_not_scanned(
         assert case.brain[:, :, 19].any()
 
 
+def test_a_given_brain_ends_where_the_scan_does(head, tmp_path: Path) -> None:
+    dwi, b0 = (np.where(np.arange(34) < 15, 0, image) for image in (head.dwi, head.b0))
+    paths = head.save(tmp_path, dwi=dwi, b0=b0, brain=head.brain)
+    case = open_case(CaseFiles(**paths, bvalue=1000))
+    assert not case.brain[:, :, :15].any()
+    assert np.array_equal(case.brain[:, :, 15:], head.brain[:, :, 15:])
+
+
+@pytest.mark.parametrize("hole", [np.nan, 0.0])
+def test_holes_of_the_adc_are_computed_or_told(head, tmp_path: Path, hole: float) -> None:
+    """As 0 they would be the lowest ADC there is, and count as an infarct."""
+    paths = head.save(tmp_path, dwi=head.dwi, b0=head.b0, adc=np.where(head.lesion, hole, head.adc))
+    case = open_case(CaseFiles(**paths, bvalue=1000))
+    assert near(case.adc.data[head.lesion], head.adc[head.lesion], absolute=1e-6)
+    assert "adc-holes" not in codes(case)
+    alone = open_case(CaseFiles(paths["dwi"], adc=paths["adc"], bvalue=1000))
+    assert "adc-holes" in codes(alone)
+
+
 def test_companions_of_another_place_are_refused(head, tmp_path: Path) -> None:
     paths = head.save(tmp_path)
     image = nib.load(paths["b0"])

@@ -77,8 +77,9 @@ def score(lesion: Mask, grid: Grid, mni_from_native: Affine) -> tuple[Score | No
     """
     if not lesion.any():
         return None, None
-    atlas = load_atlas("aspects")
-    parts = look_up(lesion, atlas, grid, mni_from_native).parts(lambda entry: entry.name)
+    atlas, whole = load_atlas("aspects"), load_atlas("territories")
+    found = look_up(lesion, atlas, grid, mni_from_native, whole)
+    parts = found.parts(lambda entry: entry.name)
     covered = _covered(atlas, grid, mni_from_native)
     anterior = _aspects(parts) if covered["ASPECTS"] else None
     return anterior, _pc_aspects(parts) if covered["PC-ASPECTS"] else None

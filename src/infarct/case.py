@@ -89,7 +89,7 @@ class Case:
     @property
     def slice_axis(self) -> int:
         """Voxel axis along which the slices are stacked: the one closest to head-foot."""
-        return int(np.argmax(np.abs(closest_axes(self.dwi.affine)[2])))
+        return _slice_axis(self.dwi)
 
 
 def open_case(files: CaseFiles) -> Case:
@@ -120,6 +120,7 @@ def open_case(files: CaseFiles) -> Case:
             "a DWI alone does not tell an infarct from a bright vessel or old scar; "
             "give its b0 (--b0), its ADC map (--adc), or a 4D series with a .bval file"
         )
+    b0_given = b0 is not None
     rough, found = _find_brain(dwi, b0)
     if adc is not None:
         scale, told = quality.adc_scale(adc, rough)
@@ -133,10 +134,16 @@ def open_case(files: CaseFiles) -> Case:
     assert b0 is not None
     given = _given_brain(dwi, files.brain, findings)
     brain, method = (rough, found) if given is None else (given, "given")
+    brain &= _measured(dwi, b0)
+    computed = adc_from_signal(b0.data, dwi.data, bvalue)
     if adc is None:
-        adc = adc_from_signal(b0.data, dwi.data, bvalue)
-    elif files.b0 is not None:
+        adc = computed
+    elif b0_given:
         findings += quality.check_agreement(dwi.data, b0.data, adc, brain, bvalue)
+        # Maps are saved with holes where a fit failed, and 0 would be the lowest ADC of all.
+        adc = np.where(brain & (adc == 0), computed, adc)
+    else:
+        findings += quality.check_holes(adc, brain)
     case = Case(dwi, b0, dwi.like(adc), bvalue, brain, method, files)
     findings += quality.check_brain(brain, dwi.grid, case.slice_axis, dwi.data > 0)
     given_adc = files.adc is not None
@@ -222,6 +229,19 @@ def _read_bvalues(path: Path, volumes: int) -> NDArray[np.float64]:
     except (ValueError, UnicodeDecodeError) as error:
         numbers = "1 number" if volumes == 1 else f"{volumes} numbers"
         raise InputFileError(f"{path}: should hold {numbers} ({error})") from error
+
+
+def _measured(dwi: Volume, b0: Volume) -> Mask:
+    """Tell where there was a scan: slabs come padded with empty slices, companions end earlier."""
+    slice_axis = _slice_axis(dwi)
+    across = tuple(axis for axis in range(3) if axis != slice_axis)
+    slices = [image.data.any(axis=across, keepdims=True) for image in (dwi, b0)]
+    measured: Mask = slices[0] & slices[1] & ((dwi.data > 0) | (b0.data > 0))
+    return measured
+
+
+def _slice_axis(volume: Volume) -> int:
+    return int(np.argmax(np.abs(closest_axes(volume.affine)[2])))
 
 
 def _within(volume: Volume, reached: Mask) -> Volume:

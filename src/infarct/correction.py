@@ -174,7 +174,7 @@ def _measure(lesion: Volume, stored: Stored) -> Measurements:
         probability=stored.probability.data,
         brain=stored.brain.data,
         grid=stored.dwi.grid,
-        mni_from_native=stored.mni_from_native,
+        mni_from_native=stored.atlas_from_native,
     )
     slice_axis = int(np.argmax(np.abs(closest_axes(stored.dwi.affine)[2])))
     return measure(lesion.data, scan, slice_axis)

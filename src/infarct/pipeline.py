@@ -96,17 +96,19 @@ def segment_case(
     brain_network = load_network(BRAIN_NETWORK)
     prepared = prepare(case, template, brain_network, journal)
     reading = read_scan(case, prepared, segmenter, journal)
+    with journal.step("place"):
+        brain = prepared.brain_native
+        refinement = refine(case.b0, brain, template.b0, prepared.registration)
+        place = refinement.mni_from_native
     with journal.step("measure"):
-        native = native_scan(case, prepared, reading)
-        evidence = evidence_of(case, prepared, reading) if segmenter.judge else None
+        native = native_scan(case, prepared, reading, place)
+        evidence = evidence_of(case, prepared, reading, place) if segmenter.judge else None
         judgement = judge(evidence, segmenter.judge) if evidence and segmenter.judge else None
         lesion = judgement.lesion if judgement else reading.candidates
         measurements = (
             judgement.measurements if judgement else measure(lesion, native, case.slice_axis)
         )
     with journal.step("locate"):
-        refinement = refine(case.b0, native.brain, template.b0, prepared.registration)
-        place = refinement.mni_from_native
         anatomy = find_anatomy(lesion, case.dwi.grid, place, territories)
     with journal.step("compare sides"):
         outline_mni = to_mni(lesion.astype(np.float32), case, prepared.registration) >= 0.5

@@ -160,17 +160,23 @@ class Lookup:
         return replace(self, lesion=piece)
 
 
-def look_up(lesion: Mask, atlas: Atlas, grid: Grid, mni_from_native: Affine) -> Lookup:
-    """Look up every voxel of a scan in an atlas.
+def look_up(
+    lesion: Mask, atlas: Atlas, grid: Grid, mni_from_native: Affine, whole: Atlas | None = None
+) -> Lookup:
+    """Look up every voxel of a scan in an atlas; lesion close beside it takes the nearest label.
 
     Args:
         lesion: (X, Y, Z) bool.
         atlas: In MNI space.
         grid: Of the scan.
         mni_from_native: (4, 4) world of the grid -> MNI mm.
+        whole: Another atlas, of all the brain, for one that leaves some of it out on purpose:
+            lesion that has a label there lies beside no label here.
     """
     labels = resample(atlas.labels, grid, mni_from_native, labels=True)
     lost = lesion & (labels == 0)
+    if whole:
+        lost &= resample(whole.labels, grid, mni_from_native, labels=True) == 0
     if lost.any():
         apart, nearest = ndimage.distance_transform_edt(
             labels == 0, sampling=grid.spacing, return_indices=True

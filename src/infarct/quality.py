@@ -20,6 +20,9 @@ from infarct.volume import Volume, form_disagreement_mm, has_position
 
 _ADC_UNITS = {1.0: "mm^2/s", 1e-3: "1e-3 mm^2/s", 1e-5: "1e-5 mm^2/s", 1e-6: "1e-6 mm^2/s"}
 
+_MOST_HOLES = 0.001
+"""Share of the brain; a ml and a half."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -167,6 +170,23 @@ def adc_scale(adc: Image, brain: Mask) -> tuple[float, list[Finding]]:
         f"ADC: its median in the brain is {median:.4g}; brain tissue has about 0.0008 mm^2/s "
         "(0.8 in 1e-3 mm^2/s, 800 in 1e-6 mm^2/s): is this the ADC map, in one of these units?"
     )
+
+
+def check_holes(adc: Image, brain: Mask) -> list[Finding]:
+    """Tell of voxels of the brain that have no ADC, where nothing else could give one.
+
+    Args:
+        adc: (X, Y, Z) mm^2/s, 0 where there is none.
+        brain: (X, Y, Z).
+    """
+    share = float((adc[brain] == 0).mean()) if brain.any() else 0.0
+    if share < _MOST_HOLES:
+        return []
+    text = (
+        f"ADC: {share:.1%} of the brain has no value (0, or not finite) and counts as the lowest "
+        "there is; give the b0, from which it can be computed, and look at the images"
+    )
+    return [Finding("adc-holes", "warning", text)]
 
 
 def check_contrast(

@@ -10,6 +10,7 @@ import numpy as np
 from infarct.case import Case
 from infarct.classical import is_map
 from infarct.evidence import Evidence
+from infarct.grid import Affine
 from infarct.intensity import Image, Mask
 from infarct.journal import Journal
 from infarct.postprocess import outline
@@ -105,20 +106,40 @@ def read_by_several(
         yield Reading(probability, disagreement, candidates, second, probability_mni, is_map_mni)
 
 
-def native_scan(case: Case, prepared: Prepared, reading: Reading) -> Scan:
-    """Put together what outlines are measured on, all on the grid of the DWI."""
+def native_scan(
+    case: Case, prepared: Prepared, reading: Reading, mni_from_native: Affine | None = None
+) -> Scan:
+    """Put together what outlines are measured on, all on the grid of the DWI.
+
+    Args:
+        case: The scan.
+        prepared: The same, prepared.
+        reading: What a method made of it.
+        mni_from_native: (4, 4) what sides and places go by, as good as it gets: an affine. The
+            in-plane transform of the preparation if None.
+    """
+    place = prepared.registration.mni_from_native if mni_from_native is None else mni_from_native
     return Scan(
         dwi=case.dwi.data,
         adc=case.adc.data,
         probability=reading.probability,
         brain=prepared.brain_native,
         grid=case.dwi.grid,
-        mni_from_native=prepared.registration.mni_from_native,
+        mni_from_native=place,
     )
 
 
-def evidence_of(case: Case, prepared: Prepared, reading: Reading) -> Evidence | None:
-    """Put together what the candidates of a network are judged by; None of another method."""
+def evidence_of(
+    case: Case, prepared: Prepared, reading: Reading, mni_from_native: Affine | None = None
+) -> Evidence | None:
+    """Put together what the candidates of a network are judged by; None of another method.
+
+    Args:
+        case: The scan.
+        prepared: The same, prepared.
+        reading: What a method made of it.
+        mni_from_native: As for `native_scan`.
+    """
     if reading.second is None:
         return None
 
@@ -126,7 +147,7 @@ def evidence_of(case: Case, prepared: Prepared, reading: Reading) -> Evidence | 
         return restore(image_mni[::-1], case, prepared.registration)
 
     return Evidence(
-        scan=native_scan(case, prepared, reading),
+        scan=native_scan(case, prepared, reading, mni_from_native),
         candidates=reading.candidates,
         second=reading.second,
         opposite_dwi=opposite(prepared.dwi),
