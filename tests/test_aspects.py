@@ -33,6 +33,14 @@ def test_a_whole_mca_infarct_scores_nought() -> None:
     assert (posterior.score, posterior.affected, posterior.side) == (10, (), "")
 
 
+def test_empty_slices_are_no_scan() -> None:
+    lesion = region("insula", "left")
+    scanned = np.zeros(GRID.shape, bool)
+    scanned[:, :, 30:60] = True
+    assert score(lesion, GRID, np.eye(4)) != (None, None)
+    assert score(lesion, GRID, np.eye(4), scanned) == (None, None)
+
+
 @pytest.mark.parametrize("territory", ["ACA", "VB brainstem"])
 def test_an_infarct_of_no_region_takes_no_point(territory: str) -> None:
     """The atlas of a score leaves some of the brain out on purpose: ACA, medulla."""

@@ -32,7 +32,11 @@ class Anatomy:
 
 
 def find_anatomy(
-    lesion: Mask, grid: Grid, mni_from_native: Affine, territories: Atlas | None = None
+    lesion: Mask,
+    grid: Grid,
+    mni_from_native: Affine,
+    territories: Atlas | None = None,
+    scanned: Mask | None = None,
 ) -> Anatomy:
     """Look up where an outline lies.
 
@@ -41,6 +45,7 @@ def find_anatomy(
         grid: Of the scan.
         mni_from_native: (4, 4) world of the scan -> MNI mm.
         territories: Atlas for the table of territories; the one that ships if None.
+        scanned: (X, Y, Z) what of the grid was scanned; all of it if None.
     """
-    places = locate(lesion, grid, mni_from_native, territories)
-    return Anatomy(places, *score(lesion, grid, mni_from_native))
+    places = locate(lesion, grid, mni_from_native, territories, scanned)
+    return Anatomy(places, *score(lesion, grid, mni_from_native, scanned))

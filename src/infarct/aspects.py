@@ -63,13 +63,16 @@ class Score:
     rule: str
 
 
-def score(lesion: Mask, grid: Grid, mni_from_native: Affine) -> tuple[Score | None, Score | None]:
+def score(
+    lesion: Mask, grid: Grid, mni_from_native: Affine, scanned: Mask | None = None
+) -> tuple[Score | None, Score | None]:
     """Score a lesion.
 
     Args:
         lesion: (X, Y, Z) bool.
         grid: Of the scan.
         mni_from_native: (4, 4) world of the grid -> MNI mm.
+        scanned: (X, Y, Z) what of the grid was scanned; all of it if None.
 
     Returns:
         ASPECTS of the worse side, and PC-ASPECTS; None without a lesion, or where the scan does not
@@ -78,9 +81,11 @@ def score(lesion: Mask, grid: Grid, mni_from_native: Affine) -> tuple[Score | No
     if not lesion.any():
         return None, None
     atlas, whole = load_atlas("aspects"), load_atlas("territories")
-    found = look_up(lesion, atlas, grid, mni_from_native, whole)
+    found = look_up(lesion, atlas, grid, mni_from_native, scanned, whole)
     parts = found.parts(lambda entry: entry.name)
-    covered = _covered(atlas, grid, mni_from_native)
+    everywhere = np.ones(grid.shape, dtype=bool)
+    seen = everywhere if scanned is None else scanned
+    covered = _covered(atlas, seen, mni_from_native @ grid.affine)
     anterior = _aspects(parts) if covered["ASPECTS"] else None
     return anterior, _pc_aspects(parts) if covered["PC-ASPECTS"] else None
 
@@ -106,20 +111,22 @@ def _pc_aspects(parts: list[Part]) -> Score:
     return Score(points, side, tuple(sorted(single | paired)), str(PC_ASPECTS_RULE))
 
 
-def _covered(atlas: Atlas, grid: Grid, mni_from_native: Affine) -> dict[str, bool]:
+def _covered(atlas: Atlas, scanned: Mask, mni_from_voxel: Affine) -> dict[str, bool]:
     """Tell, for each score, whether the scan holds enough of every region of it.
 
     Voxels of the atlas are taken to the scan, not the other way round: in thick slices, counts of
     small regions are too coarse to tell.
     """
     labels = atlas.labels.data
-    voxel_from_voxel = np.linalg.inv(mni_from_native @ grid.affine) @ atlas.labels.affine
+    voxel_from_voxel = np.linalg.inv(mni_from_voxel) @ atlas.labels.affine
     at = np.argwhere(labels)
-    voxels = at @ voxel_from_voxel[:3, :3].T + voxel_from_voxel[:3, 3]
-    inside = ((voxels >= -0.5) & (voxels < np.array(grid.shape) - 0.5)).all(axis=1)
-    scanned = np.bincount(labels[tuple(at[inside].T)], minlength=int(labels.max()) + 1)
+    voxels = np.rint(at @ voxel_from_voxel[:3, :3].T + voxel_from_voxel[:3, 3]).astype(int)
+    inside = ((voxels >= 0) & (voxels < scanned.shape)).all(axis=1)
+    at, voxels = at[inside], voxels[inside]
+    seen = at[scanned[tuple(voxels.T)]]
+    held = np.bincount(labels[tuple(seen.T)], minlength=int(labels.max()) + 1)
     whole = np.bincount(labels.ravel())
     enough = {entry.group: True for entry in atlas.entries}
     for entry in atlas.entries:
-        enough[entry.group] &= bool(scanned[entry.index] >= _COVERED * whole[entry.index])
+        enough[entry.group] &= bool(held[entry.index] >= _COVERED * whole[entry.index])
     return enough

@@ -19,11 +19,12 @@ from infarct.intensity import (
     adc_from_signal,
     b0_from_adc,
     find_shell,
+    scanned_slices,
     trace,
 )
 from infarct.quality import Finding
 from infarct.resample import resample
-from infarct.volume import Volume, closest_axes, read
+from infarct.volume import Volume, read
 
 _WHOLE = 0.98
 """A companion that covers less of the DWI leaves out some of the brain."""
@@ -89,7 +90,7 @@ class Case:
     @property
     def slice_axis(self) -> int:
         """Voxel axis along which the slices are stacked: the one closest to head-foot."""
-        return _slice_axis(self.dwi)
+        return self.dwi.slice_axis
 
 
 def open_case(files: CaseFiles) -> Case:
@@ -232,16 +233,10 @@ def _read_bvalues(path: Path, volumes: int) -> NDArray[np.float64]:
 
 
 def _measured(dwi: Volume, b0: Volume) -> Mask:
-    """Tell where there was a scan: slabs come padded with empty slices, companions end earlier."""
-    slice_axis = _slice_axis(dwi)
-    across = tuple(axis for axis in range(3) if axis != slice_axis)
-    slices = [image.data.any(axis=across, keepdims=True) for image in (dwi, b0)]
+    """Tell where there was a scan, of both images; companions may end earlier than the DWI."""
+    slices = [scanned_slices(image.data, dwi.slice_axis) for image in (dwi, b0)]
     measured: Mask = slices[0] & slices[1] & ((dwi.data > 0) | (b0.data > 0))
     return measured
-
-
-def _slice_axis(volume: Volume) -> int:
-    return int(np.argmax(np.abs(closest_axes(volume.affine)[2])))
 
 
 def _within(volume: Volume, reached: Mask) -> Volume:

@@ -16,8 +16,10 @@ from infarct import assets
 from infarct.anatomy import find_anatomy
 from infarct.asymmetry import Asymmetry, asymmetry_beyond, doubt_of_asymmetry
 from infarct.atlas import Atlas
+from infarct.cohort.work import THUMBNAIL
 from infarct.errors import ContentError, GeometryError, InputFileError
 from infarct.grid import MNI_GRID
+from infarct.intensity import scanned_slices
 from infarct.page import write_page
 from infarct.pipeline import doubts
 from infarct.quality import Finding
@@ -26,7 +28,7 @@ from infarct.report import changed_whole, write_outline_mni
 from infarct.resample import resample
 from infarct.stored import AUDIT, OUTLINE, Stored, read_stored
 from infarct.tables import numbers, write_json, write_tables
-from infarct.volume import Volume, closest_axes, read, write
+from infarct.volume import Volume, read, write
 
 _ABOUT_THE_OUTLINE = {
     "adc-not-low",
@@ -99,7 +101,9 @@ def recompute(
     stored = read_stored(folder)
     lesion = _read_edited(edited, stored.dwi)
     measurements = _measure(lesion, stored)
-    anatomy = find_anatomy(lesion.data, stored.dwi.grid, stored.atlas_from_native, territories)
+    scanned = scanned_slices(stored.dwi.data, stored.dwi.slice_axis)
+    place = stored.atlas_from_native
+    anatomy = find_anatomy(lesion.data, stored.dwi.grid, place, territories, scanned)
     before, now = stored.manifest["territories"], anatomy.places.atlas
     if before["sha256"] != now.sha256:
         raise InputFileError(
@@ -117,6 +121,8 @@ def recompute(
         if (partial / "dicom").is_dir():
             # A SEG beside the mask would be taken for it.
             (partial / "dicom").rename(partial / "dicom_automatic")
+        # It shows the old outline; the page of the cohort draws its own.
+        (partial / THUMBNAIL).unlink(missing_ok=True)
         write(lesion, partial / OUTLINE, np.uint8)
         write_outline_mni(lesion, stored.mni_from_native, partial / "mni")
         write_tables(measurements, anatomy.places, partial)
@@ -176,8 +182,7 @@ def _measure(lesion: Volume, stored: Stored) -> Measurements:
         grid=stored.dwi.grid,
         mni_from_native=stored.atlas_from_native,
     )
-    slice_axis = int(np.argmax(np.abs(closest_axes(stored.dwi.affine)[2])))
-    return measure(lesion.data, scan, slice_axis)
+    return measure(lesion.data, scan, stored.dwi.slice_axis)
 
 
 def _asymmetry(stored: Stored, lesion: Volume) -> Asymmetry:

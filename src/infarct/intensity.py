@@ -157,6 +157,21 @@ def fit_tissue_peak(image: Image, brain: Mask) -> TissuePeak:
     return peak
 
 
+def scanned_slices(image: Image, slice_axis: int) -> Mask:
+    """Tell where a scan was made: slabs come padded with empty slices.
+
+    Args:
+        image: (X, Y, Z) signal, not negative.
+        slice_axis: Voxel axis along which slices are stacked.
+
+    Returns:
+        (X, Y, Z) whole slices.
+    """
+    across = tuple(axis for axis in range(3) if axis != slice_axis)
+    some = np.asarray(image.any(axis=across, keepdims=True))
+    return np.broadcast_to(some, image.shape)
+
+
 def normalise(image: Image, peak: TissuePeak) -> Image:
     """Scale an image so that normal tissue has mean 0 and SD 1.
 

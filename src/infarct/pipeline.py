@@ -15,7 +15,7 @@ from infarct.calibration import Judgement, judge
 from infarct.case import Case
 from infarct.certainty import SecondReading, compare_readers, doubt_of
 from infarct.inference import load_network
-from infarct.intensity import Image
+from infarct.intensity import Image, scanned_slices
 from infarct.journal import Journal
 from infarct.prepare import Prepared, prepare, to_mni
 from infarct.quality import Finding
@@ -109,7 +109,8 @@ def segment_case(
             judgement.measurements if judgement else measure(lesion, native, case.slice_axis)
         )
     with journal.step("locate"):
-        anatomy = find_anatomy(lesion, case.dwi.grid, place, territories)
+        scanned = scanned_slices(case.dwi.data, case.slice_axis)
+        anatomy = find_anatomy(lesion, case.dwi.grid, place, territories, scanned)
     with journal.step("compare sides"):
         outline_mni = to_mni(lesion.astype(np.float32), case, prepared.registration) >= 0.5
         asymmetry = asymmetry_beyond(prepared.dwi, prepared.adc, prepared.brain, outline_mni)

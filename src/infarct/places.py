@@ -161,7 +161,12 @@ class Lookup:
 
 
 def look_up(
-    lesion: Mask, atlas: Atlas, grid: Grid, mni_from_native: Affine, whole: Atlas | None = None
+    lesion: Mask,
+    atlas: Atlas,
+    grid: Grid,
+    mni_from_native: Affine,
+    scanned: Mask | None = None,
+    whole: Atlas | None = None,
 ) -> Lookup:
     """Look up every voxel of a scan in an atlas; lesion close beside it takes the nearest label.
 
@@ -170,6 +175,7 @@ def look_up(
         atlas: In MNI space.
         grid: Of the scan.
         mni_from_native: (4, 4) world of the grid -> MNI mm.
+        scanned: (X, Y, Z) what of the grid was scanned; all of it if None.
         whole: Another atlas, of all the brain, for one that leaves some of it out on purpose:
             lesion that has a label there lies beside no label here.
     """
@@ -184,12 +190,16 @@ def look_up(
         lost &= apart <= _REACH_MM
         labels[lost] = labels[tuple(axis[lost] for axis in nearest)]
     size = max(entry.index for entry in atlas.entries) + 1
-    scanned = np.bincount(labels.ravel(), minlength=size)
-    return Lookup(labels, scanned, lesion, atlas.entries, grid.voxel_ml)
+    seen = labels.ravel() if scanned is None else labels[scanned | lesion]
+    return Lookup(labels, np.bincount(seen, minlength=size), lesion, atlas.entries, grid.voxel_ml)
 
 
 def locate(
-    lesion: Mask, grid: Grid, mni_from_native: Affine, territories: Atlas | None = None
+    lesion: Mask,
+    grid: Grid,
+    mni_from_native: Affine,
+    territories: Atlas | None = None,
+    scanned: Mask | None = None,
 ) -> Places:
     """Say where the lesions of a scan lie.
 
@@ -198,10 +208,11 @@ def locate(
         grid: Of the scan.
         mni_from_native: (4, 4) world of the grid -> MNI mm, as good as it gets: an affine.
         territories: Another atlas of territories than the one that ships.
+        scanned: As for `look_up`.
     """
     atlas = territories or load_atlas("territories")
-    by_territory = look_up(lesion, atlas, grid, mni_from_native)
-    by_region = look_up(lesion, load_atlas("regions"), grid, mni_from_native)
+    by_territory = look_up(lesion, atlas, grid, mni_from_native, scanned)
+    by_region = look_up(lesion, load_atlas("regions"), grid, mni_from_native, scanned)
     majors = _with_parts(by_territory)
     ranked = pieces(lesion)
     lesions = tuple(

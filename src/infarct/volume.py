@@ -47,6 +47,11 @@ class Volume:
         x, y, z = self.data.shape[:3]
         return Grid((x, y, z), self.affine)
 
+    @property
+    def slice_axis(self) -> int:
+        """Voxel axis along which the slices are stacked: the one closest to head-foot."""
+        return int(np.argmax(np.abs(closest_axes(self.affine)[2])))
+
     def like(self, data: NDArray[Any]) -> Volume:
         """Return other voxel values on the same grid, geometry fields of the header included."""
         if data.shape != self.data.shape[:3]:
