@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from infarct import assets, correction
+from infarct.cohort.work import THUMBNAIL
 from infarct.correction import recompute
 from infarct.errors import ContentError, GeometryError, OutputError
 from infarct.report import rebuild_page
@@ -80,6 +81,12 @@ def test_a_corrected_outline_changes_every_number_and_keeps_the_old_one(copy, tm
     assert "lesion_mask_automatic.nii.gz" in page
     rebuild_page(copy)
     assert (copy / "report.html").read_text() == page
+
+
+def test_no_thumbnail_shows_the_old_outline(copy, tmp_path) -> None:
+    (copy / THUMBNAIL).write_bytes(b"the old one")
+    recompute(copy, Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz")))
+    assert not (copy / THUMBNAIL).exists()
 
 
 def test_every_earlier_outline_is_kept(copy, tmp_path) -> None:

@@ -33,6 +33,15 @@ def test_results_lie_on_the_grid_of_the_dwi(segmentation) -> None:
     assert segmentation.probability_mni.shape == segmentation.is_map_mni.shape == MNI_GRID.shape
 
 
+def test_sides_and_centres_go_by_what_territories_go_by(segmentation) -> None:
+    """The in-plane transform cannot roll: a rolled head would lie on both sides of the midline."""
+    refinement = segmentation.refinement
+    assert refinement.affine
+    for one in segmentation.measurements.lesions:
+        centre = refinement.mni_from_native @ [*one.centroid_mm, 1]
+        assert one.centroid_mni_mm == pytest.approx(tuple(centre[:3]), abs=1e-6)
+
+
 def test_a_healthy_head_has_no_lesion(healthy_head, tmp_path) -> None:
     # A painted head is all a method that compares intensities needs; a network has never seen one.
     result = segment_case(open_case(CaseFiles(**healthy_head.save(tmp_path))), "cfuzzy")

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -100,7 +101,7 @@ def test_the_outline_in_mni_is_the_outline_in_the_scan(segmentation, written) ->
 
 
 def test_the_transform_on_disk_places_the_lesion(segmentation, written) -> None:
-    matrix = np.loadtxt(written / "mni" / "mni_from_native.txt")
+    matrix = np.loadtxt(written / "mni" / "atlas_from_native.txt")
     lesion = segmentation.measurements.lesions[0]
     moved = matrix @ [*lesion.centroid_mm, 1]
     assert moved[:3] == pytest.approx(lesion.centroid_mni_mm, abs=1e-4)
@@ -197,6 +198,30 @@ def test_folders_that_are_no_result_are_never_replaced(tmp_path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="is a file"):
         check_destination(tmp_path / "file", [], overwrite=False)
+
+
+def test_a_mount_point_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path)
+    with pytest.raises(OutputError, match=r"mount point.* a folder inside it"):
+        check_destination(tmp_path, [], overwrite=False)
+    check_destination(tmp_path / "out", [], overwrite=False)
+
+
+def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="the folder you are in"):
+        check_destination(Path(), [], overwrite=False)
+    check_destination(Path("out"), [], overwrite=False)
+
+
+def test_a_place_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match=r"no folder can be made in .*file"):
+        check_destination(tmp_path / "file" / "new" / "out", [], overwrite=False)
+    # Told by name, not by its rights: root may write to any.
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)
+    with pytest.raises(OutputError, match="may not write there"):
+        check_destination(tmp_path / "new" / "out", [], overwrite=False)
 
 
 def test_folders_of_inputs_are_never_written_to(tmp_path) -> None:

@@ -1,6 +1,7 @@
 """Arguments in, exit codes out, nothing else.
 
-Exit codes: 0 done, 1 unexpected fault, 2 wrong usage, 3 to 9 see `infarct.errors`, 130 interrupted.
+Exit codes: 0 done, 1 unexpected fault, 2 wrong usage, 3 to 9 see `infarct.errors`, 130 interrupted,
+128 + number stopped by a signal.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import typer
 
 from infarct.errors import InfarctError
 from infarct.lab.commands import app as lab
+from infarct.stopping import clean_stops
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -398,6 +400,7 @@ def _sum_up(
     show_page(page)
 
 
+@clean_stops()
 def main() -> None:
     """Run the command line; every deliberate error ends it with its own exit code."""
     if isinstance(sys.stdout, TextIOWrapper):

@@ -76,7 +76,9 @@ def rebuild_page(folder: Path) -> None:
 
 
 def check_destination(out: Path, inputs: Any, *, overwrite: bool) -> None:
-    """Refuse a destination that would mix results with inputs or with an earlier result.
+    """Refuse, before any work, a destination that cannot be or would mix results with others.
+
+    A folder in use as such, mounted or stood in, can be filled but not replaced as a whole.
 
     Args:
         out: Folder to make.
@@ -95,6 +97,21 @@ def check_destination(out: Path, inputs: Any, *, overwrite: bool) -> None:
             )
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file; give --out the name of a folder to make")
+    if os.path.ismount(out):
+        raise OutputError(
+            f"{out} is a mount point, which cannot be replaced; give --out a folder inside it"
+        )
+    if out.is_dir() and out.samefile(os.curdir):
+        raise OutputError(
+            f"{out} is the folder you are in, and would be replaced under your feet; "
+            "give --out a folder inside it or elsewhere"
+        )
+    parent = next(path for path in out.parents if path.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+        raise OutputError(
+            f"no folder can be made in {parent}: it is no folder, or you may not write there; "
+            "give --out a folder elsewhere"
+        )
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise OutputError(
             f"{out} is there already and not empty; choose another --out, or add --overwrite"

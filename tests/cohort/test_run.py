@@ -122,6 +122,7 @@ import stubs
 from infarct.cohort.engine import Pool
 from infarct.cohort.jobs import Settings
 from infarct.cohort.run import Request, run_cohort
+from infarct.stopping import clean_stops
 
 if __name__ == "__main__":
     # A shell that runs the tests in the background has told them to ignore the keys.
@@ -130,7 +131,8 @@ if __name__ == "__main__":
     todo = stubs.jobs(folder, "a", "slow", "b")
     request = Request(folder / "out", Settings("cfuzzy"), Pool(1), work=stubs.touch)
     try:
-        run_cohort(todo, request)
+        with clean_stops():
+            run_cohort(todo, request)
     except KeyboardInterrupt:
         sys.exit(130)
 """
@@ -152,7 +154,10 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_an_interrupt_keeps_what_is_done_and_leaves_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_keeps_what_is_done_and_leaves_nothing_else(
+    tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     where = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
@@ -168,8 +173,8 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_nothing_else(tmp_path: Path)
 
     try:
         until(slow_is_running)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
-        assert process.wait(timeout=300) == 130
+        os.killpg(process.pid, sent)  # as a terminal does: the workers get it too
+        assert process.wait(timeout=300) == code
         assert {name: row["status"] for name, row in Ledger(tmp_path / "out").read().items()} == {
             "a": "done"
         }
