@@ -8,6 +8,7 @@ import pytest
 from infarct.case import open_case
 from infarct.dicom.choose import Choice, explain, rank, write_case
 from infarct.dicom.convert import Image
+from infarct.dicom.headers import ADC_BY_NAME
 from infarct.dicom.series import Series
 from infarct.errors import ContentError, InputFileError
 from infarct.grid import Grid
@@ -49,6 +50,13 @@ def test_an_own_b0_is_preferred_to_one_from_elsewhere() -> None:
     assert best.b0 is best.dwi
     # The b0 just before is nearer than that inside the next series, both on the same grid.
     assert second.b0.series.number == 4
+
+
+def test_a_map_by_its_image_type_comes_before_a_map_by_name() -> None:
+    named, sure = image(4), image(5)
+    named = replace(named, series=replace(named.series, reason=ADC_BY_NAME))
+    assert rank([image(3, 0, 1000), named, sure])[0].adc is sure
+    assert rank([image(3, 0, 1000), named])[0].adc is named
 
 
 def test_companions_are_of_the_same_study_and_coordinates() -> None:

@@ -17,6 +17,8 @@ import pytest
 from dicom_scanner import ANATOMY, IDENTIFIERS, SMALL, Plane, Protocol, Study, noise, save_classic
 
 from infarct import cli
+from infarct.atlas import load_atlas
+from infarct.dicom.command import DicomRequest
 from infarct.dicom.seg import from_frames
 
 
@@ -118,6 +120,12 @@ def test_the_manifest_says_how_and_not_from_where(run) -> None:
     assert "--dicom-out" in manifest["command"]
     assert manifest["inputs"]["dwi"]["file"] == "dwi.nii"
     assert len(manifest["inputs"]["dwi"]["sha256"]) == 64
+
+
+def test_the_command_of_the_manifest_is_whole_and_names_no_file() -> None:
+    territories = load_atlas("territories")
+    request = DicomRequest(Path("a"), Path("b"), territories=territories, overwrite=True)
+    assert request.command[7:] == ["--atlas", "ATLAS", "--labels", "LABELS", "--overwrite"]
 
 
 def test_the_input_is_only_read(run) -> None:

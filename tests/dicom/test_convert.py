@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import dcm2niix
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -16,9 +17,10 @@ from dicom_scanner import (
     save_enhanced,
 )
 
+from infarct.dicom import order
 from infarct.dicom.convert import Image, convert
 from infarct.dicom.series import find_series
-from infarct.errors import ContentError
+from infarct.errors import ContentError, InputFileError
 
 TURN = np.deg2rad(20)
 PLANES = {
@@ -122,6 +124,50 @@ def test_phase_in_the_same_series_is_no_second_dwi(tmp_path: Path) -> None:
             frame.save_as(path)
     (image,) = convert_all(tmp_path / "in", tmp_path / "work")
     assert image.path.name == "image.nii"
+
+
+@pytest.mark.parametrize(("slope", "private"), [(1.0, 1.0), (1.4, 0.9), (0.5, 1.0)])
+def test_an_adc_map_of_philips_keeps_the_unit_of_its_display(
+    slope: float, private: float, tmp_path: Path
+) -> None:
+    frames = noise(800)
+    study = Study.new("Philips Medical Systems")
+    save_classic(tmp_path / "in", study, Protocol(6, "dADC", ADC), SMALL, [(None, frames)])
+    for path in (tmp_path / "in").iterdir():
+        frame = pydicom.dcmread(path)
+        frame.RescaleSlope, frame.RescaleIntercept = slope, 0
+        block = frame.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
+        block.add_new(0x0E, "FL", private)
+        frame.save_as(path)
+    (adc,) = convert_all(tmp_path / "in", tmp_path / "work")
+    data = nib.load(adc.path).get_fdata()[:, ::-1].transpose(2, 1, 0)
+    assert np.allclose(data, frames * slope, rtol=1e-4)
+
+
+def test_an_error_of_dcm2niix_is_no_success(tmp_path: Path, monkeypatch) -> None:
+    """It ends with code 0 when it could not sort the slices."""
+    save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "d"), SMALL, [(1000, noise(400))])
+    tool = tmp_path / "tool"
+    tool.write_text(f'#!/bin/sh\n"{dcm2niix.bin}" "$@"\necho "Error: Check sorted order"\n')
+    tool.chmod(0o700)
+    monkeypatch.setattr(dcm2niix, "bin", str(tool))
+    with pytest.raises(InputFileError, match="it reports an error"):
+        convert_all(tmp_path / "in", tmp_path / "work")
+
+
+def test_volumes_that_dcm2niix_left_out_are_noticed(tmp_path: Path, monkeypatch) -> None:
+    volumes = [(0, noise(900)), (1000, noise(400))]
+    save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "d"), SMALL, volumes)
+    (series,) = find_series(tmp_path / "in")
+    monkeypatch.setattr(order, "numbering", lambda _: {})
+    # Half of the files are no longer there when it looks.
+    for header in series.headers[8:]:
+        frame = pydicom.dcmread(header.frames[0].path)
+        frame.SeriesInstanceUID = "1.2.3"
+        frame.ImageType = ["ORIGINAL", "PRIMARY", "P", "ND"]
+        frame.save_as(header.frames[0].path)
+    with pytest.raises(ContentError, match="tell of 2 volumes, dcm2niix made 1"):
+        convert(series, tmp_path / "work")
 
 
 def test_an_adc_map_of_several_volumes_is_said_to_be_one(tmp_path: Path) -> None:

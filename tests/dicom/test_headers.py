@@ -85,6 +85,8 @@ def test_every_frame_of_a_multi_frame_file_has_its_place_and_bvalue(tmp_path: Pa
         ("no words", ("DERIVED", "PRIMARY", "ADC_UNSPECIFIED", "ADC"), None, "adc"),
         ("Ax DTI Average DC", ("DERIVED", "SECONDARY", "PROCESSED"), 1000, "adc"),
         ("DWI with ADC", ACQUIRED, 1000, "signal"),
+        ("ep2d_diff_ADC_TRACEW", TRACE, 1000, "signal"),
+        ("ep2d_diff_ADC_TRACEW", TRACE, 0, "signal"),
         ("ep2d_diff_FA", FA, None, "other"),
         ("Ax DTI Fractional Aniso.", ("DERIVED", "SECONDARY", "PROCESSED"), 1000, "other"),
         ("Synthetic DWI b1500", ("DERIVED", "SECONDARY"), 1500, "other"),
@@ -107,6 +109,17 @@ def test_what_a_file_may_serve_as(
     save_classic(tmp_path, Study.new("SIEMENS"), protocol, SMALL, [(bvalue, noise(400, 1))])
     (path,) = tmp_path.iterdir()
     assert read_header(path).content == content
+
+
+def test_a_weighted_image_is_no_map_because_its_protocol_makes_one(tmp_path: Path) -> None:
+    """All series of a protocol share its name."""
+    protocol = Protocol(3, "DWI with ADC", ("DERIVED", "PRIMARY", "OTHER"))
+    save_classic(tmp_path, Study.new("SIEMENS"), protocol, SMALL, [(1000, noise(400, 1))])
+    (path,) = tmp_path.iterdir()
+    image = pydicom.dcmread(path)
+    del image.SeriesDescription
+    image.save_as(path)
+    assert read_header(path).content == "signal"
 
 
 def test_what_is_no_dicom_is_passed_over(tmp_path: Path) -> None:

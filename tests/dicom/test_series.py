@@ -74,6 +74,15 @@ def test_a_file_missing_in_one_volume_is_noticed(lost: tuple[int, int], tmp_path
         check_complete(find_series(tmp_path)[0])
 
 
+def test_a_b0_that_only_its_company_tells_of_is_part_of_the_series(tmp_path: Path) -> None:
+    volumes = [(0, noise(900)), (1000, noise(400))]
+    protocol = Protocol(3, "head", ("ORIGINAL", "PRIMARY", "OTHER"))
+    save_classic(tmp_path, Study.new("GE MEDICAL SYSTEMS"), protocol, SMALL, volumes)
+    (series,) = find_series(tmp_path)
+    assert series.bvalues == (0, 1000)
+    assert len(series.frames) == 2 * 8
+
+
 def test_a_slice_missing_in_an_adc_map_is_noticed(tmp_path: Path) -> None:
     study, protocol = Study.new("SIEMENS"), Protocol(6, "dwi_ADC", ADC)
     save_classic(tmp_path, study, protocol, SMALL, [(None, noise(800))])

@@ -74,6 +74,21 @@ def test_orientations_that_drift_in_the_last_digit_become_one(tmp_path: Path) ->
     assert len({tuple(np.array(image.ImageOrientationPatient)) for image in images}) == 1
 
 
+def test_the_phase_beside_the_magnitude_is_not_what_a_seg_refers_to(tmp_path: Path) -> None:
+    study, protocol = Study.new("Philips Medical Systems"), Protocol(3, "dwi")
+    save_classic(tmp_path, study, protocol, SMALL, [*VOLUMES[:2], *VOLUMES[:2]])
+    for path in tmp_path.iterdir():
+        image = pydicom.dcmread(path)
+        part = "P" if image.InstanceNumber <= 16 else "M"
+        image.ImageType = ["ORIGINAL", "PRIMARY", "PHASE MAP" if part == "P" else "M_SE", part]
+        image.save_as(path)
+    choice = choice_of(tmp_path)
+    images = source_images(choice, keep_identity=True).images
+    assert len(images) == 8
+    assert {image.ImageType[3] for image in images} == {"M"}
+    assert len(choice.dwi.series.files) == 4 * 8
+
+
 def test_images_without_a_frame_of_reference_are_refused(tmp_path: Path) -> None:
     study = Study("CANON_MEC", uid="1.2.3", frame_of_reference="")
     save_classic(tmp_path, study, Protocol(3, "dwi"), SMALL, VOLUMES)

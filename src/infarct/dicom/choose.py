@@ -8,6 +8,7 @@ from pathlib import Path
 
 from infarct.case import CaseFiles
 from infarct.dicom.convert import Image
+from infarct.dicom.headers import ADC_BY_NAME
 from infarct.errors import ContentError
 from infarct.intensity import B0_BELOW, USUAL_BVALUE
 from infarct.quality import Finding
@@ -157,7 +158,14 @@ def _adc_for(dwi: Image, images: list[Image]) -> Image | None:
     maps = [image for image in images if image.content == "adc"]
     on_grid = [image for image in maps if image.grid.matches(dwi.grid, tolerance_mm=0.1)]
     # A map on another grid may be of another acquisition: only if there is no other way to an ADC.
-    return _nearest(dwi, on_grid) or (None if _b0_for(dwi, images) else _nearest(dwi, maps))
+    rest = [] if _b0_for(dwi, images) else maps
+    # Words are free: a map that its image type calls one comes before a map by name.
+    preferred = (_sure(on_grid), on_grid, _sure(rest), rest)
+    return next((found for group in preferred if (found := _nearest(dwi, group))), None)
+
+
+def _sure(maps: list[Image]) -> list[Image]:
+    return [image for image in maps if image.series.reason != ADC_BY_NAME]
 
 
 def _nearest(dwi: Image, images: list[Image]) -> Image | None:

@@ -53,6 +53,9 @@ class DicomRequest:
         options = ["segment", "--dicom", "FOLDER", "--out", "OUT", "--model", self.model]
         options += ["--series", self.series] if self.series is not None else []
         options += ["--brain", "BRAIN"] if self.brain is not None else []
+        own_atlas = ["--atlas", "ATLAS", "--labels", "LABELS"]
+        options += own_atlas if self.territories is not None else []
+        options += ["--overwrite"] if self.overwrite else []
         options += ["--dicom-out"] if self.dicom_out else []
         return [*options, *(["--keep-identity"] if self.keep_identity else [])]
 

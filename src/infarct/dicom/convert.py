@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +10,21 @@ import dcm2niix
 import numpy as np
 
 from infarct.dicom.headers import Content
+from infarct.dicom.order import check_places, lend, volumes_told
 from infarct.dicom.series import Series, check_complete
 from infarct.errors import ContentError, InfarctError, InputFileError
 from infarct.grid import Grid
 from infarct.intensity import B0_BELOW, find_shell
-from infarct.volume import closest_axes, read
+from infarct.volume import Volume, closest_axes, read
 
 _OPTIONS = (
     *("-b", "n", "-z", "n", "-f", "image"),
     *("-g", "i"),  # the user's own defaults of dcm2niix stay out of it
     *("-x", "i"),  # neither crop nor rotate: voxels must find their way back to the frames
 )
+# The scaling of the display, which all makers' maps bear their unit by. By default dcm2niix undoes
+# Philips' private factor as well: right for signals of several series, wrong for a map in mm^2/s.
+_MAP_OPTIONS = ("-p", "n")
 _NO_MAGNITUDE = ("_ph", "_real", "_imaginary")
 """Endings by which dcm2niix tells apart what a scanner keeps in one series."""
 
@@ -82,30 +85,39 @@ def convert(series: Series, into: Path) -> list[Image]:
         Its images; more than one where a scanner keeps signal and ADC in one series.
 
     Raises:
-        ContentError: If slices are missing, or its b-values cannot be known.
+        ContentError: If slices are missing or sent twice, cannot be sorted into volumes, or lie
+            elsewhere in the image than the headers say; or if its b-values cannot be known.
         InputFileError: If dcm2niix cannot make an image of it.
     """
     check_complete(series)
     files, made = into / "files", into / "made"
     files.mkdir(parents=True)
     made.mkdir()
-    for index, path in enumerate(series.files):
-        _lend(path, files / f"{index:06d}")
+    lend(series, files)
+    options = [*_OPTIONS, *(_MAP_OPTIONS if series.content == "adc" else ())]
     done = subprocess.run(
-        [dcm2niix.bin, *_OPTIONS, "-o", str(made), str(files)],
+        [dcm2niix.bin, *options, "-o", str(made), str(files)],
         capture_output=True,
         text=True,
         errors="replace",
         check=False,
     )
     paths = sorted(made.glob("*.nii"))
-    if done.returncode or not paths:
+    # It ends with code 0 even when it says that it could not sort the slices.
+    failed = "Error:" in done.stdout + done.stderr
+    if done.returncode or failed or not paths:
+        said = "; it reports an error" if failed else ""
         raise InputFileError(
             f"series {series.number}: dcm2niix {dcm2niix.__version__} made no sound image of its "
-            f"{len(series.files)} files (exit code {done.returncode}); "
+            f"{len(series.files)} files (exit code {done.returncode}{said}); "
             "some may be missing or damaged: export it again"
         )
-    images = [image for path in paths if (image := _image(series, path)) is not None]
+    paths = [path for path in paths if not path.stem.endswith(_NO_MAGNITUDE)]
+    volumes = {path: _read(series, path) for path in paths}
+    for volume in volumes.values():
+        check_places(series, volume.grid)
+    _check_count(series, list(volumes.values()))
+    images = [image for path, v in volumes.items() if (image := _image(series, path, v))]
     if not images and series.content == "adc":
         raise ContentError(
             f"series {series.number}: an ADC map of several volumes; one is expected"
@@ -118,25 +130,32 @@ def convert(series: Series, into: Path) -> list[Image]:
     return images
 
 
-def _lend(path: Path, name: Path) -> None:
-    """Make a file visible under a neutral name, without a copy where the system allows it."""
+def _read(series: Series, path: Path) -> Volume:
     try:
-        name.symlink_to(path.resolve())
-    except OSError:
-        shutil.copyfile(path, name)
-
-
-def _image(series: Series, path: Path) -> Image | None:
-    """Say what one output of dcm2niix is; None for what has no use here."""
-    try:
-        volume = read(path)
+        return read(path)
     except InfarctError as error:
         # The user knows the series, not our file.
         reason = str(error).removeprefix(f"{path}: ")
         raise ContentError(f"series {series.number}: {reason}") from error
-    if path.stem.endswith(_NO_MAGNITUDE):
-        return None
-    volumes = volume.data.shape[3] if volume.data.ndim == 4 else 1
+
+
+def _check_count(series: Series, made: list[Volume]) -> None:
+    """Refuse what has more or fewer volumes than the headers tell of."""
+    told, count = volumes_told(series), sum(map(_count, made))
+    if told is not None and count != told:
+        raise ContentError(
+            f"series {series.number}: its headers tell of {told} volumes, dcm2niix made {count}; "
+            "convert it yourself and give --dwi, --b0 and --bvalue"
+        )
+
+
+def _count(volume: Volume) -> int:
+    return volume.data.shape[3] if volume.data.ndim == 4 else 1
+
+
+def _image(series: Series, path: Path, volume: Volume) -> Image | None:
+    """Say what one output of dcm2niix is; None for what has no use here."""
+    volumes = _count(volume)
     if series.content == "adc" or path.stem.endswith("_ADC"):
         return Image(series, path, "adc", (), volume.grid) if volumes == 1 else None
     bvalues = _bvalues(series, path.with_suffix(".bval"), volumes)

@@ -18,6 +18,12 @@ from infarct.intensity import B0_BELOW
 Content = Literal["signal", "adc", "other"]
 """What a file may serve as: signal of a diffusion series (b0 included), ADC map, or nothing."""
 
+ADC_BY_NAME = "ADC by its description"
+"""Why a file is called an ADC map when only words say so."""
+
+UNNAMED = "nothing says diffusion"
+"""Why a file serves as nothing when it may still be the b0 of a diffusion series."""
+
 _SIEMENS_B, _GE_B, _UNITED_IMAGING_B, _PHILIPS_B = (
     Tag(tag) for tag in (0x0019100C, 0x00431039, 0x00651009, 0x20011003)
 )
@@ -25,7 +31,8 @@ _NAMES = (
     *("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
     *("PatientName", "PatientID"),
     *("Modality", "Manufacturer", "SeriesNumber", "SeriesDescription", "ProtocolName"),
-    *("ImageType", "SequenceName", "NumberOfFrames", "InstanceNumber", "DiffusionBValue"),
+    *("ImageType", "SequenceName", "NumberOfFrames", "DiffusionBValue"),
+    *("InstanceNumber", "AcquisitionNumber"),
     *("ImagePositionPatient", "ImageOrientationPatient"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
@@ -84,7 +91,8 @@ class Header:
         frame_of_reference: Images that share it share a coordinate system.
         patient: Tells patients apart; never to be shown or stored.
         number: Series number.
-        instance: Number of the file in its series.
+        instance: Number of the file in its series; 0 if the header gives none.
+        acquisition: Number of the acquisition, which some makers count by volume; 0 likewise.
         description: Free text of the technician; may be shown, never stored.
         maker: Siemens, GE, Philips, Canon, United Imaging, or another maker.
         content: What the file may serve as.
@@ -100,6 +108,7 @@ class Header:
     patient: str
     number: int
     instance: int
+    acquisition: int
     description: str
     maker: str
     content: Content
@@ -150,6 +159,7 @@ def _header(path: Path, data: Dataset) -> Header:
         patient=str(data.get("PatientID") or data.get("PatientName") or ""),
         number=int(data.get("SeriesNumber") or 0),
         instance=int(data.get("InstanceNumber") or 0),
+        acquisition=int(data.get("AcquisitionNumber") or 0),
         description=description,
         maker=maker,
         content=content,
@@ -168,18 +178,21 @@ def _content(
     # What was acquired with weighting is signal, whatever words a technician chose.
     maybe_map = "DERIVED" in tokens or not weighted
     other_map = any(_OTHER_MAPS.search(text) for text in (*tokens, words if maybe_map else ""))
-    named_adc = maybe_map and bool(_ADC.search(words))
+    # All series of a protocol share its name: of a weighted image only its own description counts.
+    own_words = str(data.get("SeriesDescription", "")) if weighted else words
+    named_adc = maybe_map and bool(_ADC.search(own_words.replace("_", " ")))
     # The first that holds decides.
     rules: tuple[tuple[bool, Content, str], ...] = (
         (modality != "MR", "other", f"modality {modality or 'not given'}"),
         (bool(_NO_MAGNITUDE & set(tokens[2:])), "other", "phase or the like, not magnitude"),
         (other_map, "other", "a map that is neither signal nor ADC"),
         (any(token.startswith("ADC") for token in tokens), "adc", "ADC by its image type"),
-        (named_adc, "adc", "ADC by its description"),
+        ("TRACEW" in tokens, "signal", "trace by its image type"),
+        (named_adc, "adc", ADC_BY_NAME),
         (weighted, "signal", "b-values in its headers"),
-        (bool({"DIFFUSION", "TRACEW"} & set(tokens)), "signal", "diffusion by its image type"),
+        ("DIFFUSION" in tokens, "signal", "diffusion by its image type"),
         (bool(_DIFFUSION.search(words)), "signal", "diffusion by its description"),
-        (True, "other", "nothing says diffusion"),
+        (True, "other", UNNAMED),
     )
     return next((content, reason) for holds, content, reason in rules if holds)
 

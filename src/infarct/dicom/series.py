@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infarct.dicom.headers import Content, Frame, Header, read_header
+from infarct.dicom.headers import UNNAMED, Content, Frame, Header, read_header
 from infarct.errors import ContentError, InputFileError
 from infarct.intensity import B0_BELOW
 
@@ -30,7 +30,7 @@ class Series:
         content: What it may serve as.
         reason: Why.
         mosaic: Its files hold whole volumes as tiles.
-        frames: All of them, in the order the scanner numbered them.
+        headers: Of all its files, in the order the scanner numbered them.
     """
 
     uid: str
@@ -42,12 +42,25 @@ class Series:
     content: Content
     reason: str
     mosaic: bool
-    frames: tuple[Frame, ...]
+    headers: tuple[Header, ...]
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Its files, each once."""
-        return tuple(dict.fromkeys(frame.path for frame in self.frames))
+        """All its files, each once."""
+        return tuple(dict.fromkeys(h.frames[0].path for h in self.headers if h.frames))
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The frames of what it serves as: of magnitude and phase side by side, the magnitude."""
+        return self.frames_of(self.content)
+
+    def frames_of(self, content: Content) -> tuple[Frame, ...]:
+        """Return the frames that serve as one thing."""
+        return tuple(f for h in self.headers if self.content_of(h) == content for f in h.frames)
+
+    def content_of(self, header: Header) -> Content:
+        """Say what a file serves as in this series: a b0 may be known by its company alone."""
+        return self.content if header.reason == UNNAMED else header.content
 
     @property
     def bvalues(self) -> tuple[float, ...]:
@@ -106,7 +119,8 @@ def check_complete(series: Series) -> None:
     """
     first: NDArray[np.float64] | None = None
     for frames in _stacks(series):
-        at, counts = _levels(frames)
+        at, level = levels(frames)
+        counts = np.bincount(level)
         steps = np.diff(at)
         if len(at) > 2 and np.ptp(steps) > max(0.05 * float(np.median(steps)), 0.05):
             raise ContentError(
@@ -122,15 +136,24 @@ def check_complete(series: Series) -> None:
             )
 
 
-def _levels(frames: list[Frame]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return where along their normal frames lie, mm, rising, and how many at each place."""
+def levels(frames: Sequence[Frame]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Find the places along their normal at which frames lie.
+
+    Args:
+        frames: Each with position and orientation; that of the first is taken for all.
+
+    Returns:
+        (N,) places, mm, rising; and for each frame which of them is its own.
+    """
     plane = np.array(frames[0].orientation)
     normal = np.cross(plane[:3], plane[3:])
-    along = np.sort(np.array([frame.position for frame in frames]) @ normal)
+    along = np.array([frame.position for frame in frames]) @ normal
+    order = np.argsort(along)
     # The last digits drift between volumes: what is this close is one place.
-    level = np.cumsum(np.diff(along, prepend=along[0]) > _SAME_PLACE_MM)
-    counts = np.bincount(level)
-    return np.bincount(level, weights=along) / counts, counts
+    rising = np.cumsum(np.diff(along[order], prepend=along[order[0]]) > _SAME_PLACE_MM)
+    level = np.empty(len(frames), np.intp)
+    level[order] = rising
+    return np.bincount(level, weights=along) / np.bincount(level), level
 
 
 def _stacks(series: Series) -> Iterator[list[Frame]]:
@@ -165,9 +188,5 @@ def _series(headers: list[Header]) -> Series:
         content=lead.content,
         reason=lead.reason,
         mosaic=lead.mosaic,
-        frames=tuple(
-            frame
-            for header in sorted(headers, key=lambda header: header.instance)
-            for frame in header.frames
-        ),
+        headers=tuple(sorted(headers, key=lambda header: header.instance)),
     )

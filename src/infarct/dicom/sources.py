@@ -59,7 +59,8 @@ def source_images(choice: Choice, *, keep_identity: bool) -> SourceImages:
         ContentError: If the headers lack what a SEG is tied to.
     """
     frames = _one_volume(choice.dwi.series, choice.dwi.bvalue)
-    several_in_one = len(choice.dwi.series.files) < len(choice.dwi.series.frames)
+    every = choice.dwi.series.frames
+    several_in_one = len({frame.path for frame in every}) < len(every)
     with warnings.catch_warnings():
         # Warnings of pydicom quote the values they complain of, names of patients among them.
         warnings.simplefilter("ignore")
