@@ -41,7 +41,7 @@ def share(value: float) -> str:
 
 
 def draw(curve: Sequence[tuple[float, float, int]], title: str, to: Path) -> None:
-    """Draw what was said against what is true, with 95% intervals (Wilson) and numbers."""
+    """Draw what was said against what is true, with 95% intervals (Wilson)."""
     figure, axes = plt.subplots(figsize=(4.6, 4.6))
     axes.plot([0, 1], [0, 1], color="0.7")
     said, true, count = (np.array(column) for column in zip(*curve, strict=True))
@@ -51,9 +51,7 @@ def draw(curve: Sequence[tuple[float, float, int]], title: str, to: Path) -> Non
     ]
     reach = np.array([(p - low, high - p) for p, (low, high) in zip(true, bounds, strict=True)]).T
     axes.errorbar(said, true, reach, fmt="o-", color="#0072B2", ecolor="0.4", capsize=3)
-    for x, y, n in zip(said, true, count, strict=True):
-        axes.annotate(f"{n}", (x, y), xytext=(6, -12), textcoords="offset points", size=8)
-    axes.set(title=title, xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.set(title=f"{title}, fifths of {count.sum()} candidates", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.set(xlabel="probability said, mean of a fifth", ylabel="share that are infarcts")
     figure.savefig(to, dpi=120, bbox_inches="tight")
 
