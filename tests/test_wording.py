@@ -113,7 +113,7 @@ def test_certainty_is_said_or_plainly_missing() -> None:
     assert "2 candidates (0.13 ml) were too improbable" in said
     assert "cfuzzy: 9.14 ml) disagrees" in said
     assert "no calibrated certainty" not in said
-    assert "learned on synthetic scans" in said
+    assert "Learned on synthetic scans" in said
     second = {"second_reader": FULL["certainty"]["second_reader"]}
     said = certainty({**PLAIN, "certainty": second})
     assert "cfuzzy: 9.14 ml) disagrees" in said

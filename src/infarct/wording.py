@@ -78,7 +78,7 @@ def certainty(summary: Summary) -> str:
     said.append(
         "This method gives no calibrated certainty: look at the images before using a number."
         if sure.get("lesion_visible") is None
-        else "This was learned on synthetic scans, half with an infarct; of patients it is a guide."
+        else "Learned on synthetic scans, half with an infarct: for patients it is only a guide."
     )
     return " ".join(said)
 
