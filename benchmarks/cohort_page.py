@@ -23,9 +23,9 @@ from infarct.cohort.group import write_group
 from infarct.cohort.jobs import Job, Outcome, Settings
 from infarct.cohort.ledger import Ledger
 from infarct.cohort.pictures import thumbnail
-from infarct.cohort.work import THUMBNAIL
 from infarct.grid import MNI_GRID
 from infarct.resample import resample
+from infarct.stored import THUMBNAIL
 from infarct.templates import load_template
 from infarct.volume import Volume, read, write
 

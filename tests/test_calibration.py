@@ -118,6 +118,13 @@ def test_what_ships_to_be_used_is_calibrated_and_has_its_points_in_order(name: s
     assert get_segmenter(name).judge.calibration == shipped
 
 
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"lesion": 1}'])
+def test_a_damaged_calibration_is_named(tmp_path, text: str) -> None:
+    (tmp_path / "mine.calibration.json").write_text(text)
+    with pytest.raises(AssetError, match=r"mine\.calibration\.json: is no calibration"):
+        load_calibration("mine", tmp_path)
+
+
 def test_only_calibrated_methods_have_a_judge() -> None:
     assert find_judge("cfuzzy") is None
     assert find_judge(DEFAULT).point == "balanced"

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from infarct import assets, correction
-from infarct.cohort.work import THUMBNAIL
 from infarct.correction import recompute
 from infarct.errors import ContentError, GeometryError, OutputError
 from infarct.report import rebuild_page
-from infarct.stored import OUTLINE, read_stored
+from infarct.stored import OUTLINE, THUMBNAIL, read_stored
 
 
 @pytest.fixture

@@ -19,13 +19,21 @@ def place(head, tmp_path, brain=None):
     return register(case.b0, case.brain if brain is None else brain, template.b0, template.brain)
 
 
+def scan_of(native_from_mni: np.ndarray, grid: Grid) -> tuple[Volume, np.ndarray]:
+    """Scan the template as a head that lies as told; return b0 and brain."""
+    template = load_template()
+    mni_from_native = np.linalg.inv(native_from_mni)
+    share = Volume(template.brain.astype(np.float32), template.b0.affine)
+    brain = resample(share, grid, mni_from_native) > 0.5
+    return Volume(resample(template.b0, grid, mni_from_native), grid.affine), brain
+
+
 def scan_of_a_tilted_head() -> tuple[Volume, np.ndarray, np.ndarray]:
     """Scan the template as a head that is tilted by 8 degrees and a tenth lower than MNI.
 
     Returns:
         b0, brain, and the true native_from_mni.
     """
-    template = load_template()
     tilt = np.deg2rad(8.0)
     native_from_mni = np.eye(4)
     native_from_mni[1:3, 1:3] = [[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]]
@@ -33,12 +41,9 @@ def scan_of_a_tilted_head() -> tuple[Volume, np.ndarray, np.ndarray]:
     affine = np.diag([2.0, 2.0, 5.0, 1.0])
     affine[:3, 3] = (-96.0, -130.0, -85.0)
     grid = Grid((96, 112, 34), affine)
-    mni_from_native = np.linalg.inv(native_from_mni)
-    share = Volume(template.brain.astype(np.float32), template.b0.affine)
-    brain = resample(share, grid, mni_from_native) > 0.5
-    b0 = resample(template.b0, grid, mni_from_native) * 300
+    b0, brain = scan_of(native_from_mni, grid)
     noise = np.random.default_rng(3).normal(0, 6, grid.shape)
-    return Volume((b0 + noise).astype(np.float32), affine), brain, native_from_mni
+    return b0.like((b0.data * 300 + noise).astype(np.float32)), brain, native_from_mni
 
 
 def test_an_affine_finds_the_tilt_that_slices_may_not_take() -> None:
@@ -97,11 +102,7 @@ def test_a_head_that_lies_turned_is_found(turned_deg: float) -> None:
     native_from_mni[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
     affine = np.diag([2.5, 2.5, 5.0, 1.0])
     affine[:3, 3] = (-120.0, -140.0, -80.0)
-    grid = Grid((96, 104, 36), affine)
-    mni_from_native = np.linalg.inv(native_from_mni)
-    share = Volume(template.brain.astype(np.float32), template.b0.affine)
-    brain = resample(share, grid, mni_from_native) > 0.5
-    b0 = Volume(resample(template.b0, grid, mni_from_native), affine)
+    b0, brain = scan_of(native_from_mni, Grid((96, 104, 36), affine))
     found = register(b0, brain, template.b0, template.brain)
     assert np.rad2deg(found.in_plane.rotation) == pytest.approx(-turned_deg, abs=1.0)
     apart = (found.mni_from_native @ native_from_mni - np.eye(4)) @ [50, -70, 30, 1]

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from infarct import cli
-from infarct.report import complete_or_absent
+from infarct.whole import complete_or_absent
 
 def work():
     with tempfile.TemporaryDirectory(dir=sys.argv[1]), complete_or_absent(Path(sys.argv[1], "out")):

@@ -236,6 +236,9 @@ def load_calibration(method: str, own: Path | None = None) -> Calibration | None
     Args:
         method: Its name.
         own: Folder to look in if none ships.
+
+    Raises:
+        AssetError: If what is there is damaged.
     """
     name = f"calibration/{method}"
     if name in assets.index():
@@ -244,7 +247,13 @@ def load_calibration(method: str, own: Path | None = None) -> Calibration | None
         file = own / calibration_name(method)
     else:
         return None
-    return Calibration.from_json(file.read_text(encoding="utf-8"))
+    try:
+        return Calibration.from_json(file.read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise AssetError(
+            f"{file}: is no calibration of this version ({error!r}); `infarct lab calibrate` "
+            "makes it anew"
+        ) from error
 
 
 def find_judge(method: str, point: str = "", own: Path | None = None) -> Judge | None:

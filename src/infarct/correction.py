@@ -16,7 +16,6 @@ from infarct import assets
 from infarct.anatomy import find_anatomy
 from infarct.asymmetry import Asymmetry, asymmetry_beyond, doubt_of_asymmetry
 from infarct.atlas import Atlas
-from infarct.cohort.work import THUMBNAIL
 from infarct.errors import ContentError, GeometryError, InputFileError
 from infarct.grid import MNI_GRID
 from infarct.intensity import scanned_slices
@@ -24,11 +23,12 @@ from infarct.page import write_page
 from infarct.pipeline import doubts
 from infarct.quality import Finding
 from infarct.quantify import Measurements, Scan, measure
-from infarct.report import changed_whole, write_outline_mni
+from infarct.report import write_outline_mni
 from infarct.resample import resample
-from infarct.stored import AUDIT, OUTLINE, Stored, read_stored
+from infarct.stored import AUDIT, OUTLINE, THUMBNAIL, Stored, read_stored
 from infarct.tables import numbers, write_json, write_tables
 from infarct.volume import Volume, read, write
+from infarct.whole import changed_whole
 
 _ABOUT_THE_OUTLINE = {
     "adc-not-low",

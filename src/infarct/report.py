@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,6 +24,7 @@ from infarct.resample import resample
 from infarct.stored import OUTLINE, read_stored
 from infarct.tables import finite, numbers, write_json, write_tables
 from infarct.volume import Volume, write
+from infarct.whole import changed_whole, complete_or_absent
 
 _LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "matplotlib")
 
@@ -147,40 +146,6 @@ def summarise(result: Segmentation) -> dict[str, Any]:
         }
     )
     return summary
-
-
-@contextmanager
-def complete_or_absent(out: Path) -> Iterator[Path]:
-    """Build beside the destination and rename at the end; leave nothing behind on failure."""
-    out = out.resolve()
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        if out.is_dir():
-            old = out.with_name(f".{out.name}.old-{os.getpid()}")
-            out.rename(old)
-            try:
-                partial.rename(out)
-            except BaseException:
-                old.rename(out)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            partial.rename(out)
-    except OSError as error:
-        raise OutputError(f"results cannot be written to {out}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def changed_whole(folder: Path) -> Iterator[Path]:
-    """Change a result: on a copy beside it, which takes its place when all is done."""
-    with complete_or_absent(folder) as partial:
-        shutil.copytree(folder, partial, dirs_exist_ok=True)
-        yield partial
 
 
 def _write_images(result: Segmentation, folder: Path) -> None:

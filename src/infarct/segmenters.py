@@ -187,10 +187,10 @@ def get_segmenter(name: str) -> Segmenter:
     files = tuple(_checked(file) for file in members)
     cautions = [_NETWORK]
     if judge and judge.calibration.networks != tuple(map(assets.sha256, files)):
-        judge = None
-        cautions.insert(0, _RETRAINED)
         if point:
             raise AssetError(f"{method} has no operating point {point!r}; {_RETRAINED}")
+        judge = None
+        cautions.insert(0, _RETRAINED)
     if any(_is_brief(file) for file in files):
         cautions.insert(0, _BRIEFLY)
     if fast:

@@ -21,6 +21,9 @@ OUTLINE = "lesion_mask.nii.gz"
 AUDIT = "audit.tsv"
 """Is there once the outline was corrected by hand."""
 
+THUMBNAIL = "thumbnail.jpg"
+"""Of the outline as it was made, where the scan is one of a cohort."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stored:

@@ -9,10 +9,11 @@ import pytest
 from infarct.case import CaseFiles
 from infarct.cohort import work
 from infarct.cohort.jobs import Export, Job, Settings
-from infarct.cohort.work import THUMBNAIL, clean, is_done, process
+from infarct.cohort.work import clean, is_done, process
 from infarct.errors import ContentError
 from infarct.grid import MNI_GRID
 from infarct.segmenters import get_segmenter
+from infarct.stored import THUMBNAIL
 from infarct.volume import Volume
 
 SETTINGS = Settings("cfuzzy")

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from infarct.cohort.jobs import GROUP, NUMBERS, Job, refuse_foreign_group
 from infarct.cohort.ledger import Ledger
 from infarct.cohort.pictures import overlap_figure, thumbnail, volume_figure
-from infarct.cohort.work import THUMBNAIL
 from infarct.errors import InfarctError
 from infarct.figures import to_png
 from infarct.grid import MNI_GRID
 from infarct.intensity import Mask
-from infarct.report import complete_or_absent
+from infarct.stored import THUMBNAIL
 from infarct.volume import Volume, read, write
+from infarct.whole import complete_or_absent
 
 _PARTS = ("territories", "regions")
 """Fields of a summary that list parts of the brain."""

@@ -21,12 +21,9 @@ from infarct.errors import AssetError, InfarctError, InputFileError, OutputError
 from infarct.pipeline import segment_case
 from infarct.report import check_destination, write_results
 from infarct.segmenters import get_segmenter
-from infarct.stored import AUDIT
+from infarct.stored import AUDIT, THUMBNAIL
 from infarct.tables import as_json, write_json
 from infarct.volume import read
-
-THUMBNAIL = "thumbnail.jpg"
-"""In the folder of every case, for the page about all."""
 
 
 def process(job: Job, settings: Settings) -> Outcome:

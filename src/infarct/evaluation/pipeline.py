@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -34,6 +32,7 @@ from infarct.evaluation.report import (
 from infarct.evaluation.results import Results
 from infarct.evaluation.subjects import TITLES, read_subjects
 from infarct.evaluation.tables import Cost, Table
+from infarct.whole import complete_or_absent
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done and how many there are."""
@@ -138,28 +137,12 @@ def evaluate(request: EvaluationRequest, progress: Progress | None = None) -> Ev
         verdict=verdict(analysis),
         report=request.out / "report.html",
     )
-    with _complete_or_absent(out) as work:
+    with complete_or_absent(out) as work:
         drawings = all_drawings(results, analysis, cases, evaluation.tables)
         for drawn, _ in enumerate(_each(partial(draw, work), drawings.items(), workers), start=1):
             report_progress("drawing", drawn, len(drawings))
         _write(evaluation, all_sections(results, evaluation.tables, drawings), request, work)
     return evaluation
-
-
-@contextmanager
-def _complete_or_absent(out: Path) -> Iterator[Path]:
-    """Build beside the destination and rename at the end: nobody finds half an evaluation."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
-            work = Path(scratch) / "evaluation"
-            work.mkdir()
-            yield work
-            if out.exists():
-                shutil.rmtree(out)
-            work.rename(out)
-    except OSError as error:
-        raise _unwritable(out, error) from error
 
 
 def _write(
@@ -291,11 +274,7 @@ def _check_output(out: Path, *, overwrite: bool) -> None:
         with tempfile.TemporaryDirectory(dir=next(p for p in out.parents if p.exists())):
             pass
     except OSError as error:
-        raise _unwritable(out, error) from error
-
-
-def _unwritable(out: Path, error: OSError) -> OutputError:
-    return OutputError(f"{out}: cannot be written ({error}); give another place, or make room")
+        raise OutputError(f"{out}: cannot be written ({error}); give another place") from error
 
 
 def _each(

@@ -1,0 +1,45 @@
+"""A folder of results that is complete or absent, however its making ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from infarct.errors import OutputError
+
+
+@contextmanager
+def complete_or_absent(out: Path) -> Iterator[Path]:
+    """Build beside the destination and rename at the end; leave nothing behind on failure."""
+    out = out.resolve()
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        if out.is_dir():
+            old = out.with_name(f".{out.name}.old-{os.getpid()}")
+            out.rename(old)
+            try:
+                partial.rename(out)
+            except BaseException:
+                old.rename(out)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            partial.rename(out)
+    except OSError as error:
+        raise OutputError(f"results cannot be written to {out}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def changed_whole(folder: Path) -> Iterator[Path]:
+    """Change a result: on a copy beside it, which takes its place when all is done."""
+    with complete_or_absent(folder) as partial:
+        shutil.copytree(folder, partial, dirs_exist_ok=True)
+        yield partial
