@@ -67,6 +67,13 @@ def test_a_lesion_across_the_midline_is_bilateral() -> None:
     assert measure(lesion, scan(), 2).lesions[0].side == "bilateral"
 
 
+@pytest.mark.parametrize(("left", "side"), [(9, "left"), (8, "bilateral"), (1, "right")])
+def test_nine_tenths_make_a_side_on_either(left: int, side: str) -> None:
+    lesion = np.zeros(SHAPE, bool)
+    lesion[21 + left : 31 + left, 10, 3] = True  # from 31 on, x < 0
+    assert measure(lesion, scan(), 2).lesions[0].side == side
+
+
 def test_pieces_that_touch_at_a_corner_are_one_lesion() -> None:
     lesion = np.zeros(SHAPE, bool)
     lesion[10, 10, 3] = lesion[11, 11, 4] = lesion[20, 20, 5] = True

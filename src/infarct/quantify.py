@@ -178,4 +178,4 @@ def _place(affine: Affine, point: np.ndarray) -> tuple[float, float, float]:
 def _side(share_left: float) -> Side:
     if share_left >= _ONE_SIDED:
         return "left"
-    return "right" if share_left <= 1 - _ONE_SIDED else "bilateral"
+    return "right" if 1 - share_left >= _ONE_SIDED else "bilateral"
