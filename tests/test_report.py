@@ -128,6 +128,19 @@ def test_the_scan_is_stored_to_a_part_in_ten_thousand(segmentation, written) -> 
         assert np.abs(on_disk - data).max() <= 0.51 * step
 
 
+def test_a_hot_voxel_takes_no_greys_from_the_brain(quick, tmp_path) -> None:
+    case, scan = quick.case, quick.prepared
+    hot, hot_mni = case.dwi.data.copy(), scan.dwi.copy()
+    hot[2, 2, 2] = hot_mni[2, 2, 2] = 1e7
+    case = replace(case, dwi=case.dwi.like(hot))
+    out = write_results(
+        replace(quick, case=case, prepared=replace(scan, dwi=hot_mni)), tmp_path / "o"
+    )
+    for folder, data in (("scan", hot), ("mni", hot_mni)):
+        assert np.array_equal(nib.load(out / folder / "dwi.nii.gz").get_fdata(), data)
+    assert nib.load(out / "scan" / "b0.nii.gz").get_data_dtype() == np.int16
+
+
 def test_the_page_is_rebuilt_from_the_folder_alone_to_the_byte(written, tmp_path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(written, moved)

@@ -17,7 +17,7 @@ from infarct import assets
 from infarct.calibration import COVERAGE
 from infarct.errors import OutputError
 from infarct.grid import MNI_GRID, Affine
-from infarct.intensity import Image
+from infarct.intensity import Image, Mask
 from infarct.page import write_page
 from infarct.pipeline import Segmentation
 from infarct.resample import resample
@@ -25,6 +25,9 @@ from infarct.stored import OUTLINE, read_stored
 from infarct.tables import finite, numbers, write_json, write_tables
 from infarct.volume import Volume, write
 from infarct.whole import changed_whole, complete_or_absent
+
+_COARSE = 2e-3
+"""Step over the median of the brain; tissue differs by a few per cent."""
 
 _LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "matplotlib")
 
@@ -157,8 +160,8 @@ def _write_images(result: Segmentation, folder: Path) -> None:
     case, scan = result.case, result.prepared
     native = folder / "scan"
     native.mkdir()
-    write(case.dwi, native / "dwi.nii.gz", np.int16, _step(case.dwi.data))
-    write(case.b0, native / "b0.nii.gz", np.int16, _step(case.b0.data))
+    _write_signal(case.dwi, result.brain.data, native / "dwi.nii.gz")
+    _write_signal(case.b0, result.brain.data, native / "b0.nii.gz")
     write(case.adc.like(np.clip(case.adc.data, -0.03, 0.03)), native / "adc.nii.gz", np.int16, 1e-6)
     mni = folder / "mni"
     mni.mkdir()
@@ -167,8 +170,8 @@ def _write_images(result: Segmentation, folder: Path) -> None:
         # Stored in steps: a brain at 1 mm is 8 million voxels, and small files are quickly read.
         write(Volume(image, MNI_GRID.affine), mni / f"{name}.nii.gz", np.int16, step)
 
-    write_mni(scan.dwi, "dwi", _step(scan.dwi))
-    write_mni(scan.b0, "b0", _step(scan.b0))
+    for name, signal in (("dwi", scan.dwi), ("b0", scan.b0)):
+        _write_signal(Volume(signal, MNI_GRID.affine), scan.brain, mni / f"{name}.nii.gz")
     write_mni(np.clip(scan.adc, -0.01, 0.01), "adc", 1e-6)
     write_mni(np.clip(scan.dwi_normalised * scan.brain, -30, 30), "dwi_normalised", 1e-3)
     write_mni(result.is_map_mni, "is_map", 1e-4)
@@ -192,9 +195,14 @@ def write_outline_mni(lesion: Volume, mni_from_native: Affine, folder: Path) -> 
     write(Volume(there, MNI_GRID.affine), folder / "lesion_mask.nii.gz", np.uint8)
 
 
-def _step(image: Image) -> float:
-    """Return the step that lets the brightest voxel fit 15 bits."""
-    return max(float(np.abs(image).max()) / 32000.0, 1e-12)
+def _write_signal(signal: Volume, brain: Mask, path: Path) -> None:
+    """Write a signal in 16-bit steps, as small as the brightest voxel lets them be."""
+    step = max(float(np.abs(signal.data).max()) / 32000.0, 1e-12)
+    if step > _COARSE * float(np.median(signal.data[brain])):
+        # One hot voxel would leave a few greys to the brain.
+        write(signal, path, np.float32)
+    else:
+        write(signal, path, np.int16, step)
 
 
 def _certainty(result: Segmentation) -> dict[str, Any] | None:
