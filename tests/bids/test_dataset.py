@@ -179,6 +179,21 @@ def test_several_rows_of_a_participant_are_told_apart_by_session_or_refused(tmp_
         join_participants(find_scans(root), root)
 
 
+def test_a_row_about_one_session_says_nothing_of_another(tmp_path: Path) -> None:
+    scans = ("sub-1/ses-a/dwi/sub-1_ses-a_dwi.nii.gz", "sub-1/ses-b/dwi/sub-1_ses-b_dwi.nii.gz")
+    root = dataset(tmp_path / "d", *scans, "sub-2/dwi/sub-2_dwi.nii.gz")
+    table = "participant_id\tsession_id\tnihss\nsub-1\t{}\t14\nsub-2\tses-a\t3\n"
+    (root / "participants.tsv").write_text(table.format("ses-a"))
+    joined = join_participants(find_scans(root), root)
+    assert joined["sub-1_ses-a"]["nihss"] == "14"
+    assert "nihss" not in joined["sub-1_ses-b"]
+    assert joined["sub-2"]["nihss"] == "3"
+    for none in ("", "n/a"):
+        (root / "participants.tsv").write_text(table.format(none))
+        joined = join_participants(find_scans(root), root)
+        assert [row["nihss"] for row in joined.values()] == ["14", "14", "3"]
+
+
 def test_a_tab_too_many_adds_no_column(tmp_path: Path) -> None:
     root = dataset(
         tmp_path / "d",

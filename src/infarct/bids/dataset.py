@@ -25,6 +25,9 @@ _NATIVE = {"", "orig", "native", "dwi", "scanner", "individual"}
 
 _MOST_NAMES = 10
 
+_ANY_SESSION = ""
+"""Stands for the session of a row that names none."""
+
 # What an image shows, not which scan it is from.
 _NOT_IDENTITY = {"desc", "space", "res", "part"}
 
@@ -134,8 +137,10 @@ def join_participants(scans: Sequence[Scan], root: Path) -> dict[str, dict[str, 
         session = f"ses-{scan.entities['ses']}" if "ses" in scan.entities else "n/a"
         who = {"participant_id": f"sub-{label}", "session_id": session}
         rows = table.get(label, {})
-        # What is said of a participant once holds for all sessions.
-        row = next(iter(rows.values())) if len(rows) == 1 else rows.get(session, {})
+        row = rows.get(session, {})
+        if len(rows) == 1 and (_ANY_SESSION in rows or session == "n/a"):
+            # What is said of a participant once holds for all sessions, unless it names one.
+            (row,) = rows.values()
         joined[scan.name] = {**row, **who}
     return joined
 
@@ -152,7 +157,8 @@ def _read_participants(path: Path) -> dict[str, dict[str, dict[str, str]]]:
             if not participant:
                 continue
             rows = table.setdefault(participant.removeprefix("sub-"), {})
-            session = f"ses-{(row.get('session_id') or '').removeprefix('ses-')}"
+            label = (row.get("session_id") or "").strip().removeprefix("ses-")
+            session = f"ses-{label}" if label not in {"", "n/a"} else _ANY_SESSION
             if session in rows:
                 doubled[participant] = None
             # A tab too many at the end of a line makes a cell without a name.
