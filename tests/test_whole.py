@@ -46,6 +46,21 @@ def test_a_change_takes_along_what_it_does_not_touch(tmp_path: Path) -> None:
     assert content(out) == {"touched": "new", "beside": "old"}
 
 
+def test_a_folder_is_not_changed_under_the_feet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    (out / "mni").mkdir(parents=True)
+    for inside, name in ((out, "."), (out / "mni", "..")):
+        monkeypatch.chdir(inside)
+        with pytest.raises(OutputError, match="the folder you are in"), changed_whole(Path(name)):
+            pass
+    monkeypatch.chdir(tmp_path)
+    with changed_whole(Path("out")) as partial:
+        (partial / "new").write_text("x")
+    assert content(out) == {"new": "x"}
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (

@@ -39,7 +39,24 @@ def complete_or_absent(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def changed_whole(folder: Path) -> Iterator[Path]:
-    """Change a result: on a copy beside it, which takes its place when all is done."""
+    """Change a result: on a copy beside it, which takes its place when all is done.
+
+    Raises:
+        OutputError: If one stands in it, and would be left in a folder that is gone.
+    """
+    if folder.resolve() in _stood_in():
+        raise OutputError(
+            f"{folder} is the folder you are in, or holds it, and would be replaced under your "
+            "feet; go out of it and name it from there"
+        )
     with complete_or_absent(folder) as partial:
         shutil.copytree(folder, partial, dirs_exist_ok=True)
         yield partial
+
+
+def _stood_in() -> tuple[Path, ...]:
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return ()
+    return here, *here.parents
