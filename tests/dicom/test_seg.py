@@ -161,6 +161,19 @@ def test_an_empty_outline_is_an_outline(tmp_path: Path) -> None:
     assert seg.get_volume(combine_segments=False, segment_numbers=[2]).array.all()
 
 
+def test_the_name_of_a_mean_of_many_networks_fits_where_dicom_puts_it(tmp_path: Path) -> None:
+    volumes = [(0, noise(900)), (1000, noise(400))]
+    save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "d"), PLANES["axial"], volumes)
+    with opened_folder(tmp_path / "in") as found:
+        volume = read(found.choice.dwi.path)
+        mask = volume.like(volume.data[..., 1] > 420)
+        sources = source_images(found.choice, keep_identity=False)
+        made = segmentation(mask, mask, sources, ",".join(["dagmnet-ch3-brief"] * 4))
+    for segment in made.SegmentSequence:
+        assert segment.SegmentAlgorithmName.startswith("infarct dagmnet-ch3-brief,")
+        assert len(segment.SegmentAlgorithmName) <= 64
+
+
 def test_frames_and_voxels_are_each_others_inverse() -> None:
     data = np.arange(2 * 3 * 4).reshape(2, 3, 4)
     assert np.array_equal(from_frames(to_frames(data)), data)

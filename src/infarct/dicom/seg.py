@@ -18,6 +18,9 @@ INFARCT = hd.sr.CodedConcept("55641003", "SCT", "Infarct")
 BRAIN = codes.SCT.Brain
 LESION_SEGMENT, BRAIN_SEGMENT = 1, 2
 
+_LONGEST_NAME = 64
+"""Of what DICOM calls a long string; a mean of several networks has a longer one."""
+
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _RED, _GREY = hd.color.CIELabColor(53.2, 80.1, 67.2), hd.color.CIELabColor(70.0, 0.0, 0.0)
 
@@ -63,7 +66,7 @@ def segmentation(lesion: Volume, brain: Volume, sources: SourceImages, method: s
 
 def _descriptions(method: str) -> list[SegmentDescription]:
     algorithm = hd.AlgorithmIdentificationSequence(
-        name=f"infarct {method}",
+        name=f"infarct {method}"[:_LONGEST_NAME],
         family=codes.CID7162.MultispectralProcessing,
         version=version("infarct"),
     )
