@@ -1,16 +1,20 @@
 import csv
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from infarct import assets, correction
+from infarct.anatomy import Anatomy, find_anatomy
 from infarct.correction import recompute
 from infarct.errors import ContentError, GeometryError, OutputError
-from infarct.report import rebuild_page
+from infarct.report import rebuild_page, write_results
 from infarct.stored import OUTLINE, THUMBNAIL, read_stored
 
 
@@ -80,6 +84,34 @@ def test_a_corrected_outline_changes_every_number_and_keeps_the_old_one(copy, tm
     assert "lesion_mask_automatic.nii.gz" in page
     rebuild_page(copy)
     assert (copy / "report.html").read_text() == page
+
+
+def test_a_reason_that_is_not_utf8_is_written(quick, tmp_path) -> None:
+    folder = write_results(quick, tmp_path / "case")
+    same = Path(shutil.copyfile(folder / OUTLINE, tmp_path / "same.nii.gz"))
+    recompute(folder, same, by=os.fsdecode(b"M\xfcller"), reason=os.fsdecode(b"gr\xf6\xdfer"))
+    (line,) = audit_of(folder)
+    assert (line["by"], line["reason"]) == ("M?ller", "gr??er")
+    assert "by M?ller" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_whether_a_score_is_missing_goes_by_the_new_outline(quick, tmp_path, monkeypatch) -> None:
+    def too_short(*given: Any) -> Anatomy:
+        return replace(find_anatomy(*given), pc_aspects=None)
+
+    def told() -> list[str]:
+        notes = summary_of(folder)["notes"]
+        return [note["message"] for note in notes if note["code"] == "aspects-coverage"]
+
+    folder = write_results(quick, tmp_path / "case")
+    same = Path(shutil.copyfile(folder / OUTLINE, tmp_path / "same.nii.gz"))
+    with monkeypatch.context() as patch:
+        patch.setattr(correction, "find_anatomy", too_short)
+        recompute(folder, same)
+        (text,) = told()
+        assert "every region of PC-ASPECTS" in text
+    recompute(folder, same)
+    assert told() == []
 
 
 def test_no_thumbnail_shows_the_old_outline(copy, tmp_path) -> None:

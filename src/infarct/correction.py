@@ -20,7 +20,7 @@ from infarct.errors import ContentError, GeometryError, InputFileError
 from infarct.grid import MNI_GRID
 from infarct.intensity import scanned_slices
 from infarct.page import write_page
-from infarct.pipeline import doubts
+from infarct.pipeline import doubts, missing_scores
 from infarct.quality import Finding
 from infarct.quantify import Measurements, Scan, measure
 from infarct.report import write_outline_mni
@@ -32,6 +32,7 @@ from infarct.whole import changed_whole
 
 _ABOUT_THE_OUTLINE = {
     "adc-not-low",
+    "aspects-coverage",
     "asymmetry",
     "left-out",
     "lesion-huge",
@@ -128,8 +129,8 @@ def recompute(
         write_tables(measurements, anatomy.places, partial)
         correction = Correction(
             date_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-            by=" ".join(by.split()),
-            reason=" ".join(reason.split()),
+            by=_one_line(by),
+            reason=_one_line(reason),
             kept_as=kept_as,
             sha256_before=assets.sha256(partial / kept_as),
             sha256_after=assets.sha256(partial / OUTLINE),
@@ -145,7 +146,10 @@ def recompute(
             "certainty": None,
             "corrections": corrections,
             "warnings": _warnings(stored, measurements, lesion),
-            "notes": _still_true(stored.summary["notes"]),
+            "notes": [
+                *_still_true(stored.summary["notes"]),
+                *(asdict(finding) for finding in missing_scores(anatomy)),
+            ],
         }
         write_json(summary, partial / "summary.json")
         outputs = {**stored.manifest["outputs"], OUTLINE: correction.sha256_after}
@@ -207,6 +211,11 @@ def _warnings(stored: Stored, measurements: Measurements, lesion: Volume) -> lis
         found.append(Finding("outside-brain", "warning", text))
     kept = _still_true(stored.summary["warnings"])
     return [*kept, *(asdict(finding) for finding in found)]
+
+
+def _one_line(text: str) -> str:
+    """Return text for a cell; what was typed in an older encoding, as Latin-1, is no UTF-8."""
+    return " ".join(text.split()).encode("utf-8", "replace").decode("utf-8")
 
 
 def _still_true(findings: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -141,7 +141,8 @@ def segment_case(
             *(doubt_of(second, measurements.lesion_volume_ml) if second else []),
             *(_judged(judgement) if judgement else []),
             *doubt_of_asymmetry(asymmetry),
-            *_limits(refinement, anatomy),
+            *_limits(refinement),
+            *missing_scores(anatomy),
             *_computed_by(brain_network.engine.name),
             Finding("method", "note", segmenter.caution),
         ),
@@ -195,16 +196,22 @@ def _judged(judgement: Judgement) -> list[Finding]:
     return found
 
 
-def _limits(refinement: Refinement, anatomy: Anatomy) -> list[Finding]:
+def missing_scores(anatomy: Anatomy) -> list[Finding]:
+    """Say which scores the scan is too short for."""
+    if not anatomy.unscored:
+        return []
+    scores = {"ASPECTS": anatomy.aspects, "PC-ASPECTS": anatomy.pc_aspects}
+    missing = " and ".join(name for name, score in scores.items() if score is None)
+    text = f"the scan does not cover every region of {missing}: no such score is given"
+    return [Finding("aspects-coverage", "note", text)]
+
+
+def _limits(refinement: Refinement) -> list[Finding]:
     """Say what the tables of territories and regions rest on, where it is less than usual."""
-    limits = []
-    if not refinement.affine:
-        text = (
-            "territories and regions were looked up by the in-plane transform alone, because "
-            f"{refinement.reason}; borders may lie several mm off"
-        )
-        limits.append(Finding("atlas-in-plane", "note", text))
-    if anatomy.unscored:
-        text = "the scan does not cover every region of ASPECTS or PC-ASPECTS: no score is given"
-        limits.append(Finding("aspects-coverage", "note", text))
-    return limits
+    if refinement.affine:
+        return []
+    text = (
+        "territories and regions were looked up by the in-plane transform alone, because "
+        f"{refinement.reason}; borders may lie several mm off"
+    )
+    return [Finding("atlas-in-plane", "note", text)]
