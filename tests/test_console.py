@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from infarct.console import live_journal, show_result
+from infarct.cohort.jobs import Outcome
+from infarct.console import describe_outcome, live_journal, show_result
 from infarct.quality import Finding
 
 
@@ -16,6 +17,12 @@ def test_a_person_reads_verdict_lesions_warnings_and_where_to_look(
     assert "ml of acute lesion outlined" in text
     assert "check: the brain is cut off [at] the first slice" in text
     assert "report.html" in text
+
+
+def test_one_is_not_told_as_many() -> None:
+    one = Outcome("a", "done", volume_ml=0.5, lesions=1, warnings=1)
+    assert describe_outcome(one) == "a: 0.50 ml, 1 lesion, 1 warning"
+    assert "0 lesions" in describe_outcome(replace(one, lesions=0))
 
 
 def test_the_journal_of_the_terminal_times_steps() -> None:
