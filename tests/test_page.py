@@ -82,6 +82,13 @@ def everything(stored: Stored) -> Stored:
     return replace(stored, summary={**stored.summary, **more, "lesions": lesions})
 
 
+def test_a_share_that_is_unknown_is_not_said_to_be_none(everything: Stored) -> None:
+    # As with an atlas of one's own, which says nothing of border zones.
+    pattern = {"lesions": "single", "border_zone_share": None}
+    page = render(replace(everything, summary={**everything.summary, "pattern": pattern}))
+    assert "Pattern: lesions: single.</p>" in page
+
+
 def test_it_needs_nothing_else(page) -> None:
     assert not re.search(r"https?://|<link|<iframe|@import|src=\"(?!data:)", page)
     assert "default-src 'none'" in page
@@ -148,7 +155,7 @@ def test_everything_optional_is_shown_when_it_is_there(everything) -> None:
             "dominant territory: left MCA",
             "border: 12.3%",
         ),
-        *("<td>cortical</td>", "<td>0.93</td>", "over arterial territories", 'class="parcel"'),
+        *("<td>cortical</td>", "<td>93%</td>", "over arterial territories", 'class="parcel"'),
     ):
         assert said in page, said
     assert "look &lt;here&gt; a." in page

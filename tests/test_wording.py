@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infarct.wording import artery, certainty, impression, ml, verdict
+from infarct.wording import artery, certainty, chance, impression, ml, verdict
 
 LESION = {
     "label": 1,
@@ -173,6 +173,12 @@ def test_small_volumes_keep_their_digits(volume: float, said: str) -> None:
 def test_unknown_territories_keep_their_name() -> None:
     assert artery("MCA") == "middle cerebral artery (MCA)"
     assert artery("PICA") == "PICA"
+
+
+def test_no_probability_is_said_to_be_certainty() -> None:
+    assert [chance(p) for p in (0.9959, 0.97, 0.04, 0.004)] == ["over 99%", "97%", "4%", "below 1%"]
+    sure = {"lesion_visible": 0.9974}
+    assert "a probability of over 99%." in certainty({**PLAIN, "certainty": sure})
 
 
 def test_a_clean_scan_says_what_may_have_been_missed() -> None:

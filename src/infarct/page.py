@@ -19,7 +19,7 @@ from infarct.resample import resample
 from infarct.stored import Stored
 from infarct.templates import load_template
 from infarct.viewer import slice_of, view
-from infarct.wording import artery, certainty, impression, ml, verdict
+from infarct.wording import artery, certainty, chance, impression, ml, verdict
 
 _ROWS_SHOWN = 10
 
@@ -74,6 +74,7 @@ def render(stored: Stored) -> str:
     )
     environment.filters |= {
         "ml": ml,
+        "chance": chance,
         "artery": artery,
         "number": _number,
         "share": _share,

@@ -29,6 +29,15 @@ def ml(volume: float) -> str:
     return f"{volume:.{digits}f} ml"
 
 
+def chance(probability: float | None) -> str:
+    """Say a probability; never 0% or 100%, for no calibration knows that."""
+    if probability is None:
+        return "–"
+    if probability > 0.99:
+        return "over 99%"
+    return "below 1%" if probability < 0.01 else f"{probability:.0%}"
+
+
 def verdict(summary: Summary) -> str:
     """Say in one sentence what was found.
 
@@ -54,9 +63,8 @@ def certainty(summary: Summary) -> str:
     sure = summary.get("certainty") or {}
     said = []
     if sure.get("lesion_visible") is not None:
-        said.append(
-            f"An acute lesion is visible with a probability of {sure['lesion_visible']:.0%}."
-        )
+        likely = chance(sure["lesion_visible"])
+        said.append(f"An acute lesion is visible with a probability of {likely}.")
     if sure.get("volume_interval_ml"):
         low, high = sure["volume_interval_ml"]
         share = f"{sure['volume_interval_probability']:.0%}"
