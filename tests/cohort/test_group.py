@@ -110,6 +110,24 @@ def test_the_numbers_of_a_real_result_fit_into_one_line(written: Path, tmp_path:
     assert rows["bare"]["warnings"] == "n/a"
 
 
+def test_what_is_null_in_one_case_and_divided_in_another_has_no_column(tmp_path: Path) -> None:
+    jobs = [Job(name, CaseFiles(Path("dwi.nii.gz")), tmp_path / name) for name in ("a", "b")]
+    score = {"aspects": {"score": 8}, "certainty": None}
+    for job, more in zip(jobs, (score, {"aspects": None, "certainty": None}), strict=True):
+        (job.folder / "mni").mkdir(parents=True)
+        (job.folder / "manifest.json").write_text("{}")
+        (job.folder / "summary.json").write_text(json.dumps(summary(2.0) | more))
+        blank = Volume(np.zeros(MNI_GRID.shape, np.uint8), MNI_GRID.affine)
+        for name in ("lesion_mask", "dwi"):
+            write(blank, job.folder / f"mni/{name}.nii.gz", np.uint8)
+    write_group(jobs, tmp_path)
+    with (tmp_path / "group" / "numbers.tsv").open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert [row["aspects_score"] for row in rows] == ["8", "n/a"]
+    assert "aspects" not in rows[0]
+    assert rows[0]["certainty"] == "n/a"  # nobody's is known, and that is told
+
+
 def test_the_page_stands_alone_and_shows_the_worst_first(cohort) -> None:
     page = (cohort[0] / "group" / "report.html").read_text()
     assert "http://" not in page

@@ -27,6 +27,7 @@ from infarct.intensity import Mask
 from infarct.stored import THUMBNAIL
 from infarct.volume import Volume, read, write
 from infarct.whole import complete_or_absent
+from infarct.wording import chance
 
 _PARTS = ("territories", "regions")
 """Fields of a summary that list parts of the brain."""
@@ -163,10 +164,16 @@ def _write_numbers(rows: Sequence[Row], about: Mapping[str, Mapping[str, str]], 
         lines.append({"case": row.id, **known, **state, **numbers[row.id]})
     # The order of the first line that has a column; a failed case has few.
     columns = list(dict.fromkeys(name for line in sorted(lines, key=len)[::-1] for name in line))
+    # What has fields in one summary is null in another, as `aspects` of a scan without a lesion.
+    nulls = {name for name in ours if {line.get(name, "n/a") for line in lines} == {"n/a"}}
+    divided = {name for name in nulls if any(other.startswith(f"{name}_") for other in ours)}
+    columns = [name for name in columns if name not in divided]
     # A summary lists the parts of the brain that hold lesion: in all others there is none.
     parts = {name: "0" for name in columns if name in ours and name.startswith(_PARTS)}
     with path.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, columns, restval="n/a", delimiter="\t", lineterminator="\n")
+        table = csv.DictWriter(
+            stream, columns, "n/a", extrasaction="ignore", delimiter="\t", lineterminator="\n"
+        )
         table.writeheader()
         for line in lines:
             untouched = parts if line["status"] == "done" else {}
@@ -223,6 +230,7 @@ def _render(rows: Sequence[Row], overlap: bytes) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["chance"] = chance
     done = [row for row in rows if row.status == "done"]
     volumes = [float(row.summary["lesion_volume_ml"]) for row in done]
     kinds = Counter(code for row in done for code in {w["code"] for w in row.warnings})
