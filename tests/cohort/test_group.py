@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from infarct.case import CaseFiles
-from infarct.cohort.group import Row, write_group
+from infarct.cohort.group import Row, _render, write_group
 from infarct.cohort.jobs import Job, Outcome, Settings
 from infarct.cohort.ledger import Ledger
 from infarct.errors import OutputError
@@ -126,6 +126,11 @@ def test_what_is_null_in_one_case_and_divided_in_another_has_no_column(tmp_path:
     assert [row["aspects_score"] for row in rows] == ["8", "n/a"]
     assert "aspects" not in rows[0]
     assert rows[0]["certainty"] == "n/a"  # nobody's is known, and that is told
+
+
+def test_small_infarcts_have_no_median_of_zero() -> None:
+    page = _render([Row(str(v), "done", "", summary(v)) for v in (0.03, 0.04, 0.2)], b"")
+    assert "<b>0.040 ml</b>median volume (0.035 ml to 0.12 ml)" in page
 
 
 def test_the_page_stands_alone_and_shows_the_worst_first(cohort) -> None:

@@ -27,7 +27,7 @@ from infarct.intensity import Mask
 from infarct.stored import THUMBNAIL
 from infarct.volume import Volume, read, write
 from infarct.whole import complete_or_absent
-from infarct.wording import chance
+from infarct.wording import chance, ml
 
 _PARTS = ("territories", "regions")
 """Fields of a summary that list parts of the brain."""
@@ -230,7 +230,7 @@ def _render(rows: Sequence[Row], overlap: bytes) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["chance"] = chance
+    environment.filters |= {"chance": chance, "ml": ml}
     done = [row for row in rows if row.status == "done"]
     volumes = [float(row.summary["lesion_volume_ml"]) for row in done]
     kinds = Counter(code for row in done for code in {w["code"] for w in row.warnings})
