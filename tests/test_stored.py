@@ -45,6 +45,13 @@ def test_damaged_numbers_are_refused(copy) -> None:
         read_stored(copy)
 
 
+@pytest.mark.parametrize("text", ["", "1 0 0 x", "1 0 0 0\n0 1 0 0\n"])
+def test_a_damaged_transform_is_refused(copy, text: str) -> None:
+    (copy / "mni" / "atlas_from_native.txt").write_text(text)
+    with pytest.raises(InputFileError, match=r"atlas_from_native\.txt is damaged"):
+        read_stored(copy)
+
+
 def test_an_outline_changed_in_place_is_noticed(copy) -> None:
     shutil.copyfile(copy / "brain_mask.nii.gz", copy / OUTLINE)
     with pytest.raises(InputFileError, match="changed after it was written"):

@@ -92,8 +92,8 @@ def read_stored(folder: Path) -> Stored:
         lesion=mask("lesion_mask"),
         brain=mask("brain_mask"),
         lesion_mni=mask("mni/lesion_mask").data,
-        mni_from_native=np.loadtxt(_there(folder, "mni/mni_from_native.txt")),
-        atlas_from_native=np.loadtxt(_there(folder, "mni/atlas_from_native.txt")),
+        mni_from_native=_matrix(folder, "mni/mni_from_native.txt"),
+        atlas_from_native=_matrix(folder, "mni/atlas_from_native.txt"),
         summary=_json(folder, "summary.json"),
         manifest=manifest,
     )
@@ -111,6 +111,15 @@ def _not_whole(folder: Path, missing: str) -> InputFileError:
         f"{folder} is no whole result of this version of infarct: {missing} is missing; "
         "make it with `infarct segment`"
     )
+
+
+def _matrix(folder: Path, name: str) -> Affine:
+    words = _there(folder, name).read_text(encoding="utf-8", errors="replace").split()
+    try:
+        matrix: Affine = np.asarray_chkfinite(words, dtype=np.float64).reshape(4, 4)
+    except ValueError as error:
+        raise InputFileError(f"{folder / name} is damaged ({error})") from error
+    return matrix
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
