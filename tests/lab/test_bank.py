@@ -86,6 +86,24 @@ def test_splits_share_no_anatomy():
     assert test
 
 
+def test_a_bank_is_written_under_the_very_name_that_was_given(bank, tmp_path):
+    bank.save(tmp_path / "mine")
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+    assert list(Bank.load(tmp_path / "mine").anatomies) == ["a"]
+
+
+def test_what_is_no_bank_is_named(bank, tmp_path):
+    bank.save(tmp_path / "half.npz")
+    whole = (tmp_path / "half.npz").read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "recipe.toml").write_text("network = 'FCN_CH2'")
+    np.savez(tmp_path / "case.npz", image=np.zeros(3))
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    for name in ("half.npz", "recipe.toml", "case.npz", "one.npy"):
+        with pytest.raises(InputFileError, match=f"{name}: is no bank"):
+            Bank.load(tmp_path / name)
+
+
 def test_backgrounds_can_be_left_out(bank):
     assert bank.backgrounds_of("train") == ["scanner"]
     assert bank.without_backgrounds(["scanner"]).backgrounds_of("train") == []

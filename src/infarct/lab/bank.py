@@ -7,11 +7,13 @@ whatever else the bank comes to hold.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -179,7 +181,7 @@ class Bank:
         return Bank({ICBM: head}, pack_lesions([]), {})
 
     def save(self, path: Path) -> None:
-        """Write the bank to one compressed file."""
+        """Write the bank to one compressed file of that very name, whole or not at all."""
         arrays: dict[str, Any] = {f"anatomy/{name}": code for name, code in self.anatomies.items()}
         for item in ("names", "ml", "boxes", "bits", "starts"):
             arrays[f"lesions/{item}"] = getattr(self.lesions, item)
@@ -191,25 +193,40 @@ class Bank:
             arrays[f"background/{name}/bvalue"] = np.float64(background.bvalue)
         arrays |= {f"healthy/{name}": image for name, image in self.healthy.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **arrays)
+        draft = path.with_name(f"{path.name}.part")
+        with draft.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        draft.replace(path)
 
     @staticmethod
     def load(path: Path) -> Bank:
         """Read a bank.
 
         Raises:
-            InputFileError: If there is none at `path`.
+            InputFileError: If there is none at `path`, or it is damaged or something else.
         """
         if not path.is_file():
             raise InputFileError(f"{path}: no such bank; make one with `infarct lab bank`")
-        with np.load(path) as file:
-            arrays = {key: file[key] for key in file.files}
+        try:
+            with path.open("rb") as opened, np.load(opened) as file:
+                arrays = {key: file[key] for key in file.files}
+        except (OSError, ValueError, EOFError, TypeError, BadZipFile, zlib.error) as error:
+            raise _no_bank(path) from error
+        if not {"anatomy", "lesions"} <= {key.split("/")[0] for key in arrays}:
+            raise _no_bank(path)
         lesions = {key.split("/")[1]: arrays[key] for key in arrays if key.startswith("lesions/")}
         heads = {k.split("/")[1]: arrays[k] for k in arrays if k.startswith("anatomy/")}
         names = {k.split("/")[1] for k in arrays if k.startswith("background/")}
         backgrounds = {n: _background(arrays, n) for n in sorted(names)}
         healthy = {k.split("/")[1]: arrays[k] for k in arrays if k.startswith("healthy/")}
         return Bank(heads, Lesions(**lesions), backgrounds, healthy)
+
+
+def _no_bank(path: Path) -> InputFileError:
+    return InputFileError(
+        f"{path}: is no bank, or a damaged one; give the file that `infarct lab bank` wrote, or "
+        "make it again"
+    )
 
 
 def _background(arrays: dict[str, Any], name: str) -> Background:
