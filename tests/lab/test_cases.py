@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from infarct.errors import InputFileError
+from infarct.lab import casebook
 from infarct.lab.casebook import find, prepare_cases
 from infarct.lab.cases import Mixed, RealBatch
 from infarct.lab.recipes import CasesSettings
@@ -123,6 +125,42 @@ def test_cases_are_found_in_a_folder_each(tmp_path: Path) -> None:
     (tmp_path / "c/lesion2.nii.gz").touch()
     with pytest.raises(InputFileError, match="several masks"):
         list(find(tmp_path))
+
+
+def test_a_scan_with_the_masks_of_two_readers_is_named(tmp_path: Path) -> None:
+    for name in ("sub-1_dwi", "one/sub-1_msk", "other/sub-1_msk"):
+        (tmp_path / f"{name}.nii.gz").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.nii.gz").touch()
+    with pytest.raises(InputFileError, match=r"one/sub-1_msk.*other/sub-1_msk"):
+        list(find(tmp_path))
+
+
+def test_a_case_that_could_not_be_written_is_not_there_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Any, **_: Any) -> None:
+        np.savez(file, image=np.zeros(3))
+        raise KeyboardInterrupt
+
+    image = np.random.default_rng(0).random((4, 4, 4))
+    prepared = SimpleNamespace(
+        registration=SimpleNamespace(mni_from_native=np.eye(4)),
+        dwi_normalised=image,
+        adc_normalised=image,
+        brain=image > 0.5,
+    )
+    for name in ("open_case", "read"):
+        monkeypatch.setattr(casebook, name, lambda _: None)
+    monkeypatch.setattr(casebook, "prepare", lambda *_: prepared)
+    for name in ("resample", "is_map"):
+        monkeypatch.setattr(casebook, name, lambda *_: image)
+    monkeypatch.setattr(np, "savez_compressed", full)
+    (tmp_path / "set").mkdir()
+    for role in ("dwi", "lesion"):
+        (tmp_path / f"set/{role}.nii.gz").touch()
+    with pytest.raises(KeyboardInterrupt):
+        list(prepare_cases(tmp_path / "set", tmp_path / "out"))
+    assert not list((tmp_path / "out").glob("*.npz"))
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the development data, see INFARCT_DATA")

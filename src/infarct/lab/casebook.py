@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,24 +52,27 @@ def find(folder: Path) -> Iterator[Drawn]:
     Raises:
         InputFileError: If a case has several masks.
     """
-    masks = {
-        file.name.removesuffix(".nii.gz").removesuffix(ending): file
-        for ending in _MASKS
-        for file in folder.rglob(f"*{ending}.nii.gz")
-    }
+    masks: dict[str, list[Path]] = {}
+    for ending in _MASKS:
+        for file in sorted(folder.rglob(f"*{ending}.nii.gz")):
+            masks.setdefault(file.name.removesuffix(f"{ending}.nii.gz"), []).append(file)
     for dwi in sorted(folder.rglob("*_dwi.nii.gz")):
         name = dwi.name.removesuffix("_dwi.nii.gz")
         if name in masks:
-            yield Drawn(name, _images(dwi, f"{name}_"), masks[name])
+            yield Drawn(name, _images(dwi, f"{name}_"), _only(masks[name], dwi))
     for dwi in sorted(folder.rglob("dwi.nii.gz")):
         home = dwi.parent
         drawn = sorted(p for start in ("lesion", "mask") for p in home.glob(f"{start}*.nii.gz"))
-        if len(drawn) > 1:
-            several = ", ".join(p.name for p in drawn)
-            raise InputFileError(f"{home}: several masks ({several}); leave the one that is right")
         if drawn:
             name = "-".join(home.relative_to(folder).parts) or home.name
-            yield Drawn(name, _images(dwi, ""), drawn[0])
+            yield Drawn(name, _images(dwi, ""), _only(drawn, home))
+
+
+def _only(masks: Sequence[Path], case: Path) -> Path:
+    if len(masks) > 1:
+        several = ", ".join(map(str, masks))
+        raise InputFileError(f"{case}: several masks ({several}); leave the one that is right")
+    return masks[0]
 
 
 def _images(dwi: Path, stem: str) -> CaseFiles:
@@ -117,9 +120,13 @@ def _prepare(drawn: Drawn, target: Path) -> None:
     lesion = resample(mask, MNI_GRID, native_from_mni) >= 0.5
     dwi, adc, brain = scan.dwi_normalised, scan.adc_normalised, scan.brain
     planes = [zscore(dwi, brain), zscore(adc, brain), is_map(dwi, adc, brain, load_healthy())]
-    np.savez_compressed(
-        target,
-        image=np.stack(planes).astype(np.float16),
-        lesion=(lesion & brain)[None],
-        brain=brain[None],
-    )
+    # What is half-written would count as there already when the command goes on.
+    draft = target.with_suffix(".part")
+    with draft.open("wb") as file:
+        np.savez_compressed(
+            file,
+            image=np.stack(planes).astype(np.float16),
+            lesion=(lesion & brain)[None],
+            brain=brain[None],
+        )
+    draft.replace(target)
