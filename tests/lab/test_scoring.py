@@ -32,3 +32,14 @@ def test_what_a_run_was_not_scored_on_is_made_up_for(
     assert float(last["validation_dice"]) == pytest.approx(
         float(known["validation_dice"]), abs=1e-3
     )
+
+
+def test_weights_that_travelled_without_their_log_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "open_stream", lambda *_: SphereStream)
+    train(replace(RECIPE, epochs=1), SphereStream, tmp_path)
+    (tmp_path / "log.csv").unlink()
+    scores = score_run(tmp_path, None)
+    (row,) = read_log(tmp_path / "log.csv")
+    assert float(row["validation_dice"]) == pytest.approx(scores.dice, abs=1e-3)

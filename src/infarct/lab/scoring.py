@@ -51,6 +51,7 @@ def score_run(run: Path, bank: Path | None, validate_on: Path | None = None) -> 
     scores = score_weights(weights, bank, validate_on)
     log = run / "log.csv"
     row = position_columns(weights.position) | score_columns(scores)
-    write_log(log, [*read_log(log), row])
+    # Weights may have travelled without their log.
+    write_log(log, [*(read_log(log) if log.is_file() else []), row])
     draw_curve(log, run / "curve.png")
     return scores
