@@ -48,7 +48,7 @@ from infarct.lab.recipes import (
     ValidationSettings,
 )
 from infarct.lab.shelf import open_feed
-from infarct.lab.training import cosine_rate, train, update_mean
+from infarct.lab.training import cosine_rate, run, train, update_mean
 from infarct.lab.validation import dice, fixed_set, score
 
 
@@ -169,6 +169,34 @@ def test_a_run_is_not_overwritten_unless_resumed(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="resume"):
         train(recipe, SphereStream, tmp_path)
     assert train(recipe, SphereStream, tmp_path, again=True).step == 5
+
+
+def test_what_is_refused_leaves_the_notes_of_the_run_that_is_here(tmp_path: Path) -> None:
+    (tmp_path / "last.pt").touch()
+    (tmp_path / "data.md").write_text("seen by this run")
+    with pytest.raises(OutputError, match="resume"):
+        run(RECIPE, None, tmp_path)
+    assert (tmp_path / "data.md").read_text() == "seen by this run"
+    with pytest.raises(InputFileError, match="no such bank"):
+        run(RECIPE, tmp_path / "bank.npz", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_is_not_resumed_with_another_network(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=1)
+    train(recipe, SphereStream, tmp_path)
+    with pytest.raises(InputFileError, match="DAGMNet_CH3 with 4 features"):
+        train(replace(recipe, features=6), SphereStream, tmp_path, again=True)
+
+
+def test_what_holds_no_weights_is_named(tmp_path: Path) -> None:
+    (tmp_path / "recipe.pt").write_text("network = 'FCN_CH2'")
+    network = make_learner(RECIPE, 0, "cpu").network
+    (whole,) = write_weights(tmp_path / "half.pt", RECIPE, Position(), network)
+    whole.write_bytes(whole.read_bytes()[:9000])
+    for name in ("recipe.pt", "half.pt"):
+        with pytest.raises(InputFileError, match=f"{name}: holds no weights"):
+            read_weights(tmp_path / name)
 
 
 def test_it_learns_and_leaves_weights_log_and_curve(tmp_path: Path) -> None:

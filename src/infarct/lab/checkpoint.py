@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -148,8 +149,19 @@ def resume(path: Path, learner: Learner, rank: int, device: str) -> Mapping[str,
 
     Returns:
         The state of the stream of process `rank`.
+
+    Raises:
+        InputFileError: If the checkpoint is of another network than the learner.
     """
     content = torch.load(path, map_location=device, weights_only=True)
+    before = recipes.parse(Recipe, content["recipe"])
+    known = {name: tensor.shape for name, tensor in content["network"].items()}
+    if known != {name: tensor.shape for name, tensor in learner.network.state_dict().items()}:
+        raise InputFileError(
+            f"{path}: is a run of {before.network} with {before.features or 'its own'} features, "
+            "not of the network of this recipe; resume with the recipe it was begun with, or "
+            "choose another folder"
+        )
     learner.network.load_state_dict(content["network"])
     if learner.mean is not None:
         learner.mean.load_state_dict(content["mean"])
@@ -255,9 +267,16 @@ def read_weights(path: Path) -> Weights:
         path: What `write_weights` or `save` was given.
 
     Raises:
-        InputFileError: If there is no such file.
+        InputFileError: If there is no such file, or it is damaged or something else.
     """
-    content = torch.load(io.BytesIO(joined(path)), map_location="cpu", weights_only=True)
+    data = io.BytesIO(joined(path))
+    try:
+        content = torch.load(data, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+        raise InputFileError(
+            f"{path}: holds no weights, or damaged ones; give the .pt file that training wrote, "
+            "with all its pieces"
+        ) from error
     weights = content.get("weights") or content["mean"] or content["network"]
     return Weights(
         recipes.parse(Recipe, content["recipe"]),

@@ -68,9 +68,7 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
         OutputError: If `out` holds a run that would be overwritten.
         FloatingPointError: If the loss is no longer a number.
     """
-    last = out / "last.pt"
-    if last.exists() and not again:
-        raise OutputError(f"{last}: a run is here already; resume it, or choose another folder")
+    last = _last_of(out, again)
     out.mkdir(parents=True, exist_ok=True)
     with join_team() as team, stop_requests() as stopped:
         learner = make_learner(recipe, team.rank, team.device)
@@ -117,6 +115,14 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
         if team.rank == 0 and importlib.util.find_spec("matplotlib"):
             draw_curve(out / "log.csv", out / "curve.png")
     return position
+
+
+def _last_of(out: Path, again: bool) -> Path:
+    """Return the checkpoint of a run, unless there is one that nobody asked to continue."""
+    last = out / "last.pt"
+    if last.exists() and not again:
+        raise OutputError(f"{last}: a run is here already; resume it, or choose another folder")
+    return last
 
 
 def fetch(
@@ -324,8 +330,11 @@ def run(
         again: Continue from `last.pt` where there is one.
         open_source: Opens the stream another way, as from a record of it; None renders it.
     """
+    # What is refused changes nothing: `data.md` of the run that is here goes into its card.
+    _last_of(out, again)
+    about = describe_stream(bank, recipe)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "data.md").write_text(describe_stream(bank, recipe))
+    (out / "data.md").write_text(about)
     return train(recipe, open_source or open_stream(bank, recipe), out, again)
 
 
