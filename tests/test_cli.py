@@ -15,6 +15,7 @@ from infarct import assets, cli, segmenters
 from infarct.case import CaseFiles
 from infarct.cohort.jobs import Job, Outcome
 from infarct.cohort.run import Request, Watcher
+from infarct.lab.checkpoint import Position
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -242,3 +243,27 @@ def test_models_are_listed_and_their_files_checked(
     assert run(monkeypatch, "models", "verify") == 7
     assert "DAGMNet_CH3.onnx" in capsys.readouterr().err
     assets.path.cache_clear()
+
+
+def test_a_training_that_was_stopped_says_how_it_goes_on(monkeypatch, capsys, tmp_path) -> None:
+    recipe, folder = tmp_path / "mine.toml", tmp_path / "run"
+    recipe.write_text("network = 'FCN_CH2'\nepoch = 10\nepochs = 2")
+    position = Position(samples=5)
+    monkeypatch.setattr("infarct.lab.training.run", lambda *_: position)
+    given = ("lab", "train", str(recipe), "--out", str(folder))
+    assert run(monkeypatch, *given) == 130
+    assert "stopped at 25%; the same command with --resume" in capsys.readouterr().err
+    position.samples = 20
+    assert run(monkeypatch, *given) == 0
+
+
+@pytest.mark.parametrize(("model", "code"), [("nonesuch", 7), ("cfuzzy", 2)])
+def test_what_cannot_be_calibrated_is_told_before_a_case_is_made(
+    monkeypatch, tmp_path, model: str, code: int
+) -> None:
+    def collect(*_: object) -> None:
+        pytest.fail("a case was made")
+
+    monkeypatch.setattr("infarct.lab.candidates.collect", collect)
+    given = ("--bank", str(tmp_path / "bank.npz"), "--out", str(tmp_path), "--model", model)
+    assert run(monkeypatch, "lab", "calibrate", *given) == code

@@ -7,6 +7,7 @@ import pytest
 
 from infarct import assets
 from infarct.calibration import load_calibration
+from infarct.errors import InputFileError
 from infarct.lab.calibrating import FALSE_ALARMS, check, fit, ship
 from infarct.lab.candidates import Row
 
@@ -77,6 +78,11 @@ def test_operating_points_flag_as_little_as_asked_and_miss_as_they_say(found) ->
         assert said.false_alarm_rate <= rate
         assert tried.points[name][0] == pytest.approx(said.false_alarm_rate, abs=0.06)
         assert tried.points[name][1] == pytest.approx(said.miss_rate, abs=0.08)
+
+
+def test_too_few_scans_are_told() -> None:
+    with pytest.raises(InputFileError, match="of 6 scans, fewer than 10; ask for more --cases"):
+        fit(made(6, 1), "made")
 
 
 def test_what_two_features_tell_together_is_learned() -> None:

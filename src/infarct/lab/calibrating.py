@@ -33,6 +33,7 @@ from infarct.calibration import (
     likeliest,
     scale_of,
 )
+from infarct.errors import InputFileError
 from infarct.lab.candidates import Row
 
 FALSE_ALARMS = {"sensitive": 0.5, "balanced": 0.15, "specific": 0.05}
@@ -62,9 +63,17 @@ def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calib
         rows: Of all cases.
         model: Name of the method.
         networks: Their files: of others than these the calibration says nothing.
+
+    Raises:
+        InputFileError: If too few scans have a candidate to judge each by others.
     """
     rows = sorted(rows, key=lambda row: row.case)
     owner = np.concatenate([np.full(len(row.candidates), k) for k, row in enumerate(rows)])
+    if len(set(owner.tolist())) < _FOLDS:
+        raise InputFileError(
+            f"{model} finds candidates on {len(set(owner.tolist()))} of {len(rows)} scans, fewer "
+            f"than {_FOLDS}; ask for more --cases: those that are made are kept"
+        )
     every = np.array([one for row in rows for one in row.candidates])
     infarct = np.concatenate([row.infarct for row in rows])
     folds = GroupKFold(_FOLDS)

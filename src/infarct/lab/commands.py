@@ -127,9 +127,14 @@ def train(
 ) -> None:
     """Train a network; Ctrl-C saves, --resume continues exactly there."""
     from infarct.lab import recipes
-    from infarct.lab.training import run
+    from infarct.lab.training import is_over, progress_of, run
 
-    run(recipes.changed(recipes.read(recipe), minutes, validate_on), bank, out, resume)
+    chosen = recipes.changed(recipes.read(recipe), minutes, validate_on)
+    position = run(chosen, bank, out, resume)
+    if not is_over(chosen, position):
+        done = progress_of(chosen, position)
+        typer.echo(f"stopped at {done:.0%}; the same command with --resume goes on", err=True)
+        raise typer.Exit(130)
 
 
 @app.command()
@@ -225,7 +230,7 @@ def calibrate(
     ] = None,
     cases: Annotated[int, typer.Option(help="How many; half of them without an infarct.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the cases.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes, one case each.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, one case each.")] = 2,
 ) -> None:
     """Learn how far a network can be trusted, and keep that beside it.
 
@@ -240,6 +245,9 @@ def calibrate(
     from infarct.segmenters import DEFAULT, get_segmenter, own_folder
 
     models = tuple(model or [DEFAULT])
+    # Now, not after the first case, which takes minutes.
+    if any(not get_segmenter(one).networks for one in models):
+        raise typer.BadParameter("a classical method is not calibrated; name a network")
     orders = [Order(bank, seed, index, models, out) for index in range(cases)]
     rows = list(track(collect(orders, workers), "cases", total=cases))
     for one in models:
