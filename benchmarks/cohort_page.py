@@ -48,7 +48,7 @@ def lesions(rng: np.random.Generator, count: int) -> list[np.ndarray]:
         centre = [96 + side * rng.uniform(25, 50), rng.uniform(90, 150), rng.uniform(75, 120)]
         radii = rng.uniform(4, 26) * rng.uniform(0.6, 1.3, 3)
         apart = sum(((a - c) / r) ** 2 for a, c, r in zip((x, y, z), centre, radii, strict=True))
-        drawn.append((apart < 1) & load_template().brain_at_1mm())
+        drawn.append((apart < 1) & load_template().brain_at_1mm)
     return drawn
 
 

@@ -89,7 +89,7 @@ def row(job: Job, out: Path, seconds: float, megabytes: float) -> str:
 
     traveller = reference if reference.any() else brain.data > 0.5
     back = resample(Volume(there(traveller), MNI_GRID.affine), lesion.grid, mni_from_native) > 0.5
-    overlap = overlap_where_scanned(there(brain.data) > 0.5, load_template().brain_at_1mm())
+    overlap = overlap_where_scanned(there(brain.data) > 0.5, load_template().brain_at_1mm)
     summary = json.loads((out / "summary.json").read_text())
     ml = lesion.grid.voxel_ml
     agreement = f"{dice(reference, outlined):.3f}" if reference.any() else "-"

@@ -13,6 +13,7 @@ from typing import TypeVar
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import settings
 from scipy import ndimage
 
 from infarct.case import CaseFiles, open_case
@@ -28,6 +29,10 @@ from infarct.templates import load_template
 from infarct.volume import Volume
 
 T = TypeVar("T")
+
+# A busy machine is slow; that is no failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 NETWORK = f"{DEFAULT}:fast"
 """For all who ask about a network's result and not how good it is: read faster."""

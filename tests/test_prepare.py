@@ -30,7 +30,7 @@ def test_tissue_is_at_zero_with_sd_one(head, ready) -> None:
 
 def test_the_brain_lies_on_the_template(ready) -> None:
     _, scan, _ = ready
-    assert overlap_where_scanned(scan.brain, load_template().brain_at_1mm()) > 0.93
+    assert overlap_where_scanned(scan.brain, load_template().brain_at_1mm) > 0.93
 
 
 def test_a_mask_survives_the_way_there_and_back(head, ready) -> None:
@@ -79,7 +79,7 @@ def test_the_networks_brain_takes_the_place_of_thresholds(head, tmp_path) -> Non
 
 def test_thresholds_stand_in_for_an_implausible_network(head, tmp_path, monkeypatch) -> None:
     case = open_case(CaseFiles(**head.save(tmp_path)))
-    half = load_template().brain_at_1mm()
+    half = load_template().brain_at_1mm
     half[:, :100] = False
     monkeypatch.setattr("infarct.prepare.brain_mask", lambda *_: half)
     scan = prepare(case, load_template(), load_network("BrainMask"))

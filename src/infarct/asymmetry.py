@@ -60,7 +60,8 @@ def asymmetry_beyond(dwi: Image, adc: Image, brain: Mask, outline: Mask) -> Asym
     """
     low, high = _TISSUE_ADC
     tissue = brain & (adc > low) & (adc < high)
-    weight = _smooth(shrink(tissue, _STEP))
+    share = shrink(tissue, _STEP)
+    weight = _smooth(share)
 
     def ratio(image: Image) -> Image:
         """Return the log ratio of the smoothed tissue to that of the other side."""
@@ -68,7 +69,7 @@ def asymmetry_beyond(dwi: Image, adc: Image, brain: Mask, outline: Mask) -> Asym
         logarithm = np.log(np.maximum(mean, np.finfo(np.float32).tiny))
         return np.asarray(logarithm - logarithm[::-1])
 
-    seen = shrink(tissue, _STEP) > 0.5
+    seen = share > 0.5
     ischemic = (ratio(dwi) > _BRIGHTER) & (ratio(adc) < -_DARKER) & seen & seen[::-1]
     outlined = shrink(outline, _STEP) > 0
     if outlined.any():

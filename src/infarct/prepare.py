@@ -90,7 +90,7 @@ def prepare(
         brain: Mask = to_mni(brain_native.astype(np.float32), case, registration) >= 0.5
         if brain_method == "threshold" and brain_network is not None:
             sought = brain_mask(brain_network, {"DWI": dwi, "b0": b0})
-            told = quality.check_network_brain(sought, brain, template.brain_at_1mm())
+            told = quality.check_network_brain(sought, brain, template.brain_at_1mm)
             findings += told
             if not told:
                 brain_native = restore(sought.astype(np.float32), case, registration) >= 0.5
@@ -100,7 +100,7 @@ def prepare(
     with journal.step("normalise"):
         dwi_peak, adc_peak = fit_tissue_peak(dwi, brain), fit_tissue_peak(adc, brain)
     findings += [
-        *quality.check_registration(registration, brain, template.brain_at_1mm()),
+        *quality.check_registration(registration, brain, template.brain_at_1mm),
         *quality.check_peaks(dwi_peak, adc_peak),
     ]
     return Prepared(

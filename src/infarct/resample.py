@@ -31,20 +31,22 @@ def resample(
     world = np.eye(4) if source_from_target is None else source_from_target
     voxel_from_voxel = np.linalg.inv(volume.affine) @ world @ grid.affine
     # Both images count in voxels, so that any affine, also one with shear, goes into the transform.
+    # SimpleITK names the axes of an array from the last to the first; the transform does as well,
+    # and no image has to be turned.
     transform = sitk.AffineTransform(3)
-    transform.SetMatrix(voxel_from_voxel[:3, :3].ravel().tolist())
-    transform.SetTranslation(voxel_from_voxel[:3, 3].tolist())
+    transform.SetMatrix(voxel_from_voxel[2::-1, 2::-1].ravel().tolist())
+    transform.SetTranslation(voxel_from_voxel[2::-1, 3].tolist())
     was_bool = volume.data.dtype == bool
     data = volume.data.astype(np.uint8) if was_bool else volume.data
     if not labels:
         data = data.astype(np.float32, copy=False)
     moved = sitk.Resample(
-        sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0))),
-        list(grid.shape),
+        sitk.GetImageFromArray(data),
+        list(grid.shape[::-1]),
         transform,
         sitk.sitkNearestNeighbor if labels else sitk.sitkLinear,
     )
-    result: NDArray[Any] = np.ascontiguousarray(sitk.GetArrayFromImage(moved).transpose(2, 1, 0))
+    result: NDArray[Any] = sitk.GetArrayFromImage(moved)
     return result.astype(bool) if was_bool and labels else result
 
 

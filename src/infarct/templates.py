@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -33,8 +33,9 @@ class Template:
     b0: Volume
     brain: Mask
 
+    @cached_property
     def brain_at_1mm(self) -> Mask:
-        """Return the brain on the MNI grid."""
+        """The brain on the MNI grid."""
         share = Volume(self.brain.astype(np.float32), self.b0.affine)
         brain: Mask = resample(share, MNI_GRID) >= 0.5
         return brain

@@ -50,7 +50,7 @@ def test_equations_of_the_paper_by_hand() -> None:
     assert counts.sensitivity == pytest.approx(1 / 2)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.floats(0.001, 0.2))
 def test_dice_is_symmetric_and_precision_mirrors_sensitivity(seed: int, fraction: float) -> None:
     rng = np.random.default_rng(seed)

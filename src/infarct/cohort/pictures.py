@@ -73,7 +73,7 @@ def overlap_figure(count: NDArray[np.integer], cases: int) -> Figure:
     """
     template = load_template()
     mean = resample(template.b0, MNI_GRID)
-    brain = template.brain_at_1mm()
+    brain = template.brain_at_1mm
     window = float(np.percentile(mean[brain], 99.5))
     most = max(1, int(count.max()))
     colours, norm = _colours(most)
