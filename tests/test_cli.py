@@ -176,7 +176,7 @@ def test_a_cohort_runs_sums_up_and_ends_with_9_if_cases_failed(
     assert (requests[0].pool.workers, requests[0].retry_failed) == (2, True)
     assert requests[0].settings.model == "tscore"
     said = capsys.readouterr()
-    assert "good: 1.50 ml, 2 lesions, 1 warnings, 9 s" in said.err
+    assert "good: 1.50 ml, 2 lesions, 1 warning, 9 s" in said.err
     assert "bad: failed, is broken" in said.err
     assert "1 of 2 cases failed (bad)" in said.err
     assert (out / "group" / "report.html").is_file()

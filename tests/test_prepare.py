@@ -79,7 +79,7 @@ def test_the_networks_brain_takes_the_place_of_thresholds(head, tmp_path) -> Non
 
 def test_thresholds_stand_in_for_an_implausible_network(head, tmp_path, monkeypatch) -> None:
     case = open_case(CaseFiles(**head.save(tmp_path)))
-    half = load_template().brain_at_1mm
+    half = load_template().brain_at_1mm.copy()
     half[:, :100] = False
     monkeypatch.setattr("infarct.prepare.brain_mask", lambda *_: half)
     scan = prepare(case, load_template(), load_network("BrainMask"))

@@ -38,6 +38,7 @@ class Template:
         """The brain on the MNI grid."""
         share = Volume(self.brain.astype(np.float32), self.b0.affine)
         brain: Mask = resample(share, MNI_GRID) >= 0.5
+        brain.setflags(write=False)  # every scan is compared with this one
         return brain
 
 
