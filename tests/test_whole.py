@@ -1,11 +1,12 @@
-"""Folders that are complete or absent."""
+"""Folders and files that are complete or absent."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from infarct.errors import OutputError
-from infarct.whole import changed_whole, complete_or_absent
+from infarct.whole import changed_whole, complete_or_absent, written_whole
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -68,3 +69,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         complete_or_absent(tmp_path / "file" / "out"),
     ):
         pass
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.tsv"
+    for text, fails in (("old", False), ("new", True), ("newer", False)):
+        with suppress(KeyboardInterrupt), written_whole(path) as draft:
+            draft.write_text(text)
+            if fails:
+                raise KeyboardInterrupt
+        assert path.read_text() == ("old" if fails else text)
+        assert content(tmp_path) == {"numbers.tsv": path.read_text()}

@@ -145,15 +145,14 @@ def describe_outcome(outcome: Outcome) -> str:
     if outcome.status == "failed":
         again = "" if outcome.fresh else " (earlier; --retry-failed tries again)"
         return f"{outcome.id}: failed, {outcome.reason}{again}"
-    parts = [
-        f"{outcome.volume_ml:.2f} ml",
-        f"{outcome.lesions} lesion{'s' * (outcome.lesions != 1)}",
-    ]
-    parts += (
-        [f"{outcome.warnings} warning{'s' * (outcome.warnings != 1)}"] if outcome.warnings else []
-    )
+    parts = [f"{outcome.volume_ml:.2f} ml", _counted(outcome.lesions, "lesion")]
+    parts += [_counted(outcome.warnings, "warning")] if outcome.warnings else []
     parts += [f"{outcome.seconds:.0f} s"] if outcome.seconds is not None else []
     return f"{outcome.id}: {', '.join(parts)}"
+
+
+def _counted(count: int | None, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def show_cohort(outcomes: Sequence[Outcome], out: Path) -> None:

@@ -26,7 +26,7 @@ from infarct.quantify import Measurements, Scan, measure
 from infarct.report import write_outline_mni
 from infarct.resample import resample
 from infarct.stored import AUDIT, OUTLINE, THUMBNAIL, Stored, read_stored
-from infarct.tables import numbers, write_json, write_tables
+from infarct.tables import as_utf8, numbers, write_json, write_tables
 from infarct.volume import Volume, read, write
 from infarct.whole import changed_whole
 
@@ -214,8 +214,8 @@ def _warnings(stored: Stored, measurements: Measurements, lesion: Volume) -> lis
 
 
 def _one_line(text: str) -> str:
-    """Return text for a cell; what was typed in an older encoding, as Latin-1, is no UTF-8."""
-    return " ".join(text.split()).encode("utf-8", "replace").decode("utf-8")
+    """Return text for a cell."""
+    return as_utf8(" ".join(text.split()))
 
 
 def _still_true(findings: list[dict[str, str]]) -> list[dict[str, str]]:

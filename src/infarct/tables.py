@@ -53,7 +53,14 @@ def write_json(content: Any, path: Path) -> None:
 def as_json(content: Any) -> str:
     """Return the text that `write_json` writes; bytes of a name that are not UTF-8 become `?`."""
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    # Names in an older encoding, as Latin-1, come as lone surrogates, which no page can hold.
+    return as_utf8(text)
+
+
+def as_utf8(text: str) -> str:
+    """Return text that any file can hold; bytes that were not UTF-8 become `?`.
+
+    What was typed or named in an older encoding, as Latin-1, comes as lone surrogates.
+    """
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""A folder of results that is complete or absent, however its making ends."""
+"""A folder or a file that is complete or absent, however its making ends."""
 
 from __future__ import annotations
 
@@ -52,6 +52,17 @@ def changed_whole(folder: Path) -> Iterator[Path]:
     with complete_or_absent(folder) as partial:
         shutil.copytree(folder, partial, dirs_exist_ok=True)
         yield partial
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Write a file beside its place and rename it at the end; leave nothing behind on failure."""
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _stood_in() -> tuple[Path, ...]:

@@ -115,15 +115,20 @@ def test_the_seg_stays_in_the_study_and_says_what_it_shows(maker: str, tmp_path:
     assert np.array_equal(frames, mine) or np.array_equal(frames, mine[::-1])
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_whose_name_it_bears_is_asked_for(keep: bool, tmp_path: Path) -> None:
+def outlined(folder: Path, method: str, *, keep_identity: bool = False) -> pydicom.Dataset:
+    """Save a series and outline what is bright on it."""
     volumes = [(0, noise(900)), (1000, noise(400))]
-    save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "d"), PLANES["axial"], volumes)
-    with opened_folder(tmp_path / "in") as found:
+    save_classic(folder, Study.new("UIH"), Protocol(3, "d"), PLANES["axial"], volumes)
+    with opened_folder(folder) as found:
         volume = read(found.choice.dwi.path)
         mask = volume.like(volume.data[..., 1] > 420)
-        sources = source_images(found.choice, keep_identity=keep)
-        made = segmentation(mask, mask, sources, "test")
+        sources = source_images(found.choice, keep_identity=keep_identity)
+        return segmentation(mask, mask, sources, method)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_whose_name_it_bears_is_asked_for(keep: bool, tmp_path: Path) -> None:
+    made = outlined(tmp_path / "in", "test", keep_identity=keep)
     assert (made.PatientID == "PAT-4711") == keep
     assert ("Roe^Jane" in str(made)) == keep
 
@@ -162,13 +167,7 @@ def test_an_empty_outline_is_an_outline(tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_mean_of_many_networks_fits_where_dicom_puts_it(tmp_path: Path) -> None:
-    volumes = [(0, noise(900)), (1000, noise(400))]
-    save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "d"), PLANES["axial"], volumes)
-    with opened_folder(tmp_path / "in") as found:
-        volume = read(found.choice.dwi.path)
-        mask = volume.like(volume.data[..., 1] > 420)
-        sources = source_images(found.choice, keep_identity=False)
-        made = segmentation(mask, mask, sources, ",".join(["dagmnet-ch3-brief"] * 4))
+    made = outlined(tmp_path / "in", ",".join(["dagmnet-ch3-brief"] * 4))
     for segment in made.SegmentSequence:
         assert segment.SegmentAlgorithmName.startswith("infarct dagmnet-ch3-brief,")
         assert len(segment.SegmentAlgorithmName) <= 64

@@ -23,6 +23,7 @@ from infarct.errors import InputFileError
 from infarct.grid import Affine
 from infarct.intensity import Mask
 from infarct.lab.classes import ClassMap
+from infarct.whole import written_whole
 
 Split = Literal["train", "validation", "test"]
 
@@ -193,10 +194,8 @@ class Bank:
             arrays[f"background/{name}/bvalue"] = np.float64(background.bvalue)
         arrays |= {f"healthy/{name}": image for name, image in self.healthy.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.part")
-        with draft.open("wb") as file:
+        with written_whole(path) as draft, draft.open("wb") as file:
             np.savez_compressed(file, **arrays)
-        draft.replace(path)
 
     @staticmethod
     def load(path: Path) -> Bank:

@@ -33,6 +33,7 @@ from infarct.reading import Reading, evidence_of, read_by_several
 from infarct.segmenters import BRAIN_NETWORK, get_segmenter
 from infarct.templates import load_template
 from infarct.volume import read
+from infarct.whole import written_whole
 
 COHORT = "calibration"
 
@@ -157,9 +158,8 @@ def row_of(case: Case, prepared: Prepared, reading: Reading, reference: Mask) ->
 def write_row(row: Row, path: Path) -> None:
     """Write a row as JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    draft.write_text(json.dumps(asdict(row)) + "\n", encoding="utf-8")
-    draft.replace(path)
+    with written_whole(path) as draft:
+        draft.write_text(json.dumps(asdict(row)) + "\n", encoding="utf-8")
 
 
 def read_row(path: Path) -> Row:

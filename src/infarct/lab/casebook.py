@@ -17,6 +17,7 @@ from infarct.prepare import prepare
 from infarct.resample import resample
 from infarct.templates import load_healthy, load_template
 from infarct.volume import read
+from infarct.whole import written_whole
 
 _MASKS = ("_msk", "_mask", "_lesion_mask", "_label-lesion_mask", "_desc-lesion_mask")
 
@@ -121,12 +122,10 @@ def _prepare(drawn: Drawn, target: Path) -> None:
     dwi, adc, brain = scan.dwi_normalised, scan.adc_normalised, scan.brain
     planes = [zscore(dwi, brain), zscore(adc, brain), is_map(dwi, adc, brain, load_healthy())]
     # What is half-written would count as there already when the command goes on.
-    draft = target.with_suffix(".part")
-    with draft.open("wb") as file:
+    with written_whole(target) as draft, draft.open("wb") as file:
         np.savez_compressed(
             file,
             image=np.stack(planes).astype(np.float16),
             lesion=(lesion & brain)[None],
             brain=brain[None],
         )
-    draft.replace(target)

@@ -24,6 +24,7 @@ from infarct.lab import recipes
 from infarct.lab.networks import build
 from infarct.lab.recipes import Recipe
 from infarct.lab.widening import widened
+from infarct.whole import written_whole
 
 PIECE_BYTES = 15 * 2**20
 """Largest piece of a weights file: below what mail, forges and lent machines let through."""
@@ -139,9 +140,8 @@ def save(path: Path, recipe: Recipe, learner: Learner, streams: list[Any]) -> No
         "plateau": learner.plateau.state_dict(),
         "streams": streams,
     }
-    draft = path.with_suffix(".part")
-    torch.save(content, draft)
-    draft.replace(path)
+    with written_whole(path) as draft:
+        torch.save(content, draft)
 
 
 def resume(path: Path, learner: Learner, rank: int, device: str) -> Mapping[str, Any]:

@@ -36,6 +36,7 @@ from infarct.lab.grids import (
 )
 from infarct.lab.stream import SMALLEST_BRAIN, Stream, StreamSettings
 from infarct.templates import load_healthy
+from infarct.whole import written_whole
 
 Key = tuple[str, ...]
 """A method and its settings, as the cells of a table."""
@@ -188,9 +189,9 @@ def _conclude(out: Path, plan: Plan, done: Mapping[Key, Scores], lesion: Mask) -
 
 def _write_lines(path: Path, lines: Iterable[str]) -> Path:
     """Write a file that is whole or not there, and return its path."""
-    part = path.with_suffix(".part")
-    part.write_text("\n".join([*lines, ""]), encoding="utf-8")
-    return part.replace(path)
+    with written_whole(path) as draft:
+        draft.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return path
 
 
 def _claim(path: Path, bank: Path | None, plan: Plan) -> None:
