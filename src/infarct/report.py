@@ -24,7 +24,7 @@ from infarct.resample import resample
 from infarct.stored import OUTLINE, read_stored
 from infarct.tables import finite, numbers, write_json, write_tables
 from infarct.volume import Volume, write
-from infarct.whole import changed_whole, complete_or_absent
+from infarct.whole import changed_whole, complete_or_absent, stood_in
 
 _COARSE = 2e-3
 """Step over the median of the brain; tissue differs by a few per cent."""
@@ -103,9 +103,9 @@ def check_destination(out: Path, inputs: Any, *, overwrite: bool) -> None:
         raise OutputError(
             f"{out} is a mount point, which cannot be replaced; give --out a folder inside it"
         )
-    if out.is_dir() and out.samefile(os.curdir):
+    if stood_in(out):
         raise OutputError(
-            f"{out} is the folder you are in, and would be replaced under your feet; "
+            f"{out} is the folder you are in, or holds it, and would be replaced under your feet; "
             "give --out a folder inside it or elsewhere"
         )
     parent = next(path for path in out.parents if path.exists())

@@ -44,7 +44,7 @@ def changed_whole(folder: Path) -> Iterator[Path]:
     Raises:
         OutputError: If one stands in it, and would be left in a folder that is gone.
     """
-    if folder.resolve() in _stood_in():
+    if stood_in(folder):
         raise OutputError(
             f"{folder} is the folder you are in, or holds it, and would be replaced under your "
             "feet; go out of it and name it from there"
@@ -65,9 +65,10 @@ def written_whole(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def _stood_in() -> tuple[Path, ...]:
+def stood_in(folder: Path) -> bool:
+    """Tell whether one stands in a folder or below it, and would be left in one that is gone."""
     try:
         here = Path.cwd()
     except FileNotFoundError:
-        return ()
-    return here, *here.parents
+        return False
+    return folder.resolve() in (here, *here.parents)
