@@ -12,6 +12,10 @@ import pytest
 
 from infarct import assets, correction
 from infarct.anatomy import Anatomy, find_anatomy
+from infarct.bids.dataset import Scan
+from infarct.bids.derivatives import jobs_of
+from infarct.case import CaseFiles
+from infarct.cohort.work import publish
 from infarct.correction import recompute
 from infarct.errors import ContentError, GeometryError, OutputError
 from infarct.report import rebuild_page, write_results
@@ -112,6 +116,41 @@ def test_whether_a_score_is_missing_goes_by_the_new_outline(quick, tmp_path, mon
         assert "every region of PC-ASPECTS" in text
     recompute(folder, same)
     assert told() == []
+
+
+def test_a_result_in_bids_layout_is_corrected_in_its_dataset(copy, tmp_path) -> None:
+    data, out = tmp_path / "data", tmp_path / "data" / "derivatives" / "infarct"
+    source = CaseFiles(data / "sub-1" / "dwi.nii.gz", adc=data / "sub-1" / "adc.nii.gz")
+    (job,) = jobs_of([Scan({"sub": "1"}, source)], data, out)
+    job.folder.parent.mkdir(parents=True)
+    stored = read_stored(copy)
+    publish(copy, job)
+    moved = tmp_path / "moved"
+    data.rename(moved)
+    folder, mask, in_mni = (
+        moved / path.relative_to(data)
+        for path in (job.folder, job.output(OUTLINE), job.output(f"mni/{OUTLINE}"))
+    )
+    page = (folder / "report.html").read_bytes()
+    rebuild_page(folder)
+    assert (folder / "report.html").read_bytes() == page
+
+    half = stored.lesion.data.copy()
+    half[:, : int(np.argwhere(half)[:, 1].mean())] = False
+    before = nib.load(in_mni).get_fdata().sum()
+    names = {path.name for path in mask.parent.iterdir()}
+    recompute(folder, save(tmp_path / "half.nii.gz", 1.0 * half, stored.dwi.affine), by="A")
+    assert np.array_equal(np.asarray(nib.load(mask).dataobj) > 0, half)
+    assert nib.load(in_mni).get_fdata().sum() < before
+    assert {path.name for path in mask.parent.iterdir()} == names
+    assert not (folder / OUTLINE).exists()
+    kept = audit_of(folder)[0]["kept_as"]
+    assert np.array_equal(np.asarray(nib.load(folder / kept).dataobj) > 0, stored.lesion.data)
+    assert summary_of(folder)["lesion_volume_ml"] == pytest.approx(
+        half.sum() * stored.dwi.grid.voxel_ml
+    )
+    recompute(folder, folder / kept)
+    assert np.array_equal(read_stored(folder).lesion.data, stored.lesion.data)
 
 
 def test_no_thumbnail_shows_the_old_outline(copy, tmp_path) -> None:

@@ -83,7 +83,8 @@ def recompute(
     """Replace the outline of a result by one corrected by hand and measure it.
 
     Args:
-        folder: As `infarct segment` made it; changed whole or not at all.
+        folder: As `infarct segment` made it, or of a scan in the `reports` of `infarct bids`;
+            changed whole or not at all.
         edited: The corrected mask, on the grid of the DWI; all that is not 0 is lesion.
         by: Who corrected it.
         reason: Why.
@@ -117,7 +118,7 @@ def recompute(
         if earlier
         else ("lesion_mask_automatic.nii.gz")
     )
-    with changed_whole(folder) as partial:
+    with changed_whole(folder, stored.elsewhere) as partial:
         shutil.copyfile(partial / OUTLINE, partial / kept_as)
         if (partial / "dicom").is_dir():
             # A SEG beside the mask would be taken for it.

@@ -25,6 +25,10 @@ THUMBNAIL = "thumbnail.jpg"
 """Of the outline as it was made, where the scan is one of a cohort."""
 
 
+ELSEWHERE = "elsewhere"
+"""In the manifest: where files are that do not lie in the folder, by their name, relative to it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Stored:
     """What a result folder holds; native images all lie on the grid of the DWI.
@@ -41,6 +45,8 @@ class Stored:
         atlas_from_native: The same, refined for looking up anatomy.
         summary: Content of `summary.json`.
         manifest: Content of `manifest.json`.
+        elsewhere: Where files of it lie that are not in the folder, by the name they would have
+            there: the images of a BIDS dataset.
     """
 
     dwi: Volume
@@ -54,13 +60,14 @@ class Stored:
     atlas_from_native: Affine
     summary: dict[str, Any]
     manifest: dict[str, Any]
+    elsewhere: dict[str, Path]
 
 
 def read_stored(folder: Path) -> Stored:
     """Read a result folder.
 
     Args:
-        folder: As `infarct segment` made it.
+        folder: As `infarct segment` made it, or of a scan in the `reports` of `infarct bids`.
 
     Raises:
         InputFileError: If a file of it is missing or damaged, or the outline is not the one that
@@ -70,15 +77,17 @@ def read_stored(folder: Path) -> Stored:
     written = manifest.get("outputs", {}).get(OUTLINE)
     if written is None:
         raise _not_whole(folder, "the hash of its outline in manifest.json")
-    if assets.sha256(_there(folder, OUTLINE)) != written:
+    outline = _there(folder, OUTLINE, manifest)
+    if assets.sha256(outline) != written:
         raise InputFileError(
-            f"{folder / OUTLINE} was changed after it was written, so the numbers are not its own; "
-            "keep a copy of it elsewhere, run `infarct segment` again with --overwrite, and give "
-            "the copy to `infarct recompute --mask`"
+            f"{outline} was changed after it was written, so the numbers are not its own; "
+            "keep a copy of it elsewhere, have the scan outlined again (`infarct segment "
+            "--overwrite`; in a cohort remove the folder and run it again), and give the copy to "
+            "`infarct recompute --mask`"
         )
 
     def image(name: str) -> Volume:
-        return read(_there(folder, f"{name}.nii.gz"))
+        return read(_there(folder, f"{name}.nii.gz", manifest))
 
     def mask(name: str) -> Volume:
         volume = image(name)
@@ -92,18 +101,24 @@ def read_stored(folder: Path) -> Stored:
         lesion=mask("lesion_mask"),
         brain=mask("brain_mask"),
         lesion_mni=mask("mni/lesion_mask").data,
-        mni_from_native=_matrix(folder, "mni/mni_from_native.txt"),
-        atlas_from_native=_matrix(folder, "mni/atlas_from_native.txt"),
+        mni_from_native=_matrix(_there(folder, "mni/mni_from_native.txt", manifest)),
+        atlas_from_native=_matrix(_there(folder, "mni/atlas_from_native.txt", manifest)),
         summary=_json(folder, "summary.json"),
         manifest=manifest,
+        elsewhere=_elsewhere(folder, manifest),
     )
 
 
-def _there(folder: Path, name: str) -> Path:
-    path = folder / name
-    if not path.is_file():
-        raise _not_whole(folder, name)
-    return path
+def _elsewhere(folder: Path, manifest: dict[str, Any]) -> dict[str, Path]:
+    return {name: folder.resolve() / path for name, path in manifest.get(ELSEWHERE, {}).items()}
+
+
+def _there(folder: Path, name: str, manifest: dict[str, Any] | None = None) -> Path:
+    # In the folder first: a copy that is being changed has all of it there.
+    for path in (folder / name, _elsewhere(folder, manifest or {}).get(name)):
+        if path and path.is_file():
+            return path
+    raise _not_whole(folder, name)
 
 
 def _not_whole(folder: Path, missing: str) -> InputFileError:
@@ -113,12 +128,12 @@ def _not_whole(folder: Path, missing: str) -> InputFileError:
     )
 
 
-def _matrix(folder: Path, name: str) -> Affine:
-    words = _there(folder, name).read_text(encoding="utf-8", errors="replace").split()
+def _matrix(path: Path) -> Affine:
+    words = path.read_text(encoding="utf-8", errors="replace").split()
     try:
         matrix: Affine = np.asarray_chkfinite(words, dtype=np.float64).reshape(4, 4)
     except ValueError as error:
-        raise InputFileError(f"{folder / name} is damaged ({error})") from error
+        raise InputFileError(f"{path} is damaged ({error})") from error
     return matrix
 
 

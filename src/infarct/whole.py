@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,8 +38,13 @@ def complete_or_absent(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def changed_whole(folder: Path) -> Iterator[Path]:
+def changed_whole(folder: Path, elsewhere: Mapping[str, Path] | None = None) -> Iterator[Path]:
     """Change a result: on a copy beside it, which takes its place when all is done.
+
+    Args:
+        folder: Of the result.
+        elsewhere: Where files of it lie that are not in the folder, by the name they would have
+            there; the copy has all of them, and they go back just before it takes its place.
 
     Raises:
         OutputError: If one stands in it, and would be left in a folder that is gone.
@@ -51,7 +56,13 @@ def changed_whole(folder: Path) -> Iterator[Path]:
         )
     with complete_or_absent(folder) as partial:
         shutil.copytree(folder, partial, dirs_exist_ok=True)
+        elsewhere = elsewhere or {}
+        for name, path in elsewhere.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, partial / name)
         yield partial
+        for name, path in elsewhere.items():
+            (partial / name).replace(path)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infarct import assets
 from infarct.case import CaseFiles
 from infarct.cohort import work
 from infarct.cohort.jobs import Export, Job, Settings
@@ -13,11 +14,11 @@ from infarct.cohort.work import clean, is_done, process
 from infarct.errors import ContentError
 from infarct.grid import MNI_GRID
 from infarct.segmenters import get_segmenter
-from infarct.stored import THUMBNAIL
+from infarct.stored import ELSEWHERE, OUTLINE, THUMBNAIL
 from infarct.volume import Volume
 
 SETTINGS = Settings("cfuzzy")
-IMAGES = ("lesion_mask.nii.gz", "mni/dwi.nii.gz", "mni/lesion_mask.nii.gz", "mni/xfm.txt")
+IMAGES = (OUTLINE, "mni/dwi.nii.gz", "mni/lesion_mask.nii.gz", "mni/xfm.txt")
 
 
 @pytest.fixture
@@ -33,6 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         summary = {"lesion_volume_ml": 1.5, "lesion_count": 2, "warnings": [{"code": "x"}]}
         (out / "summary.json").write_text(json.dumps(summary))
         manifest = {"python": "3", "infarct": "0", "model": "x", "inputs": {}, "command": command}
+        manifest["outputs"] = {OUTLINE: assets.sha256(out / OUTLINE)}
         (out / "manifest.json").write_text(json.dumps(manifest))
         made.append(out.name)
         return out
@@ -192,6 +194,16 @@ def test_a_result_corrected_by_hand_is_never_made_anew(job: Job, quick: list[str
     assert process(job, Settings("tscore")).fresh
 
 
+def test_an_outline_edited_in_place_is_neither_counted_nor_lost(job: Job, quick: list[str]) -> None:
+    process(job, SETTINGS)
+    (job.folder / OUTLINE).write_bytes(b"drawn by hand")
+    refused = process(job, SETTINGS)
+    assert (refused.status, refused.code) == ("failed", 6)
+    assert refused.reason.startswith(f"{OUTLINE} was changed after it was written")
+    assert (job.folder / OUTLINE).read_bytes() == b"drawn by hand"
+    assert len(quick) == 1
+
+
 def test_a_correction_made_while_the_case_is_at_work_stays(
     job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +237,11 @@ def test_exported_files_go_where_they_belong_before_the_manifest(
         *("mask.nii.gz", "mask.json", "xfm.txt", "xfm.json")
     }
     assert json.loads((place / "mask.json").read_text()) == {"Type": "lesion_mask.nii.gz"}
+    manifest = json.loads((job.folder / "manifest.json").read_text())
+    assert manifest[ELSEWHERE] == {
+        "lesion_mask.nii.gz": "../sub-1/dwi/mask.nii.gz",
+        "mni/xfm.txt": "../sub-1/dwi/xfm.txt",
+    }
     assert not (job.folder / "lesion_mask.nii.gz").exists()
     assert (job.folder / "mni" / "dwi.nii.gz").is_file()
     # Killed while files are on their way: without its manifest the case is not done.

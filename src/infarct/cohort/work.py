@@ -21,7 +21,7 @@ from infarct.errors import AssetError, InfarctError, InputFileError, OutputError
 from infarct.pipeline import segment_case
 from infarct.report import check_destination, write_results
 from infarct.segmenters import get_segmenter
-from infarct.stored import AUDIT, THUMBNAIL
+from infarct.stored import AUDIT, ELSEWHERE, OUTLINE, THUMBNAIL
 from infarct.tables import as_json, write_json
 from infarct.volume import read
 
@@ -65,7 +65,7 @@ def is_done(job: Job, settings: Settings) -> bool:
         key: manifest.get(key)
         for key in ("infarct", "model", "networks", "inputs", "assets", "cohort")
     }
-    there = all(export.path.is_file() for export in job.exports)
+    there = all(export.path.is_file() for export in job.exports) and not _edited(job)
     return there and not job.problem and made == _recipe(job, settings)
 
 
@@ -146,6 +146,23 @@ def _refuse_corrected(job: Job) -> None:
             "version or method is not that of this run, or a file of it is gone; nothing was "
             "replaced: move it elsewhere to have the scan outlined anew"
         )
+    if _edited(job):
+        outline = job.output(OUTLINE).name
+        raise OutputError(
+            f"{outline} was changed after it was written, so the numbers of {job.folder} are not "
+            "its own; nothing was replaced: keep a copy of it elsewhere, remove the folder and run "
+            "again, then give the copy to `infarct recompute --mask`"
+        )
+
+
+def _edited(job: Job) -> bool:
+    """Tell whether there is an outline that is not the one of the manifest."""
+    try:
+        manifest = json.loads((job.folder / "manifest.json").read_text(encoding="utf-8"))
+        written = manifest.get("outputs", {}).get(OUTLINE)
+        return bool(written) and assets.sha256(job.output(OUTLINE)) != written
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager
@@ -167,10 +184,15 @@ def _workplace(job: Job) -> Iterator[Path]:
 def publish(made: Path, job: Job) -> None:
     """Put a complete result where it belongs, the folder with the manifest last.
 
+    The manifest says where the files are that do not stay in the folder.
+
     Args:
         made: Folder with every file of the result, on the file system of the destination.
         job: Says what goes where.
     """
+    moved = {e.name: Path(os.path.relpath(e.path, job.folder)).as_posix() for e in job.exports}
+    manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
+    write_json({**manifest, ELSEWHERE: moved}, made / "manifest.json")
     # From here on the earlier result, if there is one, is no longer complete.
     if job.folder.is_dir():
         job.folder.rename(made.with_name("earlier"))

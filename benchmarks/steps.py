@@ -1,0 +1,74 @@
+"""What each step of `infarct segment` costs on one scan: seconds, and the most memory held.
+
+    python benchmarks/steps.py --dwi dwi.nii.gz [--b0 b0.nii.gz] [--adc adc.nii.gz]
+        [--bvalue 1000] [--model ensemble]
+
+Linux only: the peak that the kernel keeps for the process is set back before every step. What a
+step holds includes what earlier ones left: images, networks, libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from infarct.case import CaseFiles, open_case
+from infarct.journal import Journal
+from infarct.pipeline import segment_case
+from infarct.report import write_results
+from infarct.segmenters import DEFAULT
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Peaks:
+    """Listens to a journal and keeps the most memory held in every step, MB."""
+
+    def __init__(self) -> None:
+        self.megabytes: dict[str, float] = {}
+        self._step: str | None = None
+
+    def __call__(self, step: str | None) -> None:
+        """End the step before, and begin this one."""
+        if self._step is not None:
+            peak = _high_water_mark()
+            self.megabytes[self._step] = max(peak, self.megabytes.get(self._step, 0.0))
+        _CLEAR.write_text("5")
+        self._step = step
+
+
+def _high_water_mark() -> float:
+    line = next(row for row in _STATUS.read_text().splitlines() if row.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dwi", type=Path, required=True)
+    parser.add_argument("--b0", type=Path)
+    parser.add_argument("--adc", type=Path)
+    parser.add_argument("--bvalue", type=float, default=1000.0)
+    parser.add_argument("--model", default=DEFAULT)
+    options = parser.parse_args()
+    files = CaseFiles(options.dwi, options.b0, options.adc, options.bvalue)
+    peaks = Peaks()
+    journal = Journal(peaks)
+    start = time.perf_counter()
+    with journal.step("read and check"):
+        case = open_case(files)
+    result = segment_case(case, options.model, journal)
+    with tempfile.TemporaryDirectory() as scratch, journal.step("write"):
+        write_results(result, Path(scratch) / "result")
+    peaks(None)
+    print("| step | seconds | MB |\n|---|---|---|")
+    for step, seconds in journal.seconds.items():
+        print(f"| {step} | {seconds:.1f} | {peaks.megabytes[step]:.0f} |")
+    whole = time.perf_counter() - start
+    print(f"| in all | {whole:.1f} | {max(peaks.megabytes.values()):.0f} |")
+
+
+if __name__ == "__main__":
+    main()
