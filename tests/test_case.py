@@ -131,6 +131,42 @@ def test_a_single_image_may_have_its_b_value_beside(
     assert near(case.adc.data[head.brain], expected, absolute=1e-6)
 
 
+def test_an_image_that_says_it_is_not_weighted_is_refused(head, tmp_path: Path) -> None:
+    paths = head.save(tmp_path)
+    paths["dwi"].with_name("dwi.bval").write_text("0")
+    with pytest.raises(ContentError, match="no diffusion weighting"):
+        open_case(CaseFiles(paths["dwi"], adc=paths["adc"]))
+
+
+def test_a_b0_in_place_of_the_dwi_is_refused(head, tmp_path: Path) -> None:
+    paths = head.save(tmp_path)
+    with pytest.raises(ContentError, match="is it the b0"):
+        open_case(CaseFiles(paths["b0"], adc=paths["adc"], bvalue=1000))
+    with pytest.raises(ContentError, match="one and the same image"):
+        open_case(CaseFiles(paths["dwi"], paths["dwi"], adc=paths["adc"], bvalue=1000))
+
+
+@pytest.mark.parametrize("dead", [0.0, np.nan])
+def test_volumes_of_a_series_without_an_image_are_left_aside(
+    head, tmp_path: Path, dead: float
+) -> None:
+    path = save_series(head, tmp_path, [0, 0, 1000, 1000, 1000])
+    image = nib.load(path)
+    volumes = image.get_fdata(dtype=np.float32)
+    volumes[..., [1, 4]] = dead
+    nib.Nifti1Image(volumes, image.affine).to_filename(path)
+    case = open_case(CaseFiles(path))
+    told = [f.message for f in case.findings if f.code == "empty-volumes"]
+    assert [text.split("(")[1].split(")")[0] for text in told] == ["number 5", "number 2"]
+    assert any("geometric mean of 2" in f.message for f in case.findings)
+    assert near(case.dwi.data[head.brain], head.dwi[head.brain], relative=1e-3)
+    assert near(case.b0.data[head.brain], head.b0[head.brain], relative=1e-3)
+    volumes[..., 2:] = dead
+    nib.Nifti1Image(volumes, image.affine).to_filename(path)
+    with pytest.raises(ContentError, match="holds an image"):
+        open_case(CaseFiles(path))
+
+
 def test_a_dwi_alone_is_refused(head, tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="--b0"):
         open_case(CaseFiles(head.save(tmp_path)["dwi"]))

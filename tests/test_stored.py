@@ -35,13 +35,27 @@ def test_a_folder_of_an_earlier_version_is_refused(copy) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     del manifest["outputs"]
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputFileError, match="infarct segment"):
+    with pytest.raises(InputFileError, match="made it"):
         read_stored(copy)
 
 
 def test_damaged_numbers_are_refused(copy) -> None:
     (copy / "summary.json").write_text("{")
     with pytest.raises(InputFileError, match=r"summary\.json is damaged"):
+        read_stored(copy)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "summary.json"])
+@pytest.mark.parametrize("text", ["[]", "{}", '{"outputs": null}'])
+def test_numbers_of_another_kind_are_refused(copy, name: str, text: str) -> None:
+    (copy / name).write_text(text)
+    with pytest.raises(InputFileError, match=rf"{name} is damaged"):
+        read_stored(copy)
+
+
+def test_an_image_of_another_grid_is_refused(copy) -> None:
+    shutil.copyfile(copy / "mni" / "adc.nii.gz", copy / "scan" / "adc.nii.gz")
+    with pytest.raises(InputFileError, match=r"scan/adc\.nii\.gz .* lies on another grid"):
         read_stored(copy)
 
 

@@ -91,6 +91,34 @@ def test_bad_files_are_refused_with_the_reason(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_a_bit_that_flipped_in_a_compressed_file_is_noticed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "scan.nii.gz"
+    nib.Nifti1Image(rng.integers(0, 900, (20, 20, 8), np.int16), np.eye(4)).to_filename(path)
+    whole = path.read_bytes()
+    for at in (*rng.integers(500, len(whole) - 8, 20), len(whole) - 6):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x10
+        path.write_bytes(damaged)
+        with pytest.raises(InputFileError, match="cannot be read as NIfTI"):
+            read(path)
+    path.write_bytes(whole[:-4])
+    with pytest.raises(InputFileError, match="cannot be read as NIfTI"):
+        read(path)
+
+
+@pytest.mark.parametrize("size", [-3, 32767])
+def test_impossible_sizes_are_refused(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "scan.nii"
+    image = nib.Nifti1Image(np.ones((4, 4, 4), np.float64), np.eye(4))
+    image.to_filename(path)
+    header = bytearray(path.read_bytes())
+    header[42:48] = np.full(3, size, np.int16).tobytes()
+    path.write_bytes(header)
+    with pytest.raises(InputFileError, match="cannot be read as NIfTI"):
+        read(path)
+
+
 def test_images_that_cannot_be_a_stack_of_slices_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match="stack of slices"):
         read(save(tmp_path / "flat.nii.gz", np.ones((32, 32), np.int16)))
@@ -132,6 +160,19 @@ def test_disagreeing_forms_are_measured(tmp_path: Path) -> None:
     assert form_disagreement_mm(read(tmp_path / "forms.nii")) == pytest.approx(7.0)
     nowhere = save(tmp_path / "nowhere.nii", np.ones((4, 4, 4), np.int16), sform=0, qform=0)
     assert not has_position(read(nowhere))
+
+
+@pytest.mark.parametrize("quaternion", [0.9, np.nan])
+def test_a_qform_that_is_no_rotation_disagrees(tmp_path: Path, quaternion: float) -> None:
+    image = nib.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4))
+    image.set_sform(np.eye(4), 1)
+    image.set_qform(np.eye(4), 1)
+    for name in ("quatern_b", "quatern_c", "quatern_d"):
+        image.header[name] = quaternion
+    volume = Volume(np.ones((8, 8, 8), np.float32), np.eye(4), image.header)
+    assert form_disagreement_mm(volume) == np.inf
+    write(volume, tmp_path / "mask.nii.gz", np.uint8)
+    assert np.array_equal(read(tmp_path / "mask.nii.gz").affine, np.eye(4))
 
 
 def test_a_quaternion_of_five_digits_is_read_as_it_was_meant(tmp_path: Path) -> None:

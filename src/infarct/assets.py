@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from infarct.errors import AssetError
+from infarct.whole import written_whole
 
 ROOT = Path(__file__).parent / "data"
 _INDEX = ROOT / "assets.json"
@@ -62,11 +63,12 @@ def path(name: str) -> Path:
     return file
 
 
-def register_asset(asset: Asset) -> None:
-    """Add an asset to the list, or replace the one of its name; used by what builds them."""
-    rows = {**(index() if _INDEX.is_file() else {}), asset.name: asset}
+def register_asset(*new: Asset) -> None:
+    """Add assets to the list, or replace those of their names; used by what builds them."""
+    rows = {**(index() if _INDEX.is_file() else {}), **{asset.name: asset for asset in new}}
     text = json.dumps([asdict(rows[name]) for name in sorted(rows)], indent=1)
-    _INDEX.write_text(text + "\n")
+    with written_whole(_INDEX) as draft:
+        draft.write_text(text + "\n")
 
 
 def sha256(file: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infarct import quality
+from infarct import agreement, quality
 from infarct.brain import BrainMethod, find_brain
 from infarct.errors import ContentError, GeometryError, InputFileError
 from infarct.intensity import (
@@ -124,7 +124,7 @@ def open_case(files: CaseFiles) -> Case:
     b0_given = b0 is not None
     rough, found = _find_brain(dwi, b0)
     if adc is not None:
-        scale, told = quality.adc_scale(adc, rough)
+        scale, told = agreement.adc_scale(adc, rough)
         adc = np.nan_to_num(adc * np.float32(scale), nan=0.0, posinf=0.0, neginf=0.0)
         findings += told
     if b0 is None and adc is not None:
@@ -140,15 +140,17 @@ def open_case(files: CaseFiles) -> Case:
     if adc is None:
         adc = computed
     elif b0_given:
-        findings += quality.check_agreement(dwi.data, b0.data, adc, brain, bvalue)
-        # Maps are saved with holes where a fit failed, and 0 would be the lowest ADC of all.
-        adc = np.where(brain & (adc == 0), computed, adc)
+        findings += agreement.check_agreement(dwi.data, b0.data, adc, brain, bvalue)
+        # Maps are saved with 0 or a negative code where a fit failed: the lowest ADC of all.
+        adc = np.where(brain & (adc <= 0), computed, adc)
     else:
-        findings += quality.check_holes(adc, brain)
+        findings += agreement.check_holes(adc, brain)
     case = Case(dwi, b0, dwi.like(adc), bvalue, brain, method, files)
     findings += quality.check_brain(brain, dwi.grid, case.slice_axis, dwi.data > 0)
+    if files.adc is not None and not b0_given:
+        agreement.check_weighting(dwi.data, adc, brain)
     given_adc = files.adc is not None
-    findings += quality.check_contrast(dwi.data, b0.data, adc, brain, adc_given=given_adc)
+    findings += agreement.check_contrast(dwi.data, b0.data, adc, brain, adc_given=given_adc)
     return replace(case, findings=tuple(findings))
 
 
@@ -176,6 +178,8 @@ def _bvalue_of_image(files: CaseFiles, findings: list[Finding]) -> float:
     beside = files.bval_path()
     stated = _read_bvalues(beside, 1) if beside.is_file() else np.empty(0)
     shells = {round(b) for b in stated if b >= B0_BELOW}
+    if files.bvalue is None and stated.size and not shells:
+        return float(stated.max())
     said = float(shells.pop()) if len(shells) == 1 else None
     if files.bvalue is not None:
         if said and abs(files.bvalue - said) > 0.1 * said:
@@ -210,18 +214,40 @@ def _split_series(
     quality.check_bvalue(float(bvalues.max()))
     wanted = USUAL_BVALUE if files.bvalue is None else files.bvalue
     shell = list(find_shell(bvalues.tolist(), wanted))
-    low = bvalues < B0_BELOW
+    low = np.flatnonzero(bvalues < B0_BELOW).tolist()
+    shell, low = (_alive(series, volumes, findings) for volumes in (shell, low))
+    if not shell:
+        raise ContentError(f"{path}: no volume of b = {wanted:.0f} s/mm^2 holds an image")
     bvalue = float(bvalues[shell].mean())
-    left = sorted({round(b) for b in bvalues[~low]} - {round(b) for b in bvalues[shell]})
+    weighted = bvalues[bvalues >= B0_BELOW]
+    left = sorted({round(b) for b in weighted} - {round(b) for b in bvalues[shell]})
     text = (
         f"series of {n} volumes: DWI is the geometric mean of {len(shell)} at "
-        f"b = {bvalue:.0f} s/mm^2, b0 the mean of {int(low.sum())} below b = {B0_BELOW:.0f}"
+        f"b = {bvalue:.0f} s/mm^2, b0 the mean of {len(low)} below b = {B0_BELOW:.0f}"
         + (f"; left aside: b = {', '.join(map(str, left))}" if left else "")
     )
     findings.append(Finding("series", "note", text))
     first = replace(series, data=series.data[..., 0])
-    b0 = first.like(series.data[..., low].mean(axis=-1)) if low.any() else None
+    b0 = first.like(series.data[..., low].mean(axis=-1)) if low else None
+    # Before they are averaged, or what is no signal in one of them would not be told.
+    findings += quality.check_signal("DWI", series.data[..., shell])
     return first.like(trace(series.data[..., shell])), b0, bvalue
+
+
+def _alive(series: Volume, volumes: list[int], findings: list[Finding]) -> list[int]:
+    """Return those of the volumes that hold an image, and tell of the others."""
+    alive = [
+        each
+        for each in volumes
+        if np.isfinite(series.data[..., each]).any() and np.ptp(series.data[..., each]) != 0
+    ]
+    if dead := sorted(set(volumes) - set(alive)):
+        text = (
+            f"series: {len(dead)} of its volumes hold no image (number "
+            f"{', '.join(str(each + 1) for each in dead)}) and were left aside"
+        )
+        findings.append(Finding("empty-volumes", "warning", text))
+    return alive
 
 
 def _read_bvalues(path: Path, volumes: int) -> NDArray[np.float64]:

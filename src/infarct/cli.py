@@ -171,9 +171,9 @@ def evaluate(
         Path | None, typer.Option(help="Table: tool, parameters, seconds, memory_gb.")
     ] = None,
     focus: Annotated[str | None, typer.Option(help="Cohort that strata are about.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     workers: Annotated[
-        int | None, typer.Option(help="Processes; one per core if not given.")
+        int | None, typer.Option(min=1, help="Processes; one per core if not given.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier evaluation in OUT.")] = False,
 ) -> None:
@@ -248,13 +248,17 @@ def bids(
     retry_failed: RetryFailed = False,
 ) -> None:
     """Outline and measure the diffusion scans of a BIDS dataset, as a BIDS App."""
-    from infarct.bids.dataset import find_scans, join_participants
+    from infarct.bids.dataset import find_scans, join_participants, without_scan
     from infarct.bids.derivatives import check_place, describe, jobs_of
     from infarct.cohort.jobs import check_outcomes
+    from infarct.segmenters import get_segmenter
 
+    get_segmenter(model)
     check_place(bids_dir, out_dir)
     scans = find_scans(bids_dir, participant_label or (), session_label or ())
     jobs = jobs_of(scans, bids_dir, out_dir)
+    if not participant_label and (bare := without_scan(scans, bids_dir)):
+        typer.echo(f"no diffusion scan of {len(bare)} participants: {', '.join(bare)}", err=True)
     if level is Level.group:
         _sum_up(jobs, out_dir, join_participants(scans, bids_dir))
         return

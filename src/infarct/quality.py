@@ -10,18 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from infarct.errors import ContentError, GeometryError
 from infarct.grid import Affine, Grid
-from infarct.intensity import TISSUE_ADC, Image, Mask, TissuePeak
+from infarct.intensity import Image, Mask, TissuePeak
 from infarct.register import Registration
 from infarct.volume import Volume, form_disagreement_mm, has_position
-
-_ADC_UNITS = {1.0: "mm^2/s", 1e-3: "1e-3 mm^2/s", 1e-5: "1e-5 mm^2/s", 1e-6: "1e-6 mm^2/s"}
-
-_MOST_HOLES = 0.001
-"""Share of the brain; a ml and a half."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +68,14 @@ def check_grid(name: str, volume: Volume) -> list[Finding]:
         )
     apart = form_disagreement_mm(volume)
     if apart > 1.0:
+        told = f"sform and qform place it up to {apart:.1f} mm apart"
+        if np.isinf(apart):
+            told = "its qform is damaged"
         findings.append(
             Finding(
                 "forms-disagree",
                 "warning",
-                f"{name}: sform and qform place it up to {apart:.1f} mm apart; the sform was used",
+                f"{name}: {told}; the sform was used",
             )
         )
     return findings
@@ -137,140 +134,6 @@ def check_bvalue(bvalue: float) -> list[Finding]:
         text = f"b = {bvalue:g} s/mm^2 is unusual for stroke (500 to 3500); check the --bvalue"
         return [Finding("bvalue-unusual", "warning", text)]
     return []
-
-
-def adc_scale(adc: Image, brain: Mask) -> tuple[float, list[Finding]]:
-    """Tell the unit of an ADC map from its median in the brain.
-
-    Args:
-        adc: (X, Y, Z) in an unknown unit.
-        brain: (X, Y, Z).
-
-    Returns:
-        The factor that makes it mm^2/s, and what to tell the user.
-
-    Raises:
-        ContentError: If no known unit makes the brain's median that of a brain.
-    """
-    inside = adc[brain & np.isfinite(adc) & (adc > 0)]
-    median = float(np.median(inside)) if inside.size else 0.0
-    if inside.size and np.subtract(*np.percentile(inside, [75, 25])) < 1e-3 * median:
-        raise ContentError(
-            f"ADC: most of the brain has the very same value, {median:.4g}; "
-            "this is a mask or an empty map, not an ADC map"
-        )
-    for scale, unit in _ADC_UNITS.items():
-        # Wider than tissue: old brains hold much fluid. Units lie a factor 10 apart or more.
-        if 0.45e-3 <= median * scale <= 1.9e-3:
-            if scale == 1.0:
-                return scale, []
-            text = f"ADC: its median in the brain is {median:.4g}, so it was taken as {unit}"
-            return scale, [Finding("adc-units", "note", text)]
-    raise ContentError(
-        f"ADC: its median in the brain is {median:.4g}; brain tissue has about 0.0008 mm^2/s "
-        "(0.8 in 1e-3 mm^2/s, 800 in 1e-6 mm^2/s): is this the ADC map, in one of these units?"
-    )
-
-
-def check_holes(adc: Image, brain: Mask) -> list[Finding]:
-    """Tell of voxels of the brain that have no ADC, where nothing else could give one.
-
-    Args:
-        adc: (X, Y, Z) mm^2/s, 0 where there is none.
-        brain: (X, Y, Z).
-    """
-    share = float((adc[brain] == 0).mean()) if brain.any() else 0.0
-    if share < _MOST_HOLES:
-        return []
-    text = (
-        f"ADC: {share:.1%} of the brain has no value (0, or not finite) and counts as the lowest "
-        "there is; give the b0, from which it can be computed, and look at the images"
-    )
-    return [Finding("adc-holes", "warning", text)]
-
-
-def check_contrast(
-    dwi: Image, b0: Image, adc: Image, brain: Mask, *, adc_given: bool
-) -> list[Finding]:
-    """Check that DWI, b0 and ADC belong together and are not swapped.
-
-    Args:
-        dwi: (X, Y, Z).
-        b0: (X, Y, Z).
-        adc: (X, Y, Z) mm^2/s.
-        brain: (X, Y, Z).
-        adc_given: Whether the ADC is a map of its own or was computed from the two signals.
-
-    Raises:
-        ContentError: If DWI and b0 are swapped, or the ADC is not that of a brain.
-    """
-    order = "exchange --dwi and --b0 if they are swapped"
-    with_signal = brain & (dwi > 0) & (b0 > 0)
-    brighter = float((dwi[with_signal] > b0[with_signal]).mean()) if with_signal.any() else 0.0
-    if not adc_given and brighter > 0.5:
-        raise ContentError(
-            f"DWI and b0 look swapped: the image given as DWI is brighter in {brighter:.0%} of the "
-            f"brain, so no ADC can be computed; {order}; if the two were scaled apart, give --adc"
-        )
-    if adc_given and _fluid_contrast(dwi, adc, brain) > 1.5 * _fluid_contrast(b0, adc, brain):
-        raise ContentError(
-            f"DWI and b0 look swapped: fluid shines on the image given as DWI; {order}"
-        )
-    measured = adc[brain & (adc != 0)]
-    tissue = float(np.median(measured)) if measured.size else 0.0
-    if not 0.3e-3 <= tissue <= 1.9e-3:
-        raise ContentError(
-            f"the median ADC in the brain is {tissue * 1e3:.2f}e-3 mm^2/s, that of a brain is "
-            f".6 to 1.1: this may be a phantom, the b-value may be wrong, or two images are swapped"
-        )
-    if not 0.55e-3 <= tissue <= 1.35e-3:
-        text = (
-            f"the median ADC in the brain is {tissue * 1e3:.2f}e-3 mm^2/s (usual .6 to 1.1); "
-            "check the b-value and that DWI, b0 and ADC are of one scan"
-        )
-        return [Finding("adc-unusual", "warning", text)]
-    return []
-
-
-def _fluid_contrast(image: Image, adc: Image, brain: Mask) -> float:
-    """Return how much brighter fluid is than tissue; on a DWI it is darker. 1 if none is seen."""
-    fluid = brain & (adc > 1.8e-3)
-    tissue = brain & (adc > TISSUE_ADC[0]) & (adc < TISSUE_ADC[1])
-    if min(fluid.sum(), tissue.sum()) < 100:
-        return 1.0
-    return float(image[fluid].mean() / max(float(image[tissue].mean()), 1e-12))
-
-
-def check_agreement(dwi: Image, b0: Image, adc: Image, brain: Mask, bvalue: float) -> list[Finding]:
-    """Check that a given ADC map agrees with the two signals and the b-value.
-
-    Args:
-        dwi: (X, Y, Z).
-        b0: (X, Y, Z).
-        adc: (X, Y, Z) mm^2/s, as given.
-        brain: (X, Y, Z).
-        bvalue: s/mm^2.
-    """
-    seen = brain & (dwi > 0) & (b0 > 0) & (adc > TISSUE_ADC[0]) & (adc < TISSUE_ADC[1])
-    if seen.sum() < 100:
-        return []
-    findings = []
-    attenuation = np.log(b0[seen] / dwi[seen])
-    implied = float(np.median(attenuation / adc[seen]))
-    if abs(implied - bvalue) > 0.25 * bvalue:
-        text = (
-            f"b0, DWI and ADC together imply b = {implied:.0f} s/mm^2, not {bvalue:.0f}; "
-            "the signals may be scaled apart or the b-value wrong (the ADC map was trusted)"
-        )
-        findings.append(Finding("bvalue-disagrees", "warning", text))
-    likeness = float(stats.spearmanr(attenuation, adc[seen]).statistic)
-    if likeness < 0.4:
-        text = (
-            f"the ADC map does not follow from b0 and DWI (rank correlation {likeness:.2f}, usual "
-            "above .8): it may be of another scan or out of place (the ADC map was trusted)"
-        )
-        findings.append(Finding("adc-disagrees", "warning", text))
-    return findings
 
 
 def check_brain(brain: Mask, grid: Grid, slice_axis: int, scanned: Mask) -> list[Finding]:

@@ -24,7 +24,7 @@ from infarct.resample import resample
 from infarct.stored import OUTLINE, read_stored
 from infarct.tables import finite, numbers, write_json, write_tables
 from infarct.volume import Volume, write
-from infarct.whole import changed_whole, complete_or_absent, stood_in
+from infarct.whole import changed_whole, complete_or_absent, refuse_to_replace
 
 _COARSE = 2e-3
 """Step over the median of the brain; tissue differs by a few per cent."""
@@ -80,8 +80,6 @@ def rebuild_page(folder: Path) -> None:
 def check_destination(out: Path, inputs: Any, *, overwrite: bool) -> None:
     """Refuse, before any work, a destination that cannot be or would mix results with others.
 
-    A folder in use as such, mounted or stood in, can be filled but not replaced as a whole.
-
     Args:
         out: Folder to make.
         inputs: Paths of the input files.
@@ -90,24 +88,8 @@ def check_destination(out: Path, inputs: Any, *, overwrite: bool) -> None:
     Raises:
         OutputError: If so.
     """
+    refuse_to_replace(out, inputs)
     out = out.resolve()
-    for path in inputs:
-        if out == path.resolve().parent or out in path.resolve().parents:
-            raise OutputError(
-                f"{out} holds the input {path.name}; folders of inputs are never written to: "
-                "give --out a folder of its own"
-            )
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file; give --out the name of a folder to make")
-    if os.path.ismount(out):
-        raise OutputError(
-            f"{out} is a mount point, which cannot be replaced; give --out a folder inside it"
-        )
-    if stood_in(out):
-        raise OutputError(
-            f"{out} is the folder you are in, or holds it, and would be replaced under your feet; "
-            "give --out a folder inside it or elsewhere"
-        )
     parent = next(path for path in out.parents if path.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         raise OutputError(

@@ -29,6 +29,13 @@ ELSEWHERE = "elsewhere"
 """In the manifest: where files are that do not lie in the folder, by their name, relative to it."""
 
 
+_KEYS = {
+    "manifest.json": {"infarct", "model"},
+    "summary.json": {"lesion_volume_ml", "lesions", "warnings", "notes"},
+}
+"""Some of what is never missing."""
+
+
 @dataclass(frozen=True, eq=False)
 class Stored:
     """What a result folder holds; native images all lie on the grid of the DWI.
@@ -74,7 +81,7 @@ def read_stored(folder: Path) -> Stored:
             the numbers describe.
     """
     manifest = _json(folder, "manifest.json")
-    written = manifest.get("outputs", {}).get(OUTLINE)
+    written = (manifest.get("outputs") or {}).get(OUTLINE)
     if written is None:
         raise _not_whole(folder, "the hash of its outline in manifest.json")
     outline = _there(folder, OUTLINE, manifest)
@@ -89,18 +96,26 @@ def read_stored(folder: Path) -> Stored:
     def image(name: str) -> Volume:
         return read(_there(folder, f"{name}.nii.gz", manifest))
 
-    def mask(name: str) -> Volume:
+    dwi = image("scan/dwi")
+
+    def native(name: str) -> Volume:
         volume = image(name)
+        if not volume.grid.matches(dwi.grid):
+            raise InputFileError(f"{name}.nii.gz of {folder} lies on another grid than its DWI")
+        return volume
+
+    def mask(name: str) -> Volume:
+        volume = native(name)
         return volume.like(volume.data > 0.5)
 
     return Stored(
-        dwi=image("scan/dwi"),
-        b0=image("scan/b0"),
-        adc=image("scan/adc"),
-        probability=image("lesion_probability"),
+        dwi=dwi,
+        b0=native("scan/b0"),
+        adc=native("scan/adc"),
+        probability=native("lesion_probability"),
         lesion=mask("lesion_mask"),
         brain=mask("brain_mask"),
-        lesion_mni=mask("mni/lesion_mask").data,
+        lesion_mni=image("mni/lesion_mask").data > 0.5,
         mni_from_native=_matrix(_there(folder, "mni/mni_from_native.txt", manifest)),
         atlas_from_native=_matrix(_there(folder, "mni/atlas_from_native.txt", manifest)),
         summary=_json(folder, "summary.json"),
@@ -110,7 +125,9 @@ def read_stored(folder: Path) -> Stored:
 
 
 def _elsewhere(folder: Path, manifest: dict[str, Any]) -> dict[str, Path]:
-    return {name: folder.resolve() / path for name, path in manifest.get(ELSEWHERE, {}).items()}
+    places = manifest.get(ELSEWHERE) or {}
+    found = {name: folder.resolve() / path for name, path in places.items()}
+    return {name: path for name, path in found.items() if path.is_file()}
 
 
 def _there(folder: Path, name: str, manifest: dict[str, Any] | None = None) -> Path:
@@ -123,8 +140,9 @@ def _there(folder: Path, name: str, manifest: dict[str, Any] | None = None) -> P
 
 def _not_whole(folder: Path, missing: str) -> InputFileError:
     return InputFileError(
-        f"{folder} is no whole result of this version of infarct: {missing} is missing; "
-        "make it with `infarct segment`"
+        f"{folder} is no whole result of this version of infarct: {missing} is missing; make it "
+        "again by the command that made it (in a cohort or BIDS dataset remove this folder first; "
+        "of a dataset name the folder of the scan in reports/)"
     )
 
 
@@ -139,7 +157,11 @@ def _matrix(path: Path) -> Affine:
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(_there(folder, name).read_text(encoding="utf-8"))
+        content: Any = json.loads(_there(folder, name).read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputFileError(f"{folder / name} is damaged ({error})") from error
+    if not isinstance(content, dict) or not _KEYS[name] <= content.keys():
+        raise InputFileError(
+            f"{folder / name} is damaged: {', '.join(sorted(_KEYS[name]))} are expected in it"
+        )
     return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,15 @@ _GEOMETRY_FIELDS = (
 
 _QUATERNION_ROUNDING = 1e-4
 """How far beyond one the squares of a quaternion may add up: some tools write five digits."""
+
+
+_UNREADABLE = (
+    *(ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError),
+    *(OverflowError, MemoryError),
+)
+"""What damaged files raise; the last two where a header tells of impossible sizes."""
+
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +88,7 @@ def read(path: Path | str) -> Volume:
         seen = "is a folder" if path.is_dir() else "no such file"
         raise InputFileError(f"{path}: {seen}; give the path of a .nii or .nii.gz image")
     try:
+        _check_whole(path)
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Image):
             raise InputFileError(
@@ -90,7 +101,7 @@ def read(path: Path | str) -> Volume:
                 "a magnitude image with one number per voxel is needed"
             )
         data = image.get_fdata(dtype=np.float32, caching="unchanged")
-    except (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError) as error:
+    except _UNREADABLE as error:
         raise InputFileError(
             f"{path}: cannot be read as NIfTI ({error}); "
             "the file may be truncated or of another kind: convert or copy it again"
@@ -105,6 +116,18 @@ def read(path: Path | str) -> Volume:
             f"{path}: its affine cannot be inverted:\n{affine}\nrepair the header (sform, qform)"
         )
     return Volume(data, affine, image.header)
+
+
+def _check_whole(path: Path) -> None:
+    """Read a compressed file to its end, where its checksum is; who takes the image stops before.
+
+    Raises:
+        EOFError, OSError, zlib.error: If it is damaged.
+    """
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path) as stream:
+            while stream.read(_CHUNK):
+                pass
 
 
 def write(
@@ -141,14 +164,19 @@ def write(
 def form_disagreement_mm(volume: Volume) -> float:
     """Return the largest distance between a corner placed by sform and by qform, mm.
 
-    Zero when one of the two is not set: then nothing can disagree.
+    Zero when one of the two is not set: then nothing can disagree. Infinite where the qform is no
+    rotation at all.
     """
     if volume.header is None or not (volume.header["sform_code"] and volume.header["qform_code"]):
         return 0.0
     header = volume.header.copy()
     header.quaternion_threshold = _QUATERNION_ROUNDING
-    apart = (header.get_sform() - header.get_qform()) @ volume.grid.corners
-    return float(np.sqrt((apart[:3] ** 2).sum(axis=0)).max())
+    try:
+        apart = (header.get_sform() - header.get_qform()) @ volume.grid.corners
+    except ValueError:
+        return np.inf
+    furthest = float(np.sqrt((apart[:3] ** 2).sum(axis=0)).max())
+    return furthest if np.isfinite(furthest) else np.inf
 
 
 def has_position(volume: Volume) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,6 +74,38 @@ def written_whole(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def refuse_to_replace(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuse a folder to make that would be replaced with what must stay.
+
+    A folder in use as such, mounted or stood in, can be filled but not replaced as a whole.
+
+    Args:
+        out: Folder to make.
+        inputs: Files and folders that are read.
+
+    Raises:
+        OutputError: If so.
+    """
+    out = out.resolve()
+    for path in inputs:
+        if out in (path.resolve(), *path.resolve().parents):
+            raise OutputError(
+                f"{out} holds the input {path.name}; folders of inputs are never written to: "
+                "give --out a folder of its own"
+            )
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file; give --out the name of a folder to make")
+    if os.path.ismount(out):
+        raise OutputError(
+            f"{out} is a mount point, which cannot be replaced; give --out a folder inside it"
+        )
+    if stood_in(out):
+        raise OutputError(
+            f"{out} is the folder you are in, or holds it, and would be replaced under your feet; "
+            "give --out a folder inside it or elsewhere"
+        )
 
 
 def stood_in(folder: Path) -> bool:

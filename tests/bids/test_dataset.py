@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from infarct.bids.dataset import Scan, find_scans, join_participants
+from infarct.bids.dataset import Scan, find_scans, join_participants, without_scan
 from infarct.errors import InputFileError
 
 
@@ -125,7 +125,38 @@ def test_two_images_that_fit_alike_are_told_not_guessed(tmp_path: Path) -> None:
         tmp_path / "d", f"{d}_trace.nii.gz", f"{d}_run-1_ADC.nii.gz", f"{d}_run-2_ADC.nii.gz"
     )
     (scan,) = find_scans(root)
-    assert scan.problem.startswith("2 images could be its adc (sub-1_run-1_ADC.nii.gz, sub-1_run-2")
+    assert scan.problem.startswith(
+        f"2 images could be its adc ({d}_run-1_ADC.nii.gz, {d}_run-2_ADC.nii.gz)"
+    )
+
+
+def test_two_dwi_that_fit_alike_are_told_not_guessed(tmp_path: Path) -> None:
+    for number, pair in enumerate(
+        (
+            ("sub-1/ses-1/dwi/sub-1_dwi.nii.gz", "sub-1/ses-2/dwi/sub-1_dwi.nii.gz"),
+            ("sub-1/dwi/sub-1_dwi.nii", "sub-1/dwi/sub-1_dwi.nii.gz"),
+            (
+                "derivatives/a/sub-1/dwi/sub-1_desc-preproc_dwi.nii.gz",
+                "derivatives/b/sub-1/dwi/sub-1_desc-clean_dwi.nii.gz",
+            ),
+        )
+    ):
+        root = dataset(tmp_path / f"d{number}", *pair)
+        (root / "sub-1").mkdir(exist_ok=True)
+        (scan,) = find_scans(root)
+        assert scan.problem.startswith("2 images could be its dwi (")
+        assert all(name in scan.problem for name in pair)
+
+
+def test_who_has_no_scan_is_told(tmp_path: Path) -> None:
+    root = dataset(
+        tmp_path / "d", "sub-1/ses-a/dwi/sub-1_ses-a_dwi.nii.gz", "sub-2/anat/sub-2_T1w.nii.gz"
+    )
+    assert without_scan(find_scans(root), root) == ["sub-2"]
+    with pytest.raises(InputFileError, match=r"no diffusion scan of sub-2 was found; images"):
+        find_scans(root, ["1", "2"])
+    with pytest.raises(InputFileError, match=r"no diffusion scan of ses-b was found; images"):
+        find_scans(root, [], ["a", "b"])
 
 
 def test_labels_choose(tmp_path: Path) -> None:
@@ -192,6 +223,16 @@ def test_a_row_about_one_session_says_nothing_of_another(tmp_path: Path) -> None
         (root / "participants.tsv").write_text(table.format(none))
         joined = join_participants(find_scans(root), root)
         assert [row["nihss"] for row in joined.values()] == ["14", "14", "3"]
+
+
+def test_a_quotation_mark_left_open_swallows_nobody(tmp_path: Path) -> None:
+    root = dataset(
+        tmp_path / "d",
+        "sub-1/dwi/sub-1_dwi.nii.gz",
+        'participants.tsv=participant_id\tage\nsub-1\t"70\nsub-2\t60\n',
+    )
+    with pytest.raises(InputFileError, match="cannot be read"):
+        join_participants(find_scans(root), root)
 
 
 def test_a_tab_too_many_adds_no_column(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_spreadsheets_of_any_country_are_read(tmp_path: Path, delimiter: str) ->
         ("id,dwi\ngroup,dwi.nii.gz\n", "row 2: id 'group' is the folder of the group results"),
         ("id,dwi\ns1,\n", "row 2: dwi is empty"),
         ("id,dwi\ns1,a,b.nii.gz\n", "row 2: has more cells than the header"),
+        ('id,dwi\ns1,"dwi.nii.gz\ns2,dwi.nii.gz\n', "row 1 cannot be read .* left open"),
         ("id,dwi\ns1,elsewhere/dwi.nii.gz\n", "none of its DWI images is there"),
     ],
 )
@@ -75,6 +76,12 @@ def test_one_missing_image_is_a_matter_of_its_case(tmp_path: Path) -> None:
     put(tmp_path, "dwi.nii.gz")
     cases = table(tmp_path, "id,dwi\ns1,dwi.nii.gz\ns2,gone.nii.gz\n")
     assert [job.id for job in find_jobs(cases, tmp_path / "out")] == ["s1", "s2"]
+
+
+def test_a_table_whose_name_looks_like_a_pattern_is_a_table(tmp_path: Path) -> None:
+    put(tmp_path, "dwi.nii.gz")
+    (tmp_path / "cases[1].csv").write_text("id,dwi\ns1,dwi.nii.gz\n")
+    assert [job.id for job in find_jobs(str(tmp_path / "cases[1].csv"), tmp_path / "o")] == ["s1"]
 
 
 def test_a_pattern_names_cases_by_what_its_stars_match(tmp_path: Path) -> None:

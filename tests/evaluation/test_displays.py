@@ -1,7 +1,7 @@
 """Figures and tables: what they promise about colours, sizes, sides and completeness."""
 
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +9,17 @@ import pytest
 from blobs import AFFINE, SHAPE
 from disk import save
 from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 from scipy.stats import norm
 
 from infarct.evaluation.analysis import analyse
 from infarct.evaluation.cases import Case, Histogram, Measured
+from infarct.evaluation.costs import Cost
 from infarct.evaluation.figures import (
     _signal_density,
     box_plots,
     dice_densities,
+    normalisation,
     scatter,
     volume_agreement,
 )
@@ -25,9 +28,9 @@ from infarct.evaluation.looks import colours, looks
 from infarct.evaluation.looks import save as save_figure
 from infarct.evaluation.metrics import score
 from infarct.evaluation.results import Results
-from infarct.evaluation.subjects import Subjects
+from infarct.evaluation.subjects import Stratum, Subjects
 from infarct.evaluation.table_figure import draw_table
-from infarct.evaluation.tables import Cost, performance_table
+from infarct.evaluation.tables import performance_table
 from infarct.intensity import TissuePeak
 
 EIGHT = tuple("ABCDEFGH")
@@ -120,6 +123,49 @@ def test_boxes_are_as_wide_for_eight_tools_as_for_two() -> None:
 
     assert inches_per_box(EIGHT) > 0.25
     assert inches_per_box(("A", "B")) > 0.25
+
+
+def test_names_of_groups_do_not_run_into_each_other(tmp_path: Path) -> None:
+    results = invented(20, ("A",))
+    makers = ("SIEMENS Healthineers", "GE MEDICAL SYSTEMS", "Philips Medical Systems", "Canon")
+    level_of = {name: makers[i % 4] for i, name in enumerate(results.with_lesion)}
+    stratum = Stratum("manufacturer", "Scanner manufacturer", makers, level_of)
+    figure = box_plots(results, stratum, results.with_lesion, "test")
+    save_figure(figure, tmp_path / "makers")
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[-1].get_xticklabels()]
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+    assert figure.get_suptitle() == "Scanner manufacturer: test"
+
+
+def test_a_dollar_in_the_name_of_a_tool_is_a_dollar(tmp_path: Path) -> None:
+    results = invented(6, (r"p$\frac$",))
+    stratum = results.stratum("volume", results.with_lesion)
+    analysis = analyse(results, np.random.default_rng(0), resamples=20)
+    histogram = Histogram(np.arange(200), np.linspace(10, 400, 201), TissuePeak(150.0, 20.0, True))
+    for number, figure in enumerate(
+        (
+            dice_densities(results, [results.focused]),
+            box_plots(results, stratum, results.with_lesion),
+            scatter(results, analysis),
+            volume_agreement(results, analysis),
+            normalisation({"s0000": histogram}, [stratum]),
+        )
+    ):
+        save_figure(figure, tmp_path / f"dollar-{number}")
+        written = [text.get_text() for text in figure.findobj(Text)]
+        assert not any("math" in text for text in written), written
+
+
+def test_scores_that_are_all_alike_are_drawn_where_they_are() -> None:
+    results = invented(30, ("A", "B"))
+    for case in results.measured.values():
+        case.scores["A"] = replace(case.scores["A"], dice=0.0)
+    (panel, *_) = dice_densities(results, [results.focused]).axes
+    alike, other = panel.get_lines()
+    assert set(alike.get_xdata()) == {0.0}
+    assert np.trapezoid(other.get_ydata(), other.get_xdata()) == pytest.approx(1.0, abs=0.01)
+    assert 1 < panel.get_ylim()[1] < 20
 
 
 def test_signals_hold_an_area_of_one_on_both_scales() -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,6 +228,58 @@ def test_foreign_files_are_never_overwritten(cohort: Path, tmp_path: Path) -> No
     with pytest.raises(OutputError, match="something else"):
         evaluate(request(cohort, tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "do not lose"
+
+
+@pytest.mark.parametrize("place", ["predictions", "predictions/deeper", "subjects.tsv"])
+def test_an_evaluation_that_holds_an_input_is_not_replaced(
+    cohort: Path, tmp_path: Path, place: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "evaluation.json").write_text("{}")
+    given = replace(request(cohort, out), overwrite=True, workers=1)
+    if place == "subjects.tsv":
+        given = replace(given, subjects=out / place)
+    else:
+        given = replace(given, predictions={"good": out / place})
+        shutil.copytree(cohort / "good", out / place)
+    with pytest.raises(OutputError, match="folders of inputs are never written to"):
+        evaluate(given)
+    assert (out / "evaluation.json").is_file()
+
+
+def test_the_folder_one_stands_in_is_not_replaced(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="the folder you are in"):
+        evaluate(request(cohort, Path()))
+
+
+def test_what_tables_do_not_say_is_noted(cohort: Path, tmp_path: Path) -> None:
+    lines = (cohort / "subjects.tsv").read_text().splitlines()
+    # One without a row, one without a cohort.
+    lines = [line.replace("\ttest\t", "\tn/a\t", "sub-01" in line) for line in lines[:-1]]
+    (tmp_path / "subjects.tsv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "costs.tsv").write_text("tool\tseconds\tparameters\ngood\t3,5\tn/a\nGood\t1\t2\n")
+    given = replace(
+        request(cohort, tmp_path / "out"),
+        predictions={"good": cohort / "good"},
+        subjects=tmp_path / "subjects.tsv",
+        costs=tmp_path / "costs.tsv",
+        focus="test",
+    )
+    seen = evaluate(given)
+    notes = "\n".join(seen.notes)
+    assert "Not in the table of subjects: sub-13." in notes
+    assert "In the table of costs, but no tool of that name: Good." in notes
+    assert any(
+        "Of 2 subjects the cohort is not known" in n for n in seen.tables["table1_cohort"].notes
+    )
+    groups = [row[0] for row in seen.tables["table2_performance"].rows]
+    assert "test: L (≥14 ml)" in groups or any(name.startswith("test: ") for name in groups)
+    good = next(row for row in seen.tables["table2_performance"].rows if row[0] == "good")
+    assert good[-3:] == ("-", "3.5", "-")
 
 
 @pytest.mark.parametrize("out", ["file/x/out", "/proc/out", "/dev/null/out"])

@@ -1,4 +1,4 @@
-"""Which file is whose, and what is refused."""
+"""What is measured of one subject, and what is refused."""
 
 from pathlib import Path
 
@@ -6,75 +6,13 @@ import numpy as np
 import pytest
 from blobs import AFFINE, SHAPE
 from disk import save
+from scipy.ndimage import gaussian_filter
 
-from infarct.errors import ContentError, GeometryError, InputFileError
-from infarct.evaluation.cases import Case, find_images, measure, read_mask
+from infarct.errors import ContentError, GeometryError
+from infarct.evaluation.cases import Case, measure, read_mask
 
 LESION = np.zeros(SHAPE, bool)
 LESION[4:9, 4:9, 4:9] = True
-
-
-def test_masks_and_images_may_share_a_directory(tmp_path: Path) -> None:
-    for name in ("a_lesion", "a_dwi", "a_adc", "a_brain_mask", "b_mask", "c"):
-        save(tmp_path / f"{name}.nii.gz", LESION)
-    save(tmp_path / "d.nii", LESION)
-    assert list(find_images(tmp_path, "lesion")) == ["a", "b", "c", "d"]
-    assert find_images(tmp_path, "dwi")["a"].name == "a_dwi.nii.gz"
-    assert find_images(tmp_path, "brain")["a"].name == "a_brain_mask.nii.gz"
-
-
-def test_folders_of_cases_at_any_depth(tmp_path: Path) -> None:
-    for folder in ("test/case-1", "test/case-2", "late/case-1"):
-        for name in ("lesion_mask", "lesion_probability", "brain_mask", "mni/lesion_mask"):
-            save(tmp_path / folder / f"{name}.nii.gz", LESION)
-    found = find_images(tmp_path, "lesion")
-    assert list(found) == ["late/case-1", "test/case-1", "test/case-2"]
-    assert all(path.name == "lesion_mask.nii.gz" for path in found.values())
-    assert len(find_images(tmp_path, "brain")) == 3
-
-
-def test_links_to_folders_are_followed(tmp_path: Path) -> None:
-    save(tmp_path / "elsewhere/case-7/lesion_mask.nii.gz", LESION)
-    (tmp_path / "cohort").mkdir()
-    (tmp_path / "cohort/case-7").symlink_to(tmp_path / "elsewhere/case-7")
-    assert list(find_images(tmp_path / "cohort", "lesion")) == ["case-7"]
-
-
-def test_two_masks_of_one_subject_are_refused(tmp_path: Path) -> None:
-    save(tmp_path / "a.nii.gz", LESION)
-    save(tmp_path / "a_lesion.nii.gz", LESION)
-    with pytest.raises(InputFileError, match="keep one"):
-        find_images(tmp_path, "lesion")
-
-
-@pytest.mark.parametrize(
-    ("names", "kind"),
-    [
-        (("lesion_mask.nii.gz", "lesion_manual.nii.gz"), "lesion"),
-        (("lesion_mask.nii.gz", "lesion_mask.nii"), "lesion"),
-        (("brain_mask.nii.gz", "brain.nii.gz"), "brain"),
-    ],
-)
-def test_two_masks_in_one_folder_are_refused(
-    tmp_path: Path, names: tuple[str, str], kind: str
-) -> None:
-    for name in names:
-        save(tmp_path / "test/case-1" / name, LESION)
-    with pytest.raises(InputFileError, match=f"are both the {kind} of test/case-1; keep one"):
-        find_images(tmp_path, kind)
-
-
-def test_a_corrected_result_has_one_mask(tmp_path: Path) -> None:
-    kept = ("lesion_mask_automatic", "lesion_mask_corrected-1", "uncertainty", "scan/dwi")
-    for name in ("lesion_mask", "lesion_probability", "brain_mask", "mni/lesion_mask", *kept):
-        save(tmp_path / "case-1" / f"{name}.nii.gz", LESION)
-    assert find_images(tmp_path, "lesion") == {"case-1": tmp_path / "case-1/lesion_mask.nii.gz"}
-
-
-@pytest.mark.parametrize("name", ["absent", "."])
-def test_a_directory_without_masks_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputFileError, match=r"expected|give one"):
-        find_images(tmp_path / name, "lesion")
 
 
 def test_another_grid_is_refused_never_resampled(tmp_path: Path) -> None:
@@ -101,6 +39,25 @@ def test_a_probability_map_is_not_a_mask(tmp_path: Path, value: float) -> None:
         read_mask(tmp_path / "p.nii.gz")
 
 
+@pytest.mark.parametrize("image", ["percent", "DWI"])
+def test_an_image_of_whole_numbers_is_not_a_mask(tmp_path: Path, image: str) -> None:
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter(LESION.astype(float), 2.0)
+    values = smooth / smooth.max() * 100 if image == "percent" else rng.uniform(0, 900, SHAPE)
+    save(tmp_path / "p.nii.gz", np.rint(values).astype(np.float32))
+    with pytest.raises(ContentError, match="change from voxel to voxel"):
+        read_mask(tmp_path / "p.nii.gz")
+
+
+def test_a_mask_may_number_its_lesions(tmp_path: Path) -> None:
+    labels = np.zeros(SHAPE, np.float32)
+    for number in range(60):
+        x, y = divmod(number, 10)
+        labels[5 * x : 5 * x + 4, 4 * y : 4 * y + 3, 2:9] = number + 1
+    save(tmp_path / "m.nii.gz", labels)
+    assert np.array_equal(read_mask(tmp_path / "m.nii.gz")[0], labels > 0)
+
+
 def test_a_mask_may_hold_255(tmp_path: Path) -> None:
     save(tmp_path / "m.nii.gz", LESION.astype(np.float32) * 255)
     assert np.array_equal(read_mask(tmp_path / "m.nii.gz")[0], LESION)
@@ -116,6 +73,22 @@ def test_contrast_is_measured_on_images_of_another_grid(tmp_path: Path) -> None:
         "a", path, {"t": path}, dwi=tmp_path / "flipped.nii.gz", brain=tmp_path / "brain.nii.gz"
     )
     assert measure(case).scores["t"].kappa_dwi_reference == pytest.approx(3.0)
+
+
+def test_contrast_is_measured_where_the_images_reach(tmp_path: Path) -> None:
+    lesion = np.zeros(SHAPE, bool)
+    lesion[10:30, 10:20, 4:9] = True
+    dwi = np.where(lesion, 300, 100).astype(np.float32)
+    save(tmp_path / "lesion.nii.gz", lesion)
+    save(tmp_path / "brain.nii.gz", np.ones(SHAPE, bool))
+    save(tmp_path / "half.nii.gz", dwi[: SHAPE[0] // 2])
+    path = tmp_path / "lesion.nii.gz"
+    case = Case(
+        "a", path, {"t": path}, dwi=tmp_path / "half.nii.gz", brain=tmp_path / "brain.nii.gz"
+    )
+    seen = measure(case)
+    assert seen.scores["t"].kappa_dwi_reference == pytest.approx(3.0)
+    assert not seen.covers
 
 
 @pytest.mark.parametrize("kind", ["dwi", "adc", "brain"])

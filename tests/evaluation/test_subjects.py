@@ -66,6 +66,9 @@ def test_a_table_without_participants_is_refused(tmp_path: Path) -> None:
         ("onset_to_scan", "3,5", "2-6 h"),
         ("onset_to_scan", "early, in sleep", "early, in sleep"),
         ("onset_to_scan", "1.99", "<2 h"),
+        ("onset_to_scan", "3,5 h", "2-6 h"),
+        ("onset_to_scan", "7 hours", "6-12 h"),
+        ("onset_to_scan", "0-6 h", "0-6 h"),
         ("onset_to_scan", "2", "2-6 h"),
         ("onset_to_scan", "6", "6-12 h"),
         ("onset_to_scan", "23.9", "12-24 h"),
@@ -106,6 +109,34 @@ def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:
         read_subjects(table(tmp_path, visits), ["sub-2"])
     blank = "participant_id | age\nsub-1 | 66\n | \n | \n"
     assert read_subjects(table(tmp_path, blank), ["sub-1"]).number("sub-1", "age") == 66
+
+
+@pytest.mark.parametrize("cell", ["n/a", "", "NA"])
+def test_an_unknown_session_is_none(tmp_path: Path, cell: str) -> None:
+    file = table(tmp_path, f"participant_id | session_id | age\nsub-1 | {cell} | 50\n")
+    assert read_subjects(file, ["sub-1"]).number("sub-1", "age") == 50
+
+
+def test_an_index_that_pandas_wrote_is_no_session(tmp_path: Path) -> None:
+    file = table(tmp_path, " | participant_id | age\n0 | a | 50\n1 | b | 60\n")
+    known = read_subjects(file, ["a", "b", "c"])
+    assert [known.number(name, "age") for name in "ab"] == [50, 60]
+    assert known.unlisted == ("c",)
+
+
+def test_a_quotation_mark_left_open_swallows_nobody(tmp_path: Path) -> None:
+    file = table(tmp_path, 'participant_id | age\na | "5\nb | 6\n')
+    with pytest.raises(InputFileError, match="left open"):
+        read_subjects(file, ["a", "b"])
+
+
+def test_groups_do_not_hang_on_upper_and_lower_case(tmp_path: Path) -> None:
+    cells = {"a": "SIEMENS", "b": "Siemens", "c": "siemens", "d": "GE", "e": "Siemens"}
+    rows = "".join(f"{name} | {cell}\n" for name, cell in cells.items())
+    known = read_subjects(table(tmp_path, f"participant_id | vendor\n{rows}"), cells)
+    stratum = stratify("manufacturer", known, list(cells), {})
+    assert stratum.levels == ("Siemens", "GE")
+    assert stratum.members("Siemens", cells) == ["a", "b", "c", "e"]
 
 
 def test_volume_strata_of_the_paper() -> None:

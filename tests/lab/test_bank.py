@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from infarct.errors import InputFileError
+from infarct.errors import GeometryError, InputFileError
 from infarct.grid import MNI_GRID
 from infarct.lab.bank import Background, Bank, pack_lesions, split_of_lesion
-from infarct.lab.packing import lesion_on_mni_grid
-from infarct.volume import Volume
+from infarct.lab.packing import lesion_on_mni_grid, read_lesions
+from infarct.volume import Volume, write
 
 
 def _masks():
@@ -118,3 +118,10 @@ def test_lesions_drawn_left_come_to_lie_left():
     world = MNI_GRID.affine @ [*np.argwhere(mask)[0], 1]
     np.testing.assert_allclose(world[:3], (78 - 110, -112 + 100, -50 + 60))
     assert mask.sum() == 1
+
+
+@pytest.mark.parametrize("affine", [np.diag([2.0, 2, 2, 1]), np.diag([1.0, 1, 1.05, 1])])
+def test_lesions_of_other_voxels_are_refused_by_name(tmp_path, affine):
+    write(Volume(np.ones((4, 4, 4), np.uint8), affine), tmp_path / "coarse.nii.gz", np.uint8)
+    with pytest.raises(GeometryError, match=r"coarse\.nii\.gz: has voxels"):
+        list(read_lesions([tmp_path / "coarse.nii.gz"]))

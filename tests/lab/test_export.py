@@ -14,7 +14,7 @@ from onnx import TensorProto
 from torch import nn
 
 from infarct import assets
-from infarct.errors import AssetError
+from infarct.errors import AssetError, InputFileError, OutputError
 from infarct.inference import lesion_probability, open_network
 from infarct.lab import checkpoint, export
 from infarct.lab.checkpoint import Position, read_weights, rounded, write_weights
@@ -176,6 +176,40 @@ def test_weights_that_do_not_survive_rounding_are_refused(tmp_path: Path) -> Non
         network.answer.weight.fill_(1e5)  # beyond float16
         network.answer.weight[0, ::2] = -1e5
     write_weights(tmp_path / "weights.pt", Recipe("BrainMask", features=4), Position(), network)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "brain.onnx").write_bytes(b"the good one")
     with pytest.raises(AssetError, match="differs from torch"):
         export.export(tmp_path / "weights.pt", tmp_path / "out", "brain")
-    assert not list((tmp_path / "out").iterdir())
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [b"the good one"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"conv.weight": torch.ones(3)},
+        {"weights": {}, "recipe": {"network": "Nobody"}, "position": {}},
+        [torch.ones(3)],
+        torch.ones(3),
+    ],
+    ids=["state dict", "unknown network", "list", "tensor"],
+)
+def test_what_is_no_weights_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises(InputFileError):
+        export.export(tmp_path / "weights.pt", tmp_path / "out", "brain")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    recipe = Recipe("BrainMask", features=8)
+    write_weights(tmp_path / "weights.pt", recipe, Position(), trained("BrainMask", 4))
+    with pytest.raises(InputFileError, match="not those of a BrainMask"):
+        export.export(tmp_path / "weights.pt", tmp_path / "out", "brain")
+
+
+def test_a_place_that_cannot_be_is_told(tmp_path: Path) -> None:
+    recipe = Recipe("BrainMask", features=4)
+    write_weights(tmp_path / "weights.pt", recipe, Position(), trained("BrainMask"))
+    for out, stem in (("weights.pt", "brain"), ("out", "deep/brain")):
+        with pytest.raises(OutputError):
+            export.export(tmp_path / "weights.pt", tmp_path / out, stem)

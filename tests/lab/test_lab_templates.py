@@ -3,13 +3,17 @@ import pytest
 
 pytest.importorskip("nilearn")
 
+from infarct import assets
+from infarct.errors import InputFileError
 from infarct.grid import MNI_GRID
 from infarct.lab.templates import (
     LesionFree,
+    build,
     build_template,
     healthy_statistics,
     icbm_tissue,
     mirrored,
+    write_healthy,
 )
 from infarct.templates import TEMPLATE_GRID, load_template
 
@@ -68,3 +72,43 @@ def test_where_no_scan_reaches_the_tissue_maps_stand_in(tissue) -> None:
     white = (load_template().b0.data < 1.1) & brain
     adc = statistics["adc_mean"]
     assert adc[..., low][fluid[..., low]].mean() > adc[..., low][white[..., low]].mean() + 2
+
+
+def test_bad_input_is_told_before_anything_is_written(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(assets, "ROOT", tmp_path / "package")
+    (tmp_path / "normals" / "a").mkdir(parents=True)
+    for text in (None, "{", "[]", "{}", '{"bvalue_s_per_mm2": "high"}'):
+        if text is not None:
+            (tmp_path / "normals" / "a" / "a.json").write_text(text)
+        with pytest.raises(InputFileError, match="bvalue_s_per_mm2"):
+            build(tmp_path / "normals")
+    with pytest.raises(InputFileError, match="holds no folders of scans"):
+        build(tmp_path / "mistyped")
+    with pytest.raises(InputFileError, match="no lesion-free scan was given"):
+        build(None)
+    assert not (tmp_path / "package").exists()
+
+
+def test_an_interruption_leaves_the_statistics_that_were_there(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(assets, "ROOT", tmp_path)
+    monkeypatch.setattr(assets, "_INDEX", tmp_path / "assets.json")
+    (tmp_path / "templates").mkdir()
+    image = np.ones(TEMPLATE_GRID.shape, np.float32)
+    names = ("dwi_mean", "dwi_sd", "adc_mean", "adc_sd")
+    write_healthy(dict.fromkeys(names, image), ["a"], "made for this")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "templates").iterdir()}
+    assert set(before) == {*(f"{name}.nii.gz" for name in names), "note.json"}
+    listed = (tmp_path / "assets.json").read_text()
+
+    def interrupted():
+        yield "dwi_mean", 2 * image
+        raise KeyboardInterrupt
+
+    class Stopped(dict):
+        def items(self):
+            return interrupted()
+
+    with pytest.raises(KeyboardInterrupt):
+        write_healthy(Stopped(), ["a", "b"], "made for this")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "templates").iterdir()} == before
+    assert (tmp_path / "assets.json").read_text() == listed

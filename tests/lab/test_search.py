@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from infarct.classical import Healthy
-from infarct.errors import InputFileError
+from infarct.errors import InputFileError, OutputError
 from infarct.lab import search
 from infarct.lab.commands import app
 from infarct.lab.grids import METHODS, Pool
@@ -148,6 +148,15 @@ def test_scans_of_another_seed_are_refused(tmp_path: Path, stream: Painted) -> N
     run(None, tmp_path, PLAN)
     with pytest.raises(InputFileError, match="another folder"):
         run(None, tmp_path, replace(PLAN, seed=1))
+
+
+def test_what_is_half_written_is_not_believed(tmp_path: Path, stream: Painted) -> None:
+    (tmp_path / "scans.json").write_text('{"bank"')
+    with pytest.raises(InputFileError, match="search into another folder"):
+        run(None, tmp_path, PLAN)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        run(None, tmp_path / "file", PLAN)
 
 
 def test_more_folds_than_lesions_are_refused(tmp_path: Path, stream: Painted) -> None:

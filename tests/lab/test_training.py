@@ -462,8 +462,10 @@ def test_weights_travel_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     torch.manual_seed(0)
     network = build("UNet_CH2", 4)
     recipe = Recipe("UNet_CH2", features=4)
+    (tmp_path / "weights.pt.bak").write_text("somebody's copy")
     pieces = write_weights(tmp_path / "weights.pt", recipe, Position(step=7), network)
     assert len(pieces) > 10
+    assert (tmp_path / "weights.pt.bak").read_text() == "somebody's copy"
     assert all(p.stat().st_size <= 10_000 for p in pieces)
     back = read_weights(tmp_path / "weights.pt")
     assert back.position.step == 7

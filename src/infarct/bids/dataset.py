@@ -25,6 +25,8 @@ _NATIVE = {"", "orig", "native", "dwi", "scanner", "individual"}
 
 _MOST_NAMES = 10
 
+_EXPECTED = "sub-X/[ses-Y/]dwi/sub-X[_ses-Y]_dwi.nii.gz, or _trace and _ADC"
+
 _ANY_SESSION = ""
 """Stands for the session of a row that names none."""
 
@@ -86,7 +88,8 @@ def find_scans(
         One scan for each set of entities that has a DWI, sorted.
 
     Raises:
-        InputFileError: If it is no BIDS dataset, or a label is not there, or nothing is found.
+        InputFileError: If it is no BIDS dataset, or nothing is found, or a label that was given is
+            not there or has no scan.
     """
     root = root.resolve()
     if not (root / "dataset_description.json").is_file():
@@ -114,9 +117,24 @@ def find_scans(
         of = f" of ses-{', ses-'.join(sorted(chosen))}" if chosen else ""
         raise InputFileError(
             f"{root}: no diffusion scan{of} was found among {len(wanted or known)} participants; "
-            "images are expected as sub-X/[ses-Y/]dwi/sub-X[_ses-Y]_dwi.nii.gz, or _trace and _ADC"
+            f"images are expected as {_EXPECTED}"
+        )
+    # Who is asked for by name and is nowhere in the results would hardly be missed.
+    bare = [f"sub-{label}" for label in wanted if label not in {s.entities["sub"] for s in scans}]
+    bare += [f"ses-{s}" for s in sorted(chosen - {s.entities.get("ses", "") for s in scans})]
+    if bare:
+        raise InputFileError(
+            f"{root}: no diffusion scan of {', '.join(bare)} was found; images are expected as "
+            f"{_EXPECTED}"
         )
     return scans
+
+
+def without_scan(scans: Sequence[Scan], root: Path) -> list[str]:
+    """Return the participants, as `sub-X`, of whom no diffusion scan was found."""
+    found = {scan.entities["sub"] for scan in scans}
+    there = sorted(path.name for path in root.glob("sub-*") if path.is_dir())
+    return [name for name in there if name.removeprefix("sub-") not in found]
 
 
 def join_participants(scans: Sequence[Scan], root: Path) -> dict[str, dict[str, str]]:
@@ -152,7 +170,8 @@ def _read_participants(path: Path) -> dict[str, dict[str, dict[str, str]]]:
     table: dict[str, dict[str, dict[str, str]]] = {}
     doubled: dict[str, None] = {}
     try:
-        for row in csv.DictReader(path.read_text("utf-8-sig").splitlines(), delimiter="\t"):
+        lines = path.read_text("utf-8-sig").splitlines()
+        for row in csv.DictReader(lines, delimiter="\t", strict=True):
             participant = row["participant_id"].strip()
             if not participant:
                 continue
@@ -163,7 +182,7 @@ def _read_participants(path: Path) -> dict[str, dict[str, dict[str, str]]]:
                 doubled[participant] = None
             # A tab too many at the end of a line makes a cell without a name.
             rows[session] = {name: cell for name, cell in row.items() if name}
-    except (OSError, UnicodeDecodeError, KeyError, AttributeError) as error:
+    except (OSError, UnicodeDecodeError, KeyError, AttributeError, csv.Error) as error:
         raise InputFileError(
             f"{path}: cannot be read ({error}); a table with tabs and a column participant_id "
             "is expected"
@@ -240,18 +259,18 @@ def _scans(images: Sequence[_Image], root: Path) -> Iterator[Scan]:
         rank = 0 if series else 1 if image.suffix == "trace" else 2
         candidates.setdefault(frozenset(image.entities), []).append((rank, image, files))
     for group in candidates.values():
-        rank, image, files = min(group, key=lambda c: (c[0], not c[1].raw, c[1].path))
+        first = min((rank, not image.raw) for rank, image, _ in group)
+        fitting = [each for each in group if (each[0], not each[1].raw) == first]
+        rank, image, files = fitting[0]
         # A series has its own b0, unless the scanner saved that apart.
         own_b0 = rank == 0 and min(_bvalues(files.bval)) < B0_BELOW
         needs = ("adc",) if own_b0 else ("b0", "adc")
-        problems, found = [], {}
+        doubled = [each for _, each, _ in fitting] if len(fitting) > 1 else []
+        problems, found = [_doubt("dwi", doubled, root)] if doubled else [], {}
         for role in needs:
             best = _companions(image, [other for other in others if other.role == role])
             if len(best) > 1:
-                names = ", ".join(other.path.name for other in best)
-                problems.append(
-                    f"{len(best)} images could be its {role} ({names}): entities differ"
-                )
+                problems.append(_doubt(role, best, root))
             elif best:
                 found[role] = best[0].path
         yield Scan(
@@ -261,6 +280,11 @@ def _scans(images: Sequence[_Image], root: Path) -> Iterator[Scan]:
             ),
             "; ".join(problems),
         )
+
+
+def _doubt(role: str, images: Sequence[_Image], root: Path) -> str:
+    names = ", ".join(image.path.relative_to(root).as_posix() for image in images)
+    return f"{len(images)} images could be its {role} ({names}): no entity tells which"
 
 
 def _companions(dwi: _Image, others: Sequence[_Image]) -> list[_Image]:

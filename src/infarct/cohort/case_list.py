@@ -30,7 +30,8 @@ def find_jobs(cases: str, out: Path) -> list[Job]:
     Raises:
         InputFileError: If the table or the pattern cannot be used; says why, row by row.
     """
-    found = _by_pattern(cases) if glob.has_magic(cases) else _from_table(Path(cases))
+    by_pattern = glob.has_magic(cases) and not Path(cases).is_file()
+    found = _by_pattern(cases) if by_pattern else _from_table(Path(cases))
     out = out.resolve()
     return [Job(name, files, out / name) for name, files in found]
 
@@ -46,7 +47,9 @@ def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:
     lines = text.splitlines()
     header = lines[0] if lines else ""
     delimiter = max("\t;,", key=header.count)
-    table = csv.DictReader(lines, delimiter=delimiter, restkey="", skipinitialspace=True)
+    table = csv.DictReader(
+        lines, delimiter=delimiter, restkey="", skipinitialspace=True, strict=True
+    )
     names = [(name or "").strip().lower() for name in table.fieldnames or ()]
     table.fieldnames = names
     unknown = [name for name in names if name not in COLUMNS]
@@ -61,8 +64,13 @@ def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:
     problems: list[str] = []
     found: dict[str, CaseFiles] = {}
     first: dict[str, int] = {}
-    for row in table:
-        number = table.line_num
+    try:
+        rows = [(table.line_num, row) for row in table]
+    except csv.Error as error:
+        raise InputFileError(
+            f"{path}: row {table.line_num} cannot be read ({error}); is a quotation mark left open?"
+        ) from error
+    for number, row in rows:
         # Some file systems do not tell upper from lower case: two such folders would be one.
         key = (row["id"] or "").strip().lower()
         told = list(_problems_of_row(row, first.get(key)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from infarct.evaluation import statistics as st
 from infarct.evaluation.results import Results
-from infarct.evaluation.subjects import TITLES
+from infarct.evaluation.subjects import ONSET_LEVELS, TITLES
 from infarct.evaluation.tables import Table, median_iqr, p_value, share
 
 _MAJOR_SHARE = 0.05
@@ -56,10 +56,14 @@ def cohort_table(results: Results) -> Table:
         *_numbers("Voxel thickness, mm", _voxel_mm(results, largest=True), cohorts),
     ]
     notes = []
+    elsewhere = len(everyone) - sum(len(members) for members in cohorts.values())
+    if elsewhere:
+        notes.append(f"Of {elsewhere} subjects the cohort is not known; no column counts them.")
     if len(cohorts) > 1:
         notes.append(
             "p: ANOVA for numbers, chi-square for categories, between the cohorts (of race and "
-            "manufacturer: groups of at least 5% of all; of onset: below against from 6 h on)."
+            "manufacturer: groups of at least 5% of all; of onset in hours: below against from 6 h "
+            "on)."
         )
     else:
         rows = [row[:-1] for row in rows]
@@ -102,7 +106,7 @@ def _categories(results: Results, key: str, members: Members) -> list[Row]:
 
 def _compared(key: str, levels: Sequence[str], counts: np.ndarray) -> np.ndarray:
     """Return the rows that the paper's Supplementary Table 1 tests."""
-    if key == "onset":
+    if key == "onset" and set(levels) <= set(ONSET_LEVELS):
         early = np.isin(levels, _EARLY)
         return np.stack([counts[early].sum(axis=0), counts[~early].sum(axis=0)])
     if key in ("race", "manufacturer"):

@@ -12,13 +12,14 @@ from infarct.evaluation import figures, tables
 from infarct.evaluation.analysis import Analysis
 from infarct.evaluation.cases import Case
 from infarct.evaluation.cohort_table import cohort_table
+from infarct.evaluation.costs import Cost
 from infarct.evaluation.gallery import gallery, pick
 from infarct.evaluation.looks import save
 from infarct.evaluation.report import Section
 from infarct.evaluation.results import Results
 from infarct.evaluation.subjects import Stratum
 from infarct.evaluation.table_figure import draw_table
-from infarct.evaluation.tables import Cost, Table
+from infarct.evaluation.tables import Table
 
 Drawing = Callable[[], Figure]
 """A picture still to be drawn, with all it needs."""
@@ -53,10 +54,11 @@ def all_drawings(
         by_key.setdefault("volume", results.stratum("volume", focused))
         for key, stratum in by_key.items():
             number = "fig3" if key in ("territory", "volume") else "fig5"
-            drawings[f"{number}_{key}"] = partial(figures.box_plots, results, stratum, focused)
-        sizes = [group for group in results.lesion_groups if group.name in by_key["volume"].levels]
+            drawings[f"{number}_{key}"] = partial(
+                figures.box_plots, results, stratum, focused, results.focus
+            )
         drawings["fig4_dice_density"] = partial(
-            figures.dice_densities, results, [results.focused, *sizes]
+            figures.dice_densities, results, [results.focused, *results.sizes]
         )
         drawings["fig6_correlation"] = partial(figures.scatter, results, analysis)
         drawings["volume_agreement"] = partial(figures.volume_agreement, results, analysis)

@@ -6,12 +6,15 @@ clouds of points are stored as pixels, so a figure of 3,000 subjects opens as fa
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import gaussian_kde
@@ -30,11 +33,19 @@ _BOX = 3
 _FEW = 15
 """Up to here every subject is a point of its own."""
 
+_BOX_INCHES, _LETTER_INCHES = 0.26, 0.07
+"""Width of a box, and of a letter of the labels below."""
+
+_LABEL_LETTERS = 16
+
 _CLOUD = -2
 """Level on which outliers are drawn: together as one picture, however many there are."""
 
 _DENSITY = 5
 """Least number of values that a density is drawn for."""
+
+_ALL_ALIKE = 1e-6
+"""Range of Dice below which no density can be told: all subjects are at one place."""
 
 _MOST_LINES = 40
 _SMOOTH_BINS = 2.0
@@ -54,7 +65,9 @@ _FEATURES = {
 _LEAST_ML = 0.01
 
 
-def box_plots(results: Results, stratum: Stratum, names: Sequence[str]) -> Figure:
+def box_plots(
+    results: Results, stratum: Stratum, names: Sequence[str], cohort: str | None = None
+) -> Figure:
     """Draw the scores of each tool in each level of a stratum.
 
     White square: mean; black line: median; whiskers: 1.5 times the interquartile range. Voxel
@@ -64,25 +77,31 @@ def box_plots(results: Results, stratum: Stratum, names: Sequence[str]) -> Figur
         results: All scores.
         stratum: How to divide.
         names: Subjects with a lesion.
+        cohort: What they are of, for the title.
 
     References:
         Liu et al. 2021, Fig. 3 and 5.
     """
     members = {level: stratum.members(level, names) for level in stratum.levels}
     members = {level: found for level, found in members.items() if found}
-    boxes = len(members) * (len(results.tools) + 1)
-    size = (max(3.8, 0.9 + 0.26 * boxes), 8.6)
+    ticks = [f"{_wrapped(level)}\nn = {len(found)}" for level, found in members.items()]
+    words = max(len(line) for tick in ticks for line in tick.splitlines())
+    each = max(_BOX_INCHES * (len(results.tools) + 1), _LETTER_INCHES * (words + 2))
+    size = (max(3.8, 0.9 + each * len(members)), 8.6)
     with rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(len(BOX_METRICS), sharex=True)
         for axes, key in zip(panels, BOX_METRICS, strict=True):
             _boxes(axes, results, members, BY_KEY[key])
-        ticks = [f"{level}\nn = {len(found)}" for level, found in members.items()]
         panels[-1].set_xticks(range(len(members)), ticks)
         panels[-1].set_xlim(-0.5, len(members) - 0.5)
-        figure.suptitle(stratum.title)
+        figure.suptitle(stratum.title if cohort is None else f"{stratum.title}: {cohort}")
         legend(figure, results.tools)
     return figure
+
+
+def _wrapped(level: str) -> str:
+    return textwrap.fill(level, _LABEL_LETTERS, break_on_hyphens=False)
 
 
 def _boxes(
@@ -125,9 +144,16 @@ def _boxes(
     axes.set_axisbelow(True)
     if metric.unit == "voxels":
         axes.set_yscale("symlog", linthresh=10)
+        _in_figures(axes.yaxis)
         axes.set_ylim(-1, max(1.5 * axes.dataLim.y1, 12))
     else:
         axes.set_ylim(-0.03, 1.03)
+
+
+def _in_figures(axis: Axis) -> None:
+    """Write 100 where matplotlib would write a power of ten, for which it parses dollars."""
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
 
 
 def dice_densities(results: Results, groups: Sequence[Group]) -> Figure:
@@ -154,8 +180,11 @@ def dice_densities(results: Results, groups: Sequence[Group]) -> Figure:
                 continue
             for tool, look in looks(results.tools).items():
                 dice = results.values(tool, "dice", group.subjects)
-                x, density = _density(dice)
-                axes.plot(x, density, color=look.colour, linestyle=look.dash, linewidth=1.3)
+                line = {"color": look.colour, "linestyle": look.dash, "linewidth": 1.3}
+                if np.ptp(dice) < _ALL_ALIKE:
+                    axes.axvline(dice.mean(), clip_on=False, **line)
+                else:
+                    axes.plot(*_density(dice), **line)
                 if dice.size <= _FEW:
                     marks = {"color": look.colour, "markersize": 8, "clip_on": False}
                     axes.plot(dice, np.zeros_like(dice), "|", **marks)
@@ -181,8 +210,6 @@ def _rows_of_points(axes: Axes, results: Results, group: Group) -> None:
 
 def _density(dice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     x = np.linspace(0, 1, 201)
-    if dice.size < _DENSITY or np.ptp(dice) < 1e-6:
-        return x[:0], x[:0]
     kernel = gaussian_kde(dice)
     density: NDArray[np.float64] = kernel(x) + kernel(-x) + kernel(2 - x)
     return x, density
@@ -246,6 +273,9 @@ def _cloud(
     axes.scatter(x, y, s=size, color=colour, alpha=0.6, linewidths=0, rasterized=True)
     (_, x_scale), (y_label, y_scale) = (_FEATURES[key] for key in keys)
     axes.set(xscale=x_scale, yscale=y_scale)
+    for axis, scale in ((axes.xaxis, x_scale), (axes.yaxis, y_scale)):
+        if scale == "log":
+            _in_figures(axis)
     axes.set_ylabel(y_label, fontsize=7)
     if keys[1] == "dice":
         axes.set_ylim(-0.03, 1.03)
@@ -280,6 +310,7 @@ def volume_agreement(results: Results, analysis: Analysis) -> Figure:
                 mean, predicted - reference, s=6, color=colour, linewidths=0, rasterized=True
             )
             axes.set_xscale("log")
+            _in_figures(axes.xaxis)
             agreement = each.volume
             for value, dash in zip(
                 (agreement.bias, agreement.lower, agreement.upper), ("-", "--", "--"), strict=True
@@ -331,6 +362,7 @@ def normalisation(histograms: Mapping[str, Histogram], strata: Sequence[Stratum]
                         axes.plot(x, middle, color=colour, linewidth=1.8, label=label)
             before.set(ylabel="Share of voxels", xlabel="DWI signal as measured", yticks=[])
             before.set_xscale("log")
+            _in_figures(before.xaxis)
             after.set(xlabel="DWI, tissue peak at mean 0 and SD 1", yticks=[])
             before.set_title(stratum.title, loc="left")
             after.legend(frameon=False, fontsize=7)

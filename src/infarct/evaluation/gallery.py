@@ -125,7 +125,7 @@ def _view(case: Case, tools: Sequence[str]) -> _View:
     if case.dwi is None:
         image = np.full(grid.shape, 0.3, np.float32)
     else:
-        image = read_image(case.dwi, grid)
+        image, _ = read_image(case.dwi, grid)
         image = np.clip(image / max(float(np.percentile(image, 99.8)), 1e-12), 0, 1)
     everything = [reference, *(mask for mask in masks.values() if mask is not None)]
     upright = [_upright(mask, grid.affine) for mask in everything]

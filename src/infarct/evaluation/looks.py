@@ -29,6 +29,8 @@ _LEGEND_EMS = 5.5
 
 STYLE: dict[Any, Any] = {
     "font.size": 8,
+    # A dollar in the name of a tool is a dollar.
+    "text.parse_math": False,
     "axes.titlesize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -233,11 +233,13 @@ class Images:
         brain: (X, Y, Z).
         dwi: (X, Y, Z) signal, or None.
         adc: (X, Y, Z), or None.
+        reach: (X, Y, Z), where both of them reach; everywhere if None.
     """
 
     brain: Mask
     dwi: Image | None
     adc: Image | None
+    reach: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -351,7 +353,10 @@ def _kappas(images: Images | None, lesion: Mask) -> tuple[float, float]:
     """Return kappa in DWI and ADC; each mask is measured as if it were the only one."""
     if images is None:
         return math.nan, math.nan
-    tissue = normal_tissue(images.brain, lesion, images.adc)
+    brain = images.brain
+    if images.reach is not None:
+        brain, lesion = brain & images.reach, lesion & images.reach
+    tissue = normal_tissue(brain, lesion, images.adc)
     dwi, adc = (
         math.nan if image is None else contrast(image, lesion, tissue)
         for image in (images.dwi, images.adc)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,8 +16,10 @@ import numpy as np
 
 from infarct.errors import InputFileError, OutputError
 from infarct.evaluation.analysis import Analysis, analyse
-from infarct.evaluation.cases import Case, find_images, measure
+from infarct.evaluation.cases import Case, measure
+from infarct.evaluation.costs import read_costs
 from infarct.evaluation.displays import all_drawings, all_sections, all_tables, draw
+from infarct.evaluation.layouts import find_images
 from infarct.evaluation.report import (
     Making,
     Section,
@@ -31,8 +31,8 @@ from infarct.evaluation.report import (
 )
 from infarct.evaluation.results import Results
 from infarct.evaluation.subjects import TITLES, read_subjects
-from infarct.evaluation.tables import Cost, Table
-from infarct.whole import complete_or_absent
+from infarct.evaluation.tables import Table
+from infarct.whole import complete_or_absent, refuse_to_replace
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done and how many there are."""
@@ -48,7 +48,7 @@ class EvaluationRequest:
     """What to evaluate.
 
     Attributes:
-        reference: Directory of the reference masks; layouts as in `cases`.
+        reference: Directory of the reference masks; layouts as in `layouts`.
         predictions: Directory of masks by name of tool; the first is the tool under study.
         out: Where results go; new or empty.
         dwi: Directory of DWI, for contrast, histograms and the gallery.
@@ -116,9 +116,11 @@ def evaluate(request: EvaluationRequest, progress: Progress | None = None) -> Ev
     """
     # A link to a folder is that folder: it is replaced where it lies.
     out = request.out.resolve()
-    _check_output(out, overwrite=request.overwrite)
+    _check_output(out, request)
     cases, notes = gather(request)
-    table, costs = read_subjects(request.subjects, cases), _read_costs(request.costs)
+    table, costs = read_subjects(request.subjects, cases), read_costs(request.costs)
+    if unnamed := [tool for tool in costs if tool not in request.predictions]:
+        notes.append(f"In the table of costs, but no tool of that name: {_listed(unnamed)}.")
     workers = request.workers or os.cpu_count() or 1
     report_progress = progress or (lambda *_: None)
     measured = {}
@@ -223,8 +225,8 @@ def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
     if request.subjects is None:
         notes.append("No table of subjects was given: strata other than volume are skipped.")
     else:
-        unlisted = [name for name in results.measured if not results.table.values.get(name)]
-        if unlisted:
+        if results.table.unlisted:
+            unlisted = list(results.table.unlisted)
             notes.append(f"Not in the table of subjects: {_listed(unlisted)}.")
         if results.table.unread:
             cells = _listed(list(results.table.unread))
@@ -236,39 +238,28 @@ def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
         notes.append("No DWI was given: no contrast in DWI, and a gallery of contours alone.")
     elif request.brain is None:
         notes.append("No brain masks were given: the brain was outlined by thresholds.")
+    if beyond := [name for name, case in results.measured.items() if not case.covers]:
+        notes.append(
+            f"DWI or ADC do not reach all of the brain of {len(beyond)} subjects, and contrast is "
+            f"measured where they do: {_listed(beyond)}."
+        )
     if request.adc is None:
         notes.append("No ADC was given: no contrast in ADC, and normal tissue includes fluid.")
     return notes
 
 
-def _read_costs(path: Path | None) -> dict[str, Cost]:
-    if path is None:
-        return {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
-        names = ("parameters", "seconds", "memory_gb")
-        return {
-            row["tool"]: Cost(*(float(row.get(name) or math.nan) for name in names)) for row in rows
-        }
-    except (OSError, KeyError, ValueError) as error:
-        raise InputFileError(
-            f"{path}: cannot be read ({error!r}); a tab-separated table with columns tool, "
-            "parameters, seconds, memory_gb is needed"
-        ) from error
-
-
-def _check_output(out: Path, *, overwrite: bool) -> None:
+def _check_output(out: Path, request: EvaluationRequest) -> None:
     """Refuse a place that is taken or cannot be written, before all the work rather than after."""
+    others = (request.dwi, request.adc, request.brain, request.subjects, request.costs)
+    inputs = (request.reference, *request.predictions.values(), *others)
     try:
-        if out.exists() and not out.is_dir():
-            raise OutputError(f"{out}: is a file; give a directory")
+        refuse_to_replace(out, (path for path in inputs if path is not None))
         if out.is_dir() and any(out.iterdir()):
             if not (out / "evaluation.json").is_file():
                 raise OutputError(
                     f"{out}: holds something else than an evaluation; give another name"
                 )
-            if not overwrite:
+            if not request.overwrite:
                 raise OutputError(f"{out}: holds an earlier evaluation; allow overwriting it")
         # Permissions do not tell all, as of a disk that is mounted read-only: it is tried.
         with tempfile.TemporaryDirectory(dir=next(p for p in out.parents if p.exists())):

@@ -117,12 +117,17 @@ class Results:
     def lesion_groups(self) -> tuple[Group, ...]:
         """All with a lesion, each cohort of them, and S, M and L of those in focus."""
         groups = [Group("All with a lesion", self.with_lesion), *self._by_cohort(self.with_lesion)]
+        return (*(group for group in groups if group.subjects), *self.sizes)
+
+    @cached_property
+    def sizes(self) -> tuple[Group, ...]:
+        """S, M and L of those in focus; the cohort is named where there is one."""
         sizes = self.stratum("volume", self.focused.subjects)
-        groups += [
-            Group(level, tuple(sizes.members(level, self.focused.subjects)))
+        of = "" if self.focus is None else f"{self.focus}: "
+        return tuple(
+            Group(of + level, tuple(sizes.members(level, self.focused.subjects)))
             for level in sizes.levels
-        ]
-        return tuple(group for group in groups if group.subjects)
+        )
 
     @cached_property
     def lesion_free_groups(self) -> tuple[Group, ...]:

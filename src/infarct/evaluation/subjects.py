@@ -4,6 +4,7 @@
 of the names given; `n/a` or an empty cell is unknown. Repeated scans of one person have a column
 `session_id` beside; two rows of one name are an error. Numbers may have a decimal comma. Cells that
 are no number where one is due are unknown, and named in the report, as columns that are not there.
+Groups that differ in upper and lower case alone are one, named as most write it.
 Where no cohort is given and subjects lie in folders, the outermost folder is their cohort.
 """
 
@@ -53,7 +54,7 @@ TITLES = {
 }
 
 _ONSET_HOURS = (2.0, 6.0, 12.0, 24.0)
-_ONSET_LEVELS = ("<2 h", "2-6 h", "6-12 h", "12-24 h", ">24 h")
+ONSET_LEVELS = ("<2 h", "2-6 h", "6-12 h", "12-24 h", ">24 h")
 _FIELDS_T = (0.55, 1.0, 1.5, 3.0, 7.0)
 _NEAR = 0.1
 """Share of the nominal field; 0.5 T still counts as 0.55, gauss or millitesla as nothing."""
@@ -66,13 +67,13 @@ _ORDER = {
     ),
     "hemisphere": ("left", "right", "bilateral"),
     "sex": ("male", "female"),
-    "onset": _ONSET_LEVELS,
+    "onset": ONSET_LEVELS,
 }
 _WORDS = {
     "hemisphere": {"l": "left", "r": "right", "b": "bilateral", "both": "bilateral"},
     "sex": {"m": "male", "f": "female", "o": "other"},
 }
-_UNKNOWN = {"", "n/a", "na", "nan"}
+UNKNOWN_CELLS = {"", "n/a", "na", "nan"}
 """Cells that say nothing, in any case: of BIDS, of R, of pandas."""
 _MOST_LEVELS = 6
 _OTHER = "other"
@@ -88,11 +89,13 @@ class Subjects:
             Numbers have a decimal point, the field strength is the nominal one, T.
         missing: Our names of the columns that the table does not have.
         unread: Cells that are unknown because they hold no number, in words.
+        unlisted: Subjects without a row.
     """
 
     values: Mapping[str, Mapping[str, str]]
     missing: tuple[str, ...]
     unread: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
 
     def value(self, subject: str, column: str) -> str | None:
         """Return one cell, or None where it is unknown."""
@@ -124,8 +127,12 @@ def read_subjects(path: Path | None, subjects: Iterable[str]) -> Subjects:
     known, missing = ({}, tuple(_COLUMNS)) if path is None else _read_rows(path)
     values: dict[str, dict[str, str]] = {}
     unread: list[str] = []
+    unlisted: list[str] = []
     for subject in subjects:
-        cells = _row_of(subject, known)
+        row = _row_of(subject, known)
+        if row is None:
+            unlisted.append(subject)
+        cells = row or {}
         counted = {column: _understood(column, cell) for column, cell in cells.items()}
         values[subject] = {column: cell for column, cell in counted.items() if cell}
         unread += [f"{c} of {subject} ({cells[c]!r})" for c, cell in counted.items() if not cell]
@@ -133,18 +140,22 @@ def read_subjects(path: Path | None, subjects: Iterable[str]) -> Subjects:
     if "cohort" in missing and in_folders:
         missing = tuple(column for column in missing if column != "cohort")
         values = {s: {**values[s], "cohort": s.split("/")[0]} for s in subjects}
-    return Subjects(values, missing, tuple(unread))
+    return Subjects(values, missing, tuple(unread), tuple(unlisted))
 
 
 def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
     """Return the known cells by bare name, and our names of the columns that are not there."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, delimiter="\t")
+            reader = csv.DictReader(stream, delimiter="\t", strict=True)
             header = {_plain(name): name for name in reader.fieldnames or ()}
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputFileError(f"{path}: cannot be read as a table ({error})") from error
+        raise InputFileError(
+            f"{path}: cannot be read as a table ({error}); is a quotation mark left open?"
+            if isinstance(error, csv.Error)
+            else f"{path}: cannot be read as a table ({error})"
+        ) from error
     if "participant_id" not in header:
         raise InputFileError(
             f"{path}: has columns {', '.join(header.values()) or 'none'}; a tab-separated table "
@@ -158,13 +169,13 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
     doubled: dict[str, None] = {}
     for row in rows:
         participant = (row[header["participant_id"]] or "").strip()
-        session = (row.get(header.get("session_id", ""), "") or "").strip()
-        name = participant + (f"_{session}" if session else "")
+        session = (row[header["session_id"]] or "").strip() if "session_id" in header else ""
+        name = participant + ("" if session.lower() in UNKNOWN_CELLS else f"_{session}")
         if participant and _bare(name) in known:
             doubled[name] = None
         cells = {ours: (row[theirs] or "").strip() for ours, theirs in columns.items() if theirs}
         known[_bare(name)] = {
-            ours: cell for ours, cell in cells.items() if cell.lower() not in _UNKNOWN
+            ours: cell for ours, cell in cells.items() if cell.lower() not in UNKNOWN_CELLS
         }
     if doubled:
         names = f"{', '.join([*doubled][:_MOST_NAMES])} ({len(doubled)} in all)"
@@ -175,10 +186,10 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
     return known, tuple(ours for ours, theirs in columns.items() if theirs is None)
 
 
-def _row_of(subject: str, known: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
+def _row_of(subject: str, known: Mapping[str, Mapping[str, str]]) -> Mapping[str, str] | None:
     folder = subject.rsplit("/", 1)[-1]
     names = (_bare(name) for name in (subject, folder, folder.split("_")[0]))
-    return next((known[name] for name in names if name in known), {})
+    return next((known[name] for name in names if name in known), None)
 
 
 def _understood(column: str, cell: str) -> str:
@@ -188,8 +199,8 @@ def _understood(column: str, cell: str) -> str:
         return _nominal_tesla(text)
     if column in ("age", "nihss"):
         return text if _is_number(text) else ""
-    if column == "onset" and _is_number(text):
-        return text
+    if column == "onset" and (hours := re.sub(r"\s*(h|hrs?|hours?)$", "", text)):
+        return hours if _is_number(hours) else cell
     return cell
 
 
@@ -255,7 +266,12 @@ def stratify(
         found = {name: volume_level(reference_ml[name]) for name in names if reference_ml[name]}
     else:
         cells = {name: subjects.value(name, key) for name in names}
-        found = {name: _level(key, cell) for name, cell in cells.items() if cell is not None}
+        given = {name: _level(key, cell) for name, cell in cells.items() if cell is not None}
+        written = Counter(given.values())
+        usual: dict[str, str] = {}
+        for level in sorted(written, key=lambda level: -written[level]):
+            usual.setdefault(level.casefold(), level)
+        found = {name: usual[level.casefold()] for name, level in given.items()}
     counts = Counter(found.values())
     expected = [level for level in _ORDER.get(key, ()) if level in counts]
     rest = [level for level in counts if level not in expected]
@@ -284,7 +300,7 @@ def _level(key: str, cell: str) -> str:
     if key == "field_strength":
         return f"{cell} T"
     if key == "onset" and _is_number(cell):
-        return _ONSET_LEVELS[sum(float(cell) >= edge for edge in _ONSET_HOURS)]
+        return ONSET_LEVELS[sum(float(cell) >= edge for edge in _ONSET_HOURS)]
     if key in _WORDS:
         return _WORDS[key].get(cell.lower(), cell.lower())
     return cell

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from infarct.evaluation import statistics as st
 from infarct.evaluation.analysis import CORRELATIONS, Analysis
+from infarct.evaluation.costs import Cost
 from infarct.evaluation.results import BY_KEY, METRICS
 
 UNKNOWN = "-"
@@ -30,21 +31,6 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a tool needs.
-
-    Attributes:
-        parameters: Trainable parameters; NaN if unknown.
-        seconds: To segment one subject; NaN if unknown.
-        memory_gb: Peak memory; NaN if unknown.
-    """
-
-    parameters: float = math.nan
-    seconds: float = math.nan
-    memory_gb: float = math.nan
 
 
 def number(value: float, decimals: int = 2) -> str:

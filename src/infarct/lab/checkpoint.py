@@ -189,9 +189,18 @@ class Weights:
     weights: dict[str, Tensor]
 
     def network(self) -> nn.Module:
-        """Build the network these weights belong to, ready to answer."""
+        """Build the network these weights belong to, ready to answer.
+
+        Raises:
+            InputFileError: If they are not those of the network of the recipe.
+        """
         network = build(self.recipe.network, self.recipe.features or None)
-        network.load_state_dict(self.weights)
+        try:
+            network.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise InputFileError(
+                f"the weights are not those of a {self.recipe.network}: {error}"
+            ) from error
         return network.eval()
 
 
@@ -232,7 +241,7 @@ def write_weights(path: Path, recipe: Recipe, position: Position, network: nn.Mo
     buffer = io.BytesIO()
     torch.save(content, buffer)
     data = buffer.getvalue()
-    for stale in [path, *path.parent.glob(f"{path.name}.*")]:
+    for stale in [path, *_pieces(path)]:
         stale.unlink(missing_ok=True)
     if len(data) <= PIECE_BYTES:
         path.write_bytes(data)
@@ -245,6 +254,10 @@ def write_weights(path: Path, recipe: Recipe, position: Position, network: nn.Mo
     return pieces
 
 
+def _pieces(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.name}.[0-9][0-9][0-9]"))
+
+
 def joined(path: Path) -> bytes:
     """Return a file of weights, whole or in pieces, as one.
 
@@ -254,7 +267,7 @@ def joined(path: Path) -> bytes:
     Raises:
         InputFileError: If there is no such file.
     """
-    pieces = [path] if path.is_file() else sorted(path.parent.glob(f"{path.name}.*"))
+    pieces = [path] if path.is_file() else _pieces(path)
     if not pieces:
         raise InputFileError(f"{path}: no such weights; give the .pt file that training wrote")
     return b"".join(piece.read_bytes() for piece in pieces)
@@ -272,14 +285,17 @@ def read_weights(path: Path) -> Weights:
     data = io.BytesIO(joined(path))
     try:
         content = torch.load(data, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+        weights = content.get("weights") or content["mean"] or content["network"]
+        return Weights(
+            recipes.parse(Recipe, content["recipe"]),
+            Position(**content["position"]),
+            {n: w.float() if w.is_floating_point() else w for n, w in weights.items()},
+        )
+    except (
+        *(UnpicklingError, RuntimeError, ValueError, EOFError),
+        *(KeyError, AttributeError, TypeError),
+    ) as error:
         raise InputFileError(
             f"{path}: holds no weights, or damaged ones; give the .pt file that training wrote, "
             "with all its pieces"
         ) from error
-    weights = content.get("weights") or content["mean"] or content["network"]
-    return Weights(
-        recipes.parse(Recipe, content["recipe"]),
-        Position(**content["position"]),
-        {n: w.float() if w.is_floating_point() else w for n, w in weights.items()},
-    )

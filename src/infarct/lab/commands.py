@@ -19,7 +19,7 @@ def lab() -> None:
 @app.command()
 def synth(
     out: Annotated[Path, typer.Option(help="Folder for the cases.")],
-    n: Annotated[int, typer.Option(help="How many cases.")] = 20,
+    n: Annotated[int, typer.Option(min=0, help="How many cases.")] = 20,
     seed: Annotated[int, typer.Option(help="The same seed writes the same cases.")] = 0,
     cohort: Annotated[str, typer.Option(help="Name of a cohort.")] = "training",
     bank: Annotated[
@@ -45,7 +45,7 @@ def templates(
     bank: Annotated[
         Path | None, typer.Option(help="From `infarct lab bank`, to draw synthetic scans from.")
     ] = None,
-    synthetic: Annotated[int, typer.Option(help="How many synthetic scans go in.")] = 0,
+    synthetic: Annotated[int, typer.Option(min=0, help="How many synthetic scans go in.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the synthetic scans.")] = 0,
 ) -> None:
     """Rebuild the b0 template and the healthy statistics that ship with the package."""
@@ -57,7 +57,7 @@ def templates(
 
     source = Bank.load(bank) if bank else Bank.from_icbm()
     scans = track(lesion_free_scans(source, synthetic, seed), "scans", total=synthetic)
-    names = build(normals, scans)
+    names = build(normals, scans, synthetic)
     typer.echo(f"{len(names)} lesion-free scans went in")
 
 
@@ -177,7 +177,7 @@ def search(
     bank: Annotated[
         Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
     ] = None,
-    cases: Annotated[int, typer.Option(help="How many synthetic scans.")] = 60,
+    cases: Annotated[int, typer.Option(min=1, help="How many synthetic scans.")] = 60,
     seed: Annotated[int, typer.Option(help="Of the scans and the folds.")] = 0,
     folds: Annotated[int, typer.Option(min=2, help="Of the cross-validation.")] = 5,
     method: Annotated[

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from infarct import assets
-from infarct.errors import AssetError
+from infarct.errors import AssetError, OutputError
 from infarct.inference import METADATA_KEY, Contract, open_network
 from infarct.lab import card
 from infarct.lab.checkpoint import Weights, joined, read_weights
 from infarct.lab.log import draw_curve
 from infarct.lab.networks import DESIGNS, Design
 from infarct.lab.networks.deepmedic import DeepMedic
+from infarct.whole import written_whole
 
 OPSET = 20
 """Of the ONNX operators; onnxruntime reads it since 1.17."""
@@ -50,19 +51,28 @@ def export(weights: Path, out: Path, stem: str) -> list[Path]:
         The ONNX file, the card and, where there is a log, the curve.
 
     Raises:
-        AssetError: If onnxruntime's answer differs from torch's by more than `TOLERANCE`.
+        AssetError: If onnxruntime's answer differs from torch's by more than `TOLERANCE`; what was
+            there under that name stays.
+        InputFileError: If the weights are none.
+        OutputError: If the folder cannot be made, or the name is that of a folder too.
     """
     trained = read_weights(weights)
-    out.mkdir(parents=True, exist_ok=True)
+    network = trained.network()
+    if Path(stem).name != stem:
+        raise OutputError(f"{stem!r}: is no name of a file; give the folder by itself")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: no such folder can be made ({error})") from error
     path = out / f"{stem}.onnx"
-    onnx.save(to_onnx(trained.network(), trained.recipe.network), path)
-    difference = largest_difference(trained, path)
-    if not difference <= TOLERANCE:  # NaN, where a weight is beyond float16, is refused too
-        path.unlink()
-        raise AssetError(
-            f"the exported network differs from torch by {difference:.1e}, more than {TOLERANCE}; "
-            "its weights do not fit float16: train with rate.weight_decay"
-        )
+    with written_whole(path) as draft:
+        onnx.save(to_onnx(network, trained.recipe.network), draft, "protobuf")
+        difference = largest_difference(trained, draft)
+        if not difference <= TOLERANCE:  # NaN, where a weight is beyond float16, is refused too
+            raise AssetError(
+                f"the exported network differs from torch by {difference:.1e}, more than "
+                f"{TOLERANCE}; its weights do not fit float16: train with rate.weight_decay"
+            )
     written = [path]
     run = weights.parent
     if (run / "log.csv").is_file():

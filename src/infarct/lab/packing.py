@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from infarct import assets
-from infarct.case import Case, CaseFiles, open_case
-from infarct.errors import InputFileError
+from infarct.case import Case, open_case
+from infarct.errors import GeometryError, InputFileError
 from infarct.grid import MNI_GRID
 from infarct.intensity import Image, Mask
 from infarct.lab import anatomy, templates
@@ -20,7 +19,10 @@ from infarct.lab.classes import ClassMap
 from infarct.register import Registration, register
 from infarct.resample import resample
 from infarct.templates import Template
-from infarct.volume import Volume, read
+from infarct.volume import Volume, closest_axes, read
+
+_NOT_TURNED = 1e-3
+"""mm per voxel; adds up to a fifth of a voxel across a head."""
 
 
 def build(data: Path) -> Bank:
@@ -64,13 +66,30 @@ def aligned_head(file: Path, tissue: templates.Tissue) -> ClassMap:
 
 
 def read_lesions(files: Iterable[Path]) -> Iterator[tuple[str, Mask]]:
-    """Read lesion masks one by one: name, and mask on the MNI grid."""
+    """Read lesion masks one by one: name, and mask on the MNI grid.
+
+    Raises:
+        GeometryError: If the voxels of one are not 1 mm along the axes of MNI space.
+    """
     for file in sorted(files):
-        yield _name(file), lesion_on_mni_grid(read(file))
+        try:
+            yield _name(file), lesion_on_mni_grid(read(file))
+        except GeometryError as error:
+            raise GeometryError(f"{file}: {error}") from error
 
 
 def lesion_on_mni_grid(volume: Volume) -> Mask:
-    """Put a lesion drawn in MNI space on the MNI grid; 1 mm voxels, so only shifted and flipped."""
+    """Put a lesion drawn in MNI space on the MNI grid; 1 mm voxels, so only shifted and flipped.
+
+    Raises:
+        GeometryError: If its voxels are others: some would stay empty, or take several.
+    """
+    axes = volume.affine[:3, :3]
+    if not np.allclose(axes, closest_axes(volume.affine), atol=_NOT_TURNED):
+        raise GeometryError(
+            f"has voxels with the axes\n{axes}\nbut 1 mm along the axes of MNI space is needed; "
+            "resample it"
+        )
     mask = np.zeros(MNI_GRID.shape, dtype=bool)
     voxels = np.argwhere(volume.data > 0.5)
     world = voxels @ volume.affine[:3, :3].T + volume.affine[:3, 3]
@@ -87,10 +106,7 @@ def _backgrounds(folder: Path, template: Template) -> dict[str, Background]:
 
 def background(home: Path, template: Template) -> Background:
     """Read a lesion-free scan and place it in MNI space, in the plane as `prepare` does."""
-    name = home.name
-    bvalue = float(json.loads((home / f"{name}.json").read_text())["bvalue_s_per_mm2"])
-    dwi, b0, adc = (home / f"{name}_{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
-    case = open_case(CaseFiles(dwi, b0, adc, bvalue=bvalue))
+    case = open_case(templates.lesion_free_files(home))
     found = register(case.b0, case.brain, template.b0, template.brain)
     tissue = case.brain & (case.adc.data > 0.4e-3) & (case.adc.data < 1.0e-3)
     b0 = (case.b0.data / np.median(case.b0.data[tissue])).astype(np.float32)
@@ -99,7 +115,7 @@ def background(home: Path, template: Template) -> Background:
         adc=case.adc.data.astype(np.float32),
         brain=_brain(b0, case, found, template),
         native_from_mni=np.linalg.inv(found.mni_from_voxel) @ MNI_GRID.affine,
-        bvalue=bvalue,
+        bvalue=case.bvalue,
     )
 
 

@@ -20,7 +20,7 @@ from rich.progress import track
 
 from infarct.assets import index, sha256
 from infarct.classical import Healthy
-from infarct.errors import InputFileError
+from infarct.errors import InputFileError, OutputError
 from infarct.evaluation.statistics import bootstrap_mean
 from infarct.intensity import Mask
 from infarct.lab.bank import ICBM, Bank
@@ -157,7 +157,7 @@ def run(bank: Path | None, out: Path, plan: Plan) -> Path:
     if lesion.sum() < plan.folds:
         raise InputFileError(
             f"{lesion.sum()} of {plan.cases} scans have a lesion, fewer than {plan.folds} folds; "
-            "ask for more cases"
+            "ask for more cases, into another folder"
         )
     table = out / "search.tsv"
     done = _resume(table, lesion)
@@ -202,13 +202,25 @@ def _claim(path: Path, bank: Path | None, plan: Plan) -> None:
         "cases": plan.cases,
         "seed": plan.seed,
     }
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != facts:
+    if path.is_file() and not _tells(path, facts):
         raise InputFileError(
             f"{path} tells of another bank, seed, number of cases or healthy statistics; "
             "search into another folder"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as draft:
+            draft.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path.parent}: cannot be written ({error})") from error
+
+
+def _tells(path: Path, facts: Mapping[str, object]) -> bool:
+    try:
+        told: object = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return told == facts
 
 
 def _render(stream: Stream, cases: int, healthy: Healthy, folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ without acute lesion, with the tissue maps as a weak prior where scans are few.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from scipy import ndimage
 from infarct import assets
 from infarct.case import CaseFiles, open_case
 from infarct.classical import SIGMA_PER_FWHM, FuzzySettings, smooth_in_plane
+from infarct.errors import InputFileError
 from infarct.grid import MNI_GRID
 from infarct.intensity import Image, Mask
 from infarct.prepare import prepare
@@ -98,20 +100,53 @@ def build_template(tissue: Tissue) -> Template:
     return Template(Volume(_blocks(b0), TEMPLATE_GRID.affine), brain)
 
 
-def real_normals(folder: Path, template: Template) -> Iterator[LesionFree]:
-    """Prepare lesion-free scans saved as `NAME/NAME_{dwi,b0,adc}.nii.gz` with a JSON beside.
+def lesion_free_files(home: Path) -> CaseFiles:
+    """Name the files of a lesion-free scan, `NAME/NAME_{dwi,b0,adc}.nii.gz` with a JSON beside.
 
     Args:
-        folder: Holds one folder per scan.
+        home: Its folder.
+
+    Raises:
+        InputFileError: If the JSON does not say `bvalue_s_per_mm2`.
+    """
+    name = home.name
+    try:
+        sidecar = json.loads((home / f"{name}.json").read_text(encoding="utf-8"))
+        bvalue = float(sidecar["bvalue_s_per_mm2"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputFileError(
+            f"{home}: {name}.json is expected to say bvalue_s_per_mm2 ({error!r})"
+        ) from error
+    dwi, b0, adc = (home / f"{name}_{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
+    return CaseFiles(dwi, b0, adc, bvalue=bvalue)
+
+
+def find_normals(folder: Path) -> list[CaseFiles]:
+    """Find lesion-free scans, a folder each.
+
+    Raises:
+        InputFileError: If there is none, or the JSON of one does not say its b-value.
+    """
+    homes = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not homes:
+        raise InputFileError(
+            f"{folder}: holds no folders of scans; NAME/NAME_{{dwi,b0,adc}}.nii.gz are expected"
+        )
+    return [lesion_free_files(home) for home in homes]
+
+
+def real_normals(normals: Iterable[CaseFiles], template: Template) -> Iterator[LesionFree]:
+    """Prepare lesion-free scans.
+
+    Args:
+        normals: Their files.
         template: To register to.
     """
-    for home in sorted(path for path in folder.iterdir() if path.is_dir()):
-        name = home.name
-        sidecar = json.loads((home / f"{name}.json").read_text())
-        dwi, b0, adc = (home / f"{name}_{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
-        case = open_case(CaseFiles(dwi, b0, adc, bvalue=sidecar["bvalue_s_per_mm2"]))
-        ready = prepare(case, template)
-        yield LesionFree(name, ready.dwi_normalised, ready.adc_normalised, ready.brain)
+    for files in normals:
+        ready = prepare(open_case(files), template)
+        yield LesionFree(
+            files.dwi.parent.name, ready.dwi_normalised, ready.adc_normalised, ready.brain
+        )
 
 
 def healthy_statistics(scans: Iterable[LesionFree], tissue: Tissue) -> dict[str, Image]:
@@ -192,31 +227,46 @@ def write_template(template: Template, source: str) -> None:
 
 def write_healthy(statistics: dict[str, Image], names: list[str], source: str) -> None:
     """Write the healthy statistics among the assets, with a note of what went in."""
-    for name, image in statistics.items():
-        _write_asset(name, image, source)
     note = {"n": len(names), "scans": names, "source": source, "notice": MNI_NOTICE}
-    file = assets.ROOT / "templates" / "note.json"
-    file.write_text(json.dumps(note, indent=1) + "\n")
-    _record("note", file, source)
+    home = assets.ROOT / "templates"
+    # All of them or none: a mean with another scan's SD would look whole.
+    with tempfile.TemporaryDirectory(dir=home) as drafts:
+        for name, image in statistics.items():
+            _write_steps(image, Path(drafts) / f"{name}.nii.gz")
+        (Path(drafts) / "note.json").write_text(json.dumps(note, indent=1) + "\n")
+        for draft in sorted(Path(drafts).iterdir()):
+            draft.replace(home / draft.name)
+    _record([*(home / f"{name}.nii.gz" for name in statistics), home / "note.json"], source)
 
 
-def build(normals: Path | None, synthetic: Iterable[LesionFree] = ()) -> list[str]:
+def build(normals: Path | None, synthetic: Iterable[LesionFree] = (), count: int = 0) -> list[str]:
     """Build and write all templates.
 
     Args:
         normals: Folder of real lesion-free scans, or None.
         synthetic: Lesion-free synthetic scans on the MNI grid.
+        count: How many they are.
 
     Returns:
         The names of the scans that went into the healthy statistics.
+
+    Raises:
+        InputFileError: If there is no scan at all, or a folder is not that of one; before anything
+            is written.
     """
+    real = find_normals(normals) if normals else []
+    if not real and count < 1:
+        raise InputFileError(
+            "no lesion-free scan was given; name a folder of real ones (--normals), or say how "
+            "many synthetic ones are to be made (--synthetic)"
+        )
     tissue = icbm_tissue()
     write_template(build_template(tissue), f"T2 contrast painted on {MNI_NOTICE}")
     load_template.cache_clear()
     names: list[str] = []
 
     def all_scans() -> Iterator[LesionFree]:
-        for scan in real_normals(normals, load_template()) if normals else ():
+        for scan in real_normals(real, load_template()):
             names.append(scan.name)
             yield scan
         for scan in synthetic:
@@ -237,15 +287,21 @@ def _blocks(image: Image) -> Image:
 
 
 def _write_asset(name: str, data: NDArray[np.generic], source: str) -> None:
-    """Store in steps of a thousandth: a small file, and a hash that survives other machines."""
     file = assets.ROOT / "templates" / f"{name}.nii.gz"
     file.parent.mkdir(parents=True, exist_ok=True)
+    _write_steps(data, file)
+    _record([file], source)
+
+
+def _write_steps(data: NDArray[np.generic], file: Path) -> None:
+    """Store in steps of a thousandth: a small file, and a hash that survives other machines."""
     write(Volume(data, TEMPLATE_GRID.affine), file, np.int16, step=1e-3)
-    _record(name, file, source)
 
 
-def _record(name: str, file: Path, source: str) -> None:
-    relative = file.relative_to(assets.ROOT).as_posix()
-    assets.register_asset(
-        assets.Asset(f"templates/{name}", relative, assets.sha256(file), "Apache-2.0", source)
-    )
+def _record(files: Iterable[Path], source: str) -> None:
+    rows = []
+    for file in files:
+        name, relative = file.name.split(".")[0], file.relative_to(assets.ROOT).as_posix()
+        digest = assets.sha256(file)
+        rows.append(assets.Asset(f"templates/{name}", relative, digest, "Apache-2.0", source))
+    assets.register_asset(*rows)
