@@ -25,6 +25,16 @@ def test_coil_shading_does_not_cut_the_brain(head) -> None:
     assert dice(head.brain, brain) > 0.95
 
 
+def test_half_a_hemisphere_that_outshines_the_brain_does_not_hide_it(head) -> None:
+    """As an infarct does on the second day: five times as bright as what is well."""
+    side = head.brain.copy()
+    side[: int(np.argwhere(head.brain)[:, 0].mean())] = False
+    side[:, : int(np.argwhere(head.brain)[:, 1].mean())] = False
+    dwi, b0 = head.dwi * np.where(side, 6.0, 1.0), head.b0 * np.where(side, 2.3, 1.0)
+    brain = brain_by_threshold(dwi.astype(np.float32), b0.astype(np.float32), SPACING)
+    assert dice(head.brain, brain) > 0.95
+
+
 def test_stripped_images_keep_the_outline_they_came_with(head) -> None:
     dwi, b0 = ((image * head.brain).astype(np.float32) for image in (head.dwi, head.b0))
     brain, method = find_brain(dwi, b0, SPACING)

@@ -10,6 +10,7 @@ from infarct.evaluation.metrics import dice
 from infarct.grid import MNI_GRID
 from infarct.inference import Network, load_network
 from infarct.pipeline import _judged, doubts, segment_case
+from infarct.quality import Finding
 
 
 def test_a_painted_infarct_is_outlined_by_its_intensities(head, quick) -> None:
@@ -84,6 +85,8 @@ def test_a_verdict_that_its_own_probability_contradicts_is_doubted(segmentation)
     unsure = replace(sure, lesion_visible=0.2, left_out=3, left_out_ml=0.4)
     codes = [(finding.code, finding.level) for finding in _judged(unsure)]
     assert codes == [("verdict-unsure", "warning"), ("left-out", "note")]
+    poor = [Finding("registration-poor", "warning", "The head lies elsewhere.")]
+    assert [finding.code for finding in _judged(unsure, poor)] == ["left-out"]
     nothing = replace(sure.measurements, lesion_count=0)
     empty = replace(sure, measurements=nothing, left_out=0)
     assert [f.code for f in _judged(replace(empty, lesion_visible=0.7))] == ["verdict-unsure"]

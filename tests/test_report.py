@@ -12,6 +12,7 @@ import pytest
 
 from infarct import report
 from infarct.errors import OutputError
+from infarct.quality import Finding
 from infarct.report import check_destination, rebuild_page, summarise, write_results
 
 
@@ -171,6 +172,14 @@ def test_undefined_numbers_become_null(segmentation) -> None:
     summary = summarise(replace(segmentation, measurements=m))
     assert summary["kappa_dwi"] is None
     json.dumps(summary, allow_nan=False)
+
+
+def test_a_head_out_of_place_has_no_certainty(segmentation) -> None:
+    poor = Finding("registration-poor", "warning", "The head lies elsewhere.")
+    sure = summarise(segmentation)["certainty"]
+    void = summarise(replace(segmentation, findings=(*segmentation.findings, poor)))["certainty"]
+    assert sure["lesion_visible"] is not None
+    assert void == {**sure, "lesion_visible": None, "volume_interval_ml": None}
 
 
 def test_nothing_is_left_when_writing_fails(segmentation, tmp_path, monkeypatch) -> None:

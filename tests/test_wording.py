@@ -118,6 +118,9 @@ def test_certainty_is_said_or_plainly_missing() -> None:
     said = certainty({**PLAIN, "certainty": second})
     assert "cfuzzy: 9.14 ml) disagrees" in said
     assert "no calibrated certainty" in said
+    poor = {**FULL, "warnings": [{"code": "registration-poor"}]}
+    assert "look at every slice" in certainty(poor)
+    assert "only a guide" not in certainty(poor)
     corrected = {**FULL, "corrections": [{"ml_before": 3.0, "by": "AB"}]}
     assert "97%" not in certainty(corrected)
     assert "by hand" in certainty(corrected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from infarct.asymmetry import asymmetry_beyond, doubt_of_asymmetry
 from infarct.atlas import Atlas
 from infarct.calibration import Judgement, judge
 from infarct.case import Case
-from infarct.certainty import SecondReading, compare_readers, doubt_of
+from infarct.certainty import VOID, SecondReading, compare_readers, doubt_of
 from infarct.inference import load_network
 from infarct.intensity import Image, scanned_slices
 from infarct.journal import Journal
@@ -139,7 +140,7 @@ def segment_case(
             *prepared.findings,
             *doubts(measurements),
             *(doubt_of(second, measurements.lesion_volume_ml) if second else []),
-            *(_judged(judgement) if judgement else []),
+            *(_judged(judgement, prepared.findings) if judgement else []),
             *doubt_of_asymmetry(asymmetry),
             *_limits(refinement),
             *missing_scores(anatomy),
@@ -175,11 +176,12 @@ def doubts(measurements: Measurements) -> list[Finding]:
     return found
 
 
-def _judged(judgement: Judgement) -> list[Finding]:
+def _judged(judgement: Judgement, placing: Sequence[Finding] = ()) -> list[Finding]:
     """Say when the verdict hangs on a doubtful candidate, or one was left out."""
     found = []
     visible, outlined = judgement.lesion_visible, judgement.measurements.lesion_count > 0
-    if (visible >= 0.5) != outlined:
+    void = any(finding.code == VOID for finding in placing)
+    if (visible >= 0.5) != outlined and not void:
         verdict = "something is outlined" if outlined else "nothing is outlined"
         text = (
             f"{verdict}, yet the probability that the scan shows an infarct is {visible:.0%}; "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from infarct.certainty import VOID
+
 Summary = Mapping[str, Any]
 
 _ARTERIES = {
@@ -83,11 +85,19 @@ def certainty(summary: Summary) -> str:
     if second:
         verb = "agrees" if second["agrees"] else "disagrees"
         said.append(f"A second method ({second['model']}: {ml(second['volume_ml'])}) {verb}.")
-    said.append(
-        "This method gives no calibrated certainty: look at the images before using a number."
-        if sure.get("lesion_visible") is None
-        else "Learned on synthetic scans, half with an infarct: for patients it is only a guide."
-    )
+    if any(warning["code"] == VOID for warning in summary.get("warnings", ())):
+        said.append(
+            "The head was not placed well, so no certainty can be given, nor may all of the brain "
+            "have been read: look at every slice, and give the brain with --brain."
+        )
+    elif sure.get("lesion_visible") is None:
+        said.append(
+            "This method gives no calibrated certainty: look at the images before using a number."
+        )
+    else:
+        said.append(
+            "Learned on synthetic scans, half with an infarct: for patients it is only a guide."
+        )
     return " ".join(said)
 
 
