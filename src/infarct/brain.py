@@ -24,7 +24,8 @@ _SHADING_MM = 60.0
 
 _HEAD_SHARE = 0.3
 """Of all that is no air, scalp and eyes too, at least that much lies above a threshold that parts
-the brain from the rest: .41 to .97 on scans of all kinds."""
+the brain from the rest: .36 to .92 on 3 real and 799 synthetic scans, .16 beside such an
+infarct."""
 
 
 def find_brain(
