@@ -18,7 +18,7 @@ from infarct.case import CaseFiles
 from infarct.cohort.work import publish
 from infarct.correction import recompute
 from infarct.errors import ContentError, GeometryError, OutputError
-from infarct.report import rebuild_page, write_results
+from infarct.report import rebuild_page
 from infarct.stored import OUTLINE, THUMBNAIL, read_stored
 
 
@@ -90,31 +90,29 @@ def test_a_corrected_outline_changes_every_number_and_keeps_the_old_one(copy, tm
     assert (copy / "report.html").read_text() == page
 
 
-def test_a_reason_that_is_not_utf8_is_written(quick, tmp_path) -> None:
-    folder = write_results(quick, tmp_path / "case")
-    same = Path(shutil.copyfile(folder / OUTLINE, tmp_path / "same.nii.gz"))
-    recompute(folder, same, by=os.fsdecode(b"M\xfcller"), reason=os.fsdecode(b"gr\xf6\xdfer"))
-    (line,) = audit_of(folder)
+def test_a_reason_that_is_not_utf8_is_written(copy, tmp_path) -> None:
+    same = Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz"))
+    recompute(copy, same, by=os.fsdecode(b"M\xfcller"), reason=os.fsdecode(b"gr\xf6\xdfer"))
+    (line,) = audit_of(copy)
     assert (line["by"], line["reason"]) == ("M?ller", "gr??er")
-    assert "by M?ller" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "by M?ller" in (copy / "report.html").read_text(encoding="utf-8")
 
 
-def test_whether_a_score_is_missing_goes_by_the_new_outline(quick, tmp_path, monkeypatch) -> None:
+def test_whether_a_score_is_missing_goes_by_the_new_outline(copy, tmp_path, monkeypatch) -> None:
     def too_short(*given: Any) -> Anatomy:
         return replace(find_anatomy(*given), pc_aspects=None)
 
     def told() -> list[str]:
-        notes = summary_of(folder)["notes"]
+        notes = summary_of(copy)["notes"]
         return [note["message"] for note in notes if note["code"] == "aspects-coverage"]
 
-    folder = write_results(quick, tmp_path / "case")
-    same = Path(shutil.copyfile(folder / OUTLINE, tmp_path / "same.nii.gz"))
+    same = Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz"))
     with monkeypatch.context() as patch:
         patch.setattr(correction, "find_anatomy", too_short)
-        recompute(folder, same)
+        recompute(copy, same)
         (text,) = told()
         assert "every region of PC-ASPECTS" in text
-    recompute(folder, same)
+    recompute(copy, same)
     assert told() == []
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from infarct.grid import Grid
-from infarct.resample import resample
+from infarct.resample import reached, resample
 from infarct.volume import Volume
 
 RNG = np.random.default_rng(4)
@@ -41,3 +41,14 @@ def test_labels_stay_labels() -> None:
     assert set(np.unique(moved)) <= set(range(5))
     mask = resample(Volume(labels > 2, np.eye(4)), Grid((5, 5, 5), np.eye(4)), labels=True)
     assert mask.dtype == bool
+
+
+def test_an_image_reaches_where_its_slabs_do_whatever_it_shows() -> None:
+    volume = Volume(np.zeros((10, 10, 4), np.float32), np.diag([2.0, 2.0, 5.0, 1.0]))
+    affine = np.eye(4)
+    affine[2, 3] = -8.0
+    reach = reached(volume, Grid((19, 19, 40), affine))
+    # From half a slice below the first centre to half a slice above the last.
+    assert np.array_equal(np.flatnonzero(reach.all(axis=(0, 1))), np.arange(6, 26))
+    assert not reach[..., :5].any()
+    assert not reach[..., 26:].any()

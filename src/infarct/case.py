@@ -23,7 +23,7 @@ from infarct.intensity import (
     trace,
 )
 from infarct.quality import Finding
-from infarct.resample import resample
+from infarct.resample import reached, resample
 from infarct.volume import Volume, read
 
 _WHOLE = 0.98
@@ -114,8 +114,8 @@ def open_case(files: CaseFiles) -> Case:
     b0 = _clean("b0", b0, findings) if b0 is not None else None
     adc = None
     if files.adc is not None:
-        adc, reached = _read_on(dwi, "ADC", files.adc, findings)
-        dwi, b0 = _within(dwi, reached), b0 and _within(b0, reached)
+        adc, reach = _read_on(dwi, "ADC", files.adc, findings)
+        dwi, b0 = _within(dwi, reach), b0 and _within(b0, reach)
     if b0 is None and adc is None:
         raise InputFileError(
             "a DWI alone does not tell an infarct from a bright vessel or old scar; "
@@ -168,8 +168,8 @@ def _read_signals(files: CaseFiles, findings: list[Finding]) -> tuple[Volume, Vo
         b0, bvalue = None, _bvalue_of_image(files, findings)
     findings += quality.check_grid("DWI", dwi)
     if files.b0 is not None:
-        data, reached = _read_on(dwi, "b0", files.b0, findings)
-        dwi, b0 = _within(dwi, reached), dwi.like(data)
+        data, reach = _read_on(dwi, "b0", files.b0, findings)
+        dwi, b0 = _within(dwi, reach), dwi.like(data)
     return dwi, b0, bvalue
 
 
@@ -265,9 +265,9 @@ def _measured(dwi: Volume, b0: Volume) -> Mask:
     return measured
 
 
-def _within(volume: Volume, reached: Mask) -> Volume:
+def _within(volume: Volume, reach: Mask) -> Volume:
     """Empty what a companion does not reach: as good as not scanned."""
-    return volume.like(np.where(reached, volume.data, 0))
+    return volume.like(np.where(reach, volume.data, 0))
 
 
 def _read_on(
@@ -281,10 +281,9 @@ def _read_on(
     if volume.grid.matches(dwi.grid):
         return volume.data, np.ones(dwi.grid.shape, dtype=bool)
     moved = resample(volume, dwi.grid, labels=labels)
-    everywhere = volume.like(np.ones(volume.data.shape, np.uint8))
-    reached: Mask = resample(everywhere, dwi.grid, labels=True) > 0
+    reach = reached(volume, dwi.grid)
     seen = dwi.data > np.percentile(dwi.data[np.isfinite(dwi.data)], 75)
-    share = float(reached[seen].mean()) if seen.any() else 0.0
+    share = float(reach[seen].mean()) if seen.any() else 0.0
     if share < 0.6:
         raise GeometryError(
             f"{name}: {path} covers only {share:.0%} of what the DWI shows; "
@@ -298,7 +297,7 @@ def _read_on(
             "had not been scanned, and the volume is a lower bound"
         )
         findings.append(Finding("covers-part", "warning", text))
-    return moved, reached
+    return moved, reach
 
 
 def _clean(name: str, volume: Volume, findings: list[Finding]) -> Volume:

@@ -50,6 +50,20 @@ def resample(
     return result.astype(bool) if was_bool and labels else result
 
 
+def reached(volume: Volume, grid: Grid) -> NDArray[np.bool_]:
+    """Tell which voxels of another grid an image reaches.
+
+    Args:
+        volume: The image, (X, Y, Z).
+        grid: The other grid.
+
+    Returns:
+        bool of shape `grid.shape`.
+    """
+    everywhere = volume.like(np.ones(volume.data.shape, bool))
+    return resample(everywhere, grid, labels=True)
+
+
 def shrink(image: NDArray[Any], step: int) -> NDArray[np.float32]:
     """Average blocks of `step` x `step` x `step` voxels.
 

@@ -45,6 +45,12 @@ def done(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     return evaluate(request(cohort, tmp_path_factory.mktemp("out") / "evaluation"))
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing, which takes seconds."""
+    monkeypatch.setattr(pipeline, "all_drawings", lambda *_: {})
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream, delimiter="\t"))
@@ -123,6 +129,7 @@ def test_skipped_columns_are_named(done: Evaluation) -> None:
     assert "sex" not in note
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_cells_that_are_no_number_are_named(cohort: Path, tmp_path: Path) -> None:
     text = (cohort / "subjects.tsv").read_text()
     (tmp_path / "subjects.tsv").write_text(text.replace("\t2.89", "\t28900").replace(".", ","))
@@ -256,10 +263,8 @@ def test_the_folder_one_stands_in_is_not_replaced(
         evaluate(request(cohort, Path()))
 
 
-def test_what_tables_do_not_say_is_noted(
-    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "all_drawings", lambda *_: {})
+@pytest.mark.usefixtures("undrawn")
+def test_what_tables_do_not_say_is_noted(cohort: Path, tmp_path: Path) -> None:
     lines = (cohort / "subjects.tsv").read_text().splitlines()
     # One without a row, one without a cohort.
     lines = [line.replace("\ttest\t", "\tn/a\t", "sub-01" in line) for line in lines[:-1]]
@@ -299,6 +304,7 @@ def test_what_cannot_be_written_is_told_before_the_work(
     assert not steps
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_disk_that_fills_up_is_told(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +322,7 @@ def test_a_disk_that_fills_up_is_told(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_link_to_a_folder_is_written_through(cohort: Path, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "real")

@@ -14,7 +14,7 @@ from infarct.errors import ContentError, GeometryError
 from infarct.evaluation.metrics import Images, Scores, score
 from infarct.grid import Grid
 from infarct.intensity import Image, Mask, TissuePeak, fit_tissue_peak
-from infarct.resample import resample
+from infarct.resample import reached, resample
 from infarct.volume import Volume, read
 
 _HISTOGRAM_BINS = 200
@@ -163,8 +163,8 @@ def read_images(case: Case, grid: Grid) -> tuple[Images | None, bool]:
     found: dict[str, Image | None] = {"dwi": None, "adc": None}
     for kind, path in (("dwi", case.dwi), ("adc", case.adc)):
         if path is not None:
-            found[kind], reached = read_image(path, grid)
-            reach &= reached
+            found[kind], within = read_image(path, grid)
+            reach &= within
     dwi, adc = found["dwi"], found["adc"]
     if case.brain is not None:
         volume = _read_single(case.brain)
@@ -192,8 +192,7 @@ def read_image(path: Path, grid: Grid) -> tuple[Image, Mask]:
     if grid.matches(volume.grid):
         image, reach = volume.data, np.ones(grid.shape, bool)
     else:
-        image = resample(volume, grid)
-        reach = resample(volume.like(np.ones(volume.data.shape, bool)), grid, labels=True)
+        image, reach = resample(volume, grid), reached(volume, grid)
     return np.nan_to_num(np.asarray(image, dtype=np.float32)), reach
 
 

@@ -273,7 +273,7 @@ def _each(
 ) -> Iterator[Outcome]:
     """Apply a function to each item, in order, on all workers."""
     items = list(items)
-    if workers == 1 or len(items) == 1:
+    if workers == 1 or len(items) <= 1:
         yield from map(function, items)
         return
     context = get_context("spawn")  # a fork of a process that has threads can hang
