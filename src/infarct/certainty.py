@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from infarct.intensity import Mask
 from infarct.quality import Finding
 
-VOID = "registration-poor"
+VOIDS_CERTAINTY = "registration-poor"
 """Code of the finding under which no calibrated certainty applies: it was learned on heads that lie
 where they should, and one that does not can hide half a brain from the network."""
 

@@ -14,7 +14,7 @@ from infarct.asymmetry import asymmetry_beyond, doubt_of_asymmetry
 from infarct.atlas import Atlas
 from infarct.calibration import Judgement, judge
 from infarct.case import Case
-from infarct.certainty import VOID, SecondReading, compare_readers, doubt_of
+from infarct.certainty import VOIDS_CERTAINTY, SecondReading, compare_readers, doubt_of
 from infarct.inference import load_network
 from infarct.intensity import Image, scanned_slices
 from infarct.journal import Journal
@@ -180,7 +180,7 @@ def _judged(judgement: Judgement, placing: Sequence[Finding] = ()) -> list[Findi
     """Say when the verdict hangs on a doubtful candidate, or one was left out."""
     found = []
     visible, outlined = judgement.lesion_visible, judgement.measurements.lesion_count > 0
-    void = any(finding.code == VOID for finding in placing)
+    void = any(finding.code == VOIDS_CERTAINTY for finding in placing)
     if (visible >= 0.5) != outlined and not void:
         verdict = "something is outlined" if outlined else "nothing is outlined"
         text = (

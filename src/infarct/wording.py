@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from infarct.certainty import VOID
+from infarct.certainty import VOIDS_CERTAINTY
 
 Summary = Mapping[str, Any]
 
@@ -85,7 +85,7 @@ def certainty(summary: Summary) -> str:
     if second:
         verb = "agrees" if second["agrees"] else "disagrees"
         said.append(f"A second method ({second['model']}: {ml(second['volume_ml'])}) {verb}.")
-    if any(warning["code"] == VOID for warning in summary.get("warnings", ())):
+    if any(warning["code"] == VOIDS_CERTAINTY for warning in summary.get("warnings", ())):
         said.append(
             "The head was not placed well, so no certainty can be given, nor may all of the brain "
             "have been read: look at every slice, and give the brain with --brain."

@@ -124,7 +124,7 @@ def _make(job: Job, settings: Settings) -> None:
             f"{settings.infarct}; install the same version everywhere"
         )
     check_destination(job.folder, job.files.paths().values(), overwrite=True)
-    _refuse_corrected(job)
+    _refuse_worked_on(job)
     recipe = _recipe(job, settings)
     result = segment_case(open_case(job.files), settings.model)
     with _workplace(job) as place:
@@ -134,11 +134,11 @@ def _make(job: Job, settings: Settings) -> None:
         manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
         write_json({**manifest, **recipe}, made / "manifest.json")
         # Again: it may have been corrected meanwhile.
-        _refuse_corrected(job)
+        _refuse_worked_on(job)
         publish(made, job)
 
 
-def _refuse_corrected(job: Job) -> None:
+def _refuse_worked_on(job: Job) -> None:
     """Leave a result alone that somebody worked on: only they can say that it may go."""
     if (job.folder / AUDIT).is_file():
         raise OutputError(

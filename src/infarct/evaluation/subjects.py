@@ -150,12 +150,12 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
             reader = csv.DictReader(stream, delimiter="\t", strict=True)
             header = {_plain(name): name for name in reader.fieldnames or ()}
             rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise InputFileError(
             f"{path}: cannot be read as a table ({error}); is a quotation mark left open?"
-            if isinstance(error, csv.Error)
-            else f"{path}: cannot be read as a table ({error})"
         ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputFileError(f"{path}: cannot be read as a table ({error})") from error
     if "participant_id" not in header:
         raise InputFileError(
             f"{path}: has columns {', '.join(header.values()) or 'none'}; a tab-separated table "
