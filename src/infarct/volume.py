@@ -26,14 +26,11 @@ _GEOMETRY_FIELDS = (
 _QUATERNION_ROUNDING = 1e-4
 """How far beyond one the squares of a quaternion may add up: some tools write five digits."""
 
-
 _UNREADABLE = (
     *(ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError),
     *(OverflowError, MemoryError),
 )
 """What damaged files raise; the last two where a header tells of impossible sizes."""
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +85,14 @@ def read(path: Path | str) -> Volume:
         seen = "is a folder" if path.is_dir() else "no such file"
         raise InputFileError(f"{path}: {seen}; give the path of a .nii or .nii.gz image")
     try:
-        _check_whole(path)
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Image):
             raise InputFileError(
                 f"{path}: is {type(image).__name__}, not NIfTI; convert it to .nii.gz first"
             )
+        if path.suffix.lower() == ".gz":
+            # Unpacked to the end, where the checksum is; nibabel would stop before it.
+            image = type(image).from_bytes(gzip.decompress(path.read_bytes()))
         kind = image.get_data_dtype()
         if kind.names is not None or kind.kind == "c":
             raise ContentError(
@@ -116,18 +115,6 @@ def read(path: Path | str) -> Volume:
             f"{path}: its affine cannot be inverted:\n{affine}\nrepair the header (sform, qform)"
         )
     return Volume(data, affine, image.header)
-
-
-def _check_whole(path: Path) -> None:
-    """Read a compressed file to its end, where its checksum is; who takes the image stops before.
-
-    Raises:
-        EOFError, OSError, zlib.error: If it is damaged.
-    """
-    if path.suffix.lower() == ".gz":
-        with gzip.open(path) as stream:
-            while stream.read(_CHUNK):
-                pass
 
 
 def write(
