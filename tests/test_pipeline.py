@@ -5,6 +5,7 @@ import pytest
 
 from infarct import pipeline
 from infarct.case import CaseFiles, open_case
+from infarct.certainty import VOIDS_CERTAINTY
 from infarct.errors import AssetError
 from infarct.evaluation.metrics import dice
 from infarct.grid import MNI_GRID
@@ -85,8 +86,9 @@ def test_a_verdict_that_its_own_probability_contradicts_is_doubted(segmentation)
     unsure = replace(sure, lesion_visible=0.2, left_out=3, left_out_ml=0.4)
     codes = [(finding.code, finding.level) for finding in _judged(unsure)]
     assert codes == [("verdict-unsure", "warning"), ("left-out", "note")]
-    poor = [Finding("registration-poor", "warning", "The head lies elsewhere.")]
-    assert [finding.code for finding in _judged(unsure, poor)] == ["left-out"]
+    for code in VOIDS_CERTAINTY:
+        poor = [Finding(code, "warning", "The head lies elsewhere.")]
+        assert [finding.code for finding in _judged(unsure, poor)] == ["left-out"]
     nothing = replace(sure.measurements, lesion_count=0)
     empty = replace(sure, measurements=nothing, left_out=0)
     assert [f.code for f in _judged(replace(empty, lesion_visible=0.7))] == ["verdict-unsure"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from infarct import report
+from infarct.certainty import VOIDS_CERTAINTY
 from infarct.errors import OutputError
 from infarct.quality import Finding
 from infarct.report import check_destination, rebuild_page, summarise, write_results
@@ -174,8 +175,9 @@ def test_undefined_numbers_become_null(segmentation) -> None:
     json.dumps(summary, allow_nan=False)
 
 
-def test_a_head_out_of_place_has_no_certainty(segmentation) -> None:
-    poor = Finding("registration-poor", "warning", "The head lies elsewhere.")
+@pytest.mark.parametrize("code", sorted(VOIDS_CERTAINTY))
+def test_a_head_out_of_place_has_no_certainty(code, segmentation) -> None:
+    poor = Finding(code, "warning", "The head lies elsewhere.")
     sure = summarise(segmentation)["certainty"]
     void = summarise(replace(segmentation, findings=(*segmentation.findings, poor)))["certainty"]
     assert sure["lesion_visible"] is not None

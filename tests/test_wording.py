@@ -121,6 +121,9 @@ def test_certainty_is_said_or_plainly_missing() -> None:
     poor = {**FULL, "warnings": [{"code": "registration-poor"}]}
     assert "look at every slice" in certainty(poor)
     assert "only a guide" not in certainty(poor)
+    apart = {**FULL, "warnings": [{"code": "out-of-place"}]}
+    assert "align them" in certainty(apart)
+    assert "only a guide" not in certainty(apart)
     corrected = {**FULL, "corrections": [{"ml_before": 3.0, "by": "AB"}]}
     assert "97%" not in certainty(corrected)
     assert "by hand" in certainty(corrected)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infarct import agreement, quality
+from infarct import agreement, alignment, quality
 from infarct.brain import BrainMethod, find_brain
 from infarct.errors import ContentError, GeometryError, InputFileError
 from infarct.intensity import (
@@ -136,6 +136,9 @@ def open_case(files: CaseFiles) -> Case:
     given = _given_brain(dwi, files.brain, findings)
     brain, method = (rough, found) if given is None else (given, "given")
     brain &= _measured(dwi, b0)
+    for name, image in (("b0", b0.data if b0_given else None), ("ADC", adc)):
+        if image is not None:
+            findings += alignment.check_alignment(name, image, dwi, brain)
     computed = adc_from_signal(b0.data, dwi.data, bvalue)
     if adc is None:
         adc = computed

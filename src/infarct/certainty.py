@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from infarct.intensity import Mask
 from infarct.quality import Finding
 
-VOIDS_CERTAINTY = "registration-poor"
-"""Code of the finding under which no calibrated certainty applies: it was learned on heads that lie
-where they should, and one that does not can hide half a brain from the network."""
+VOIDS_CERTAINTY = frozenset({"registration-poor", "out-of-place"})
+"""Codes of the findings under which no calibrated certainty applies: it was learned on heads that
+lie where they should, in every image; one that does not can hide half a brain from the network."""
 
 FAR_APART = 3.0
 """Two volumes that differ by more than this factor are two opinions."""

@@ -140,7 +140,7 @@ def segment_case(
             *prepared.findings,
             *doubts(measurements),
             *(doubt_of(second, measurements.lesion_volume_ml) if second else []),
-            *(_judged(judgement, prepared.findings) if judgement else []),
+            *(_judged(judgement, (*case.findings, *prepared.findings)) if judgement else []),
             *doubt_of_asymmetry(asymmetry),
             *_limits(refinement),
             *missing_scores(anatomy),
@@ -180,7 +180,7 @@ def _judged(judgement: Judgement, placing: Sequence[Finding] = ()) -> list[Findi
     """Say when the verdict hangs on a doubtful candidate, or one was left out."""
     found = []
     visible, outlined = judgement.lesion_visible, judgement.measurements.lesion_count > 0
-    void = any(finding.code == VOIDS_CERTAINTY for finding in placing)
+    void = any(finding.code in VOIDS_CERTAINTY for finding in placing)
     if (visible >= 0.5) != outlined and not void:
         verdict = "something is outlined" if outlined else "nothing is outlined"
         text = (

@@ -195,7 +195,7 @@ def _certainty(result: Segmentation) -> dict[str, Any] | None:
         return None
     if judged is None:
         return {"second_reader": asdict(second)}
-    void = any(finding.code == VOIDS_CERTAINTY for finding in result.findings)
+    void = any(finding.code in VOIDS_CERTAINTY for finding in result.findings)
     return {
         "lesion_visible": None if void else judged.lesion_visible,
         "volume_interval_ml": None if void else judged.volume_interval_ml,

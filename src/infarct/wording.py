@@ -85,7 +85,12 @@ def certainty(summary: Summary) -> str:
     if second:
         verb = "agrees" if second["agrees"] else "disagrees"
         said.append(f"A second method ({second['model']}: {ml(second['volume_ml'])}) {verb}.")
-    if any(warning["code"] == VOIDS_CERTAINTY for warning in summary.get("warnings", ())):
+    codes = {warning["code"] for warning in summary.get("warnings", ())}
+    if "out-of-place" in codes:
+        said.append(
+            "The images do not lie on each other, so no certainty can be given: align them first."
+        )
+    elif codes & VOIDS_CERTAINTY:
         said.append(
             "The head was not placed well, so no certainty can be given, nor may all of the brain "
             "have been read: look at every slice, and give the brain with --brain."
