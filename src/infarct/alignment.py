@@ -7,6 +7,7 @@ docs/decisions/alignment.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,8 +81,8 @@ def check_alignment(name: str, companion: Image, dwi: Volume, brain: Mask) -> li
     if inner.sum() < _LEAST_VOXELS:
         return []
     ours, theirs = (_edges(image, brain, spacing, fine)[sampled] for image in (dwi.data, companion))
-    fit = _fit(ours, theirs, inner, spacing * step)
-    mirrored = [_fit(ours, np.flip(theirs, axis), inner, spacing * step) for axis in range(3)]
+    turned = [theirs, *(np.flip(theirs, axis) for axis in range(3))]
+    fit, *mirrored = _fits(ours, inner, turned, spacing * step)
     axis = int(np.argmax([each.best for each in mirrored]))
     if mirrored[axis].best > max(_ALIKE, _MIRRORED * fit.best):
         side = _SIDES[int(np.argmax(np.abs(closest_axes(dwi.affine)[:, axis])))]
@@ -117,31 +118,29 @@ def _edges(image: Image, brain: Mask, spacing: _Numbers, fine: list[int]) -> Ima
     return clipped
 
 
-def _fit(ours: Image, theirs: Image, inner: Mask, spacing: _Numbers) -> _Fit:
-    """Correlate two images over a mask that belongs to the first, at all shifts of the second.
+def _fits(ours: Image, inner: Mask, theirs: Sequence[Image], spacing: _Numbers) -> list[_Fit]:
+    """Correlate an image over a mask with others, at all shifts of the others.
 
-    Normalised at each shift by what of the second lies under the mask; all by Fourier transforms,
+    Normalised at each shift by what of the other lies under the mask; all by Fourier transforms,
     so that what leaves at one side comes back at the other: the reach is shorter than the air.
 
     References:
         Lewis 1995, Fast normalized cross-correlation, Vision Interface.
     """
-    count = float(inner.sum())
+    shape, count = inner.shape, float(inner.sum())
     pattern: _Numbers = np.where(inner, ours - ours[inner].mean(), 0.0)
     pattern /= max(float(np.sqrt((pattern**2).sum())), 1e-12)
-
-    def at_all_shifts(image: _Numbers, template: _Numbers) -> _Numbers:
-        product = fft.rfftn(image) * np.conj(fft.rfftn(template))
-        shifted: _Numbers = fft.irfftn(product, image.shape)
-        return shifted
-
-    scaled = theirs.astype(np.float64) / max(float(theirs.max()), 1e-12)
-    under = inner.astype(np.float64)
-    total, squares = at_all_shifts(scaled, under), at_all_shifts(scaled**2, under)
-    spread = np.sqrt(np.maximum(squares - total**2 / count, 1e-6 * count))
-    correlation = at_all_shifts(scaled, pattern) / spread
-    shifts = [fft.fftfreq(n, 1 / n) * mm for n, mm in zip(theirs.shape, spacing, strict=True)]
+    under, wanted = (np.conj(fft.rfftn(each)) for each in (inner.astype(np.float64), pattern))
+    shifts = [fft.fftfreq(n, 1 / n) * mm for n, mm in zip(shape, spacing, strict=True)]
     away = np.sqrt(sum(shift**2 for shift in np.meshgrid(*shifts, indexing="ij", sparse=True)))
-    within = np.where(away <= _REACH_MM, correlation, -1.0)
-    best = np.unravel_index(int(within.argmax()), within.shape)
-    return _Fit(float(correlation[0, 0, 0]), float(within[best]), float(away[best]))
+    fits = []
+    for image in theirs:
+        scaled = image.astype(np.float64) / max(float(image.max()), 1e-12)
+        seen, seen_squared = fft.rfftn(scaled), fft.rfftn(scaled**2)
+        total, squares = fft.irfftn(seen * under, shape), fft.irfftn(seen_squared * under, shape)
+        spread = np.sqrt(np.maximum(squares - total**2 / count, 1e-6 * count))
+        correlation = fft.irfftn(seen * wanted, shape) / spread
+        within = np.where(away <= _REACH_MM, correlation, -1.0)
+        best = np.unravel_index(int(within.argmax()), shape)
+        fits.append(_Fit(float(correlation[0, 0, 0]), float(within[best]), float(away[best])))
+    return fits
