@@ -262,7 +262,7 @@ def test_the_log_tells_how_long_the_network_waited_for_volumes(tmp_path: Path) -
 
     shares = []
     for stream in (SphereStream, Slow):
-        train(replace(RECIPE, epochs=2, epoch=20), stream, tmp_path / stream.__name__)
+        train(replace(RECIPE, epochs=1, epoch=20), stream, tmp_path / stream.__name__)
         row = read_log(tmp_path / stream.__name__ / "log.csv")[0]
         shares.append(float(row["waiting"]))
         if stream is Slow:
