@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet install --disable-pip-version-check --constraint constraints.txt
 
-# For glibc: what a large array leaves is kept for the next one, a tenth of the time of the tests.
+# For glibc: what a large array leaves is kept for the next one; the tests take a twentieth less.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=1000000000
 
 .PHONY: demo test lint clean

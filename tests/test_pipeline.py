@@ -5,7 +5,6 @@ import pytest
 
 from infarct import pipeline
 from infarct.case import CaseFiles, open_case
-from infarct.certainty import VOIDS_CERTAINTY
 from infarct.errors import AssetError
 from infarct.evaluation.metrics import dice
 from infarct.grid import MNI_GRID
@@ -26,6 +25,14 @@ def test_the_network_outlines_it_too_and_is_read_beside(head, segmentation) -> N
     assert segmentation.measurements.lesions[0].side == "left"
     assert segmentation.second_reading is not None
     assert segmentation.second_reading.agrees
+
+
+def test_of_a_head_out_of_place_no_lesion_has_a_certainty(segmentation) -> None:
+    poor = Finding("out-of-place", "warning", "The b0 lies elsewhere.")
+    case = replace(segmentation.case, findings=(poor,))
+    void = segment_case(case, "fcn-ch2:fast").measurements.lesions
+    assert {one.probability is None for one in segmentation.measurements.lesions} == {False}
+    assert {one.probability is None for one in void} == {True}
 
 
 def test_results_lie_on_the_grid_of_the_dwi(segmentation) -> None:
@@ -86,9 +93,7 @@ def test_a_verdict_that_its_own_probability_contradicts_is_doubted(segmentation)
     unsure = replace(sure, lesion_visible=0.2, left_out=3, left_out_ml=0.4)
     codes = [(finding.code, finding.level) for finding in _judged(unsure)]
     assert codes == [("verdict-unsure", "warning"), ("left-out", "note")]
-    for code in VOIDS_CERTAINTY:
-        poor = [Finding(code, "warning", "The head lies elsewhere.")]
-        assert [finding.code for finding in _judged(unsure, poor)] == ["left-out"]
+    assert [finding.code for finding in _judged(unsure, void=True)] == ["left-out"]
     nothing = replace(sure.measurements, lesion_count=0)
     empty = replace(sure, measurements=nothing, left_out=0)
     assert [f.code for f in _judged(replace(empty, lesion_visible=0.7))] == ["verdict-unsure"]

@@ -81,8 +81,8 @@ def check_alignment(name: str, companion: Image, dwi: Volume, brain: Mask) -> li
     if inner.sum() < _LEAST_VOXELS:
         return []
     ours, theirs = (_edges(image, brain, spacing, fine)[sampled] for image in (dwi.data, companion))
-    turned = [theirs, *(np.flip(theirs, axis) for axis in range(3))]
-    fit, *mirrored = _fits(ours, inner, turned, spacing * step)
+    mirror_images = [np.flip(theirs, axis) for axis in range(3)]
+    fit, *mirrored = _fits(ours, inner, [theirs, *mirror_images], spacing * step)
     axis = int(np.argmax([each.best for each in mirrored]))
     if mirrored[axis].best > max(_ALIKE, _MIRRORED * fit.best):
         side = _SIDES[int(np.argmax(np.abs(closest_axes(dwi.affine)[:, axis])))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from infarct.intensity import Mask
@@ -30,6 +31,11 @@ class SecondReading:
     volume_ml: float
     shared_ml: float
     agrees: bool
+
+
+def is_void(findings: Iterable[Finding]) -> bool:
+    """Tell whether what was found of a scan forbids to say how sure its outline is."""
+    return any(finding.code in VOIDS_CERTAINTY for finding in findings)
 
 
 def compare_readers(first: Mask, second: Mask, voxel_ml: float, model: str) -> SecondReading:

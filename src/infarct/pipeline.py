@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from infarct.asymmetry import asymmetry_beyond, doubt_of_asymmetry
 from infarct.atlas import Atlas
 from infarct.calibration import Judgement, judge
 from infarct.case import Case
-from infarct.certainty import VOIDS_CERTAINTY, SecondReading, compare_readers, doubt_of
+from infarct.certainty import SecondReading, compare_readers, doubt_of, is_void
 from infarct.inference import load_network
 from infarct.intensity import Image, scanned_slices
 from infarct.journal import Journal
@@ -109,6 +108,10 @@ def segment_case(
         measurements = (
             judgement.measurements if judgement else measure(lesion, native, case.slice_axis)
         )
+        void = is_void((*case.findings, *prepared.findings))
+        if void:
+            unsaid = tuple(replace(one, probability=None) for one in measurements.lesions)
+            measurements = replace(measurements, lesions=unsaid)
     with journal.step("locate"):
         scanned = scanned_slices(case.dwi.data, case.slice_axis)
         anatomy = find_anatomy(lesion, case.dwi.grid, place, territories, scanned)
@@ -140,7 +143,7 @@ def segment_case(
             *prepared.findings,
             *doubts(measurements),
             *(doubt_of(second, measurements.lesion_volume_ml) if second else []),
-            *(_judged(judgement, (*case.findings, *prepared.findings)) if judgement else []),
+            *(_judged(judgement, void=void) if judgement else []),
             *doubt_of_asymmetry(asymmetry),
             *_limits(refinement),
             *missing_scores(anatomy),
@@ -176,11 +179,13 @@ def doubts(measurements: Measurements) -> list[Finding]:
     return found
 
 
-def _judged(judgement: Judgement, placing: Sequence[Finding] = ()) -> list[Finding]:
-    """Say when the verdict hangs on a doubtful candidate, or one was left out."""
+def _judged(judgement: Judgement, *, void: bool = False) -> list[Finding]:
+    """Say when the verdict hangs on a doubtful candidate, or one was left out.
+
+    Of a probability that is void, nothing.
+    """
     found = []
     visible, outlined = judgement.lesion_visible, judgement.measurements.lesion_count > 0
-    void = any(finding.code in VOIDS_CERTAINTY for finding in placing)
     if (visible >= 0.5) != outlined and not void:
         verdict = "something is outlined" if outlined else "nothing is outlined"
         text = (

@@ -15,7 +15,7 @@ import numpy as np
 
 from infarct import assets
 from infarct.calibration import COVERAGE
-from infarct.certainty import VOIDS_CERTAINTY
+from infarct.certainty import is_void
 from infarct.errors import OutputError
 from infarct.grid import MNI_GRID, Affine
 from infarct.intensity import Image, Mask
@@ -195,7 +195,7 @@ def _certainty(result: Segmentation) -> dict[str, Any] | None:
         return None
     if judged is None:
         return {"second_reader": asdict(second)}
-    void = any(finding.code in VOIDS_CERTAINTY for finding in result.findings)
+    void = is_void(result.findings)
     return {
         "lesion_visible": None if void else judged.lesion_visible,
         "volume_interval_ml": None if void else judged.volume_interval_ml,
