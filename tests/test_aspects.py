@@ -60,6 +60,11 @@ def test_the_worse_side_is_scored() -> None:
     anterior = score(lesion, GRID, np.eye(4))[0]
     assert anterior is not None
     assert (anterior.score, anterior.side, anterior.affected) == (8, "right", ("M5", "insula"))
+    # M6 is larger than the caudate.
+    one_each = region("caudate", "left") | region("M6", "right")
+    tied = score(one_each, GRID, np.eye(4))[0]
+    assert tied is not None
+    assert (tied.score, tied.side) == (9, "right")
 
 
 def test_a_region_counts_from_a_fifth_or_three_ml() -> None:

@@ -84,6 +84,17 @@ def test_segment_writes_the_results_and_another_atlas_makes_the_table_of_territo
     assert summary["territories"][0]["side"] == ""
     assert summary["pattern"]["border_zone_share"] is None
     assert summary["aspects"] is not None
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "over arterial territories" not in page
+    assert "100% in that of the brain." in page
+    # It is measured again by the same names only.
+    again = ["recompute", str(tmp_path / "out"), "--mask", str(tmp_path / "out/brain_mask.nii.gz")]
+    names.write_text("index\tname\n1\thead\n")
+    assert run(monkeypatch, *again) == 3
+    assert run(monkeypatch, *again, *both) == 3
+    assert "mine.nii.gz and its table of names" in capsys.readouterr().err
+    names.write_text("index\tname\n1\tbrain\n")
+    assert run(monkeypatch, *again, *both) == 0
 
 
 def test_report_and_recompute_work_on_a_result(
@@ -255,6 +266,13 @@ def test_a_training_that_was_stopped_says_how_it_goes_on(monkeypatch, capsys, tm
     assert "stopped at 25%; the same command with --resume" in capsys.readouterr().err
     position.samples = 20
     assert run(monkeypatch, *given) == 0
+    assert not capsys.readouterr().err
+    assert run(monkeypatch, *given, "--resume") == 0
+    assert "no run is here to continue" in capsys.readouterr().err
+    folder.mkdir()
+    (folder / "last.pt").touch()
+    assert run(monkeypatch, *given, "--resume") == 0
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("model", "code"), [("nonesuch", 7), ("cfuzzy", 2)])

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -84,6 +85,9 @@ def test_lesions_that_do_not_look_acute_are_doubted(segmentation) -> None:
     assert [d.code for d in doubts(replace(m, kappa_adc=1.2))] == ["adc-not-low"]
     huge = replace(m, lesion_volume_ml=0.5 * m.intracranial_volume_ml)
     assert [d.code for d in doubts(huge)] == ["lesion-huge"]
+    # Where all of the brain is outlined there is no normal tissue to compare with.
+    everything = replace(huge, kappa_dwi=math.nan, kappa_adc=math.nan)
+    assert [d.code for d in doubts(everything)] == ["lesion-huge"]
     assert doubts(replace(huge, lesion_count=0)) == []
 
 

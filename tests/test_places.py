@@ -120,7 +120,7 @@ def test_another_atlas_makes_the_table_of_territories() -> None:
     halves = np.where(own.labels.data > 0, 1, 0).astype(np.uint16)
     halves[:, 49:] *= 2
     entries = (Entry(1, "back", "", "back"), Entry(2, "front", "", "front"))
-    atlas = Atlas(Volume(halves, own.labels.affine), entries, "halves.nii.gz", "0")
+    atlas = Atlas(Volume(halves, own.labels.affine), entries, "halves.nii.gz", "0", "1")
     lesion = ball(SCAN, (-40.0, 30.0, 15.0), 8.0)
     found = locate(lesion, SCAN, np.eye(4), atlas)
     assert [(p.name, p.side, p.parts) for p in found.territories] == [("front", "", ())]

@@ -96,8 +96,9 @@ def test_a_brain_that_is_cut_or_missing_is_told() -> None:
     beside = BRAIN.copy()
     beside[0:8, 8:24, 1:7] = True
     assert "along axis 1" in quality.check_brain(beside, grid, 2, EVERYWHERE)[0].message
+    quality.check_brain_is_found(BRAIN, grid)
     with pytest.raises(ContentError, match="ml look like brain"):
-        quality.check_brain(BRAIN, Grid((32, 32, 8), np.diag([2.0, 2.0, 2.0, 1.0])), 2, EVERYWHERE)
+        quality.check_brain_is_found(BRAIN, Grid((32, 32, 8), np.diag([2.0, 2.0, 2.0, 1.0])))
     small = Grid((32, 32, 8), np.diag([4.0, 4.0, 5.0, 1.0]))
     assert codes(quality.check_brain(BRAIN, small, 2, EVERYWHERE)) == ["brain-volume"]
 

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from infarct import report
+from infarct import assets, report
 from infarct.certainty import VOIDS_CERTAINTY
 from infarct.errors import OutputError
 from infarct.quality import Finding
@@ -109,11 +109,19 @@ def test_the_transform_on_disk_places_the_lesion(segmentation, written) -> None:
     assert moved[:3] == pytest.approx(lesion.centroid_mni_mm, abs=1e-4)
 
 
-def test_the_manifest_says_how_it_was_made_and_names_no_folder(written) -> None:
+def test_the_manifest_says_how_it_was_made_and_names_no_folder(
+    segmentation, written, tmp_path
+) -> None:
     text = (written / "manifest.json").read_text()
     manifest = json.loads(text)
     assert manifest["inputs"]["dwi"]["file"] == "dwi.nii.gz"
     assert len(manifest["inputs"]["b0"]["sha256"]) == 64
+    assert "bval" not in manifest["inputs"]
+    bvalues = tmp_path / "dwi.bval"
+    bvalues.write_text("0 1000")
+    case = replace(segmentation.case, files=replace(segmentation.case.files, bval=bvalues))
+    inputs = report._manifest(replace(segmentation, case=case), ())["inputs"]
+    assert inputs["bval"] == {"file": "dwi.bval", "sha256": assets.sha256(bvalues)}
     assert "templates/b0" in manifest["assets"]
     assert {"numpy", "SimpleITK"} <= set(manifest["libraries"])
     assert str(written.parent) not in text

@@ -177,6 +177,9 @@ def test_small_volumes_keep_their_digits(volume: float, said: str) -> None:
 
 
 def test_unknown_territories_keep_their_name() -> None:
+    own = [{"name": "front", "side": "", "share_of_lesion": 1.0}]
+    said = impression({**FULL, "territories": own})
+    assert "the lesion lies 100% in that of the front." in said
     assert artery("MCA") == "middle cerebral artery (MCA)"
     assert artery("PICA") == "PICA"
 

@@ -91,13 +91,14 @@ def score(
 
 
 def _aspects(parts: list[Part]) -> Score:
-    sides = {}
+    sides = []
     for side in ("left", "right"):
         own = [part for part in parts if part.group == "ASPECTS" and part.side == side]
-        sides[side] = tuple(sorted(part.name for part in own if ASPECTS_RULE.holds(part)))
-    side = max(sides, key=lambda name: len(sides[name]))
-    affected = sides[side]
-    return Score(10 - len(affected), side if affected else "", affected, str(ASPECTS_RULE))
+        affected = tuple(sorted(part.name for part in own if ASPECTS_RULE.holds(part)))
+        sides.append((len(affected), sum(part.ml for part in own), side, affected))
+    # Of two sides with as many regions affected, that with more lesion in its regions.
+    count, _, side, affected = max(sides)
+    return Score(10 - count, side if affected else "", affected, str(ASPECTS_RULE))
 
 
 def _pc_aspects(parts: list[Part]) -> Score:

@@ -92,8 +92,8 @@ def doubt_of_asymmetry(found: Asymmetry) -> list[Finding]:
     text = (
         f"beyond the outline, some {found.volume_ml:.0f} ml on the {found.side} are brighter on "
         "DWI and darker on ADC than the other side: a large, faint infarct may be outlined in part "
-        "only, or not at all, and the interval of the volume knows nothing of it; look at the "
-        "images before using a number"
+        "only, or not at all, and no interval of the volume knows of it; look at the images before "
+        "using a number"
     )
     return [Finding("asymmetry", "warning", text)]
 

@@ -46,12 +46,14 @@ class Atlas:
         entries: Every label, by index.
         file: Name of the file the map came from.
         sha256: Of that file.
+        names_sha256: Of the table of names.
     """
 
     labels: Volume
     entries: tuple[Entry, ...]
     file: str
     sha256: str
+    names_sha256: str
 
 
 @lru_cache(maxsize=4)
@@ -94,7 +96,8 @@ def read_atlas(labels: Path, names: Path) -> Atlas:
     unnamed = {int(i) for i in np.unique(whole)} - {0} - {entry.index for entry in entries}
     if unnamed:
         raise InputFileError(f"{names}: does not name the labels {sorted(unnamed)} of {labels}")
-    return Atlas(volume.like(whole.astype(np.uint16)), entries, labels.name, assets.sha256(labels))
+    hashes = assets.sha256(labels), assets.sha256(names)
+    return Atlas(volume.like(whole.astype(np.uint16)), entries, labels.name, *hashes)
 
 
 def _covers_the_brain(volume: Volume) -> bool:

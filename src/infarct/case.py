@@ -136,6 +136,7 @@ def open_case(files: CaseFiles) -> Case:
     given = _given_brain(dwi, files.brain, findings)
     brain, method = (rough, found) if given is None else (given, "given")
     brain &= _measured(dwi, b0)
+    quality.check_brain_is_found(brain, dwi.grid)
     for name, image in (("b0", b0.data if b0_given else None), ("ADC", adc)):
         if image is not None:
             findings += alignment.check_alignment(name, image, dwi, brain)
@@ -144,12 +145,12 @@ def open_case(files: CaseFiles) -> Case:
         adc = computed
     elif b0_given:
         findings += agreement.check_agreement(dwi.data, b0.data, adc, brain, bvalue)
-        # Maps are saved with 0 or a negative code where a fit failed: the lowest ADC of all.
-        adc = np.where(brain & (adc <= 0), computed, adc)
+        # Maps are saved with 0 or a negative code where a fit failed: the lowest ADC of all. Not in
+        # this brain only, for a network may find more of it.
+        adc = np.where((adc <= 0) & (computed > 0), computed, adc)
     else:
         findings += agreement.check_holes(adc, brain)
     case = Case(dwi, b0, dwi.like(adc), bvalue, brain, method, files)
-    findings += quality.check_brain(brain, dwi.grid, case.slice_axis, dwi.data > 0)
     if files.adc is not None and not b0_given:
         agreement.check_weighting(dwi.data, adc, brain)
     given_adc = files.adc is not None

@@ -107,10 +107,11 @@ def recompute(
     place = stored.atlas_from_native
     anatomy = find_anatomy(lesion.data, stored.dwi.grid, place, territories, scanned)
     before, now = stored.manifest["territories"], anatomy.places.atlas
-    if before["sha256"] != now.sha256:
+    names = before.get("names_sha256", now.names_sha256)  # results of old do not note it
+    if (before["sha256"], names) != (now.sha256, now.names_sha256):
         raise InputFileError(
-            f"the territories of {folder} are those of {before['file']}, not of {now.file}; "
-            "give that atlas again with --atlas and --labels"
+            f"the territories of {folder} are those of {before['file']} and its table of names, "
+            f"not of {now.file} and the one given; give both again with --atlas and --labels"
         )
     earlier = stored.summary.get("corrections", [])
     kept_as = (

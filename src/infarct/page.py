@@ -82,7 +82,10 @@ def render(stored: Stored) -> str:
     }
     summary: dict[str, Any] = {**dict.fromkeys(_OPTIONAL), **stored.summary}
     manifest = stored.manifest
-    template, parcels = load_template(), _territories()
+    template = load_template()
+    # Borders of one atlas over the numbers of another would contradict them.
+    shipped = manifest["territories"]["sha256"] == load_atlas("territories").sha256
+    parcels = _territories() if shipped else None
     return environment.get_template("report.html.j2").render(
         summary=summary,
         manifest=manifest,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -165,7 +164,8 @@ def _computed_by(engine: str) -> list[Finding]:
 def doubts(measurements: Measurements) -> list[Finding]:
     """Say when the lesion outlined does not look like acute ischemia."""
     found = []
-    if measurements.lesion_count and not math.isnan(measurements.kappa_adc):
+    if measurements.lesion_count:
+        # Not a number where no normal tissue is left; then the share of the brain says so.
         if measurements.kappa_adc > 0.95:
             text = (
                 f"the outlined tissue has {measurements.kappa_adc:.2f} times the ADC of normal "

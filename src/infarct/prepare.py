@@ -100,6 +100,9 @@ def prepare(
     with journal.step("normalise"):
         dwi_peak, adc_peak = fit_tissue_peak(dwi, brain), fit_tissue_peak(adc, brain)
     findings += [
+        *quality.check_brain(
+            brain_native, case.dwi.grid, case.slice_axis, scanned=case.dwi.data > 0
+        ),
         *quality.check_registration(registration, brain, template.brain_at_1mm),
         *quality.check_peaks(dwi_peak, adc_peak),
     ]

@@ -136,17 +136,15 @@ def check_bvalue(bvalue: float) -> list[Finding]:
     return []
 
 
-def check_brain(brain: Mask, grid: Grid, slice_axis: int, scanned: Mask) -> list[Finding]:
-    """Check that there is a brain, and all of it.
+def check_brain_is_found(brain: Mask, grid: Grid) -> None:
+    """Refuse a scan on which next to nothing looks like brain.
 
     Args:
         brain: (X, Y, Z).
         grid: Its grid.
-        slice_axis: Voxel axis along which slices are stacked.
-        scanned: (X, Y, Z) where there is signal: a slab may be padded with empty slices.
 
     Raises:
-        ContentError: If next to nothing was found.
+        ContentError: If it is less than 50 ml.
     """
     ml = float(brain.sum()) * grid.voxel_ml
     if ml < 50:
@@ -154,6 +152,18 @@ def check_brain(brain: Mask, grid: Grid, slice_axis: int, scanned: Mask) -> list
             f"only {ml:.0f} ml look like brain; a brain has 900 to 1900: "
             "look at the images, or give the brain with --brain"
         )
+
+
+def check_brain(brain: Mask, grid: Grid, slice_axis: int, scanned: Mask) -> list[Finding]:
+    """Check that the brain has the size of one, and that all of it was scanned.
+
+    Args:
+        brain: (X, Y, Z), the one that is measured in.
+        grid: Its grid.
+        slice_axis: Voxel axis along which slices are stacked.
+        scanned: (X, Y, Z) where there is signal: a slab may be padded with empty slices.
+    """
+    ml = float(brain.sum()) * grid.voxel_ml
     findings = []
     if not 800 <= ml <= 2100:
         text = f"the brain mask holds {ml:.0f} ml (usual 900 to 1900); look at brain_mask.nii.gz"

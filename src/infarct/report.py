@@ -209,6 +209,8 @@ def _certainty(result: Segmentation) -> dict[str, Any] | None:
 def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
     """Say how the result was made, so that it can be made again. File names only, no folders."""
     inputs = result.case.files.paths()
+    if (bvalues := result.case.files.bval_path()).is_file():
+        inputs["bval"] = bvalues
     territories = result.anatomy.places.atlas
     return {
         "infarct": version("infarct"),
@@ -218,7 +220,11 @@ def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
         "model": result.segmenter.name,
         "operating_point": result.judgement.point if result.judgement else None,
         "networks": {file.name: assets.sha256(file) for file in result.segmenter.networks},
-        "territories": {"file": territories.file, "sha256": territories.sha256},
+        "territories": {
+            "file": territories.file,
+            "sha256": territories.sha256,
+            "names_sha256": territories.names_sha256,
+        },
         "inputs": {
             role: {"file": path.name, "sha256": assets.sha256(path)}
             for role, path in inputs.items()

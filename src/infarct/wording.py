@@ -185,7 +185,9 @@ def _territories(territories: list[Mapping[str, Any]]) -> str:
         return ""
     touched.sort(key=lambda t: -t["share_of_lesion"])
     parts = [
-        f"{t['share_of_lesion']:.0%} in that of the {t['side']} {artery(t['name'])}"
+        " ".join(
+            (f"{t['share_of_lesion']:.0%} in that of the", *t["side"].split(), artery(t["name"]))
+        )
         for t in touched
     ]
     return f"By arterial territory, the lesion lies {_listed(parts)}."

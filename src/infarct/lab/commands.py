@@ -130,6 +130,8 @@ def train(
     from infarct.lab.training import is_over, progress_of, run
 
     chosen = recipes.changed(recipes.read(recipe), minutes, validate_on)
+    if resume and not (out / "last.pt").exists():
+        typer.echo(f"{out}: no run is here to continue, so one begins", err=True)
     position = run(chosen, bank, out, resume)
     if not is_over(chosen, position):
         done = progress_of(chosen, position)
