@@ -217,13 +217,16 @@ def test_bids_runs_participants_then_the_group(
     assert run(monkeypatch, *given, "everything") == 2
 
 
-def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_interrupt_ends_with_130(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupt(_: CaseFiles) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("infarct.case.open_case", interrupt)
     arguments = ["--dwi", "x", "--out", str(tmp_path / "out")]
     assert run(monkeypatch, "segment", *arguments) == 130
+    assert "interrupted; nothing half-written was left" in capsys.readouterr().err
 
 
 def test_wrong_usage_ends_with_2() -> None:

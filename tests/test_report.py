@@ -168,10 +168,13 @@ def test_a_scan_whose_name_is_not_utf8_gets_its_page(quick, tmp_path) -> None:
     named.parent.mkdir()
     shutil.copyfile(files.dwi, named)
     case = replace(quick.case, files=replace(files, dwi=named))
-    command = ["segment", "--dwi", str(named)]
+    command = ["segment", "--dwi", str(named), f"--out={tmp_path / 'Doe' / 'out'}", "--overwrite"]
     out = write_results(replace(quick, case=case), tmp_path / "out", command=command)
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["inputs"]["dwi"]["file"] == "M?ller_dwi.nii.gz"
+    # Folders may name patients.
+    said = ["infarct", "segment", "--dwi", "M?ller_dwi.nii.gz", "--out=out", "--overwrite"]
+    assert manifest["command"] == said
     assert "M?ller_dwi.nii.gz" in (out / "report.html").read_text(encoding="utf-8")
     rebuild_page(out)
 
@@ -225,8 +228,11 @@ def test_an_earlier_result_is_replaced_only_when_asked(segmentation, tmp_path) -
 def test_folders_that_are_no_result_are_never_replaced(tmp_path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    with pytest.raises(OutputError, match=r"no manifest\.json"):
-        check_destination(tmp_path / "mine", [], overwrite=True)
+    for manifest in (None, "{", '{"source": "XNAT"}', "[]"):
+        if manifest:
+            (tmp_path / "mine" / "manifest.json").write_text(manifest)
+        with pytest.raises(OutputError, match=r"no manifest\.json of infarct"):
+            check_destination(tmp_path / "mine", [], overwrite=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="is a file"):
         check_destination(tmp_path / "file", [], overwrite=False)

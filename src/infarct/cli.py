@@ -81,9 +81,7 @@ def segment(
     adc: Annotated[Path | None, typer.Option(help="ADC map, any usual unit.")] = None,
     bvalue: Annotated[
         float | None,
-        typer.Option(
-            help="s/mm^2, 1000 if not given; of a series, the shell nearest to it is taken."
-        ),
+        typer.Option(help="s/mm^2, 1000 if not given; of a series, the nearest shell is taken."),
     ] = None,
     brain: Annotated[Path | None, typer.Option(help="Brain mask, if you have one.")] = None,
     model: Model = DEFAULT_MODEL,
@@ -93,9 +91,7 @@ def segment(
     dicom: Annotated[
         Path | None, typer.Option(help="Folder of DICOM files, instead of --dwi, --b0, --adc.")
     ] = None,
-    series: Annotated[
-        str | None, typer.Option(help="With --dicom: number or UID of the series to take as DWI.")
-    ] = None,
+    series: Annotated[str | None, typer.Option(help="With --dicom: series number or UID.")] = None,
     dicom_out: Annotated[
         bool, typer.Option("--dicom-out", help="With --dicom: write DICOM SEG and SR too.")
     ] = False,
@@ -248,8 +244,9 @@ def bids(
     retry_failed: RetryFailed = False,
 ) -> None:
     """Outline and measure the diffusion scans of a BIDS dataset, as a BIDS App."""
-    from infarct.bids.dataset import find_scans, join_participants, without_scan
+    from infarct.bids.dataset import find_scans, join_participants
     from infarct.bids.derivatives import check_place, describe, jobs_of
+    from infarct.bids.gaps import gaps
     from infarct.cohort.jobs import check_outcomes
     from infarct.segmenters import get_segmenter
 
@@ -257,8 +254,9 @@ def bids(
     check_place(bids_dir, out_dir)
     scans = find_scans(bids_dir, participant_label or (), session_label or ())
     jobs = jobs_of(scans, bids_dir, out_dir)
-    if not participant_label and (bare := without_scan(scans, bids_dir)):
-        typer.echo(f"no diffusion scan of {len(bare)} participants: {', '.join(bare)}", err=True)
+    whole = not participant_label and not session_label
+    for gap in gaps(scans, bids_dir, table=level is Level.group) if whole else ():
+        typer.echo(gap, err=True)
     if level is Level.group:
         _sum_up(jobs, out_dir, join_participants(scans, bids_dir))
         return
@@ -335,7 +333,7 @@ def _options(
     _: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
 ) -> None:
@@ -415,6 +413,8 @@ def main() -> None:
     except InfarctError as error:
         typer.secho(f"infarct: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.secho("infarct: interrupted; nothing half-written was left", fg="red", err=True)
-        sys.exit(130)
+    except SystemExit as ended:
+        # typer makes an exit of Ctrl-C, and says nothing.
+        if ended.__context__ and isinstance(ended.__context__.__cause__, KeyboardInterrupt):
+            typer.secho("infarct: interrupted; nothing half-written was left", fg="red", err=True)
+        raise

@@ -93,7 +93,7 @@ def render(stored: Stored) -> str:
         certainty=certainty(summary),
         impression=impression(summary),
         method=summary["method"],
-        command=_command(manifest["command"]),
+        command=" ".join(manifest["command"] or ()),
         viewer=view(stored),
         has=_Columns.of(summary["lesions"]),
         slices_of_lesions=[slice_of(stored, row["centroid_mm"]) for row in summary["lesions"]],
@@ -143,8 +143,3 @@ def _share(value: float | None) -> str:
 
 def _sentence(message: str) -> str:
     return message if message.endswith(("?", ".", "!")) else f"{message}."
-
-
-def _command(command: Sequence[str] | None) -> str | None:
-    """Return the command line; a page is passed on more freely than a folder: no folders in it."""
-    return None if command is None else " ".join(Path(word).name or word for word in command)

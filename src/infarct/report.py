@@ -22,7 +22,7 @@ from infarct.intensity import Image, Mask
 from infarct.page import write_page
 from infarct.pipeline import Segmentation
 from infarct.resample import resample
-from infarct.stored import OUTLINE, read_stored
+from infarct.stored import OUTLINE, is_result, read_stored
 from infarct.tables import finite, numbers, write_json, write_tables
 from infarct.volume import Volume, write
 from infarct.whole import changed_whole, complete_or_absent, refuse_to_replace
@@ -101,8 +101,10 @@ def check_destination(out: Path, inputs: Any, *, overwrite: bool) -> None:
         raise OutputError(
             f"{out} is there already and not empty; choose another --out, or add --overwrite"
         )
-    if overwrite and out.is_dir() and any(out.iterdir()) and not (out / "manifest.json").is_file():
-        raise OutputError(f"{out} is no earlier result (it has no manifest.json); nothing replaced")
+    if overwrite and out.is_dir() and any(out.iterdir()) and not is_result(out):
+        raise OutputError(
+            f"{out} is no earlier result (it has no manifest.json of infarct); nothing replaced"
+        )
 
 
 def summarise(result: Segmentation) -> dict[str, Any]:
@@ -206,6 +208,12 @@ def _certainty(result: Segmentation) -> dict[str, Any] | None:
     }
 
 
+def _without_folder(word: str) -> str:
+    """Shorten a path in a word of a command to its last part: folders may name patients."""
+    option, is_value, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    return f"{option}{is_value}{Path(value).name or value}"
+
+
 def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
     """Say how the result was made, so that it can be made again. File names only, no folders."""
     inputs = result.case.files.paths()
@@ -216,7 +224,7 @@ def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
         "infarct": version("infarct"),
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
-        "command": ["infarct", *command] if command else None,
+        "command": ["infarct", *map(_without_folder, command)] if command else None,
         "model": result.segmenter.name,
         "operating_point": result.judgement.point if result.judgement else None,
         "networks": {file.name: assets.sha256(file) for file in result.segmenter.networks},

@@ -70,6 +70,15 @@ class Stored:
     elsewhere: dict[str, Path]
 
 
+def is_result(folder: Path) -> bool:
+    """Tell whether a folder holds a result, whole or not: others have a `manifest.json` too."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and _KEYS["manifest.json"] <= manifest.keys()
+
+
 def read_stored(folder: Path) -> Stored:
     """Read a result folder.
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from infarct.bids.dataset import Scan, find_scans, join_participants, without_scan
+from infarct.bids.dataset import Scan, find_scans, join_participants
 from infarct.errors import InputFileError
 
 
@@ -148,11 +148,10 @@ def test_two_dwi_that_fit_alike_are_told_not_guessed(tmp_path: Path) -> None:
         assert all(name in scan.problem for name in pair)
 
 
-def test_who_has_no_scan_is_told(tmp_path: Path) -> None:
+def test_who_is_asked_for_and_has_no_scan_is_told(tmp_path: Path) -> None:
     root = dataset(
         tmp_path / "d", "sub-1/ses-a/dwi/sub-1_ses-a_dwi.nii.gz", "sub-2/anat/sub-2_T1w.nii.gz"
     )
-    assert without_scan(find_scans(root), root) == ["sub-2"]
     with pytest.raises(InputFileError, match=r"no diffusion scan of sub-2 was found; images"):
         find_scans(root, ["1", "2"])
     with pytest.raises(InputFileError, match=r"no diffusion scan of ses-b was found; images"):
@@ -243,3 +242,21 @@ def test_a_tab_too_many_adds_no_column(tmp_path: Path) -> None:
     )
     joined = join_participants(find_scans(root), root)
     assert set(joined["sub-1"]) == {"participant_id", "session_id", "age"}
+
+
+def test_a_b0_of_reversed_phase_encoding_is_nobodys_but_its_own(tmp_path: Path) -> None:
+    d = "sub-1/dwi/sub-1"
+    names = (f"{d}_dwi.nii.gz", f"{d}_dwi.bval=1000", f"{d}_dir-PA_dwi.nii.gz")
+    root = dataset(tmp_path / "d", *names, f"{d}_dir-PA_dwi.bval=0", f"{d}_ADC.nii.gz")
+    (scan,) = find_scans(root)
+    assert scan.files.b0 is None
+    assert scan.files.adc == root / f"{d}_ADC.nii.gz"
+
+
+def test_a_cell_may_hold_other_marks_that_end_a_line(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d", "sub-1/dwi/sub-1_dwi.nii.gz")
+    table = "participant_id\tnote\tage\r\nsub-1\ta\x0bb\u2028c\t70\r\n"
+    (root / "participants.tsv").write_text(table, encoding="utf-8", newline="")
+    rows = join_participants(find_scans(root), root)
+    assert rows["sub-1"]["age"] == "70"
+    assert rows["sub-1"]["note"] == "a\x0bb\u2028c"

@@ -75,6 +75,10 @@ def test_derivatives_of_other_software_are_left_alone(root: Path) -> None:
     with pytest.raises(OutputError, match="made by fMRIPrep"):
         describe(root, out)
     assert json.loads((out / "dataset_description.json").read_text()) == made
+    for strange in ([1], {"GeneratedBy": {"Name": "x"}}, {"GeneratedBy": ["y"]}, {}):
+        (out / "dataset_description.json").write_text(json.dumps(strange))
+        with pytest.raises(OutputError, match="holds a dataset made by"):
+            describe(root, out)
 
 
 @pytest.mark.parametrize("name", ["README.md", "README", ".bidsignore"])

@@ -59,3 +59,16 @@ def test_a_reason_that_names_a_file_not_in_utf8_is_written(tmp_path: Path) -> No
     ledger, name = Ledger(tmp_path), os.fsdecode(b"M\xfcller_dwi.nii.gz")
     ledger.append(Outcome("a", "failed", 3, f"{name}: no such file"), SETTINGS)
     assert ledger.read()["a"]["reason"] == "M?ller_dwi.nii.gz: no such file"
+
+
+def test_a_table_of_that_name_that_is_somebody_elses_is_not_added_to(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.refuse_foreign()
+    ledger.append(Outcome("a", "done"), SETTINGS)
+    ledger.refuse_foreign()
+    for content in ("id\tdwi\n1\ta.nii\n", "\xff", "cases"):
+        ledger.path.write_text(content, encoding="latin-1")
+        with pytest.raises(OutputError, match="is not the table of results"):
+            ledger.refuse_foreign()
+    ledger.path.write_text("id\tstatus\tco")
+    ledger.refuse_foreign()

@@ -250,6 +250,43 @@ def test_exported_files_go_where_they_belong_before_the_manifest(
     assert process(job, SETTINGS).fresh
 
 
+def test_what_cannot_be_put_in_place_costs_nothing_of_what_was_there(
+    job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = job.folder.parent / "sub-1" / "dwi"
+    exports = tuple(Export(f"{n}.nii.gz", place / f"{n}.nii.gz", {}) for n in ("lesion_mask", "x"))
+    job = replace(job, exports=exports[:1])
+    assert process(job, SETTINGS).fresh
+    before = {p: p.read_bytes() for p in job.folder.parent.rglob("*") if p.is_file()}
+    job.files.dwi.write_text("another scan")
+    # The second file of the new result is not there, as if the disk were full by then.
+    failed = process(replace(job, exports=exports), SETTINGS)
+    assert (failed.status, failed.code) == ("failed", 6)
+    assert before == {p: p.read_bytes() for p in job.folder.parent.rglob("*") if p.is_file()}
+    # A worker that was killed cannot clear away.
+    (place / ".lesion_mask.nii.gz.partial-host-1").touch()
+    (place / ".other.partial-host-1").touch()
+    clean([job])
+    assert {p.name for p in place.iterdir()} == {
+        *("lesion_mask.nii.gz", "lesion_mask.json", ".other.partial-host-1")
+    }
+
+
+def test_a_result_that_no_cohort_made_is_left_alone(job: Job, quick: list[str]) -> None:
+    job.folder.mkdir(parents=True)
+    manifest = job.folder / "manifest.json"
+    for content, said in (
+        ('{"source": "XNAT"}', "is no earlier result"),
+        ('{"infarct": "0", "model": "x"}', "not made by a cohort"),
+    ):
+        manifest.write_text(content)
+        failed = process(job, SETTINGS)
+        assert (failed.status, failed.code) == ("failed", 6)
+        assert said in failed.reason
+        assert manifest.read_text() == content
+    assert not quick
+
+
 def test_a_real_result_is_published_whole(
     segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from disk import save
 
-from infarct.errors import InputFileError, OutputError
+from infarct.errors import CohortError, InputFileError, OutputError
 from infarct.evaluation import Evaluation, EvaluationRequest, evaluate, pipeline
 from infarct.evaluation.analysis import analyse
 from infarct.evaluation.cases import measure
@@ -228,6 +229,17 @@ def test_a_tool_of_other_subjects_is_refused(cohort: Path, tmp_path: Path) -> No
     )
     with pytest.raises(InputFileError, match="same name"):
         evaluate(wrong)
+
+
+def test_a_worker_that_dies_is_told(cohort: Path, tmp_path: Path, monkeypatch) -> None:
+    class Dead:
+        def __init__(self, *_: object, **__: object) -> None:
+            raise BrokenProcessPool
+
+    monkeypatch.setattr(pipeline, "ProcessPoolExecutor", Dead)
+    with pytest.raises(CohortError, match="fewer --workers"):
+        evaluate(replace(request(cohort, tmp_path / "out"), workers=2))
+    assert not (tmp_path / "out").exists()
 
 
 def test_foreign_files_are_never_overwritten(cohort: Path, tmp_path: Path) -> None:

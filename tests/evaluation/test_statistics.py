@@ -102,6 +102,13 @@ def test_wilcoxon_of_r_exact_and_with_ties(sample: str) -> None:
     )
 
 
+def test_wilcoxon_takes_equal_differences_for_equal() -> None:
+    """Thirds differ in their last bits: by ranks of whole numbers the same must come out."""
+    x, y = np.array([3, 2, 3, 2, 3, 2, 0, 1]), np.array([2, 1, 2, 1, 2, 1, 1, 2])
+    assert wilcoxon(x / 3, y / 3) == wilcoxon(x, y)
+    assert wilcoxon([0.5, 0.6, 0.7, 0.1], [0.4, 0.5, 0.6, 0.2]).p == pytest.approx(0.625)
+
+
 def test_mcnemar_of_r() -> None:
     known = R["mcnemar"]
     first = [True] * known["only_first"] + [False] * known["only_second"] + [True] * 20

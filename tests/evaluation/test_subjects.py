@@ -111,6 +111,23 @@ def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:
     assert read_subjects(table(tmp_path, blank), ["sub-1"]).number("sub-1", "age") == 66
 
 
+def test_one_row_is_not_that_of_two_folders_of_one_name(tmp_path: Path) -> None:
+    file = table(tmp_path, "participant_id | age\ncase-1 | 61\ntest/case-2 | 70\ncase-3 | 5\n")
+    names = ["test/case-1", "train/case-1", "test/case-2", "train/case-2", "test/case-3"]
+    known = read_subjects(file, names)
+    assert known.unlisted == ("test/case-1", "train/case-1", "train/case-2")
+    assert known.number("test/case-2", "age") == 70
+    assert known.number("test/case-3", "age") == 5
+
+
+def test_a_row_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    file = table(tmp_path, "participant_id | sex | age\na | F | 50\nb |  | M | 60\n")
+    with pytest.raises(InputFileError, match="row 3 has more cells than the header"):
+        read_subjects(file, ["a", "b"])
+    # A tab at the end of a line moves nothing.
+    assert read_subjects(table(tmp_path, "participant_id | age\na | 50 | \n"), ["a"]).unread == ()
+
+
 @pytest.mark.parametrize("cell", ["n/a", "", "NA"])
 def test_an_unknown_session_is_none(tmp_path: Path, cell: str) -> None:
     file = table(tmp_path, f"participant_id | session_id | age\nsub-1 | {cell} | 50\n")
@@ -170,7 +187,7 @@ def test_rare_levels_join_the_one_that_is_called_other(tmp_path: Path, word: str
 
 
 def test_the_outermost_folder_is_the_cohort_unless_the_table_says(tmp_path: Path) -> None:
-    names = ["late/case-1", "test/case-1"]
+    names = ["late/case-1", "test/case-2"]
     known = read_subjects(None, names)
     assert [known.value(name, "cohort") for name in names] == ["late", "test"]
     assert "cohort" not in known.missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 
 from infarct.case import CaseFiles
 from infarct.errors import InputFileError
+from infarct.folders import entries_of
 from infarct.intensity import B0_BELOW
 
-_SUFFIXES = {
+SUFFIXES = {
     **{"dwi": "dwi", "trace": "dwi"},
     **{"S0map": "b0", "b0": "b0", "sbref": "b0"},
     **{"ADC": "adc", "adc": "adc"},
@@ -26,6 +28,9 @@ _NATIVE = {"", "orig", "native", "dwi", "scanner", "individual"}
 _MOST_NAMES = 10
 
 _EXPECTED = "sub-X/[ses-Y/]dwi/sub-X[_ses-Y]_dwi.nii.gz, or _trace and _ADC"
+
+Participants = dict[str, dict[str, dict[str, str]]]
+"""Cells by column, by session (`ses-Y`, or empty for any), by label of the participant."""
 
 _ANY_SESSION = ""
 """Stands for the session of a row that names none."""
@@ -130,13 +135,6 @@ def find_scans(
     return scans
 
 
-def without_scan(scans: Sequence[Scan], root: Path) -> list[str]:
-    """Return the participants, as `sub-X`, of whom no diffusion scan was found."""
-    found = {scan.entities["sub"] for scan in scans}
-    there = sorted(path.name for path in root.glob("sub-*") if path.is_dir())
-    return [name for name in there if name.removeprefix("sub-") not in found]
-
-
 def join_participants(scans: Sequence[Scan], root: Path) -> dict[str, dict[str, str]]:
     """Return what `participants.tsv` says of each scan, by the name of the scan.
 
@@ -148,30 +146,42 @@ def join_participants(scans: Sequence[Scan], root: Path) -> dict[str, dict[str, 
         InputFileError: If the table is there and cannot be read, or has two rows of one participant
             that no session tells apart.
     """
-    table = _read_participants(root / "participants.tsv")
+    table = read_participants(root / "participants.tsv")
     joined = {}
     for scan in scans:
-        label = scan.entities["sub"]
-        session = f"ses-{scan.entities['ses']}" if "ses" in scan.entities else "n/a"
-        who = {"participant_id": f"sub-{label}", "session_id": session}
-        rows = table.get(label, {})
-        row = rows.get(session, {})
-        if len(rows) == 1 and (_ANY_SESSION in rows or session == "n/a"):
-            # What is said of a participant once holds for all sessions, unless it names one.
-            (row,) = rows.values()
-        joined[scan.name] = {**row, **who}
+        who = {"participant_id": f"sub-{scan.entities['sub']}", "session_id": _session_of(scan)}
+        joined[scan.name] = {**row_of(scan, table), **who}
     return joined
 
 
-def _read_participants(path: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """Return the rows of each participant, by label and by session."""
+def row_of(scan: Scan, table: Participants) -> dict[str, str]:
+    """Return what a table says of a scan, by column; nothing if no row is about it."""
+    rows, session = table.get(scan.entities["sub"], {}), _session_of(scan)
+    if len(rows) == 1 and (_ANY_SESSION in rows or session == "n/a"):
+        # What is said of a participant once holds for all sessions, unless it names one.
+        (row,) = rows.values()
+        return row
+    return rows.get(session, {})
+
+
+def _session_of(scan: Scan) -> str:
+    return f"ses-{scan.entities['ses']}" if "ses" in scan.entities else "n/a"
+
+
+def read_participants(path: Path) -> Participants:
+    """Read `participants.tsv`; nothing if it is not there.
+
+    Raises:
+        InputFileError: If it cannot be read, or has two rows of one participant and session.
+    """
     if not path.is_file():
         return {}
-    table: dict[str, dict[str, dict[str, str]]] = {}
+    table: Participants = {}
     doubled: dict[str, None] = {}
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-        for row in csv.DictReader(lines, delimiter="\t", strict=True):
+        # Lines end where a table's do: text has more marks that end one.
+        text = io.StringIO(path.read_text("utf-8-sig"))
+        for row in csv.DictReader(text, delimiter="\t", strict=True):
             participant = row["participant_id"].strip()
             if not participant:
                 continue
@@ -202,11 +212,26 @@ def _images(root: Path, participants: Sequence[str]) -> Iterator[_Image]:
         for place in roots:
             if place != root and _is_ours(place):
                 continue
-            for pattern in ("dwi", "ses-*/dwi"):
-                for path in sorted(place.glob(f"sub-{label}/{pattern}/*.nii*")):
-                    image = _read_name(path, raw=place == root)
-                    if image is not None and dict(image.entities).get("sub") == label:
-                        yield image
+            for path in files_of(place / f"sub-{label}"):
+                image = _read_name(path, raw=place == root)
+                if image is not None and dict(image.entities).get("sub") == label:
+                    yield image
+
+
+def files_of(home: Path) -> Iterator[Path]:
+    """Find what looks like an image in the folders `dwi` of a participant.
+
+    Args:
+        home: Folder of the participant; it may be missing.
+
+    Raises:
+        InputFileError: If a folder of it cannot be read.
+    """
+    sessions = [path for path in entries_of(home) if path.name.startswith("ses-")]
+    for folder in (home, *sessions):
+        for path in entries_of(folder / "dwi"):
+            if ".nii" in path.name.lower():
+                yield path
 
 
 def _is_ours(derivatives: Path) -> bool:
@@ -222,12 +247,12 @@ def _read_name(path: Path, *, raw: bool) -> _Image | None:
     stem = re.sub(r"\.nii(\.gz)?$", "", path.name)
     *parts, suffix = stem.split("_")
     pairs = [part.partition("-") for part in parts]
-    if stem == path.name or suffix not in _SUFFIXES or not all(value for _, _, value in pairs):
+    if stem == path.name or suffix not in SUFFIXES or not all(value for _, _, value in pairs):
         return None
     entities = {key: value for key, _, value in pairs}
     if entities.get("space", "") not in _NATIVE or entities.get("part", "mag") != "mag":
         return None
-    role = _SUFFIXES[suffix]
+    role = SUFFIXES[suffix]
     if suffix == "dwi":
         role = _DESCRIBED.get(entities.get("desc", "").lower(), role)
     identity = tuple((k, v) for k, v in entities.items() if k not in _NOT_IDENTITY)
@@ -293,6 +318,10 @@ def _companions(dwi: _Image, others: Sequence[_Image]) -> list[_Image]:
     ranked: dict[tuple[bool, int], list[_Image]] = {}
     for other in others:
         theirs = dict(other.entities)
+        # An image of reversed phase encoding says so, where the DWI may say nothing.
+        reversed_b0 = other.role == "b0" and "dir" in theirs and "dir" not in own
+        if reversed_b0:
+            continue
         if all(theirs[key] == own[key] for key in own.keys() & theirs.keys()):
             different = len(own.keys() ^ theirs.keys())
             ranked.setdefault((not other.raw, different), []).append(other)

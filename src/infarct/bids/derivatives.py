@@ -155,12 +155,11 @@ def describe(root: Path, out: Path) -> None:
         # Looked for before the description: of ours, another job of an array writes that first.
         there = sorted(path.name for path in (*out.glob("README*"), *out.glob(".bidsignore")))
         if (out / "dataset_description.json").is_file():
-            made = json.loads((out / "dataset_description.json").read_text("utf-8"))
-            names = [maker.get("Name") for maker in made.get("GeneratedBy", [{}])]
+            names = _makers(json.loads((out / "dataset_description.json").read_text("utf-8")))
             if names != ["infarct"]:
                 raise OutputError(
-                    f"{out} holds a dataset made by {', '.join(map(str, names))}; give a folder of "
-                    "its own"
+                    f"{out} holds a dataset made by {', '.join(names) or 'other software'}; give a "
+                    "folder of its own"
                 )
         elif there:
             raise OutputError(
@@ -175,6 +174,13 @@ def describe(root: Path, out: Path) -> None:
             partial.replace(out / name)
     except (OSError, ValueError) as error:
         raise OutputError(f"{out} cannot be written: {error}") from error
+
+
+def _makers(description: Any) -> list[str]:
+    """Return who made a dataset by its own description, whatever shape others give that."""
+    makers = description.get("GeneratedBy") if isinstance(description, dict) else None
+    makers = makers if isinstance(makers, list) else [makers]
+    return [str(maker["Name"]) for maker in makers if isinstance(maker, dict) and "Name" in maker]
 
 
 def _uri(path: Path, root: Path) -> str:

@@ -24,7 +24,7 @@ def find_jobs(cases: str, out: Path) -> list[Job]:
 
     Args:
         cases: Path of a `.csv` or `.tsv` table, or a pattern with `*` that matches DWI images, as
-            `DATA/*/dwi.nii.gz`; b0, ADC and brain lie beside, `dwi` in their names replaced.
+            `DATA/*/dwi.nii.gz`; b0 and ADC lie beside, `dwi` in their names replaced.
         out: Folder of all results; each case gets one below it, named by its id.
 
     Raises:
@@ -74,10 +74,16 @@ def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:
         # Some file systems do not tell upper from lower case: two such folders would be one.
         key = (row["id"] or "").strip().lower()
         told = list(_problems_of_row(row, first.get(key)))
-        problems += [f"row {number}: {problem}" for problem in told]
         if not told:
             first[key] = number
-            found[row["id"].strip()] = _files(row, path.resolve().parent)
+            try:
+                files = _files(row, path.resolve().parent)
+                files.dwi.is_file()
+            except (OSError, RuntimeError) as error:  # too long a name, the home of nobody
+                told = [f"{error}; the path of an image is expected"]
+            else:
+                found[row["id"].strip()] = files
+        problems += [f"row {number}: {problem}" for problem in told]
     if problems:
         more = len(problems) - _MOST_TOLD
         told = problems[:_MOST_TOLD] + ([f"and {more} more"] if more > 0 else [])

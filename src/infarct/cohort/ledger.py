@@ -24,6 +24,26 @@ class Ledger:
         """Keep the ledger of the cohort in folder `out`."""
         self.path = out / NAME
 
+    def refuse_foreign(self) -> None:
+        """Refuse to add to a table of that name that is somebody else's: their list of cases, say.
+
+        Raises:
+            OutputError: If the first line is not ours.
+        """
+        if not self.path.exists():
+            return
+        try:
+            with self.path.open("rb") as stream:
+                line = stream.readline(1000)
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be read: {error}") from error
+        # Our own may have been cut off, by a full disk.
+        if not "\t".join(COLUMNS).encode().startswith(line.rstrip(b"\n")):
+            raise OutputError(
+                f"{self.path} is there already and is not the table of results that infarct adds "
+                "to; nothing was written: give another folder for the results"
+            )
+
     def append(self, outcome: Outcome, settings: Settings) -> None:
         """Add a line.
 

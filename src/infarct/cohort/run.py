@@ -67,8 +67,8 @@ def run_cohort(
         One outcome per case, in the order of `jobs`.
 
     Raises:
-        OutputError: If the destination holds inputs or a foreign folder `group`, or not even the
-            ledger can be written.
+        OutputError: If the destination holds inputs, a foreign folder `group` or a foreign
+            `cases.tsv`, or not even the ledger can be written.
         CohortError: If the scheduler cannot be reached.
         AssetError: If there is no such model.
     """
@@ -77,6 +77,7 @@ def run_cohort(
     refuse_inputs_inside(request.out, jobs)
     refuse_foreign_group(request.out)
     ledger = Ledger(request.out)
+    ledger.refuse_foreign()
     earlier = ledger.read()
     ended: dict[str, Outcome] = {}
 

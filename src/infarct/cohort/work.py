@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from infarct.errors import AssetError, InfarctError, InputFileError, OutputError
 from infarct.pipeline import segment_case
 from infarct.report import check_destination, write_results
 from infarct.segmenters import get_segmenter
-from infarct.stored import AUDIT, ELSEWHERE, OUTLINE, THUMBNAIL
+from infarct.stored import AUDIT, ELSEWHERE, OUTLINE, THUMBNAIL, is_result
 from infarct.tables import as_json, write_json
 from infarct.volume import read
 
@@ -57,7 +58,7 @@ def process(job: Job, settings: Settings) -> Outcome:
 def is_done(job: Job, settings: Settings) -> bool:
     """Tell whether the complete result is there, of the same inputs, version and settings."""
     try:
-        manifest = json.loads((job.folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = _manifest_of(job)
         json.loads(job.output("summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
@@ -81,6 +82,10 @@ def clean(jobs: Sequence[Job]) -> None:
                 with suppress(OSError):
                     path.rename(doomed)
                 shutil.rmtree(doomed, ignore_errors=True)
+    for export in (export for job in jobs for export in job.exports):
+        for path in (export.path, _sidecar(export.path)):
+            for draft in path.parent.glob(f"{glob.escape(_draft(path))}*"):
+                draft.unlink(missing_ok=True)
 
 
 def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
@@ -139,7 +144,12 @@ def _make(job: Job, settings: Settings) -> None:
 
 
 def _refuse_worked_on(job: Job) -> None:
-    """Leave a result alone that somebody worked on: only they can say that it may go."""
+    """Leave a result alone that somebody made or worked on: only they can say that it may go."""
+    if is_result(job.folder) and "cohort" not in _manifest_of(job):
+        raise OutputError(
+            f"{job.folder} holds a result that was not made by a cohort; nothing was replaced: "
+            "move it elsewhere, or give the cohort another folder"
+        )
     if (job.folder / AUDIT).is_file():
         raise OutputError(
             f"{job.folder} was corrected by hand (it holds {AUDIT}), and its input, b-value, "
@@ -155,11 +165,15 @@ def _refuse_worked_on(job: Job) -> None:
         )
 
 
+def _manifest_of(job: Job) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((job.folder / "manifest.json").read_text("utf-8"))
+    return manifest
+
+
 def _edited(job: Job) -> bool:
     """Tell whether there is an outline that is not the one of the manifest."""
     try:
-        manifest = json.loads((job.folder / "manifest.json").read_text(encoding="utf-8"))
-        written = manifest.get("outputs", {}).get(OUTLINE)
+        written = _manifest_of(job).get("outputs", {}).get(OUTLINE)
         return bool(written) and assets.sha256(job.output(OUTLINE)) != written
     except (OSError, ValueError):
         return False
@@ -184,29 +198,51 @@ def _workplace(job: Job) -> Iterator[Path]:
 def publish(made: Path, job: Job) -> None:
     """Put a complete result where it belongs, the folder with the manifest last.
 
-    The manifest says where the files are that do not stay in the folder.
+    The manifest says where the files are that do not stay in the folder. They are brought beside
+    their places first: what a full disk or a folder that may not be written to can stop happens
+    while the earlier result is still whole.
 
     Args:
         made: Folder with every file of the result, on the file system of the destination.
         job: Says what goes where.
+
+    Raises:
+        OSError: If it cannot; the earlier result stays as it is.
     """
     moved = {e.name: Path(os.path.relpath(e.path, job.folder)).as_posix() for e in job.exports}
     manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
     write_json({**manifest, ELSEWHERE: moved}, made / "manifest.json")
-    # From here on the earlier result, if there is one, is no longer complete.
-    if job.folder.is_dir():
-        job.folder.rename(made.with_name("earlier"))
-    for export in job.exports:
-        export.path.parent.mkdir(parents=True, exist_ok=True)
-        (made / export.name).replace(export.path)
-        text = json.dumps(export.sidecar, indent=1) + "\n"
-        beside = made / "sidecar"
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(_sidecar(export.path))
-    for folder in sorted((made / e.name).parent for e in job.exports):
-        if folder != made and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-    made.rename(job.folder)
+    places: dict[Path, Path] = {}
+    own = made.parent.name.rpartition(".partial-")[2]
+    earlier = made.with_name("earlier")
+    try:
+        for export in job.exports:
+            export.path.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(export.sidecar, indent=1) + "\n"
+            for path in (export.path, _sidecar(export.path)):
+                places[path] = path.with_name(f"{_draft(path)}{own}")
+            places[_sidecar(export.path)].write_text(text, encoding="utf-8")
+            (made / export.name).replace(places[export.path])
+        # From here on the earlier result, if there is one, is no longer complete.
+        if job.folder.is_dir():
+            job.folder.rename(earlier)
+        for path, draft in places.items():
+            draft.replace(path)
+        for folder in sorted((made / e.name).parent for e in job.exports):
+            if folder != made and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        made.rename(job.folder)
+    except BaseException:
+        for draft in places.values():
+            draft.unlink(missing_ok=True)
+        if earlier.is_dir():
+            earlier.rename(job.folder)
+        raise
+
+
+def _draft(path: Path) -> str:
+    """Return how the name of a file begins that is on its way to its place."""
+    return f".{path.name}.partial-"
 
 
 def _sidecar(path: Path) -> Path:

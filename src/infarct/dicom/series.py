@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from infarct.dicom.headers import UNNAMED, Content, Frame, Header, read_header
 from infarct.errors import ContentError, InputFileError
+from infarct.folders import files_below
 from infarct.intensity import B0_BELOW
 
 _SAME_PLACE_MM = 0.1
@@ -87,7 +88,7 @@ def find_series(folder: Path) -> list[Series]:
         )
     headers: dict[str, list[Header]] = {}
     known: set[str] = set()
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in files_below(folder) if path.is_file())
     for path in files:
         header = read_header(path)
         # Half a series exported twice would look like volumes that lack slices.

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from glob import glob
 from pathlib import Path
 
 from infarct.errors import InputFileError
+from infarct.folders import files_below
 from infarct.tables import as_utf8
 
 _NAMES = {
@@ -64,10 +64,12 @@ def find_images(directory: Path, kind: str) -> dict[str, Path]:
     """
     if not directory.is_dir():
         raise InputFileError(f"{directory}: no such directory; give one that holds {kind} images")
-    files = _in_files([path for path in sorted(directory.iterdir()) if _is_image(path)], kind)
-    # Unlike `Path.rglob`, this follows links: a cohort is often put together from them.
-    below = [directory / name for name in sorted(glob("*/**", root_dir=directory, recursive=True))]  # noqa: PTH207
-    folders = _in_folders(directory, [path for path in below if _is_image(path)], kind)
+    images = [path for path in files_below(directory) if _is_image(path)]
+    files = _in_files([path for path in images if path.parent == directory], kind)
+    below = [
+        path for path in images if path.parent != directory and not _is_hidden(path, directory)
+    ]
+    folders = _in_folders(directory, below, kind)
     if files and folders:
         raise InputFileError(
             f"{directory}: holds {kind} images itself ({next(iter(files.values())).name}) and in "
@@ -81,6 +83,11 @@ def find_images(directory: Path, kind: str) -> dict[str, Path]:
             f"<subject>/{_NAMES[kind][0]}.nii.gz, or the names of BIDS"
         )
     return dict(sorted(found.items()))
+
+
+def _is_hidden(path: Path, directory: Path) -> bool:
+    """Tell whether it is of a result that is being made, say."""
+    return any(part.startswith(".") for part in path.relative_to(directory).parts)
 
 
 def _is_image(path: Path) -> bool:
@@ -119,8 +126,6 @@ def _in_folders(directory: Path, paths: Iterable[Path], kind: str) -> dict[str, 
     found: dict[str, Path] = {}
     for path in paths:
         folder = path.parent.relative_to(directory)
-        if _comes_back(directory, folder):
-            continue
         if _stem(path) in _NAMES[kind]:
             # mni/ holds the same case again, in template space; scan/ what it was measured on.
             if path.parent.name != "mni":
@@ -128,14 +133,6 @@ def _in_folders(directory: Path, paths: Iterable[Path], kind: str) -> dict[str, 
         elif subject := _bids_subject(_stem(path), folder, kind):
             _keep(found, subject, path, kind)
     return found
-
-
-def _comes_back(directory: Path, folder: Path) -> bool:
-    """Tell whether a link leads back to where one has been: all below would count again."""
-    way = [directory / each for each in (folder, *folder.parents)]
-    if not any(each.is_symlink() for each in way[:-1]):
-        return False
-    return len({each.resolve() for each in way}) < len(way)
 
 
 def _bids_subject(stem: str, folder: Path, kind: str) -> str | None:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -14,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from infarct.errors import InputFileError, OutputError
+from infarct.errors import CohortError, InputFileError, OutputError
 from infarct.evaluation.analysis import Analysis, analyse
 from infarct.evaluation.cases import Case, measure
 from infarct.evaluation.costs import read_costs
@@ -277,5 +278,11 @@ def _each(
         yield from map(function, items)
         return
     context = get_context("spawn")  # a fork of a process that has threads can hang
-    with ProcessPoolExecutor(min(workers, len(items)), mp_context=context) as pool:
-        yield from pool.map(function, items, chunksize=max(1, min(8, len(items) // workers)))
+    try:
+        with ProcessPoolExecutor(min(workers, len(items)), mp_context=context) as pool:
+            yield from pool.map(function, items, chunksize=max(1, min(8, len(items) // workers)))
+    except BrokenProcessPool as error:
+        raise CohortError(
+            "a worker process died, most likely for want of memory; nothing was written: try again "
+            "with fewer --workers"
+        ) from error

@@ -113,7 +113,8 @@ def read_subjects(path: Path | None, subjects: Iterable[str]) -> Subjects:
     """Read the table and find the row of each subject that was measured.
 
     A row is that of a subject with the same name, with or without `sub-`, with `_<session_id>`
-    behind it where there is one, or of the same last folder where subjects lie in folders.
+    behind it where there is one, or of the same last folder where subjects lie in folders, unless
+    several have one.
 
     Args:
         path: `subjects.tsv`, or None when there is no table.
@@ -128,8 +129,9 @@ def read_subjects(path: Path | None, subjects: Iterable[str]) -> Subjects:
     values: dict[str, dict[str, str]] = {}
     unread: list[str] = []
     unlisted: list[str] = []
+    folders = Counter(_last_folder(subject) for subject in subjects)
     for subject in subjects:
-        row = _row_of(subject, known)
+        row = _row_of(subject, known, alone=folders[_last_folder(subject)] == 1)
         if row is None:
             unlisted.append(subject)
         cells = row or {}
@@ -167,7 +169,12 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
     }
     known: dict[str, dict[str, str]] = {}
     doubled: dict[str, None] = {}
-    for row in rows:
+    for number, row in enumerate(rows, 2):
+        if any(row.get(None) or ()):
+            raise InputFileError(
+                f"{path}: row {number} has more cells than the header, so some stand in the wrong "
+                "columns; is there a tab too many?"
+            )
         participant = (row[header["participant_id"]] or "").strip()
         session = (row[header["session_id"]] or "").strip() if "session_id" in header else ""
         name = participant + ("" if session.lower() in UNKNOWN_CELLS else f"_{session}")
@@ -186,10 +193,17 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
     return known, tuple(ours for ours, theirs in columns.items() if theirs is None)
 
 
-def _row_of(subject: str, known: Mapping[str, Mapping[str, str]]) -> Mapping[str, str] | None:
-    folder = subject.rsplit("/", 1)[-1]
-    names = (_bare(name) for name in (subject, folder, folder.split("_")[0]))
+def _row_of(
+    subject: str, known: Mapping[str, Mapping[str, str]], *, alone: bool
+) -> Mapping[str, str] | None:
+    folder = _last_folder(subject)
+    others = (folder, folder.split("_")[0]) if alone else ()
+    names = (_bare(name) for name in (subject, *others))
     return next((known[name] for name in names if name in known), None)
+
+
+def _last_folder(subject: str) -> str:
+    return subject.rsplit("/", 1)[-1]
 
 
 def _understood(column: str, cell: str) -> str:

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+from infarct.bids.dataset import find_scans
+from infarct.bids.gaps import gaps, not_joined, not_understood, without_scan
+
+
+def dataset(root: Path, *names: str) -> Path:
+    (root / "sub-1").mkdir(parents=True)
+    (root / "dataset_description.json").write_text("{}")
+    for name in names:
+        path, _, content = name.partition("=")
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(content)
+    return root
+
+
+GOOD = "sub-1/ses-a/dwi/sub-1_ses-a_dwi.nii.gz"
+
+
+def test_who_has_no_scan_is_told(tmp_path: Path) -> None:
+    root = dataset(
+        tmp_path / "d",
+        GOOD,
+        "sub-1/ses-b/dwi/sub-1_ses-b_dwi.nii.gz",
+        "sub-1/ses-b/dwi/sub-1_ses-b_dwi.bval=0 0",
+        "sub-1/ses-c/anat/sub-1_ses-c_T1w.nii.gz",
+        "sub-2/anat/sub-2_T1w.nii.gz",
+    )
+    scans = find_scans(root)
+    assert without_scan(scans, root) == ["sub-1/ses-b", "sub-2"]
+    assert gaps(scans, root, table=True) == ["no diffusion scan was found of sub-1/ses-b, sub-2"]
+
+
+def test_names_that_are_not_understood_are_told(tmp_path: Path) -> None:
+    strange = [
+        f"sub-1/ses-a/dwi/{name}"
+        for name in (
+            "sub-1_ses-a_DWI.nii.gz",
+            "sub-1_ses-a_dwi.NII.GZ",
+            "sub-1_ses-a_run2_dwi.nii.gz",
+            "sub-9_ses-a_dwi.nii.gz",
+        )
+    ]
+    root = dataset(
+        tmp_path / "d",
+        GOOD,
+        "sub-1/ses-a/dwi/sub-1_ses-a_part-phase_dwi.nii.gz",
+        "sub-1/ses-a/dwi/sub-1_ses-a_sbref.nii.gz",
+        "sub-1/ses-a/dwi/sub-1_ses-a_dwi.bval=0 1000",
+        *strange,
+    )
+    assert not_understood(root) == strange
+    (told,) = gaps(find_scans(root), root, table=False)
+    assert told.startswith("left aside, for its name is none of a diffusion scan: sub-1/ses-a/dwi/")
+
+
+def test_a_table_that_does_not_fit_is_told(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "d", GOOD, "sub-01/dwi/sub-01_dwi.nii.gz")
+    scans = find_scans(root)
+    assert not_joined(scans, root) == ([], [])
+    table = root / "participants.tsv"
+    # A spreadsheet took sub-01 for a number; ses-a is another session than ses-b.
+    table.write_text("participant_id\tsession_id\nsub-1\tses-a\nsub-2\tses-a\n")
+    assert not_joined(scans, root) == (["sub-01"], ["sub-2"])
+    assert gaps(scans, root, table=False) == []
+    assert len(gaps(scans, root, table=True)) == 2
+    table.write_text("participant_id\tsession_id\nsub-1\tses-b\nsub-01\tn/a\n")
+    assert not_joined(scans, root) == (["sub-1_ses-a"], [])
