@@ -40,7 +40,7 @@ _LEAST_VOXELS = 500
 
 _ALIKE, _MIRRORED = 0.3, 1.1
 """What a mirrored companion must reach, and how many times as well it must fit as one that is not.
-Of scans that are right, real and synthetic, it fits .2 to .8 times as well."""
+Of scans that are right, real and synthetic, it fits at most .87 times as well."""
 
 _MOVED_MM, _BETTER = 4.0, 0.1
 """A slice or a voxel more than a head usually moves, and by how much more it must fit there."""

@@ -85,7 +85,7 @@ def recompute(
     Args:
         folder: As `infarct segment` made it, or of a scan in the `reports` of `infarct bids`;
             changed whole or not at all.
-        edited: The corrected mask, on the grid of the DWI; all that is not 0 is lesion.
+        edited: The corrected mask, on the grid of the DWI; all above 0 is lesion.
         by: Who corrected it.
         reason: Why.
         territories: Atlas for the table of territories; the one that ships if None.

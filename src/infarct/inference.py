@@ -136,7 +136,7 @@ def lesion_probability(
             `classical.is_map` returns it. Others are ignored.
         brain: Same shape.
         phases: How many of the 16 interleaved sub-volumes are read. 16 as in the paper; 4 reads
-            every column but each fourth slice of 1 mm, 1 every eighth voxel of those; what lies
+            every column but each fourth slice of 1 mm, 1 every fourth voxel of those; what lies
             between is interpolated. What 4 lose: docs/decisions/export.md.
 
     Returns:

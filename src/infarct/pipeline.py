@@ -44,7 +44,8 @@ class Segmentation:
         measurements: Volumes, contrast, each lesion.
         judgement: How sure it is; None of a method that was never calibrated.
         anatomy: Territories, regions, scores.
-        second_reading: What the c-fuzzy map outlines beside a network; None beside itself.
+        second_reading: What the c-fuzzy map outlines beside a network; None beside a classical
+            method.
         refinement: Where the scan lies for looking up anatomy.
         findings: Notes and warnings, in the order they arose.
         seconds: Wall-clock seconds of each step.

@@ -30,8 +30,8 @@ class Reading:
         probability: (X, Y, Z) on the grid of the DWI, 0 - 1; the weighted mean of an ensemble.
         disagreement: Same shape, SD over the networks of an ensemble, 0 - .5; None of one method.
         candidates: bool, same shape: what is outlined before it is judged.
-        second: bool, same shape: what the c-fuzzy map outlines beside a network; None beside
-            itself.
+        second: bool, same shape: what the c-fuzzy map outlines beside a network; None beside a
+            classical method.
         probability_mni: (192, 224, 192).
         is_map_mni: (192, 224, 192) the modified c-fuzzy map, whatever the method.
     """

@@ -30,7 +30,7 @@ from infarct.whole import changed_whole, complete_or_absent, refuse_to_replace
 _COARSE = 2e-3
 """Step over the median of the brain; tissue differs by a few per cent."""
 
-_LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "matplotlib")
+_LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "onnxruntime", "matplotlib")
 
 
 def write_results(

@@ -106,7 +106,7 @@ _RETRAINED = (
 )
 _FAST = (
     "one in four slices of 1 mm was read and the others interpolated, so small infarcts are "
-    "outlined less exactly than without `fast`, or left out"
+    "outlined less exactly than without `fast`, or left out; how sure it is was learned without it"
 )
 _BRIEFLY = (
     "a network that learned for minutes only, to compare designs, took part: by itself it is far "

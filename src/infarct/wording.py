@@ -101,7 +101,7 @@ def certainty(summary: Summary) -> str:
         )
     else:
         said.append(
-            "Learned on synthetic scans, half with an infarct: for patients it is only a guide."
+            "Learned on synthetic scans, fewer than half with infarcts: for patients only a guide."
         )
     return " ".join(said)
 

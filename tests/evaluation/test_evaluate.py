@@ -203,7 +203,10 @@ def test_one_subject_is_enough(cohort: Path, tmp_path: Path) -> None:
     bare = EvaluationRequest(
         *(tmp_path / "reference", {"good": tmp_path / "good"}, tmp_path / "out"), workers=1
     )
-    assert evaluate(bare).analysis.performance[0].n == 1
+    save(tmp_path / "reference" / "sub-04_T1.nii.gz", mask.data > 0)
+    first = evaluate(bare)
+    assert first.analysis.performance[0].n == 1
+    assert "Taken for no mask, by the end of their names: sub-04_T1.nii.gz." in first.notes
     (tmp_path / "out" / "table1_cohort.tsv").write_text("spoilt")
     again = evaluate(replace(bare, overwrite=True))
     assert "spoilt" not in (again.report.parent / "table1_cohort.tsv").read_text("utf-8")

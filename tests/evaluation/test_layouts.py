@@ -9,7 +9,7 @@ from blobs import SHAPE
 from disk import save
 
 from infarct.errors import InputFileError
-from infarct.evaluation.layouts import find_images
+from infarct.evaluation.layouts import find_images, other_images
 
 LESION = np.zeros(SHAPE, bool)
 LESION[4:9, 4:9, 4:9] = True
@@ -136,6 +136,13 @@ def test_files_beside_folders_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "case-1/lesion_mask.nii.gz", LESION)
     with pytest.raises(InputFileError, match=r"itself \(group_mean\.nii\.gz\) and in folders"):
         find_images(tmp_path, "lesion")
+
+
+def test_names_that_end_like_another_image_can_be_named(tmp_path: Path) -> None:
+    for name in ("P01", "P01_T1", "P01_T2", "P02_lesion", "P02_dwi"):
+        save(tmp_path / f"{name}.nii.gz", LESION)
+    assert list(find_images(tmp_path, "lesion")) == ["P01", "P02"]
+    assert other_images(tmp_path) == ["P01_T1.nii.gz", "P01_T2.nii.gz"]
 
 
 def test_a_link_that_leads_back_multiplies_nobody(tmp_path: Path) -> None:

@@ -102,6 +102,16 @@ def test_wilcoxon_of_r_exact_and_with_ties(sample: str) -> None:
     )
 
 
+def test_ranks_that_agree_wholly_have_an_exact_p_and_no_interval() -> None:
+    """As R's cor.test(exact = TRUE) has them: 1/3 of three pairs, 1/12 of four."""
+    for n, p in ((3, 1 / 3), (4, 1 / 12)):
+        for sign in (1, -1):
+            seen = spearman(np.arange(n), sign * np.arange(n) ** 2)
+            assert (seen.rho, seen.p) == pytest.approx((sign, p))
+            assert math.isnan(seen.interval.low)
+    assert spearman([1, 1, 2, 2], [3, 3, 5, 5]).p == pytest.approx(1 / 3)  # 8 of 24 orders
+
+
 def test_wilcoxon_takes_equal_differences_for_equal() -> None:
     """Thirds differ in their last bits: by ranks of whole numbers the same must come out."""
     x, y = np.array([3, 2, 3, 2, 3, 2, 0, 1]), np.array([2, 1, 2, 1, 2, 1, 1, 2])

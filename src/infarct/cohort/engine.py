@@ -22,7 +22,7 @@ from infarct.cohort.jobs import Job, Outcome, Settings, Work
 from infarct.errors import CohortError, InfarctError
 
 CASE_BYTES = 2_500_000_000
-"""What a case is given when workers are counted: 1.3 GB is usual, large matrices take more."""
+"""What a case is given when workers are counted: 2.1 GB is usual, large matrices take more."""
 
 DEATHS = 3
 """A case that took so many worker processes down with it is given up."""

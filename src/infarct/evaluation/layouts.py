@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from infarct.errors import InputFileError
-from infarct.folders import files_below
+from infarct.folders import entries_of, files_below
 from infarct.tables import as_utf8
 
 _NAMES = {
@@ -83,6 +83,19 @@ def find_images(directory: Path, kind: str) -> dict[str, Path]:
             f"<subject>/{_NAMES[kind][0]}.nii.gz, or the names of BIDS"
         )
     return dict(sorted(found.items()))
+
+
+def other_images(directory: Path) -> list[str]:
+    """Return the files that are taken for no mask by the end of their names, as `P01_T1`.
+
+    Args:
+        directory: As for `find_images`.
+    """
+    return sorted(
+        as_utf8(path.name)
+        for path in entries_of(directory)
+        if _is_image(path) and _ends_otherwise(_stem(path))
+    )
 
 
 def _is_hidden(path: Path, directory: Path) -> bool:

@@ -20,7 +20,7 @@ from infarct.evaluation.analysis import Analysis, analyse
 from infarct.evaluation.cases import Case, measure
 from infarct.evaluation.costs import read_costs
 from infarct.evaluation.displays import all_drawings, all_sections, all_tables, draw
-from infarct.evaluation.layouts import find_images
+from infarct.evaluation.layouts import find_images, other_images
 from infarct.evaluation.report import (
     Making,
     Section,
@@ -223,6 +223,9 @@ def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
             f"no subject with a lesion belongs to the cohort {request.focus!r}; "
             f"the subjects' table has {', '.join(results.cohorts.levels) or 'no cohorts'}"
         )
+    places = dict.fromkeys((request.reference, *request.predictions.values()))
+    if others := dict.fromkeys(name for place in places for name in other_images(place)):
+        notes.append(f"Taken for no mask, by the end of their names: {_listed(list(others))}.")
     if request.subjects is None:
         notes.append("No table of subjects was given: strata other than volume are skipped.")
     else:

@@ -230,7 +230,7 @@ def calibrate(
         list[str] | None,
         typer.Option(help="Network, or `ensemble`, may be repeated; the usual one if left out."),
     ] = None,
-    cases: Annotated[int, typer.Option(help="How many; half of them without an infarct.")] = 200,
+    cases: Annotated[int, typer.Option(help="How many; half are drawn without an infarct.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the cases.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one case each.")] = 2,
 ) -> None:
