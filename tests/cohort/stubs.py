@@ -23,7 +23,8 @@ def touch(job: Job, _: Settings) -> Outcome:
     if job.id == "slow":
         time.sleep(600)
     if job.id == "environment":
-        return Outcome(job.id, "failed", 1, os.environ["OMP_NUM_THREADS"])
+        deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        return Outcome(job.id, "failed", 1, f"{os.environ['OMP_NUM_THREADS']} {deaf}")
     fresh = not job.folder.is_dir()
     job.folder.mkdir(parents=True, exist_ok=True)
     return Outcome(job.id, "done", volume_ml=1.5, lesions=1, warnings=0, seconds=0.1, fresh=fresh)
