@@ -67,29 +67,24 @@ def test_steps_are_timed(ready) -> None:
     assert all(seconds > 0 for seconds in journal.seconds.values())
 
 
-def test_the_networks_brain_takes_the_place_of_thresholds(head, tmp_path) -> None:
+def test_the_networks_brain_takes_the_place_of_thresholds_and_is_the_one_judged(
+    head, tmp_path
+) -> None:
     case = open_case(CaseFiles(**head.save(tmp_path)))
-    scan = prepare(case, load_template(), load_network("BrainMask"))
+    assert not {f.code for f in case.findings} & {"brain-cut", "brain-volume"}
+    few = replace(case, brain=case.brain & (np.arange(case.brain.shape[2]) % 3 == 0))
+    scan = prepare(few, load_template(), load_network("BrainMask"))
     assert scan.brain_method == "network"
     assert dice(head.brain, scan.brain_native) > 0.95
+    assert not {f.code for f in scan.findings} & {"brain-cut", "brain-volume"}
+    scan = prepare(few, load_template())
+    (told,) = (f for f in scan.findings if f.code == "brain-volume")
+    assert f"holds {scan.brain_native.sum() * case.dwi.grid.voxel_ml:.0f} ml" in told.message
     # An outline that the user gave stays.
     object.__setattr__(case, "brain_method", "given")
     scan = prepare(case, load_template(), load_network("BrainMask"))
     assert scan.brain_method == "given"
     assert np.array_equal(scan.brain_native, case.brain)
-
-
-def test_the_brain_that_is_measured_in_is_the_one_that_is_judged(head, tmp_path) -> None:
-    case = open_case(CaseFiles(**head.save(tmp_path)))
-    assert not {f.code for f in case.findings} & {"brain-cut", "brain-volume"}
-    few = replace(case, brain=case.brain & (np.arange(case.brain.shape[2]) % 3 == 0))
-    by_network = prepare(few, load_template(), load_network("BrainMask"))
-    assert by_network.brain_method == "network"
-    assert not {f.code for f in by_network.findings} & {"brain-cut", "brain-volume"}
-    by_threshold = prepare(few, load_template())
-    (told,) = (f for f in by_threshold.findings if f.code == "brain-volume")
-    ml = by_threshold.brain_native.sum() * case.dwi.grid.voxel_ml
-    assert f"holds {ml:.0f} ml" in told.message
 
 
 def test_thresholds_stand_in_for_an_implausible_network(head, tmp_path, monkeypatch) -> None:

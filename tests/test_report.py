@@ -215,8 +215,8 @@ def test_nothing_is_left_when_interrupted(segmentation, tmp_path, monkeypatch) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_earlier_result_is_replaced_only_when_asked(segmentation, tmp_path) -> None:
-    out = write_results(segmentation, tmp_path / "out")
+def test_an_earlier_result_is_replaced_only_when_asked(segmentation, written, tmp_path) -> None:
+    out = Path(shutil.copytree(written, tmp_path / "out"))
     with pytest.raises(OutputError, match="--overwrite"):
         write_results(segmentation, out)
     (out / "stale.txt").write_text("x")
