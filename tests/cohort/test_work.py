@@ -277,6 +277,7 @@ def test_a_result_that_no_cohort_made_is_left_alone(job: Job, quick: list[str]) 
     manifest = job.folder / "manifest.json"
     for content, said in (
         ('{"source": "XNAT"}', "is no earlier result"),
+        ("[]", "is no earlier result"),
         ('{"infarct": "0", "model": "x"}', "not made by a cohort"),
     ):
         manifest.write_text(content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import shutil
@@ -82,10 +81,12 @@ def clean(jobs: Sequence[Job]) -> None:
                 with suppress(OSError):
                     path.rename(doomed)
                 shutil.rmtree(doomed, ignore_errors=True)
-    for export in (export for job in jobs for export in job.exports):
-        for path in (export.path, _sidecar(export.path)):
-            for draft in path.parent.glob(f"{glob.escape(_draft(path))}*"):
-                draft.unlink(missing_ok=True)
+    exports = [export.path for job in jobs for export in job.exports]
+    drafts = {_draft(path) for export in exports for path in (export, _sidecar(export))}
+    for parent in {path.parent for path in exports}:
+        for path in parent.glob(".*.partial-*"):
+            if path.name[: path.name.rindex("partial-") + len("partial-")] in drafts:
+                path.unlink(missing_ok=True)
 
 
 def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
@@ -166,7 +167,9 @@ def _refuse_worked_on(job: Job) -> None:
 
 
 def _manifest_of(job: Job) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads((job.folder / "manifest.json").read_text("utf-8"))
+    manifest = json.loads((job.folder / "manifest.json").read_text("utf-8"))
+    if not isinstance(manifest, dict):
+        raise ValueError(f"the manifest of {job.id} is none of ours")
     return manifest
 
 
@@ -207,14 +210,13 @@ def publish(made: Path, job: Job) -> None:
         job: Says what goes where.
 
     Raises:
-        OSError: If it cannot; the earlier result stays as it is.
+        OSError: If it cannot.
     """
     moved = {e.name: Path(os.path.relpath(e.path, job.folder)).as_posix() for e in job.exports}
     manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
     write_json({**manifest, ELSEWHERE: moved}, made / "manifest.json")
     places: dict[Path, Path] = {}
     own = made.parent.name.rpartition(".partial-")[2]
-    earlier = made.with_name("earlier")
     try:
         for export in job.exports:
             export.path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,21 +225,19 @@ def publish(made: Path, job: Job) -> None:
                 places[path] = path.with_name(f"{_draft(path)}{own}")
             places[_sidecar(export.path)].write_text(text, encoding="utf-8")
             (made / export.name).replace(places[export.path])
-        # From here on the earlier result, if there is one, is no longer complete.
-        if job.folder.is_dir():
-            job.folder.rename(earlier)
-        for path, draft in places.items():
-            draft.replace(path)
-        for folder in sorted((made / e.name).parent for e in job.exports):
-            if folder != made and folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-        made.rename(job.folder)
     except BaseException:
         for draft in places.values():
             draft.unlink(missing_ok=True)
-        if earlier.is_dir():
-            earlier.rename(job.folder)
         raise
+    # From here on the earlier result, if there is one, is no longer complete.
+    if job.folder.is_dir():
+        job.folder.rename(made.with_name("earlier"))
+    for path, draft in places.items():
+        draft.replace(path)
+    for folder in sorted((made / e.name).parent for e in job.exports):
+        if folder != made and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    made.rename(job.folder)
 
 
 def _draft(path: Path) -> str:
