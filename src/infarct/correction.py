@@ -107,7 +107,7 @@ def recompute(
     place = stored.atlas_from_native
     anatomy = find_anatomy(lesion.data, stored.dwi.grid, place, territories, scanned)
     before, now = stored.manifest["territories"], anatomy.places.atlas
-    names = before.get("names_sha256", now.names_sha256)  # results of old do not note it
+    names = before.get("names_sha256", now.names_sha256)  # earlier results do not note it
     if (before["sha256"], names) != (now.sha256, now.names_sha256):
         raise InputFileError(
             f"the territories of {folder} are those of {before['file']} and its table of names, "

@@ -73,10 +73,10 @@ class Stored:
 def is_result(folder: Path) -> bool:
     """Tell whether a folder holds a result, whole or not: others have a `manifest.json` too."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        _json(folder, "manifest.json")
+    except (InputFileError, OSError):
         return False
-    return isinstance(manifest, dict) and _KEYS["manifest.json"] <= manifest.keys()
+    return True
 
 
 def read_stored(folder: Path) -> Stored:

@@ -1,20 +1,10 @@
 from pathlib import Path
 
 import pytest
+from datasets import dataset
 
 from infarct.bids.dataset import Scan, find_scans, join_participants
 from infarct.errors import InputFileError
-
-
-def dataset(root: Path, *names: str) -> Path:
-    """Make empty files, or with the content that is given after a `=`."""
-    root.mkdir(exist_ok=True)
-    (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
-    for name in names:
-        path, _, content = name.partition("=")
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(content)
-    return root
 
 
 def by_name(scans: list[Scan]) -> dict[str, Scan]:

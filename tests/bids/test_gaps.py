@@ -1,18 +1,9 @@
 from pathlib import Path
 
+from datasets import dataset
+
 from infarct.bids.dataset import find_scans
 from infarct.bids.gaps import gaps, not_joined, not_understood, without_scan
-
-
-def dataset(root: Path, *names: str) -> Path:
-    (root / "sub-1").mkdir(parents=True)
-    (root / "dataset_description.json").write_text("{}")
-    for name in names:
-        path, _, content = name.partition("=")
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(content)
-    return root
-
 
 GOOD = "sub-1/ses-a/dwi/sub-1_ses-a_dwi.nii.gz"
 

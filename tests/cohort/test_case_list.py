@@ -55,7 +55,7 @@ def test_spreadsheets_of_any_country_are_read(tmp_path: Path, delimiter: str) ->
         ("id,dwi\ngroup,dwi.nii.gz\n", "row 2: id 'group' is the folder of the group results"),
         ("id,dwi\ns1,\n", "row 2: dwi is empty"),
         ("id,dwi\ns1,~nobody-at-all/dwi.nii\n", "row 2: .*home directory"),
-        (f"id,dwi\ns1,{'x' * 300}.nii\n", "row 2: .*File name too long"),
+        (f"id,dwi,b0\ns1,dwi.nii.gz,{'x' * 300}.nii\n", "row 2: b0 .*File name too long"),
         ("id,dwi\ns1,a,b.nii.gz\n", "row 2: has more cells than the header"),
         ('id,dwi\ns1,"dwi.nii.gz\ns2,dwi.nii.gz\n', "row 1 cannot be read .* left open"),
         ("id,dwi\ns1,elsewhere/dwi.nii.gz\n", "none of its DWI images is there"),

@@ -14,7 +14,7 @@ from infarct.errors import InputFileError
 from infarct.folders import entries_of
 from infarct.intensity import B0_BELOW
 
-SUFFIXES = {
+_SUFFIXES = {
     **{"dwi": "dwi", "trace": "dwi"},
     **{"S0map": "b0", "b0": "b0", "sbref": "b0"},
     **{"ADC": "adc", "adc": "adc"},
@@ -213,7 +213,7 @@ def _images(root: Path, participants: Sequence[str]) -> Iterator[_Image]:
             if place != root and _is_ours(place):
                 continue
             for path in files_of(place / f"sub-{label}"):
-                image = _read_name(path, raw=place == root)
+                image = _image(path, raw=place == root)
                 if image is not None and dict(image.entities).get("sub") == label:
                     yield image
 
@@ -242,17 +242,25 @@ def _is_ours(derivatives: Path) -> bool:
         return False
 
 
-def _read_name(path: Path, *, raw: bool) -> _Image | None:
-    """Read the entities of a name; None if it is no image that is looked for."""
+def read_name(path: Path) -> tuple[dict[str, str], str] | None:
+    """Read a name: its entities and its suffix; None if it is none of what is looked for."""
     stem = re.sub(r"\.nii(\.gz)?$", "", path.name)
     *parts, suffix = stem.split("_")
     pairs = [part.partition("-") for part in parts]
-    if stem == path.name or suffix not in SUFFIXES or not all(value for _, _, value in pairs):
+    if stem == path.name or suffix not in _SUFFIXES or not all(value for _, _, value in pairs):
         return None
-    entities = {key: value for key, _, value in pairs}
+    return {key: value for key, _, value in pairs}, suffix
+
+
+def _image(path: Path, *, raw: bool) -> _Image | None:
+    """Return an image by its name; None if it is none in the space of the scan."""
+    name = read_name(path)
+    if name is None:
+        return None
+    entities, suffix = name
     if entities.get("space", "") not in _NATIVE or entities.get("part", "mag") != "mag":
         return None
-    role = SUFFIXES[suffix]
+    role = _SUFFIXES[suffix]
     if suffix == "dwi":
         role = _DESCRIBED.get(entities.get("desc", "").lower(), role)
     identity = tuple((k, v) for k, v in entities.items() if k not in _NOT_IDENTITY)

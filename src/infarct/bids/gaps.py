@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from infarct.bids.dataset import (
-    SUFFIXES,
     Scan,
     files_of,
+    read_name,
     read_participants,
     row_of,
 )
-
-_NAME = re.compile(r"(sub-[^_-]+)(?:_[^_-]+-[^_-]+)*_([^_-]+)\.nii(?:\.gz)?")
 
 _MOST_NAMES = 10
 
@@ -116,8 +113,8 @@ def _homes(root: Path) -> list[Path]:
 
 def _is_of(path: Path, participant: str) -> bool:
     """Tell whether a name is one of BIDS, of this participant, and of what is looked for."""
-    name = _NAME.fullmatch(path.name)
-    return name is not None and name[1] == participant and name[2] in SUFFIXES
+    name = read_name(path)
+    return name is not None and f"sub-{name[0].get('sub')}" == participant
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -70,20 +70,15 @@ def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:
         raise InputFileError(
             f"{path}: row {table.line_num} cannot be read ({error}); is a quotation mark left open?"
         ) from error
+    folder = path.resolve().parent
     for number, row in rows:
         # Some file systems do not tell upper from lower case: two such folders would be one.
         key = (row["id"] or "").strip().lower()
-        told = list(_problems_of_row(row, first.get(key)))
+        told = list(_problems_of_row(row, folder, first.get(key)))
+        problems += [f"row {number}: {problem}" for problem in told]
         if not told:
             first[key] = number
-            try:
-                files = _files(row, path.resolve().parent)
-                files.dwi.is_file()
-            except (OSError, RuntimeError) as error:  # too long a name, the home of nobody
-                told = [f"{error}; the path of an image is expected"]
-            else:
-                found[row["id"].strip()] = files
-        problems += [f"row {number}: {problem}" for problem in told]
+            found[row["id"].strip()] = _files(row, folder)
     if problems:
         more = len(problems) - _MOST_TOLD
         told = problems[:_MOST_TOLD] + ([f"and {more} more"] if more > 0 else [])
@@ -99,7 +94,9 @@ def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:
     return list(found.items())
 
 
-def _problems_of_row(row: dict[str, str], same_id_in_row: int | None) -> Iterator[str]:
+def _problems_of_row(
+    row: dict[str, str], folder: Path, same_id_in_row: int | None
+) -> Iterator[str]:
     if "" in row:
         yield f"has more cells than the header ({row['']}); put paths with a comma in quotes"
         return
@@ -110,6 +107,12 @@ def _problems_of_row(row: dict[str, str], same_id_in_row: int | None) -> Iterato
         yield f"id {cells['id']!r} is already in row {same_id_in_row}; each id once is expected"
     if not cells["dwi"]:
         yield "dwi is empty; the path of an image is expected"
+    for role in _IMAGES:
+        try:
+            if path := _path(row, role, folder):
+                path.is_file()
+        except (OSError, RuntimeError) as error:  # too long a name, the home of nobody
+            yield f"{role} is no path of an image ({error})"
     if bvalue := cells.get("bvalue"):
         try:
             good = 0 < float(bvalue) < 1e5
@@ -119,13 +122,14 @@ def _problems_of_row(row: dict[str, str], same_id_in_row: int | None) -> Iterato
             yield f"bvalue is {bvalue!r}; a number in s/mm^2, as 1000, or nothing is expected"
 
 
-def _files(row: dict[str, str], folder: Path) -> CaseFiles:
-    def path(role: str) -> Path | None:
-        cell = (row.get(role) or "").strip()
-        return folder / Path(cell).expanduser() if cell else None
+def _path(row: dict[str, str], role: str, folder: Path) -> Path | None:
+    cell = (row.get(role) or "").strip()
+    return folder / Path(cell).expanduser() if cell else None
 
+
+def _files(row: dict[str, str], folder: Path) -> CaseFiles:
     bvalue = (row.get("bvalue") or "").strip()
-    dwi, b0, adc, brain = (path(role) for role in _IMAGES)
+    dwi, b0, adc, brain = (_path(row, role, folder) for role in _IMAGES)
     assert dwi is not None
     return CaseFiles(dwi, b0, adc, float(bvalue) if bvalue else None, brain)
 

@@ -33,6 +33,7 @@ _LOOK_SECONDS = 5.0
 _PATIENCE_SECONDS = 600.0
 
 _DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+"""What a worker runs first: Ctrl-C goes to every process of the terminal, and it is ours to say."""
 
 _LOST = (
     "the connection to the Dask scheduler was lost; the cases that are complete stay: "
@@ -184,7 +185,6 @@ def _local_settings(threads: int) -> dict[str, Any]:
     return {
         "distributed.scheduler.allowed-failures": DEATHS - 1,
         "distributed.scheduler.worker-saturation": 1.0,
-        # Ctrl-C goes to every process of the terminal: this one ends the workers, in silence.
         "distributed.worker.preload": [_DEAF],
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_VARIABLES, threads),
         # A machine at its limits, or a slow file system, takes minutes to start a process again;

@@ -82,10 +82,10 @@ def clean(jobs: Sequence[Job]) -> None:
                     path.rename(doomed)
                 shutil.rmtree(doomed, ignore_errors=True)
     exports = [export.path for job in jobs for export in job.exports]
-    drafts = {_draft(path) for export in exports for path in (export, _sidecar(export))}
-    for parent in {path.parent for path in exports}:
+    places = {path for export in exports for path in (export, _sidecar(export))}
+    for parent in {path.parent for path in places}:
         for path in parent.glob(".*.partial-*"):
-            if path.name[: path.name.rindex("partial-") + len("partial-")] in drafts:
+            if path.with_name(path.name[1:].rpartition(".partial-")[0]) in places:
                 path.unlink(missing_ok=True)
 
 
@@ -222,7 +222,7 @@ def publish(made: Path, job: Job) -> None:
             export.path.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(export.sidecar, indent=1) + "\n"
             for path in (export.path, _sidecar(export.path)):
-                places[path] = path.with_name(f"{_draft(path)}{own}")
+                places[path] = path.with_name(f".{path.name}.partial-{own}")
             places[_sidecar(export.path)].write_text(text, encoding="utf-8")
             (made / export.name).replace(places[export.path])
     except BaseException:
@@ -238,11 +238,6 @@ def publish(made: Path, job: Job) -> None:
         if folder != made and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     made.rename(job.folder)
-
-
-def _draft(path: Path) -> str:
-    """Return how the name of a file begins that is on its way to its place."""
-    return f".{path.name}.partial-"
 
 
 def _sidecar(path: Path) -> Path:

@@ -91,11 +91,11 @@ def other_images(directory: Path) -> list[str]:
     Args:
         directory: As for `find_images`.
     """
-    return sorted(
+    return [
         as_utf8(path.name)
         for path in entries_of(directory)
         if _is_image(path) and _ends_otherwise(_stem(path))
-    )
+    ]
 
 
 def _is_hidden(path: Path, directory: Path) -> bool:

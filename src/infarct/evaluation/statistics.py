@@ -177,11 +177,12 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
     if x.size < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(int(x.size), math.nan, UNKNOWN, math.nan)
     rho, p = (float(part) for part in stats.spearmanr(x, y))
-    if math.isclose(abs(rho), 1):
+    agree = math.isclose(abs(rho), 1)
+    if agree:
         # No approximation holds: of all orders of y, those that fit as well, rising or falling.
         as_well = math.prod(math.factorial(n) for n in np.unique(x, return_counts=True)[1])
         p = min(1.0, 2 * as_well / math.factorial(x.size))
-    if x.size == 3 or math.isclose(abs(rho), 1):
+    if agree or x.size == 3:
         return Correlation(int(x.size), rho, UNKNOWN, p)
     half = Z / math.sqrt(x.size - 3)
     low, high = math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)

@@ -1,0 +1,14 @@
+"""BIDS datasets of files that hold nothing, or a line of text."""
+
+from pathlib import Path
+
+
+def dataset(root: Path, *names: str) -> Path:
+    """Make empty files, or with the content that is given after a `=`."""
+    root.mkdir(exist_ok=True)
+    (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    for name in names:
+        path, _, content = name.partition("=")
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(content)
+    return root
