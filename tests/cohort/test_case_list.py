@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,25 @@ def test_a_pattern_may_go_deep_and_name_files_by_their_prefix(tmp_path: Path) ->
     jobs = {job.id: job.files for job in find_jobs(f"{tmp_path}/d/**/*_DWI.nii.gz", tmp_path / "o")}
     assert set(jobs) == {"a_x_p1", "p2"}
     assert jobs["a_x_p1"].b0 == tmp_path / "d/a/x/p1_b0.nii.gz"
+
+
+@pytest.mark.parametrize("pattern", ["d/*/dwi.nii.gz", "d/**/dwi.nii.gz", "d/s?/dwi.nii.gz"])
+def test_a_folder_that_a_pattern_cannot_look_into_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    put(tmp_path, "d/s1/dwi.nii.gz", "d/s2/dwi.nii.gz", "shut/x.nii.gz")
+    real = Path.iterdir
+
+    # Not by its rights: root may read all.
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name in {"s2", "shut"}:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(InputFileError, match=r"s2: cannot be read \(Permission denied\)"):
+        find_jobs(f"{tmp_path}/{pattern}", tmp_path / "out")
+    assert len(find_jobs(f"{tmp_path}/d/?1/dwi.nii.gz", tmp_path / "out")) == 1
 
 
 def test_a_pattern_without_match_or_with_twins_is_refused(tmp_path: Path) -> None:

@@ -204,9 +204,15 @@ def test_one_subject_is_enough(cohort: Path, tmp_path: Path) -> None:
         *(tmp_path / "reference", {"good": tmp_path / "good"}, tmp_path / "out"), workers=1
     )
     save(tmp_path / "reference" / "sub-04_T1.nii.gz", mask.data > 0)
+    halves = (mask.data > 0) * np.where(np.arange(len(mask.data)) % 2, 1, 7)[:, None, None]
+    save(tmp_path / "good" / "sub-04.nii.gz", halves.astype(np.uint8))
     first = evaluate(bare)
     assert first.analysis.performance[0].n == 1
     assert "Taken for no mask, by the end of their names: sub-04_T1.nii.gz." in first.notes
+    assert (
+        "More than one label in a mask, all of them counted as lesion, in 1 files: "
+        f"{tmp_path / 'good' / 'sub-04.nii.gz'}."
+    ) in first.notes
     (tmp_path / "out" / "table1_cohort.tsv").write_text("spoilt")
     again = evaluate(replace(bare, overwrite=True))
     assert "spoilt" not in (again.report.parent / "table1_cohort.tsv").read_text("utf-8")

@@ -55,12 +55,18 @@ def test_a_mask_may_number_its_lesions(tmp_path: Path) -> None:
         x, y = divmod(number, 10)
         labels[5 * x : 5 * x + 4, 4 * y : 4 * y + 3, 2:9] = number + 1
     save(tmp_path / "m.nii.gz", labels)
-    assert np.array_equal(read_mask(tmp_path / "m.nii.gz")[0], labels > 0)
+    found = read_mask(tmp_path / "m.nii.gz")
+    assert np.array_equal(found.mask, labels > 0)
+    assert found.labels == 60
+    save(tmp_path / "one.nii.gz", labels > 0)
+    one, many = tmp_path / "one.nii.gz", tmp_path / "m.nii.gz"
+    assert measure(Case("s", many, {"a": one, "b": many, "c": None})).labelled == (many, many)
+    assert measure(Case("s", one, {"a": one})).labelled == ()
 
 
 def test_a_mask_may_hold_255(tmp_path: Path) -> None:
     save(tmp_path / "m.nii.gz", LESION.astype(np.float32) * 255)
-    assert np.array_equal(read_mask(tmp_path / "m.nii.gz")[0], LESION)
+    assert np.array_equal(read_mask(tmp_path / "m.nii.gz").mask, LESION)
 
 
 def test_contrast_is_measured_on_images_of_another_grid(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from infarct.case import CaseFiles
 from infarct.cohort.jobs import Job, id_problem
 from infarct.errors import InputFileError
+from infarct.folders import entries_of
 
 _IMAGES = ("dwi", "b0", "adc", "brain")
 COLUMNS = (*_IMAGES, "bvalue", "id")
@@ -28,7 +29,8 @@ def find_jobs(cases: str, out: Path) -> list[Job]:
         out: Folder of all results; each case gets one below it, named by its id.
 
     Raises:
-        InputFileError: If the table or the pattern cannot be used; says why, row by row.
+        InputFileError: If the table or the pattern cannot be used, says why, row by row; or if a
+            folder that the pattern looks into cannot be read.
     """
     by_pattern = glob.has_magic(cases) and not Path(cases).is_file()
     found = _by_pattern(cases) if by_pattern else _from_table(Path(cases))
@@ -135,8 +137,8 @@ def _files(row: dict[str, str], folder: Path) -> CaseFiles:
 
 
 def _by_pattern(pattern: str) -> list[tuple[str, CaseFiles]]:
-    # Not Path.glob: a pattern may start anywhere, also at the root.
-    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
+    _refuse_closed_folders(pattern)
+    matches = _matches(pattern)
     if not matches:
         raise InputFileError(f"{pattern}: matches no file; put it in quotes, and check the folders")
     found: dict[str, CaseFiles] = {}
@@ -155,6 +157,20 @@ def _by_pattern(pattern: str) -> list[tuple[str, CaseFiles]]:
             )
         found[name] = _with_companions(dwi.absolute())
     return list(found.items())
+
+
+def _matches(pattern: str) -> list[Path]:
+    # Not Path.glob: a pattern may start anywhere, also at the root.
+    return sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
+
+
+def _refuse_closed_folders(pattern: str) -> None:
+    """Try the folders that wildcards look into: what cannot be read matches without a word."""
+    whole = Path(pattern)
+    for part in (whole, *whole.parents):
+        if glob.has_magic(str(part)):
+            for folder in _matches(str(part.parent)):
+                entries_of(folder)
 
 
 def _wildcards(pattern: str) -> re.Pattern[str]:

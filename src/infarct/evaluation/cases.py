@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,7 @@ class Measured:
         scores: By tool.
         histogram: Of the DWI, if there is one.
         covers: Whether DWI and ADC reach all of the brain; contrast is measured where they do.
+        labelled: Files of the masks with more than one label, each of them counted as lesion.
     """
 
     subject: str
@@ -80,6 +82,21 @@ class Measured:
     scores: Mapping[str, Scores]
     histogram: Histogram | None
     covers: bool = True
+    labelled: tuple[Path, ...] = ()
+
+
+class MaskFile(NamedTuple):
+    """What a file of a mask holds.
+
+    Attributes:
+        mask: (X, Y, Z) where a label is.
+        grid: Where it lies.
+        labels: How many labels there are; 0 for an empty mask.
+    """
+
+    mask: Mask
+    grid: Grid
+    labels: int
 
 
 def measure(case: Case) -> Measured:
@@ -92,19 +109,23 @@ def measure(case: Case) -> Measured:
         GeometryError: If a prediction lies on another grid, or an image is a series.
         ContentError: If a mask is not a mask.
     """
-    reference, grid = read_mask(case.reference)
+    reference, grid, labels = read_mask(case.reference)
     images, covers = read_images(case, grid)
+    labelled = [case.reference] if labels > 1 else []
     scores = {}
     for tool, path in case.predictions.items():
-        prediction = None if path is None else _read_on(path, grid, case.reference)
+        prediction = None
+        if path is not None:
+            prediction, labels = _read_on(path, grid, case.reference)
+            labelled += [path] if labels > 1 else []
         scores[tool] = score(reference, prediction, grid.affine, images)
     x, y, z = (float(step) for step in grid.spacing)
     histogram = None if images is None else _histogram(images)
-    return Measured(case.subject, (x, y, z), scores, histogram, covers)
+    return Measured(case.subject, (x, y, z), scores, histogram, covers, tuple(labelled))
 
 
-def read_mask(path: Path) -> tuple[Mask, Grid]:
-    """Read a mask and the grid it lies on.
+def read_mask(path: Path) -> MaskFile:
+    """Read a mask, whatever its labels, and the grid it lies on.
 
     Raises:
         GeometryError: If it is a series.
@@ -128,7 +149,7 @@ def read_mask(path: Path) -> tuple[Mask, Grid]:
             "from voxel to voxel, as those of an image or of a map in percent; a mask of zeros and "
             "whole numbers is needed: apply the tool's threshold first"
         )
-    return mask, volume.grid
+    return MaskFile(mask, volume.grid, count)
 
 
 def _roughness(labels: Image) -> float:
@@ -138,15 +159,15 @@ def _roughness(labels: Image) -> float:
     return float((ahead != behind)[both].mean()) if both.any() else 0.0
 
 
-def _read_on(path: Path, grid: Grid, reference: Path) -> Mask:
-    mask, own = read_mask(path)
+def _read_on(path: Path, grid: Grid, reference: Path) -> tuple[Mask, int]:
+    mask, own, labels = read_mask(path)
     if not grid.matches(own):
         raise GeometryError(
             f"{path}: lies on another grid (shape {own.shape}, spacing {_mm(own)} mm) than its "
             f"reference {reference} ({grid.shape}, {_mm(grid)} mm), or is turned or shifted; "
             "masks are compared voxel by voxel: bring it onto the grid of the reference"
         )
-    return mask
+    return mask, labels
 
 
 def _mm(grid: Grid) -> str:

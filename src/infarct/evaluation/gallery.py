@@ -117,11 +117,11 @@ class _View:
 
 
 def _view(case: Case, tools: Sequence[str]) -> _View:
-    reference, grid = read_mask(case.reference)
+    reference, grid, _ = read_mask(case.reference)
     masks: dict[str, Mask | None] = {}
     for tool in tools:
         path = case.predictions[tool]
-        masks[tool] = None if path is None else read_mask(path)[0]
+        masks[tool] = None if path is None else read_mask(path).mask
     if case.dwi is None:
         image = np.full(grid.shape, 0.3, np.float32)
     else:

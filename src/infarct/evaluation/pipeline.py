@@ -226,6 +226,11 @@ def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
     places = dict.fromkeys((request.reference, *request.predictions.values()))
     if others := dict.fromkeys(name for place in places for name in other_images(place)):
         notes.append(f"Taken for no mask, by the end of their names: {_listed(list(others))}.")
+    if labelled := [str(path) for case in results.measured.values() for path in case.labelled]:
+        notes.append(
+            "More than one label in a mask, all of them counted as lesion, in "
+            f"{len(labelled)} files: {_listed(labelled)}."
+        )
     if request.subjects is None:
         notes.append("No table of subjects was given: strata other than volume are skipped.")
     else:
