@@ -87,6 +87,22 @@ def test_brainstem_counts_double_and_once() -> None:
     assert posterior.side == "both"
 
 
+def test_a_small_infarct_across_the_midline_of_the_pons_counts() -> None:
+    halves = [region("pons", side) for side in ("left", "right")]
+    middle = sum(half.sum() for half in halves) * GRID.voxel_ml
+    across = [some_of(half, 0.3 / middle * 2) for half in halves]  # 0.3 ml in each
+    both = score(across[0] | across[1], GRID, np.eye(4))[1]
+    one = score(across[0], GRID, np.eye(4))[1]
+    assert both is not None
+    assert one is not None
+    assert (both.score, both.affected, both.side) == (8, ("pons",), "both")
+    assert (one.score, one.side) == (10, "")
+    # All of one side and a voxel of the other.
+    aside = score(halves[0] | some_of(halves[1], 0.02), GRID, np.eye(4))[1]
+    assert aside is not None
+    assert aside.side == "left"
+
+
 def test_no_score_without_a_lesion_or_where_the_scan_ends() -> None:
     assert score(np.zeros(GRID.shape, bool), GRID, np.eye(4)) == (None, None)
     affine = GRID.affine.copy()

@@ -44,6 +44,7 @@ def test_a_large_faint_infarct_is_noticed_on_its_side(brain, infarct, side) -> N
     (finding,) = doubt_of_asymmetry(found)
     assert (finding.code, finding.level) == ("asymmetry", "warning")
     assert side in finding.message
+    assert finding.message.startswith("nothing is outlined")
 
 
 def test_what_is_outlined_is_not_noticed_again(brain) -> None:
@@ -51,6 +52,7 @@ def test_what_is_outlined_is_not_noticed_again(brain) -> None:
     part = RIGHT & (np.arange(SHAPE[2]) < 92)
     rest = asymmetry_beyond(*scan(brain, RIGHT), part)
     assert LARGE_ML < rest.volume_ml < (RIGHT & ~part).sum() / 1000
+    assert doubt_of_asymmetry(rest)[0].message.startswith("beyond the outline")
 
 
 @pytest.mark.parametrize(

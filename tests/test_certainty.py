@@ -23,6 +23,7 @@ def outlines(first: slice, second: slice) -> tuple[np.ndarray, np.ndarray]:
         (slice(0, 10), slice(0), False, ["warning"]),
         (slice(0, 10), slice(0, 3), False, ["warning"]),
         (slice(0, 10), slice(20, 30), False, ["warning"]),
+        (slice(0, 5), slice(20, 40), False, ["warning"]),
     ],
 )
 def test_readers_agree_on_nothing_or_on_a_common_place(first, second, agrees, levels) -> None:

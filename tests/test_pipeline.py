@@ -98,6 +98,10 @@ def test_a_verdict_that_its_own_probability_contradicts_is_doubted(segmentation)
     codes = [(finding.code, finding.level) for finding in _judged(unsure)]
     assert codes == [("verdict-unsure", "warning"), ("left-out", "note")]
     assert [finding.code for finding in _judged(unsure, void=True)] == ["left-out"]
+    left = replace(sure, lesion_visible=0.001, left_out=1, left_out_ml=0.004)
+    doubted, note = (finding.message for finding in _judged(left))
+    assert "shows an infarct is below 1%" in doubted
+    assert note.startswith("1 candidate (0.004 ml) was too improbable")
     nothing = replace(sure.measurements, lesion_count=0)
     empty = replace(sure, measurements=nothing, left_out=0)
     assert [f.code for f in _judged(replace(empty, lesion_visible=0.7))] == ["verdict-unsure"]

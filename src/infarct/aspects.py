@@ -7,19 +7,22 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from infarct.atlas import Atlas, load_atlas
 from infarct.grid import Affine, Grid
 from infarct.intensity import Mask
-from infarct.places import Part, look_up
+from infarct.places import Lookup, Part, look_up
 
 _COVERED = 0.8
 """Share of each region that must have been scanned, or there is no score."""
 
 _TWO_POINTS = {"midbrain", "pons"}
+
+_MINOR = 0.1
+"""Share of the lesion of a region across the midline up to which that side counts as untouched."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,15 @@ def score(
         return None, None
     atlas, whole = load_atlas("aspects"), load_atlas("territories")
     found = look_up(lesion, atlas, grid, mni_from_native, scanned, whole)
-    parts = found.parts(lambda entry: entry.name)
     everywhere = np.ones(grid.shape, dtype=bool)
     seen = everywhere if scanned is None else scanned
     covered = _covered(atlas, seen, mni_from_native @ grid.affine)
-    anterior = _aspects(parts) if covered["ASPECTS"] else None
-    return anterior, _pc_aspects(parts) if covered["PC-ASPECTS"] else None
+    anterior = _aspects(_parts(found)) if covered["ASPECTS"] else None
+    return anterior, _pc_aspects(found) if covered["PC-ASPECTS"] else None
+
+
+def _parts(found: Lookup) -> list[Part]:
+    return found.parts(lambda entry: entry.name)
 
 
 def _aspects(parts: list[Part]) -> Score:
@@ -101,15 +107,25 @@ def _aspects(parts: list[Part]) -> Score:
     return Score(10 - count, side if affected else "", affected, str(ASPECTS_RULE))
 
 
-def _pc_aspects(parts: list[Part]) -> Score:
+def _pc_aspects(found: Lookup) -> Score:
     """Score the posterior circulation; midbrain and pons are one region each, worth two points."""
-    own = [part for part in parts if part.group == "PC-ASPECTS" and PC_ASPECTS_RULE.holds(part)]
-    single = {part.name for part in own if part.name in _TWO_POINTS}
-    paired = {f"{part.name} {part.side}" for part in own if part.name not in _TWO_POINTS}
-    sides = {part.side for part in own}
-    side = "both" if len(sides) > 1 else "".join(sides)
-    points = 10 - 2 * len(single) - len(paired)
-    return Score(points, side, tuple(sorted(single | paired)), str(PC_ASPECTS_RULE))
+    undivided = tuple(
+        replace(entry, side="") if entry.name in _TWO_POINTS else entry for entry in found.entries
+    )
+    regions = _parts(replace(found, entries=undivided))
+    own = [part for part in regions if part.group == "PC-ASPECTS" and PC_ASPECTS_RULE.holds(part)]
+    middle = {part.name: part.ml for part in own if not part.side}
+    sides = {part.side for part in own if part.side} | {
+        half.side
+        for half in _parts(found)
+        if half.name in middle and half.ml > _MINOR * middle[half.name]
+    }
+    return Score(
+        10 - sum(1 if part.side else 2 for part in own),
+        "both" if len(sides) > 1 else "".join(sides),
+        tuple(sorted(f"{part.name} {part.side}".strip() for part in own)),
+        str(PC_ASPECTS_RULE),
+    )
 
 
 def _covered(atlas: Atlas, scanned: Mask, mni_from_voxel: Affine) -> dict[str, bool]:

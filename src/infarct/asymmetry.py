@@ -43,10 +43,12 @@ class Asymmetry:
     Attributes:
         volume_ml: Of it, in MNI space; a smoothed image knows it roughly.
         side: The patient's.
+        beyond: Whether it lies beside an outline; else there is none at all.
     """
 
     volume_ml: float
     side: str
+    beyond: bool = False
 
 
 def asymmetry_beyond(dwi: Image, adc: Image, brain: Mask, outline: Mask) -> Asymmetry:
@@ -76,23 +78,27 @@ def asymmetry_beyond(dwi: Image, adc: Image, brain: Mask, outline: Mask) -> Asym
         ischemic &= ndimage.distance_transform_edt(~outlined, sampling=_STEP) > _NEAR_MM
     labels, count = ndimage.label(ischemic)
     if not count:
-        return Asymmetry(0.0, "")
+        return Asymmetry(0.0, "", bool(outlined.any()))
     sizes = np.bincount(labels.ravel())[1:]
     x = ndimage.center_of_mass(labels == sizes.argmax() + 1)[0]
     # The grid is RAS+, its plane of symmetry in the middle.
-    return Asymmetry(
-        float(sizes.max()) * _STEP**3 / 1000, "right" if x > len(labels) / 2 else "left"
-    )
+    side = "right" if x > len(labels) / 2 else "left"
+    return Asymmetry(float(sizes.max()) * _STEP**3 / 1000, side, bool(outlined.any()))
 
 
 def doubt_of_asymmetry(found: Asymmetry) -> list[Finding]:
     """Warn where a large part of one side looks ischemic and is not outlined."""
     if found.volume_ml < LARGE_ML:
         return []
+    where, missed = (
+        ("beyond the outline", "outlined in part only")
+        if found.beyond
+        else ("nothing is outlined, yet", "missed")
+    )
     text = (
-        f"beyond the outline, some {found.volume_ml:.0f} ml on the {found.side} are brighter on "
-        "DWI and darker on ADC than the other side: a large, faint infarct may be outlined in part "
-        "only, or not at all, and no interval of the volume knows of it; look at the images before "
+        f"{where} a part of the {found.side} side, roughly {found.volume_ml:.0f} ml in smoothed "
+        f"images, is brighter on DWI and darker on ADC than the other side: a large, faint infarct "
+        f"may be {missed}, and no interval of the volume knows of it; look at the images before "
         "using a number"
     )
     return [Finding("asymmetry", "warning", text)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from infarct.intensity import Mask
 from infarct.quality import Finding
+from infarct.spoken import ml
 
 VOIDS_CERTAINTY = frozenset({"registration-poor", "out-of-place"})
 """Codes of the findings under which no calibrated certainty applies: it was learned on heads that
@@ -62,16 +63,17 @@ def doubt_of(reading: SecondReading, volume_ml: float) -> list[Finding]:
         volume_ml: Outlined by the method asked for.
 
     Returns:
-        A warning where the network stands alone; a note where the second reader sees more, for it
-        often takes artefacts for infarcts. Nothing where they agree.
+        A warning where the network stands alone, whatever else the second reader sees elsewhere; a
+        note where that sees the same and more, or alone, for it often takes artefacts for infarcts.
+        Nothing where they agree.
     """
     if reading.agrees:
         return []
-    seen = (
-        f"{volume_ml:.2f} ml by the network, {reading.volume_ml:.2f} ml by the {reading.model} map"
-    )
-    if reading.volume_ml > volume_ml:
+    seen = f"{ml(volume_ml)} by the network, {ml(reading.volume_ml)} by the {reading.model} map"
+    confirmed = reading.shared_ml > 0 or volume_ml == 0
+    if confirmed and reading.volume_ml > volume_ml:
         text = f"a second reader sees more: {seen}; look whether something was missed"
         return [Finding("readers-disagree", "note", text)]
+    seen += "" if confirmed else ", nothing by both"
     text = f"a second reader does not confirm the outline: {seen}; look whether it is an infarct"
     return [Finding("readers-disagree", "warning", text)]

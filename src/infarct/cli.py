@@ -287,7 +287,7 @@ def recompute(
 ) -> None:
     """Measure a mask corrected by hand; the old one is kept, with a line in audit.tsv."""
     from infarct.correction import recompute as remeasure
-    from infarct.wording import ml
+    from infarct.spoken import ml
 
     territories = _read_atlas(atlas, labels)
     done = remeasure(folder, mask, by=by, reason=reason, territories=territories)

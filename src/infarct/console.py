@@ -21,6 +21,7 @@ from rich.table import Table
 from infarct.journal import Journal
 from infarct.pipeline import Segmentation
 from infarct.report import summarise
+from infarct.spoken import ml
 from infarct.wording import certainty, verdict
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ def describe_outcome(outcome: Outcome) -> str:
     if outcome.status == "failed":
         again = "" if outcome.fresh else " (earlier; --retry-failed tries again)"
         return f"{outcome.id}: failed, {outcome.reason}{again}"
-    parts = [f"{outcome.volume_ml:.2f} ml", _counted(outcome.lesions, "lesion")]
+    assert outcome.volume_ml is not None
+    parts = [ml(outcome.volume_ml), _counted(outcome.lesions, "lesion")]
     parts += [_counted(outcome.warnings, "warning")] if outcome.warnings else []
     parts += [f"{outcome.seconds:.0f} s"] if outcome.seconds is not None else []
     return f"{outcome.id}: {', '.join(parts)}"

@@ -16,10 +16,11 @@ from infarct.brainmap import Parcels, glass_brain, mni_slices
 from infarct.figures import slice_figure, to_png
 from infarct.grid import MNI_GRID
 from infarct.resample import resample
+from infarct.spoken import chance, ml
 from infarct.stored import Stored
 from infarct.templates import load_template
 from infarct.viewer import slice_of, view
-from infarct.wording import artery, certainty, chance, impression, ml, verdict
+from infarct.wording import artery, certainty, impression, verdict
 
 _ROWS_SHOWN = 10
 

@@ -22,6 +22,7 @@ from infarct.quantify import Measurements, measure
 from infarct.reading import SECOND_READER, evidence_of, native_scan, read_scan
 from infarct.register import Refinement, refine
 from infarct.segmenters import BRAIN_NETWORK, DEFAULT, Segmenter, get_segmenter
+from infarct.spoken import chance, ml
 from infarct.templates import load_template
 from infarct.volume import Volume
 
@@ -190,14 +191,16 @@ def _judged(judgement: Judgement, *, void: bool = False) -> list[Finding]:
     if (visible >= 0.5) != outlined and not void:
         verdict = "something is outlined" if outlined else "nothing is outlined"
         text = (
-            f"{verdict}, yet the probability that the scan shows an infarct is {visible:.0%}; "
+            f"{verdict}, yet the probability that the scan shows an infarct is {chance(visible)}; "
             "look at the images, and at another operating point"
         )
         found.append(Finding("verdict-unsure", "warning", text))
     if judgement.left_out:
-        seen = f"{judgement.left_out} candidates ({judgement.left_out_ml:.2f} ml)"
+        one = judgement.left_out == 1
+        seen = "1 candidate" if one else f"{judgement.left_out} candidates"
         text = (
-            f"{seen} were too improbable to be outlined at the operating point {judgement.point}; "
+            f"{seen} ({ml(judgement.left_out_ml)}) {'was' if one else 'were'} too improbable to be "
+            f"outlined at the operating point {judgement.point}; "
             "the probability map shows them"
         )
         found.append(Finding("left-out", "note", text))

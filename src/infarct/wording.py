@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from infarct.certainty import VOIDS_CERTAINTY
+from infarct.spoken import chance, ml
 
 Summary = Mapping[str, Any]
 
@@ -23,21 +24,6 @@ _POSTERIOR = 0.25
 
 _NOT_LOW = 0.95
 """ADC of the lesion over that of normal tissue; above, water moves freely: no acute infarct."""
-
-
-def ml(volume: float) -> str:
-    """Say a volume: one digit behind the point from 10 ml on, two below, three for specks."""
-    digits = 1 if volume >= 10 else 2 if volume >= 0.095 or volume == 0 else 3
-    return f"{volume:.{digits}f} ml"
-
-
-def chance(probability: float | None) -> str:
-    """Say a probability; never 0% or 100%, for no calibration knows that."""
-    if probability is None:
-        return "–"
-    if probability > 0.99:
-        return "over 99%"
-    return "below 1%" if probability < 0.01 else f"{probability:.0%}"
 
 
 def verdict(summary: Summary) -> str:
@@ -70,8 +56,9 @@ def certainty(summary: Summary) -> str:
     if sure.get("volume_interval_ml"):
         low, high = sure["volume_interval_ml"]
         share = f"{sure['volume_interval_probability']:.0%}"
+        span = f"lies between {ml(low)} and" if low >= 0.0005 else "is no larger than"
         said.append(
-            f"If so, its volume lies between {ml(low)} and {ml(high)}, with {share} probability."
+            f"If so, its volume {span} {ml(high)}, with {share} probability."
             if summary["lesion_count"]
             else f"Of infarcts that this method misses, {share} are no larger than {ml(high)}."
         )
@@ -204,9 +191,12 @@ def _score(name: str, score: Mapping[str, Any] | None) -> str:
 
 def _posterior(summary: Summary) -> bool:
     """Tell whether enough of the lesion is the posterior circulation's to speak of its score."""
-    territories = summary.get("territories") or []
-    shares = [t["share_of_lesion"] for t in territories if t["name"] in {"PCA", "VB"}]
-    return not territories or sum(shares) >= _POSTERIOR
+    share = {t["name"]: 0.0 for t in summary.get("territories") or []}
+    for territory in summary.get("territories") or []:
+        share[territory["name"]] += territory["share_of_lesion"]
+    # Of another atlas, whose names say nothing to us, it cannot be told: then it is spoken of.
+    unknown = not share.keys() & _ARTERIES.keys()
+    return unknown or share.get("PCA", 0) + share.get("VB", 0) >= _POSTERIOR
 
 
 def _correction(summary: Summary) -> str:

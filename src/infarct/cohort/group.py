@@ -24,10 +24,10 @@ from infarct.errors import InfarctError
 from infarct.figures import to_png
 from infarct.grid import MNI_GRID
 from infarct.intensity import Mask
+from infarct.spoken import chance, ml
 from infarct.stored import THUMBNAIL
 from infarct.volume import Volume, read, write
 from infarct.whole import complete_or_absent
-from infarct.wording import chance, ml
 
 _PARTS = ("territories", "regions")
 """Fields of a summary that list parts of the brain."""

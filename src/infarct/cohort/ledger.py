@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -94,6 +95,12 @@ class Ledger:
             if line.endswith("\n") and len(cells) == len(COLUMNS) and cells[0] != COLUMNS[0]:
                 rows[cells[0]] = dict(zip(COLUMNS, cells, strict=True))
         return rows
+
+
+def tells(row: Mapping[str, str], outcome: Outcome) -> bool:
+    """Tell whether a line has the status and the numbers of an outcome, as it was read back."""
+    told = ("status", "volume_ml", "lesions", "warnings")
+    return all(row.get(name) == _cell(getattr(outcome, name)) for name in told)
 
 
 def _cell(value: float | str | None) -> str:

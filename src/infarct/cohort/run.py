@@ -15,7 +15,7 @@ from infarct.cohort.jobs import (
     refuse_foreign_group,
     refuse_inputs_inside,
 )
-from infarct.cohort.ledger import Ledger
+from infarct.cohort.ledger import Ledger, tells
 from infarct.cohort.work import clean, process
 from infarct.errors import OutputError
 from infarct.segmenters import get_segmenter
@@ -99,7 +99,8 @@ def run_cohort(
             if earlier.get(outcome.id, {}).get("status") != "done":
                 # Also what a worker completed and did not live to tell.
                 outcome = replace(outcome, fresh=True)  # noqa: PLW2901
-            if outcome.fresh:
+            # One that was corrected by hand is not fresh, but has other numbers.
+            if outcome.fresh or not tells(earlier[outcome.id], outcome):
                 ledger.append(outcome, request.settings)
             end(outcome)
     finally:

@@ -37,14 +37,14 @@
   for (const radio of radios) radio.addEventListener("change", () => choose(radio));
   contour.addEventListener("change", () => viewer.classList.toggle("plain", !contour.checked));
 
-  // A wheel turns by notches of about 100, a touchpad by many small steps: one slice per 40.
+  // A wheel turns by notches of about 100, a touchpad by many small steps: no slice is skipped.
   let turned = 0;
   panes.addEventListener("wheel", (event) => {
     event.preventDefault();
     turned += event.deltaMode ? Math.sign(event.deltaY) * 40 : event.deltaY;
-    const steps = Math.trunc(turned / 40);
-    turned -= steps * 40;
-    if (steps) move(-Math.sign(steps) * Math.min(Math.abs(steps), 2));
+    if (Math.abs(turned) < 40) return;
+    move(-Math.sign(turned));
+    turned = 0;
   }, { passive: false });
 
   // Up and down go on scrolling the page; sideways changes the slice.
