@@ -168,8 +168,17 @@ class Bank:
         return [n for n in sorted(self.backgrounds) if _BACKGROUND_SPLIT.get(n, "train") == split]
 
     def without_backgrounds(self, names: Iterable[str]) -> Bank:
-        """Return the same bank, some real backgrounds left out."""
+        """Return the same bank, some real backgrounds left out.
+
+        Raises:
+            InputFileError: If it has backgrounds, but none of such a name: a misspelt one would be
+                seen.
+        """
         left_out = set(names)
+        unknown = ", ".join(sorted(left_out - set(self.backgrounds)))
+        if unknown and self.backgrounds:
+            there = ", ".join(sorted(self.backgrounds))
+            raise InputFileError(f"leave_out: no background {unknown} in the bank; it has {there}")
         kept = {name: b for name, b in self.backgrounds.items() if name not in left_out}
         return replace(self, backgrounds=kept)
 
