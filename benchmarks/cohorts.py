@@ -6,7 +6,8 @@
 Cases are written to disk as a scanner saves them, read, placed and outlined; what is there already
 is not made again, so that a model can be added later and a broken run goes on. What a model finds
 before it is judged is kept in OUT/candidates, and judged by every run: a new calibration needs no
-new reading. OUT/costs.tsv says what one scan costs by each model named. Then:
+new reading; another bank or network needs another OUT. OUT/costs.tsv says what one scan costs by
+each model named. Then:
 
     python benchmarks/calibration.py OUT --model ensemble
     infarct evaluate --reference OUT/cases --subjects OUT/cases/subjects.tsv --costs OUT/costs.tsv

@@ -131,7 +131,7 @@ def train(
     from infarct.lab.training import is_over, progress_of, run
 
     chosen = recipes.changed(recipes.read(recipe), minutes, validate_on)
-    if resume and not (out / "last.pt").exists():
+    if resume and not any((*out.glob("last.pt"), *out.glob("weights.pt*"))):
         typer.echo(f"{out}: no run is here to continue, so one begins", err=True)
     position = run(chosen, bank, out, resume)
     if not is_over(chosen, position):

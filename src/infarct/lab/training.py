@@ -79,8 +79,8 @@ def train(
         learner = make_learner(recipe, team.rank, team.device)
         order = Order(open_source, recipe.network, stream_seed(recipe) + team.rank, team.device)
         if last.exists():
-            state = checkpoint.resume(last, this, learner, team.rank, team.device)
-            order = replace(order, state=state)
+            before = checkpoint.resume(last, this, learner, team.rank, team.device)
+            order = replace(order, state=before)
         forward = as_trained(recipe, learner.network, team)
         kept = fixed_set(open_source, recipe, team.device) if team.rank == 0 else None
         position, state = learner.position, order.state
