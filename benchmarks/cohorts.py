@@ -6,7 +6,8 @@
 Cases are written to disk as a scanner saves them, read, placed and outlined; what is there already
 is not made again, so that a model can be added later and a broken run goes on. What a model finds
 before it is judged is kept in OUT/candidates, and judged by every run: a new calibration needs no
-new reading. OUT/costs.tsv says what one scan costs by each model named. Then:
+new reading; another bank or network needs another OUT. OUT/costs.tsv says what one scan costs by
+each model named. Then:
 
     python benchmarks/calibration.py OUT --model ensemble
     infarct evaluate --reference OUT/cases --subjects OUT/cases/subjects.tsv --costs OUT/costs.tsv
@@ -33,8 +34,9 @@ from infarct.calibration import keep_pieces
 from infarct.case import CaseFiles, open_case
 from infarct.inference import load_network
 from infarct.lab import synth
-from infarct.lab.bank import Bank
-from infarct.lab.candidates import read_row, row_of, write_row
+from infarct.lab.bank import Bank, made_from
+from infarct.lab.candidates import NOTE, networks_of, read_row, row_of, write_row
+from infarct.lab.claim import claim
 from infarct.lab.cohort import load_cohort
 from infarct.prepare import prepare
 from infarct.reading import read_by_several
@@ -86,6 +88,14 @@ def run_case(bank: Path, cohort: str, index: int, models: Sequence[str], out: Pa
         save(found.like(lesion), out / model / cohort / name / "lesion_mask.nii.gz")
 
 
+def claim_candidates(bank: Path, models: Sequence[str], out: Path) -> None:
+    """Refuse candidates of another bank or network; of older folders nobody knows, they go on."""
+    for model in models:
+        note = out / "candidates" / model / NOTE
+        if note.is_file() or not note.parent.is_dir():
+            claim(note, {**made_from(bank), **networks_of(model)}, "give another --out")
+
+
 def save(mask: Volume, file: Path) -> None:
     """Write a mask, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -123,6 +133,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=segmenter_names())
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
+    claim_candidates(options.bank, options.models, options.out)
     # The workers share the cores; they read this when they start.
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.workers))
     with ProcessPoolExecutor(options.workers) as pool:

@@ -20,10 +20,11 @@ from matplotlib.figure import Figure
 
 from infarct.case import Case, CaseFiles, open_case
 from infarct.classical import is_map
-from infarct.inference import Network, lesion_probability, open_network
+from infarct.inference import Network, lesion_probability, load_network, open_network
 from infarct.intensity import Mask
 from infarct.postprocess import outline
 from infarct.prepare import prepare, restore
+from infarct.segmenters import BRAIN_NETWORK
 from infarct.templates import load_healthy, load_template
 from infarct.volume import read
 
@@ -65,7 +66,7 @@ def scans() -> dict[str, CaseFiles]:
 def outlined(name: str, files: CaseFiles, network: Network, phases: int) -> Result:
     """Run one scan as the pipeline does."""
     case = open_case(files)
-    scan = prepare(case, load_template())
+    scan = prepare(case, load_template(), load_network(BRAIN_NETWORK))
     images = {"DWI": scan.dwi_normalised, "ADC": scan.adc_normalised}
     images["IS"] = is_map(scan.dwi_normalised, scan.adc_normalised, scan.brain, load_healthy())
     start = time.perf_counter()

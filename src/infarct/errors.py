@@ -54,3 +54,9 @@ class CohortError(InfarctError):
     """A cohort is not finished: cases of it failed, or nobody is there to work on it."""
 
     exit_code = 9
+
+
+class TrainingError(InfarctError):
+    """A training has run away: its loss is no longer a number."""
+
+    exit_code = 10

@@ -6,7 +6,9 @@ import pytest
 from infarct.errors import GeometryError, InputFileError
 from infarct.grid import MNI_GRID
 from infarct.lab.bank import Background, Bank, pack_lesions, split_of_lesion
+from infarct.lab.feed import describe_stream
 from infarct.lab.packing import lesion_on_mni_grid, read_lesions
+from infarct.lab.recipes import Recipe
 from infarct.volume import Volume, write
 
 
@@ -107,6 +109,20 @@ def test_what_is_no_bank_is_named(bank, tmp_path):
 def test_backgrounds_can_be_left_out(bank):
     assert bank.backgrounds_of("train") == ["scanner"]
     assert bank.without_backgrounds(["scanner"]).backgrounds_of("train") == []
+    with pytest.raises(InputFileError, match="no background skanner in the bank; it has scanner"):
+        bank.without_backgrounds(["scanner", "skanner"])
+    without = bank.without_backgrounds(["scanner"])
+    assert without.without_backgrounds(["scanner"]).backgrounds == {}
+
+
+def test_a_run_tells_what_it_learns_from_and_of_nothing_else(tmp_path):
+    heads = dict.fromkeys(("training_seg_01", "training_seg_06"), np.zeros((1, 1, 1), np.uint8))
+    masks = [(f"bwsrsub-{n}_lesion", np.ones((2, 2, 2), bool)) for n in (1001, 1005)]
+    Bank(heads, pack_lesions(masks), {}).save(tmp_path / "bank.npz")
+    recipe = Recipe("FCN_CH2", stream={"leave_out": ["scanner"]})
+    told = describe_stream(tmp_path / "bank.npz", recipe)
+    assert "- anatomies (1): training_seg_01\n- real lesion masks: 1, beside" in told
+    assert "backgrounds seen: none\n- held back: scanner, and" in told
 
 
 def test_lesions_drawn_left_come_to_lie_left():

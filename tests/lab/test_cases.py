@@ -19,6 +19,7 @@ from infarct.lab import casebook
 from infarct.lab.casebook import find, prepare_cases
 from infarct.lab.cases import Mixed, RealBatch
 from infarct.lab.recipes import CasesSettings
+from infarct.volume import Volume, write
 
 DATA = Path(os.environ.get("INFARCT_DATA", Path(__file__).parents[3] / "shared/data"))
 
@@ -135,32 +136,66 @@ def test_a_scan_with_the_masks_of_two_readers_is_named(tmp_path: Path) -> None:
         list(find(tmp_path))
 
 
-def test_a_case_that_could_not_be_written_is_not_there_already(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(file: Any, **_: Any) -> None:
-        np.savez(file, image=np.zeros(3))
-        raise KeyboardInterrupt
-
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A case of 4 x 4 x 4 voxels, on the MNI grid as it is: a DWI, and who prepares it."""
     image = np.random.default_rng(0).random((4, 4, 4))
     prepared = SimpleNamespace(
         registration=SimpleNamespace(mni_from_native=np.eye(4)),
         dwi_normalised=image,
         adc_normalised=image,
-        brain=image > 0.5,
+        brain=np.indices((4, 4, 4))[0] < 3,
     )
-    for name in ("open_case", "read"):
-        monkeypatch.setattr(casebook, name, lambda _: None)
+    dwi = Volume(image, np.eye(4))
+    monkeypatch.setattr(casebook, "MNI_GRID", dwi.grid)
+    monkeypatch.setattr(casebook, "open_case", lambda _: SimpleNamespace(dwi=dwi))
     monkeypatch.setattr(casebook, "prepare", lambda *_: prepared)
-    for name in ("resample", "is_map"):
-        monkeypatch.setattr(casebook, name, lambda *_: image)
-    monkeypatch.setattr(np, "savez_compressed", full)
+    monkeypatch.setattr(casebook, "is_map", lambda *_: image)
+    for asset in ("load_template", "load_healthy", "load_network"):
+        monkeypatch.setattr(casebook, asset, lambda *_: None)
     (tmp_path / "set").mkdir()
-    for role in ("dwi", "lesion"):
-        (tmp_path / f"set/{role}.nii.gz").touch()
+    (tmp_path / "set/dwi.nii.gz").touch()
+    draw(tmp_path, np.full((4, 4, 4), 1))
+    return tmp_path
+
+
+def draw(folder: Path, mask: np.ndarray, shift: float = 0.0) -> None:
+    affine = np.eye(4)
+    affine[0, 3] = shift
+    write(Volume(mask.astype(np.uint8), affine), folder / "set/lesion.nii.gz", "uint8")
+
+
+def test_a_case_that_could_not_be_written_is_not_there_already(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Any, **_: Any) -> None:
+        np.savez(file, image=np.zeros(3))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", full)
     with pytest.raises(KeyboardInterrupt):
-        list(prepare_cases(tmp_path / "set", tmp_path / "out"))
-    assert not list((tmp_path / "out").glob("*.npz"))
+        list(prepare_cases(stand_in / "set", stand_in / "out"))
+    assert not list((stand_in / "out").glob("*.npz"))
+
+
+def test_a_mask_counts_where_it_is_not_zero_and_lies_where_the_scan_does(stand_in: Path) -> None:
+    mask = np.zeros((4, 4, 4))
+    mask[1, 1, 1:3] = 1
+    outside = np.zeros((4, 4, 4))
+    outside[3] = 1
+    kept = []
+    for k, drawn in enumerate((mask, mask * 255, mask * 3)):
+        draw(stand_in, drawn, shift=k / 30)  # as headers are rounded
+        ((_, said),) = prepare_cases(stand_in / "set", stand_in / f"out{k}")
+        assert said == "prepared"
+        with np.load(next((stand_in / f"out{k}").glob("*.npz"))) as file:
+            kept.append(file["lesion"])
+    assert all((lesion[0] == (mask > 0)).all() for lesion in kept)
+    for drawn, shift, why in ((mask, 5.0, "on another grid"), (outside, 0.0, "nothing of the")):
+        draw(stand_in, drawn, shift)
+        ((_, said),) = prepare_cases(stand_in / "set", stand_in / "away")
+        assert said.startswith("left out: ")
+        assert why in said
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the development data, see INFARCT_DATA")

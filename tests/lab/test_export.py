@@ -16,11 +16,17 @@ from torch import nn
 from infarct import assets
 from infarct.errors import AssetError, InputFileError, OutputError
 from infarct.inference import lesion_probability, open_network
-from infarct.lab import checkpoint, export
-from infarct.lab.checkpoint import Position, read_weights, rounded, write_weights
+from infarct.lab import card, checkpoint, export
+from infarct.lab.checkpoint import (
+    Position,
+    make_learner,
+    read_weights,
+    rounded,
+    write_weights,
+)
 from infarct.lab.export import Answer, contract_of, fold, halve, input_shape, to_onnx
 from infarct.lab.networks import DESIGNS, build
-from infarct.lab.recipes import Recipe
+from infarct.lab.recipes import CasesSettings, Recipe
 
 
 def trained(name: str, features: int | None = 4) -> nn.Module:
@@ -168,6 +174,28 @@ def test_a_network_ships_without_the_weights_to_start_from(
     files = export.ship(tmp_path / "weights.pt", "Brain", tmp_path / "package", start=False)
     assert [file.suffix for file in files] == [".onnx", ".md"]
     assert len(listed) == len(list((tmp_path / "package" / "networks").iterdir())) == 2
+
+
+def test_what_learned_from_real_cases_says_so_and_ships_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "register_asset", (listed := []).append)
+    monkeypatch.setattr(export, "export", lambda *_: [])
+    recipe = Recipe("FCN_CH2", features=2, cases=CasesSettings("cases"))
+    run, package = tmp_path / "run", tmp_path / "package"
+    for folder in (run, package / "networks"):
+        folder.mkdir(parents=True)
+    learner = make_learner(recipe, 0, "cpu")
+    shelf = {"stream": {"shelf": [torch.ones(8)]}}
+    checkpoint.save(run / "last.pt", checkpoint.Run(recipe), learner, [shelf])
+    (file,) = export.ship(run / "last.pt", "Mine", package)
+    assert torch.load(file, weights_only=True).keys() == {"recipe", "position", "weights"}
+    assert listed[0].source.startswith("trained on synthetic scans and real cases; see")
+    for cases, said in ((recipe.cases, "scans and real cases:"), (CasesSettings(), "scans:")):
+        trained = read_weights(file)
+        trained = replace(trained, recipe=replace(recipe, cases=cases))
+        page = card.write(trained, run, card.Facts(file, "", 0.0))
+        assert f"- Trained on synthetic {said}" in page
 
 
 def test_weights_that_do_not_survive_rounding_are_refused(tmp_path: Path) -> None:

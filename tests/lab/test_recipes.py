@@ -11,7 +11,7 @@ from infarct.errors import InputFileError
 from infarct.lab import recipes
 from infarct.lab.checkpoint import make_learner, read_weights
 from infarct.lab.networks import DESIGNS
-from infarct.lab.recipes import Recipe, Stage, parse, read, to_dict
+from infarct.lab.recipes import Recipe, Stage, changed, parse, read, to_dict
 
 PATHS = sorted(recipes.PACKAGED.glob("*.toml"))
 
@@ -62,6 +62,11 @@ def test_the_paper_recipe_is_the_one_of_the_paper() -> None:
         ('network = "BrainMask"\n[rate]\nschedule = "step"', r"rate\.schedule = 'step'"),
         ('network = "BrainMask"\n[[stages]]\nwindow = [8, 8]', r"stages\.window"),
         ("batch = 4", "missing key network"),
+        ('network = "FCN_CH4"', "network = 'FCN_CH4'; there are DAGMNet_CH3"),
+        ('network = "FCN_CH2"\n[stream]\nphase = 4', r"stream\.phase;"),
+        ('network = "FCN_CH2"\n[stream]\nphases_per_volume = 0', r"stream\.phases_per_volume = 0"),
+        ('network = "FCN_CH2"\nbatch = 4\n[shelf]\nsize = 2', r"shelf\.size = 2"),
+        ('network = "FCN_CH2"\n[shelf]\nsize = 4\nreuse = 0', r"shelf\.reuse = 0"),
         ("network = ", "Invalid"),
     ],
 )
@@ -84,6 +89,8 @@ def test_a_recipe_survives_the_checkpoint(tmp_path: Path) -> None:
     assert recipe.minutes == 3.0
     assert recipe.stages == (Stage(0.5, (48, 56, 24)), Stage())
     assert parse(Recipe, to_dict(recipe)) == recipe
+    assert changed(recipe, None, None) == recipe
+    assert changed(recipe, 0.0, None).minutes == 0  # no limit
 
 
 def test_stages_follow_each_other() -> None:

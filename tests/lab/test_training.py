@@ -15,12 +15,15 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from infarct.errors import InputFileError, OutputError
+from infarct.errors import InputFileError, OutputError, TrainingError
 from infarct.lab import checkpoint, shelf
 from infarct.lab.checkpoint import (
     Position,
+    Run,
     make_learner,
+    make_sure_it_goes_on,
     read_weights,
+    resume,
     rounded,
     write_weights,
 )
@@ -35,7 +38,7 @@ from infarct.lab.feed import (
     look,
     open_stream,
 )
-from infarct.lab.log import read_log
+from infarct.lab.log import Tally, read_log, write_log
 from infarct.lab.losses import hybrid
 from infarct.lab.networks import DESIGNS, build
 from infarct.lab.recipes import (
@@ -48,7 +51,7 @@ from infarct.lab.recipes import (
     ValidationSettings,
 )
 from infarct.lab.shelf import open_feed
-from infarct.lab.training import cosine_rate, run, train, update_mean
+from infarct.lab.training import _last_of, cosine_rate, is_over, run, train, update_mean
 from infarct.lab.validation import dice, fixed_set, score
 
 
@@ -117,6 +120,8 @@ RECIPE = Recipe(
 )
 """Forty samples: twenty steps, half of them on windows."""
 
+TINY = replace(RECIPE, network="FCN_CH2", features=2)
+
 
 def same(a: Path, b: Path, keys: tuple[str, ...] = ("network", "mean", "optimiser")) -> bool:
     """Tell whether two checkpoints hold the same tensors, bit for bit."""
@@ -169,6 +174,16 @@ def test_a_run_is_not_overwritten_unless_resumed(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="resume"):
         train(recipe, SphereStream, tmp_path)
     assert train(recipe, SphereStream, tmp_path, again=True).step == 5
+    (tmp_path / "last.pt").unlink()
+    for left in ("best.pt", "weights.pt", "log.csv"):
+        before = (tmp_path / left).read_bytes()
+        for again in (False, True):
+            with pytest.raises(OutputError, match=r"without the last\.pt"):
+                train(recipe, SphereStream, tmp_path, again)
+        assert (tmp_path / left).read_bytes() == before
+        (tmp_path / left).unlink()
+    write_log(tmp_path / "log.csv", [])  # killed before it had anything to lose
+    assert _last_of(tmp_path, again=False) == tmp_path / "last.pt"
 
 
 def test_what_is_refused_leaves_the_notes_of_the_run_that_is_here(tmp_path: Path) -> None:
@@ -180,13 +195,71 @@ def test_what_is_refused_leaves_the_notes_of_the_run_that_is_here(tmp_path: Path
     with pytest.raises(InputFileError, match="no such bank"):
         run(RECIPE, tmp_path / "bank.npz", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+    begin(tmp_path / "last.pt", TINY)
+    with pytest.raises(InputFileError, match="another seed"):
+        run(replace(TINY, seed=9), None, tmp_path, again=True)
+    assert (tmp_path / "data.md").read_text() == "seen by this run"
+
+
+def begin(last: Path, recipe: Recipe, bank: str = "") -> None:
+    """Write the checkpoint of a run that has not learned anything."""
+    learner = make_learner(recipe, 0, "cpu")
+    own = {"stream": {}, "windows": learner.windows.get_state()}
+    checkpoint.save(last, Run(recipe, bank), learner, [own])
+
+
+def test_a_run_goes_on_with_what_it_was_begun_with(tmp_path: Path) -> None:
+    last = tmp_path / "last.pt"
+    begin(last, TINY, "ab")
+    free = replace(
+        TINY,
+        minutes=3.0,
+        note="longer",
+        rate=replace(TINY.rate, peak=1e-5),
+        device=DeviceSettings(second_process=True, precision="bfloat16"),
+        validation=replace(TINY.validation, cases="mine"),
+    )
+    for bank in ("ab", ""):
+        make_sure_it_goes_on(last, Run(free, bank))
+    learner = make_learner(replace(free, rate=TINY.rate), 0, "cpu")
+    resume(last, Run(free, "ab"), learner, 0, "cpu")
+    assert [group["lr"] for group in learner.optimiser.param_groups] == [1e-5]
+    streams = DeviceSettings(second_process=True, streams=3)
+    for other, bank, key in (
+        (replace(TINY, seed=9, batch=1), "ab", "batch, seed"),
+        (replace(TINY, stream={"leave_out": ["x"]}), "ab", r"stream\.leave_out"),
+        (replace(TINY, device=streams), "ab", r"device\.streams"),
+        (TINY, "cd", "bank"),
+    ):
+        with pytest.raises(InputFileError, match=f"another {key};"):
+            make_sure_it_goes_on(last, Run(other, bank))
+    begin(last, TINY)  # as runs were begun before banks were told apart
+    make_sure_it_goes_on(last, Run(TINY, "cd"))
+    last.write_bytes(last.read_bytes()[:5000])
+    with pytest.raises(InputFileError, match="damaged"):
+        resume(last, Run(TINY), learner, 0, "cpu")
+
+
+def test_a_loss_that_runs_away_ends_the_run_with_a_word() -> None:
+    tally = Tally(0.0)
+    tally.add(2, torch.tensor(float("nan")), torch.zeros(2))
+    with pytest.raises(TrainingError, match=r"became nan; .* a lower rate\.peak"):
+        tally.means(1.0)
+
+
+def test_epochs_that_were_not_scored_stop_nothing() -> None:
+    early = ValidationSettings(every=4, stop_after=2, stop_patience=2)
+    recipe = replace(RECIPE, epochs=50, validation=early)
+    assert not is_over(recipe, Position(epochs=7, lowest_epoch=4))
+    assert is_over(recipe, Position(epochs=8, lowest_epoch=4))
+    unscored = replace(recipe, validation=replace(early, samples=0))
+    assert not is_over(unscored, Position(epochs=8))
 
 
 def test_a_run_is_not_resumed_with_another_network(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, epochs=1)
-    train(recipe, SphereStream, tmp_path)
+    begin(tmp_path / "last.pt", RECIPE)
     with pytest.raises(InputFileError, match="DAGMNet_CH3 with 4 features"):
-        train(replace(recipe, features=6), SphereStream, tmp_path, again=True)
+        train(replace(RECIPE, features=6), SphereStream, tmp_path, again=True)
 
 
 def test_what_holds_no_weights_is_named(tmp_path: Path) -> None:
@@ -473,6 +546,16 @@ def test_weights_travel_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         torch.testing.assert_close(back.weights[name].float(), tensor.float(), atol=1e-3, rtol=1e-3)
     with pytest.raises(InputFileError, match="no such weights"):
         read_weights(tmp_path / "other.pt")
+    # Pieces of two steps of one run are of one length, and torch would take them.
+    with torch.no_grad():
+        network.get_parameter(next(name for name, _ in network.named_parameters())).add_(1)
+    first = pieces[0].read_bytes()
+    write_weights(tmp_path / "weights.pt", recipe, Position(step=8), network)
+    pieces[0].write_bytes(first)
+    with pytest.raises(InputFileError, match="with all its pieces"):
+        read_weights(tmp_path / "weights.pt")
+    (whole,) = write_weights(tmp_path / "weights.pt", recipe, Position(), network, whole=True)
+    assert sorted(tmp_path.glob("weights.pt*")) == [whole, tmp_path / "weights.pt.bak"]
 
 
 def test_a_network_without_the_is_map_goes_on_from_one_with_it(tmp_path: Path) -> None:
@@ -485,6 +568,11 @@ def test_a_network_without_the_is_map_goes_on_from_one_with_it(tmp_path: Path) -
     started = make_learner(two, 0, "cpu").network.eval()
     expected = rounded(network)(images)[0]
     assert torch.allclose(started(images[:, :2])[0], expected, atol=1e-5)
+    write_weights(tmp_path / "ch2.pt", two, Position(), started)
+    with pytest.raises(InputFileError, match=r"reads DWI, ADC, and DAGMNet_CH3 reads .*, IS"):
+        make_learner(replace(three, start=str(tmp_path / "ch2.pt")), 0, "cpu")
+    with pytest.raises(InputFileError, match="is a DAGMNet_CH2, and a FCN_CH2 can't"):
+        make_learner(replace(TINY, start=str(tmp_path / "ch2.pt")), 0, "cpu")
 
 
 def test_a_wide_network_goes_on_from_a_narrow_one(tmp_path: Path) -> None:

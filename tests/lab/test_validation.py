@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_training import RECIPE, SphereStream
+from test_training import RECIPE, TINY, SphereStream
 
 from infarct.errors import InputFileError
-from infarct.lab import recipes
+from infarct.lab import card, recipes
 from infarct.lab.cases import read_case
+from infarct.lab.checkpoint import read_weights
 from infarct.lab.log import read_log
-from infarct.lab.recipes import CasesSettings
+from infarct.lab.recipes import CasesSettings, ValidationSettings
 from infarct.lab.training import train
 from infarct.lab.validation import REAL_PHASES, fixed_set, score
+
+FACTS = card.Facts(Path(__file__), "", 0.0)
 
 
 @pytest.fixture
@@ -76,3 +79,17 @@ def test_cases_that_cant_be_validated_on_are_refused(tmp_path: Path, real_cases:
         fixed_set(SphereStream, brain, "cpu")
     with pytest.raises(InputFileError, match="prepare-cases"):
         fixed_set(SphereStream, recipes.changed(RECIPE, None, tmp_path / "none"), "cpu")
+    np.savez(real_cases / "bank.npz", x=1)
+    with pytest.raises(InputFileError, match=r"bank\.npz: is no prepared case"):
+        fixed_set(SphereStream, recipes.changed(RECIPE, None, real_cases), "cpu")
+
+
+def test_real_cases_are_scored_where_nothing_else_is(tmp_path: Path, real_cases: Path) -> None:
+    unscored = replace(TINY, epochs=1, validation=ValidationSettings(samples=0))
+    train(recipes.changed(unscored, None, real_cases), SphereStream, tmp_path / "run")
+    last = read_log(tmp_path / "run/log.csv")[-1]
+    assert 0 <= float(last["real_dice"]) <= 1
+    assert not last["validation_loss"] + last["validation_dice"] + last["false_voxels"]
+    assert not (tmp_path / "run/best.pt").exists()
+    said = card.write(read_weights(tmp_path / "run/weights.pt"), tmp_path / "run", FACTS)
+    assert f"\nOn real cases that it did not learn from: Dice {last['real_dice']}.\n" in said

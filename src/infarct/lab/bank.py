@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infarct.assets import index, sha256
 from infarct.errors import InputFileError
 from infarct.grid import Affine
 from infarct.intensity import Mask
@@ -167,8 +168,17 @@ class Bank:
         return [n for n in sorted(self.backgrounds) if _BACKGROUND_SPLIT.get(n, "train") == split]
 
     def without_backgrounds(self, names: Iterable[str]) -> Bank:
-        """Return the same bank, some real backgrounds left out."""
+        """Return the same bank, some real backgrounds left out.
+
+        Raises:
+            InputFileError: If it has backgrounds, but none of such a name: a misspelt one would be
+                seen.
+        """
         left_out = set(names)
+        unknown = ", ".join(sorted(left_out - set(self.backgrounds)))
+        if unknown and self.backgrounds:
+            there = ", ".join(sorted(self.backgrounds))
+            raise InputFileError(f"leave_out: no background {unknown} in the bank; it has {there}")
         kept = {name: b for name, b in self.backgrounds.items() if name not in left_out}
         return replace(self, backgrounds=kept)
 
@@ -205,7 +215,7 @@ class Bank:
             InputFileError: If there is none at `path`, or it is damaged or something else.
         """
         if not path.is_file():
-            raise InputFileError(f"{path}: no such bank; make one with `infarct lab bank`")
+            raise _missing(path)
         try:
             with path.open("rb") as opened, np.load(opened) as file:
                 arrays = {key: file[key] for key in file.files}
@@ -219,6 +229,32 @@ class Bank:
         backgrounds = {n: _background(arrays, n) for n in sorted(names)}
         healthy = {k.split("/")[1]: arrays[k] for k in arrays if k.startswith("healthy/")}
         return Bank(heads, Lesions(**lesions), backgrounds, healthy)
+
+
+def digest(path: Path | None) -> str:
+    """Return the sha256 of a bank, for telling it from others; `ICBM` for None.
+
+    Raises:
+        InputFileError: If there is none at `path`.
+    """
+    if path is None:
+        return ICBM
+    if not path.is_file():
+        raise _missing(path)
+    return sha256(path)
+
+
+def made_from(path: Path | None) -> dict[str, object]:
+    """Return what makes synthetic scans and their IS maps what they are.
+
+    Args:
+        path: As for `digest`.
+    """
+    return {"bank": digest(path), "healthy": index()["templates/dwi_mean"].sha256}
+
+
+def _missing(path: Path) -> InputFileError:
+    return InputFileError(f"{path}: no such bank; make one with `infarct lab bank`")
 
 
 def _no_bank(path: Path) -> InputFileError:

@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from infarct.assets import sha256
 from infarct.case import Case, open_case
 from infarct.errors import InputFileError
 from infarct.evidence import features, peak_of, spread_of
 from infarct.inference import load_network
 from infarct.intensity import Mask
 from infarct.lab import synth
-from infarct.lab.bank import Bank
+from infarct.lab.bank import Bank, made_from
+from infarct.lab.claim import claim
 from infarct.lab.cohort import load_cohort
 from infarct.prepare import Prepared, prepare
 from infarct.quantify import measure, pieces
@@ -36,6 +38,9 @@ from infarct.volume import read
 from infarct.whole import written_whole
 
 COHORT = "calibration"
+
+NOTE = "made-from.json"
+"""In the folder of the cases and in that of each method's rows: what they were made from."""
 
 _TRUE_SHARE = 0.25
 """A candidate is an infarct if so much of it is, or if it holds so much of one."""
@@ -99,12 +104,33 @@ def collect(orders: Sequence[Order], workers: int) -> Iterator[dict[str, Row]]:
     Args:
         orders: The cases.
         workers: Processes.
+
+    Raises:
+        InputFileError: If the folder holds rows of another bank, of other healthy statistics or of
+            another network of that name.
     """
+    for out, bank, models in dict.fromkeys((each.out, each.bank, each.models) for each in orders):
+        _claim(out, bank, models)
     # The workers share the cores; they read this when they start.
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
     with ProcessPoolExecutor(workers) as pool:
         for job in as_completed([pool.submit(make_rows, order) for order in orders]):
             yield job.result()
+
+
+def _claim(out: Path, bank: Path, models: Sequence[str]) -> None:
+    """Make sure that the rows of a folder are of this bank and of these networks."""
+    # A fit stamps the networks of today on what it learns from the rows.
+    advice = "calibrate into another folder"
+    claim(out / NOTE, made_from(bank), advice, used=any(out.glob(f"*/{COHORT}-*.json")))
+    for model in models:
+        used = any((out / model).glob(f"{COHORT}-*.json"))
+        claim(out / model / NOTE, networks_of(model), advice, used=used)
+
+
+def networks_of(model: str) -> dict[str, str]:
+    """Return the sha256 of each network of a method, by the name of its file."""
+    return {network.name: sha256(network) for network in get_segmenter(model).networks}
 
 
 def make_rows(order: Order) -> dict[str, Row]:

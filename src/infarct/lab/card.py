@@ -15,7 +15,7 @@ LICENCE = "Apache-2.0"
 
 _LIMITS = {
     "lesion": """\
-- Trained on synthetic scans: its scores on them say that training worked, not how it does on
+- Trained on {learned_from}: its scores on them say that training worked, not how it does on
   patients. Scores on real scans are in the evaluation pages, where there are any.
 - Finds what is bright on DWI and dark on ADC. Abscess, dense tumour, seizure, T2 shine-through and
   blood can look like that; late subacute infarcts may not.
@@ -84,7 +84,7 @@ def write(trained: Weights, run: Path, facts: Facts) -> str:
         (run / "data.md").read_text() if (run / "data.md").is_file() else "Not recorded.\n",
         "## Limits",
         "",
-        _LIMITS[design.answers],
+        _LIMITS[design.answers].format(learned_from=learned_from(recipe)),
         "",
         "## Recipe",
         "",
@@ -96,6 +96,12 @@ def write(trained: Weights, run: Path, facts: Facts) -> str:
     return "\n".join(lines)
 
 
+def learned_from(recipe: Recipe) -> str:
+    """Return in words what kinds of scans a recipe shows its network; heads are all synthetic."""
+    real = recipe.cases.folder and DESIGNS[recipe.network].answers == "lesion"
+    return "synthetic scans and real cases" if real else "synthetic scans"
+
+
 def _width(recipe: Recipe) -> str:
     features = recipe.features or DESIGNS[recipe.network].features
     return f"{features} features at the first level, " if features else ""
@@ -104,16 +110,21 @@ def _width(recipe: Recipe) -> str:
 def _scores(run: Path, stem: str) -> list[str]:
     """Return the last scores of the log and the name of its curve, as lines."""
     rows = read_log(run / "log.csv") if (run / "log.csv").is_file() else []
-    scored = [row for row in rows if row["validation_dice"]]
+    scored = [row for row in rows if row["validation_dice"] or row.get("real_dice")]
     if not scored:
         return ["None were taken.", ""]
     last = scored[-1]
-    best = max(float(row["validation_dice"]) for row in scored)
-    false, real = last["false_voxels"], last.get("real_dice")
+    dice, false, real = (last.get(n) for n in ("validation_dice", "false_voxels", "real_dice"))
+    said = []
+    if dice:
+        best = max(float(row["validation_dice"] or -1) for row in scored)
+        said.append(f"Dice {dice} at the end (best {best:.3f}).")
+    if false and false != "nan":
+        said.append(f"Where there is nothing, {false} voxels are outlined.")
+    if real:
+        said.append(f"On real cases that it did not learn from: Dice {real}.")
     return [
-        f"Dice {last['validation_dice']} at the end (best {best:.3f})."
-        + ("" if false == "nan" else f" Where there is nothing, {false} voxels are outlined.")
-        + (f" On real cases that it did not learn from: Dice {real}." if real else ""),
+        " ".join(said),
         "",
         f"![loss and Dice over time]({stem}.png)",
         "",

@@ -10,16 +10,21 @@ import numpy as np
 
 from infarct.case import CaseFiles, open_case
 from infarct.classical import is_map
-from infarct.errors import InfarctError, InputFileError
+from infarct.errors import ContentError, GeometryError, InfarctError, InputFileError
+from infarct.evaluation.cases import read_mask
 from infarct.grid import MNI_GRID
+from infarct.inference import load_network
 from infarct.intensity import zscore
 from infarct.prepare import prepare
 from infarct.resample import resample
+from infarct.segmenters import BRAIN_NETWORK
 from infarct.templates import load_healthy, load_template
-from infarct.volume import read
 from infarct.whole import written_whole
 
 _MASKS = ("_msk", "_mask", "_lesion_mask", "_label-lesion_mask", "_desc-lesion_mask")
+
+_ROUNDING_MM = 0.1
+"""Headers of a mask and of its scan, written by two tools, may differ by so much."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +120,21 @@ def prepare_cases(folder: Path, out: Path) -> Iterator[tuple[str, str]]:
 
 def _prepare(drawn: Drawn, target: Path) -> None:
     case = open_case(drawn.files)
-    scan = prepare(case, load_template())
-    mask = read(drawn.lesion)
+    mask, grid, _ = read_mask(drawn.lesion)
+    if not case.dwi.grid.matches(grid, _ROUNDING_MM):
+        raise GeometryError(
+            f"{drawn.lesion}: lies on another grid than {drawn.files.dwi}; bring the mask onto that"
+        )
+    # The brain as `infarct segment` outlines it: what is z-scored in must be the same there.
+    scan = prepare(case, load_template(), load_network(BRAIN_NETWORK))
     native_from_mni = np.linalg.inv(scan.registration.mni_from_native)
-    lesion = resample(mask, MNI_GRID, native_from_mni) >= 0.5
+    drawn_native = case.dwi.like(mask.astype(np.float32))
+    lesion = (resample(drawn_native, MNI_GRID, native_from_mni) >= 0.5) & scan.brain
+    if mask.any() and not lesion.any():
+        raise ContentError(
+            f"{drawn.lesion}: nothing of the lesion is left in the brain on the MNI grid, for it "
+            "is too small or lies outside; look whether it is that of this scan"
+        )
     dwi, adc, brain = scan.dwi_normalised, scan.adc_normalised, scan.brain
     planes = [zscore(dwi, brain), zscore(adc, brain), is_map(dwi, adc, brain, load_healthy())]
     # What is half-written would count as there already when the command goes on.
@@ -126,6 +142,6 @@ def _prepare(drawn: Drawn, target: Path) -> None:
         np.savez_compressed(
             file,
             image=np.stack(planes).astype(np.float16),
-            lesion=(lesion & brain)[None],
+            lesion=lesion[None],
             brain=brain[None],
         )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from infarct.lab.feed import Source
 from infarct.lab.recipes import CasesSettings
 
 _LEFT_RIGHT = 1
+
+_PARTS = ("image", "lesion", "brain")
+"""Of a prepared case."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,27 @@ class RealBatch:
 
 
 def list_cases(folder: Path) -> list[Path]:
-    """List the prepared cases of a folder.
+    """List the prepared cases of a folder, each of them opened: learning takes hours until then.
 
     Raises:
-        InputFileError: If there are none.
+        InputFileError: If there are none, or a file is something else.
     """
     files = sorted(folder.glob("*.npz"))
     if not files:
         raise InputFileError(
             f"{folder}: no prepared cases (*.npz); run `infarct lab prepare-cases`"
         )
+    for file in files:
+        try:
+            with np.load(file) as stored:
+                whole = set(_PARTS) <= set(stored.files)
+        except (OSError, ValueError, EOFError, TypeError, BadZipFile):
+            whole = False
+        if not whole:
+            raise InputFileError(
+                f"{file}: is no prepared case, or a damaged one; delete it, and run "
+                "`infarct lab prepare-cases` again"
+            )
     return files
 
 
@@ -62,7 +77,7 @@ def read_case(file: Path, phases: Sequence[int]) -> list[tuple[Tensor, ...]]:
         Of each phase image (3, 96, 112, 48), lesion and brain (1, 96, 112, 48), float32.
     """
     with np.load(file) as stored:
-        whole = [stored[name] for name in ("image", "lesion", "brain")]
+        whole = [stored[name] for name in _PARTS]
     parts = []
     for phase in phases:
         offsets = zip(PHASES[phase], STRIDE, strict=True)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +22,35 @@ from torch import Tensor, nn
 from infarct import assets
 from infarct.errors import InputFileError
 from infarct.lab import recipes
-from infarct.lab.networks import build
+from infarct.lab.networks import DESIGNS, build
 from infarct.lab.recipes import Recipe
 from infarct.lab.widening import widened
 from infarct.whole import written_whole
 
 PIECE_BYTES = 15 * 2**20
 """Largest piece of a weights file: below what mail, forges and lent machines let through."""
+
+_FREE = {"minutes", "epochs", "note", "rate.peak", "validation.cases"}
+"""Settings, beside those of the device, that a run may go on with another value of."""
+
+_DAMAGED = (
+    *(UnpicklingError, RuntimeError, ValueError, EOFError, BadZipFile),
+    *(KeyError, AttributeError, TypeError),
+)
+"""What reading a file that is damaged, or something else, can end with."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is made from.
+
+    Attributes:
+        recipe: Everything that decides it.
+        bank: sha256 of what it learns from, see `bank.digest`; empty if nobody knows.
+    """
+
+    recipe: Recipe
+    bank: str = ""
 
 
 @dataclass
@@ -86,8 +109,8 @@ def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
         torch.manual_seed(recipe.seed)
         network = build(recipe.network, recipe.features or None).to(device)
     if recipe.start:
-        known = read_weights(_weights_of(recipe.start)).weights
-        network.load_state_dict(widened(_fitting(known, network), network, recipe.seed))
+        known = read_weights(_weights_of(recipe.start))
+        network.load_state_dict(widened(_fitting(known, recipe, network), network, recipe.seed))
     if recipe.device.channels_last:
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     rate = recipe.rate
@@ -104,15 +127,31 @@ def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
     )
 
 
-def _fitting(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+def _fitting(known: Weights, recipe: Recipe, network: nn.Module) -> dict[str, Tensor]:
     """Leave out what weights know of images that a network does not read.
 
     The IS map is the last image of every design: a network without it can go on from one with it.
+    The other way round nothing is known of it, and the weights of another image would be taken.
+
+    Raises:
+        InputFileError: If they are of another design, or of a network that reads other images.
     """
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    theirs = known.recipe.network
+    if known.weights.keys() != shapes.keys():
+        raise InputFileError(
+            f"start = {recipe.start!r}: is a {theirs}, and a {recipe.network} can't go on from it, "
+            "for the two are of different designs"
+        )
+    read, wanted = (DESIGNS[name].channels for name in (theirs, recipe.network))
+    if read[: len(wanted)] != wanted:
+        raise InputFileError(
+            f"start = {recipe.start!r}: reads {', '.join(read)}, and {recipe.network} reads "
+            f"{', '.join(wanted)}; a network can go on without the IS map, not begin to read it"
+        )
     return {
-        name: tensor[:, : shapes[name][1]] if tensor.ndim > 1 and name in shapes else tensor
-        for name, tensor in weights.items()
+        name: tensor[:, : shapes[name][1]] if tensor.ndim > 1 else tensor
+        for name, tensor in known.weights.items()
     }
 
 
@@ -122,17 +161,18 @@ def _weights_of(start: str) -> Path:
     return assets.path(shipped) if shipped in assets.index() else Path(start)
 
 
-def save(path: Path, recipe: Recipe, learner: Learner, streams: list[Any]) -> None:
+def save(path: Path, run: Run, learner: Learner, streams: list[Any]) -> None:
     """Write a checkpoint; a crash while writing leaves the one before.
 
     Args:
         path: Where to.
-        recipe: Goes along, so that a checkpoint says what it is.
+        run: Goes along, so that a checkpoint says what it is.
         learner: What has been learned.
         streams: State of the stream and of the windows of each process, see `training`.
     """
     content = {
-        "recipe": recipes.to_dict(recipe),
+        "recipe": recipes.to_dict(run.recipe),
+        "bank": run.bank,
         "position": asdict(learner.position),
         "network": learner.network.state_dict(),
         "mean": None if learner.mean is None else learner.mean.state_dict(),
@@ -144,34 +184,77 @@ def save(path: Path, recipe: Recipe, learner: Learner, streams: list[Any]) -> No
         torch.save(content, draft)
 
 
-def resume(path: Path, learner: Learner, rank: int, device: str) -> Mapping[str, Any]:
+def resume(path: Path, run: Run, learner: Learner, rank: int, device: str) -> Mapping[str, Any]:
     """Bring a learner to where a checkpoint was.
 
     Returns:
         The state of the stream of process `rank`.
 
     Raises:
-        InputFileError: If the checkpoint is of another network than the learner.
+        InputFileError: If the checkpoint is damaged, or of another run.
     """
-    content = torch.load(path, map_location=device, weights_only=True)
-    before = recipes.parse(Recipe, content["recipe"])
-    known = {name: tensor.shape for name, tensor in content["network"].items()}
-    if known != {name: tensor.shape for name, tensor in learner.network.state_dict().items()}:
-        raise InputFileError(
-            f"{path}: is a run of {before.network} with {before.features or 'its own'} features, "
-            "not of the network of this recipe; resume with the recipe it was begun with, or "
-            "choose another folder"
-        )
+    content = _read(path, map_location=device)
+    _make_sure_it_is_of(run, content, path)
     learner.network.load_state_dict(content["network"])
     if learner.mean is not None:
         learner.mean.load_state_dict(content["mean"])
     learner.optimiser.load_state_dict(content["optimiser"])
+    for group in learner.optimiser.param_groups:
+        # On a plateau nothing else would lower it, where a loss has run away.
+        group["lr"] = min(group["lr"], run.recipe.rate.peak)
     learner.plateau.load_state_dict(content["plateau"])
     learner.position = Position(**content["position"])
     own: Mapping[str, Any] = content["streams"][rank]
     learner.windows.set_state(own["windows"].cpu())
     stream: Mapping[str, Any] = own["stream"]
     return stream
+
+
+def make_sure_it_goes_on(path: Path, run: Run) -> None:
+    """Make sure that a checkpoint can be resumed, at no cost, before anything is written.
+
+    Raises:
+        InputFileError: If it is damaged, or of another run.
+    """
+    _make_sure_it_is_of(run, _read(path, mmap=True), path)
+
+
+def _read(path: Path, **how: Any) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = torch.load(path, weights_only=True, **how)
+        content["recipe"] = recipes.parse(Recipe, content["recipe"])
+    except (*_DAMAGED, OSError) as error:
+        raise InputFileError(
+            f"{path}: is no checkpoint of this version, or a damaged one; begin another run, in "
+            "another folder"
+        ) from error
+    return content
+
+
+def _make_sure_it_is_of(run: Run, content: Mapping[str, Any], path: Path) -> None:
+    before = content["recipe"]
+    old, new = _deciding(before), _deciding(run.recipe)
+    others = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+    if run.bank and content.get("bank") not in (None, "", run.bank):
+        others.append("bank")
+    if others:
+        raise InputFileError(
+            f"{path}: is a run of {before.network} with {before.features or 'its own'} features, "
+            f"begun with another {', '.join(others)}; resume with what it was begun with, or "
+            "choose another folder"
+        )
+
+
+def _deciding(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings that a run must go on with, by their names in the file."""
+    flat: dict[str, Any] = {}
+    for name, value in recipes.to_dict(recipe).items():
+        inner = isinstance(value, Mapping)
+        flat |= {f"{name}.{key}": x for key, x in value.items()} if inner else {name: value}
+    kept = {k: x for k, x in flat.items() if k not in _FREE and not k.startswith("device.")}
+    # What the streams have come to is kept for each of them.
+    device = recipe.device
+    return kept | {"device.streams": device.streams if device.second_process else 1}
 
 
 @dataclass(frozen=True)
@@ -217,7 +300,9 @@ def rounded(network: nn.Module) -> nn.Module:
     return copy
 
 
-def write_weights(path: Path, recipe: Recipe, position: Position, network: nn.Module) -> list[Path]:
+def write_weights(
+    path: Path, recipe: Recipe, position: Position, network: nn.Module, *, whole: bool = False
+) -> list[Path]:
     """Write weights, kernels as float16, in pieces small enough to travel.
 
     Args:
@@ -225,6 +310,7 @@ def write_weights(path: Path, recipe: Recipe, position: Position, network: nn.Mo
         recipe: What they were trained by.
         position: After how much training.
         network: Whose weights.
+        whole: Whether they become one file, however large.
 
     Returns:
         The files written.
@@ -241,36 +327,31 @@ def write_weights(path: Path, recipe: Recipe, position: Position, network: nn.Mo
     buffer = io.BytesIO()
     torch.save(content, buffer)
     data = buffer.getvalue()
-    for stale in [path, *_pieces(path)]:
-        stale.unlink(missing_ok=True)
-    if len(data) <= PIECE_BYTES:
-        path.write_bytes(data)
-        return [path]
-    pieces = []
-    for k, start in enumerate(range(0, len(data), PIECE_BYTES)):
-        piece = path.with_name(f"{path.name}.{k:03d}")
-        piece.write_bytes(data[start : start + PIECE_BYTES])
-        pieces.append(piece)
-    return pieces
+    parts = {path: data}
+    if len(data) > PIECE_BYTES and not whole:
+        parts = {
+            path.with_name(f"{path.name}.{k:03d}"): data[start : start + PIECE_BYTES]
+            for k, start in enumerate(range(0, len(data), PIECE_BYTES))
+        }
+    stale = {path, *_pieces(path)} - parts.keys()
+    for file, part in parts.items():
+        with written_whole(file) as draft:
+            draft.write_bytes(part)
+    for file in stale:
+        file.unlink(missing_ok=True)
+    return list(parts)
 
 
 def _pieces(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{path.name}.[0-9][0-9][0-9]"))
 
 
-def joined(path: Path) -> bytes:
-    """Return a file of weights, whole or in pieces, as one.
-
-    Args:
-        path: What `write_weights` was given.
-
-    Raises:
-        InputFileError: If there is no such file.
-    """
+def _joined(path: Path) -> io.BytesIO:
+    """Return a file of weights, whole or in pieces, as one."""
     pieces = [path] if path.is_file() else _pieces(path)
     if not pieces:
         raise InputFileError(f"{path}: no such weights; give the .pt file that training wrote")
-    return b"".join(piece.read_bytes() for piece in pieces)
+    return io.BytesIO(b"".join(piece.read_bytes() for piece in pieces))
 
 
 def read_weights(path: Path) -> Weights:
@@ -282,8 +363,13 @@ def read_weights(path: Path) -> Weights:
     Raises:
         InputFileError: If there is no such file, or it is damaged or something else.
     """
-    data = io.BytesIO(joined(path))
+    data = _joined(path)
     try:
+        with ZipFile(data) as archive:
+            # torch believes pieces of two files: only the checksums tell that they are.
+            if archive.testzip():
+                raise BadZipFile(path)
+        data.seek(0)
         content = torch.load(data, map_location="cpu", weights_only=True)
         weights = content.get("weights") or content["mean"] or content["network"]
         return Weights(
@@ -291,10 +377,7 @@ def read_weights(path: Path) -> Weights:
             Position(**content["position"]),
             {n: w.float() if w.is_floating_point() else w for n, w in weights.items()},
         )
-    except (
-        *(UnpicklingError, RuntimeError, ValueError, EOFError),
-        *(KeyError, AttributeError, TypeError),
-    ) as error:
+    except _DAMAGED as error:
         raise InputFileError(
             f"{path}: holds no weights, or damaged ones; give the .pt file that training wrote, "
             "with all its pieces"

@@ -19,8 +19,8 @@ def lab() -> None:
 @app.command()
 def synth(
     out: Annotated[Path, typer.Option(help="Folder for the cases.")],
-    n: Annotated[int, typer.Option(min=0, help="How many cases.")] = 20,
-    seed: Annotated[int, typer.Option(help="The same seed writes the same cases.")] = 0,
+    n: Annotated[int, typer.Option(min=1, help="How many cases.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same cases.")] = 0,
     cohort: Annotated[str, typer.Option(help="Name of a cohort.")] = "training",
     bank: Annotated[
         Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
@@ -46,7 +46,7 @@ def templates(
         Path | None, typer.Option(help="From `infarct lab bank`, to draw synthetic scans from.")
     ] = None,
     synthetic: Annotated[int, typer.Option(min=0, help="How many synthetic scans go in.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the synthetic scans.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the synthetic scans.")] = 0,
 ) -> None:
     """Rebuild the b0 template and the healthy statistics that ship with the package."""
     from rich.progress import track
@@ -85,7 +85,7 @@ def territories(
 
 @app.command()
 def demo_scan(
-    seed: Annotated[int, typer.Option(help="Of the series a fair case is taken from.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the series a fair case is taken from.")] = 0,
 ) -> None:
     """Remake the synthetic scan that `infarct demo` runs on."""
     from infarct.lab.demo_scan import make_demo_scan
@@ -117,7 +117,8 @@ def train(
         Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Length of the run, instead of the recipe's.")
+        float | None,
+        typer.Option(min=0, help="Length of the run, instead of the recipe's; 0 for no limit."),
     ] = None,
     validate_on: Annotated[
         Path | None,
@@ -130,7 +131,7 @@ def train(
     from infarct.lab.training import is_over, progress_of, run
 
     chosen = recipes.changed(recipes.read(recipe), minutes, validate_on)
-    if resume and not (out / "last.pt").exists():
+    if resume and not any((*out.glob("last.pt"), *out.glob("weights.pt*"))):
         typer.echo(f"{out}: no run is here to continue, so one begins", err=True)
     position = run(chosen, bank, out, resume)
     if not is_over(chosen, position):
@@ -180,7 +181,7 @@ def search(
         Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
     ] = None,
     cases: Annotated[int, typer.Option(min=1, help="How many synthetic scans.")] = 60,
-    seed: Annotated[int, typer.Option(help="Of the scans and the folds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the scans and the folds.")] = 0,
     folds: Annotated[int, typer.Option(min=2, help="Of the cross-validation.")] = 5,
     method: Annotated[
         list[str] | None, typer.Option(help="cfuzzy or tscore, may be repeated; both if left out.")
@@ -230,8 +231,10 @@ def calibrate(
         list[str] | None,
         typer.Option(help="Network, or `ensemble`, may be repeated; the usual one if left out."),
     ] = None,
-    cases: Annotated[int, typer.Option(help="How many; half are drawn without an infarct.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of the cases.")] = 0,
+    cases: Annotated[
+        int, typer.Option(min=1, help="How many; half are drawn without an infarct.")
+    ] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the cases.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one case each.")] = 2,
 ) -> None:
     """Learn how far a network can be trusted, and keep that beside it.

@@ -21,7 +21,7 @@ from infarct import assets
 from infarct.errors import AssetError, OutputError
 from infarct.inference import METADATA_KEY, Contract, open_network
 from infarct.lab import card
-from infarct.lab.checkpoint import Weights, joined, read_weights
+from infarct.lab.checkpoint import Weights, read_weights, write_weights
 from infarct.lab.log import draw_curve
 from infarct.lab.networks import DESIGNS, Design
 from infarct.lab.networks.deepmedic import DeepMedic
@@ -96,13 +96,18 @@ def ship(weights: Path, stem: str, out: Path = assets.ROOT, *, start: bool = Tru
         The files, all of them listed in `assets.json`.
     """
     files = export(weights, out / "networks", stem)
+    trained = read_weights(weights)
+    recipe = trained.recipe
     if start:
+        # Not the file as it is: a checkpoint also holds scans that it was learning from.
         file = out / "networks" / f"{stem}.pt"
-        file.write_bytes(joined(weights))
-        files.append(file)
+        files += write_weights(file, recipe, trained.position, trained.network(), whole=True)
+    scans = card.learned_from(recipe)
+    if not recipe.cases.folder:
+        scans += ", no scan of a patient"
     for file in files:
         name = f"networks/{stem}" if file.suffix == ".onnx" else f"networks/{file.name}"
-        source = f"trained on synthetic scans, no scan of a patient; see the card {stem}.md beside"
+        source = f"trained on {scans}; see the card {stem}.md beside"
         where = file.relative_to(out).as_posix()
         assets.register_asset(assets.Asset(name, where, assets.sha256(file), card.LICENCE, source))
     return files

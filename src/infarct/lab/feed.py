@@ -105,8 +105,10 @@ def describe_stream(bank: Path | None, recipe: Recipe) -> str:
     from infarct.lab.bank import Bank  # noqa: PLC0415
 
     held = Bank.load(bank) if bank else Bank.from_icbm()
-    left_out = recipe.stream.get("leave_out", ())
-    seen = [name for name in sorted(held.backgrounds) if name not in left_out]
+    settings = stream_settings(recipe, "train")
+    left_out, split = settings.leave_out, settings.split
+    heads = held.anatomies_of(split)
+    seen = held.without_backgrounds(left_out).backgrounds_of(split)
     real = "no scan of a patient."
     if recipe.cases.folder:
         count = len(list(Path(recipe.cases.folder).glob("*.npz")))
@@ -114,8 +116,8 @@ def describe_stream(bank: Path | None, recipe: Recipe) -> str:
     lines = [
         f"Synthetic scans made by `infarct.lab.stream`; {real}",
         "",
-        f"- anatomies ({len(held.anatomies)}): {', '.join(sorted(held.anatomies))}",
-        f"- real lesion masks: {len(held.lesions)}, beside procedural shapes",
+        f"- anatomies ({len(heads)}): {', '.join(heads)}",
+        f"- real lesion masks: {len(held.lesions.of(split))}, beside procedural shapes",
         f"- real lesion-free backgrounds seen: {', '.join(seen) or 'none'}",
         f"- held back: {', '.join(left_out) or 'none'}, and the anatomies and masks that"
         " `infarct.lab.bank` assigns to validation and test",

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
+from infarct.errors import TrainingError
 from infarct.lab.checkpoint import Position
 from infarct.lab.validation import Scores
 
@@ -66,11 +67,11 @@ class Tally:
             seconds: Time now.
 
         Raises:
-            FloatingPointError: If the loss is no longer a number.
+            TrainingError: If the loss is no longer a number.
         """
         loss = float(self.loss) / max(self.steps, 1)
         if not math.isfinite(loss):
-            raise FloatingPointError(
+            raise TrainingError(
                 f"the loss became {loss}; resume from the last checkpoint with a lower rate.peak"
             )
         spent = max(seconds - self.since, 1e-9)
@@ -158,10 +159,13 @@ def position_columns(position: Position) -> dict[str, str]:
 
 
 def score_columns(scores: Scores) -> dict[str, str]:
-    """Return the columns of the scores; most runs have no real cases, and say nothing of them."""
+    """Return the columns of the scores; a run says nothing of what it is not scored on."""
     values = zip(_SCORES, astuple(scores), strict=True)
+    unscored = math.isnan(scores.loss)
     return {
-        name: f"{x:.4g}" for name, x in values if not (name.startswith("real") and math.isnan(x))
+        name: f"{x:.4g}"
+        for name, x in values
+        if not math.isnan(x) or not (unscored or name.startswith("real"))
     }
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from infarct.errors import InputFileError
+from infarct.interleave import PHASES
 from infarct.lab.losses import LossSettings
-from infarct.lab.networks import SHAPE
+from infarct.lab.networks import DESIGNS, SHAPE
 
 Settings = TypeVar("Settings")
 
@@ -30,9 +31,9 @@ class RateSettings:
     Attributes:
         peak: Highest learning rate of Adam.
         schedule: "plateau" multiplies by `factor` when the validation loss has not fallen for
-            `patience` epochs; "cosine" rises over `warmup` and falls to zero at the end of the run.
+            `patience` scores; "cosine" rises over `warmup` and falls to zero at the end of the run.
         factor: Of one reduction on a plateau.
-        patience: Epochs without improvement before a reduction.
+        patience: Scores without improvement before a reduction, see `ValidationSettings.every`.
         floor: Lowest learning rate on a plateau.
         warmup: Fraction of a cosine run spent rising.
         weight_decay: Of AdamW; 0 is plain Adam.
@@ -70,13 +71,15 @@ class ValidationSettings:
     """What scores a run: a fixed synthetic set, and real cases where there are any.
 
     Attributes:
-        samples: Size of the synthetic set; 0 trains without.
+        samples: Size of the synthetic set; 0 trains without, and keeps no best weights.
         cases: Folder of prepared real cases, see `infarct lab prepare-cases`, scored beside it;
             empty for none. Nothing is learned from them, and no weights are chosen by them.
         every: Epochs between two scores.
         snapshot_every: Epochs between two snapshots that are kept; 0 keeps best and last only.
-        stop_after: Earliest epoch at which a run may stop early; 0 never stops early.
-        stop_patience: Epochs without a lower validation loss after which it then stops.
+        stop_after: Earliest epoch at which a run may stop early, by its scores on the synthetic
+            set; 0 never stops early.
+        stop_patience: Epochs without a lower validation loss after which it then stops; those
+            since the last score do not count.
     """
 
     samples: int = 32
@@ -119,7 +122,7 @@ class ShelfSettings:
     """Volumes kept to be learned from again, where rendering is slower than learning.
 
     Attributes:
-        size: How many are kept; 0 learns from every volume once, as it comes.
+        size: How many are kept, a batch at least; 0 learns from every volume once, as it comes.
         reuse: How often each serves, on average.
     """
 
@@ -208,9 +211,30 @@ def read(source: Path | str) -> Recipe:
         known = ", ".join(sorted(p.stem for p in PACKAGED.glob("*.toml")))
         raise InputFileError(f"{source}: no such recipe; give a TOML file or one of {known}")
     try:
-        return parse(Recipe, tomllib.loads(path.read_text()))
+        return _checked(parse(Recipe, tomllib.loads(path.read_text())))
     except (tomllib.TOMLDecodeError, ValueError) as error:
         raise InputFileError(f"{path}: {error}") from error
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    """Return the recipe, if a run can come to its end by it.
+
+    Raises:
+        ValueError: If not.
+    """
+    # Here, not above: the networks can be exported and measured without the scanner.
+    from infarct.lab.stream import StreamSettings  # noqa: PLC0415
+
+    shelf, phases = recipe.shelf, parse(StreamSettings, recipe.stream, "stream.").phases_per_volume
+    if recipe.network not in DESIGNS:
+        raise ValueError(f"network = {recipe.network!r}; there are {', '.join(DESIGNS)}")
+    if shelf.size and shelf.size < recipe.batch:
+        raise ValueError(f"shelf.size = {shelf.size} does not hold a batch = {recipe.batch}")
+    if shelf.size and shelf.reuse < 1:
+        raise ValueError(f"shelf.reuse = {shelf.reuse}; a volume serves at least once")
+    if not 1 <= phases <= len(PHASES):
+        raise ValueError(f"stream.phases_per_volume = {phases} is not in 1 - {len(PHASES)}")
+    return recipe
 
 
 def changed(recipe: Recipe, minutes: float | None, validate_on: Path | str | None) -> Recipe:
@@ -218,10 +242,10 @@ def changed(recipe: Recipe, minutes: float | None, validate_on: Path | str | Non
 
     Args:
         recipe: As read.
-        minutes: Length of the run; None leaves it.
+        minutes: Length of the run, 0 for no limit; None leaves it.
         validate_on: Folder of prepared real cases; None leaves it.
     """
-    if minutes:
+    if minutes is not None:
         recipe = replace(recipe, minutes=minutes)
     if validate_on:
         validation = replace(recipe.validation, cases=str(validate_on))

@@ -6,7 +6,6 @@ are left out: they happen on the scan's own grid, and are the same for all setti
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -18,12 +17,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from infarct.assets import index, sha256
 from infarct.classical import Healthy
-from infarct.errors import InputFileError, OutputError
+from infarct.errors import InputFileError
 from infarct.evaluation.statistics import bootstrap_mean
 from infarct.intensity import Mask
-from infarct.lab.bank import ICBM, Bank
+from infarct.lab.bank import Bank, made_from
+from infarct.lab.claim import claim
 from infarct.lab.grids import (
     METHODS,
     SETTINGS,
@@ -151,7 +150,8 @@ def run(bank: Path | None, out: Path, plan: Plan) -> Path:
     """
     healthy = load_healthy()
     stream = Stream(Bank.load(bank) if bank else Bank.from_icbm(), StreamSettings(), plan.seed)
-    _claim(out / "scans.json", bank, plan)
+    facts = {**made_from(bank), "cases": plan.cases, "seed": plan.seed}
+    claim(out / "scans.json", facts, "search into another folder")
     files = _render(stream, plan.cases, healthy, out / "cases")
     lesion = read_lesion_voxels(files) > 0
     if lesion.sum() < plan.folds:
@@ -192,35 +192,6 @@ def _write_lines(path: Path, lines: Iterable[str]) -> Path:
     with written_whole(path) as draft:
         draft.write_text("\n".join([*lines, ""]), encoding="utf-8")
     return path
-
-
-def _claim(path: Path, bank: Path | None, plan: Plan) -> None:
-    """Note where the scans of the folder come from, or make sure that they do."""
-    facts = {
-        "bank": sha256(bank) if bank else ICBM,
-        "healthy": index()["templates/dwi_mean"].sha256,
-        "cases": plan.cases,
-        "seed": plan.seed,
-    }
-    if path.is_file() and not _tells(path, facts):
-        raise InputFileError(
-            f"{path} tells of another bank, seed, number of cases or healthy statistics; "
-            "search into another folder"
-        )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as draft:
-            draft.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be written ({error})") from error
-
-
-def _tells(path: Path, facts: Mapping[str, object]) -> bool:
-    try:
-        told: object = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return told == facts
 
 
 def _render(stream: Stream, cases: int, healthy: Healthy, folder: Path) -> list[Path]:

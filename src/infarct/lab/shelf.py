@@ -1,7 +1,7 @@
 """Gives every volume several times, among others: for machines that learn faster than they render.
 
 A head takes seconds to render on one core and less to learn from. Kept on a shelf, mirrored at
-random and never twice in a row with the same neighbours, each serves several times.
+random and drawn anew for every batch, each serves several times, mostly beside others.
 """
 
 from __future__ import annotations

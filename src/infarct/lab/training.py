@@ -28,6 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from infarct.errors import OutputError
 from infarct.lab import checkpoint, recipes
+from infarct.lab.bank import digest
 from infarct.lab.checkpoint import Learner, Position, make_learner, rounded, write_weights
 from infarct.lab.feed import (
     Example,
@@ -38,7 +39,7 @@ from infarct.lab.feed import (
     look,
     open_stream,
 )
-from infarct.lab.log import Log, Tally, draw_curve
+from infarct.lab.log import Log, Tally, draw_curve, read_log
 from infarct.lab.losses import hybrid
 from infarct.lab.recipes import RateSettings, Recipe
 from infarct.lab.shelf import open_feed
@@ -49,7 +50,9 @@ SAVE_EVERY_S = 60.0
 """A machine can vanish at any time; this is the most that is lost, in seconds."""
 
 
-def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = False) -> Position:
+def train(
+    recipe: Recipe, open_source: OpenSource, out: Path, again: bool = False, bank: str = ""
+) -> Position:
     """Train a network by a recipe, to the end or until asked to stop.
 
     Writes into `out`: `last.pt` to resume, `weights.pt` (the candidate, float16, in pieces if need
@@ -60,21 +63,24 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
         open_source: Opens the stream.
         out: Folder of the run.
         again: Continue from `last.pt` where there is one.
+        bank: sha256 of what the stream is made from; empty if nobody knows.
 
     Returns:
         How far the run came.
 
     Raises:
         OutputError: If `out` holds a run that would be overwritten.
-        FloatingPointError: If the loss is no longer a number.
+        InputFileError: If the run to continue is another.
+        TrainingError: If the loss is no longer a number.
     """
-    last = _last_of(out, again)
+    last, this = _last_of(out, again), checkpoint.Run(recipe, bank)
     out.mkdir(parents=True, exist_ok=True)
     with join_team() as team, stop_requests() as stopped:
         learner = make_learner(recipe, team.rank, team.device)
         order = Order(open_source, recipe.network, stream_seed(recipe) + team.rank, team.device)
         if last.exists():
-            order = replace(order, state=checkpoint.resume(last, learner, team.rank, team.device))
+            before = checkpoint.resume(last, this, learner, team.rank, team.device)
+            order = replace(order, state=before)
         forward = as_trained(recipe, learner.network, team)
         kept = fixed_set(open_source, recipe, team.device) if team.rank == 0 else None
         position, state = learner.position, order.state
@@ -86,7 +92,7 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
             own = {"stream": state, "windows": learner.windows.get_state()}
             streams = team.gather(own)
             if team.rank == 0:
-                checkpoint.save(last, recipe, learner, streams)
+                checkpoint.save(last, this, learner, streams)
                 write_weights(out / "weights.pt", recipe, position, learner.candidate)
 
         examples = open_feed(order, recipe, learner.windows)
@@ -118,10 +124,20 @@ def train(recipe: Recipe, open_source: OpenSource, out: Path, again: bool = Fals
 
 
 def _last_of(out: Path, again: bool) -> Path:
-    """Return the checkpoint of a run, unless there is one that nobody asked to continue."""
-    last = out / "last.pt"
-    if last.exists() and not again:
-        raise OutputError(f"{last}: a run is here already; resume it, or choose another folder")
+    """Return the checkpoint of a run, unless there is a run that would be overwritten."""
+    last, log = out / "last.pt", out / "log.csv"
+    if last.exists():
+        if not again:
+            raise OutputError(f"{last}: a run is here already; resume it, or choose another folder")
+        return last
+    # A log without a row is of a run that was killed before it had anything to lose.
+    left = [*out.glob("weights.pt*"), *out.glob("best.pt*")]
+    left += [log] if log.is_file() and read_log(log) else []
+    if left:
+        raise OutputError(
+            f"{left[0]}: a run is here already, without the last.pt that it could be resumed from; "
+            "choose another folder"
+        )
     return last
 
 
@@ -240,7 +256,8 @@ def progress_of(recipe: Recipe, position: Position) -> float:
 def is_over(recipe: Recipe, position: Position) -> bool:
     """Tell whether the run has reached its end, or no longer gets better."""
     v = recipe.validation
-    stale = position.epochs - position.lowest_epoch >= v.stop_patience
+    scored = position.epochs - position.epochs % v.every
+    stale = v.samples > 0 and scored - position.lowest_epoch >= v.stop_patience
     early = v.stop_after > 0 and position.epochs >= v.stop_after and stale
     return early or progress_of(recipe, position) >= 1
 
@@ -276,13 +293,13 @@ def validate(
     """
     settings, position = recipe.validation, learner.position
     due = position.epochs % settings.every == 0 or is_over(recipe, position)
-    if not settings.samples or not due:
+    if not due or not (settings.samples or settings.cases):
         return None
     scores = Scores(math.nan, math.nan, math.nan)
     if kept is not None:
         scores = score(rounded(learner.candidate), kept, recipe.loss, team.device)
     scores = Scores(*(team.agree(x) for x in astuple(scores)))
-    if recipe.rate.schedule == "plateau":
+    if recipe.rate.schedule == "plateau" and settings.samples:
         learner.plateau.step(scores.loss)
     if scores.loss < position.lowest:
         position.lowest, position.lowest_epoch = scores.loss, position.epochs
@@ -331,11 +348,13 @@ def run(
         open_source: Opens the stream another way, as from a record of it; None renders it.
     """
     # What is refused changes nothing: `data.md` of the run that is here goes into its card.
-    _last_of(out, again)
+    last, source = _last_of(out, again), digest(bank)
+    if last.exists():
+        checkpoint.make_sure_it_goes_on(last, checkpoint.Run(recipe, source))
     about = describe_stream(bank, recipe)
     out.mkdir(parents=True, exist_ok=True)
     (out / "data.md").write_text(about)
-    return train(recipe, open_source or open_stream(bank, recipe), out, again)
+    return train(recipe, open_source or open_stream(bank, recipe), out, again, source)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -344,7 +363,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("recipe", help="a TOML file, or the name of a packaged recipe")
     parser.add_argument("--bank", type=Path, help="the packed bank; one head if left out")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--minutes", type=float, help="instead of those of the recipe")
+    parser.add_argument("--minutes", type=float, help="instead of those of the recipe; 0: no limit")
     parser.add_argument("--validate-on", help="prepared real cases, instead of the recipe's")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     options = parser.parse_args(arguments)

@@ -76,8 +76,8 @@ def fixed_set(open_source: OpenSource, recipe: Recipe, device: str) -> Validatio
         device: Where to make the samples.
 
     Raises:
-        InputFileError: If there are no real cases where the recipe says, if it learns from them
-            too, or if its network seeks no lesions.
+        InputFileError: If there are no real cases where the recipe says, or files that are none, if
+            it learns from them too, or if its network seeks no lesions.
     """
     design, cases = DESIGNS[recipe.network], recipe.validation.cases
     if cases and design.answers != "lesion":
