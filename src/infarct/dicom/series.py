@@ -64,6 +64,17 @@ class Series:
         return self.content if header.reason == UNNAMED else header.content
 
     @property
+    def acquired(self) -> tuple[float, float] | None:
+        """When its first and its last file were acquired, as `Header.acquired`; None if unknown."""
+        times = [header.acquired for header in self.headers if header.acquired is not None]
+        return (min(times), max(times)) if times else None
+
+    @property
+    def cited(self) -> frozenset[str]:
+        """UIDs of the images its files name."""
+        return frozenset().union(*(header.cited for header in self.headers))
+
+    @property
     def bvalues(self) -> tuple[float, ...]:
         """The distinct b-values its headers give, s/mm^2, rounded, rising."""
         return tuple(sorted({round(f.bvalue) for f in self.frames if f.bvalue is not None}))
