@@ -16,7 +16,19 @@ from infarct.grid import Grid
 AXIAL = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -100], [0, 0, 5, -60], [0, 0, 0, 1]])
 CORONAL = np.array([[-2.0, 0, 0, 90], [0, 0, 5, -100], [0, 2, 0, -60], [0, 0, 0, 1]])
 SERIES = Series(
-    *("1.2.3", "1.2", "1.2.9", 3, "dwi of Roe^Jane", "Siemens", "signal", "", False, ())
+    *(
+        "1.2.3",
+        "1.2",
+        "1.2.9",
+        (20240229, 115900),
+        3,
+        "dwi of Roe^Jane",
+        "Siemens",
+        "signal",
+        "",
+        False,
+        (),
+    )
 )
 
 
@@ -41,6 +53,20 @@ def test_axial_comes_first_then_the_usual_bvalue_then_the_lower_number() -> None
         image(5, 0, 1000, affine=AXIAL @ np.diag([1, 1, 0.2, 1])),  # a slab
     ]
     assert numbers(images) == [6, 7, 5, 8, 9]
+
+
+def test_the_latest_study_comes_first_and_a_better_scan_of_the_same_day() -> None:
+    def at(day: int, time: int, made: Image) -> Image:
+        return replace(made, series=replace(made.series, studied=(day, time)))
+
+    images = [
+        at(20200101, 90000, image(4, 0, 1000, study="1.1")),
+        at(20240229, 90000, image(5, 0, 1000, study="1.9")),
+        at(20240229, 91500, image(6, 0, 1000, study="1.3")),
+        at(20240229, 93000, image(7, 0, 1000, affine=CORONAL, study="1.4")),
+        at(0, 0, image(8, 0, 1000, study="1.0")),
+    ]
+    assert numbers(images) == [6, 5, 7, 4, 8]
 
 
 def test_an_own_b0_is_preferred_to_one_from_elsewhere() -> None:
@@ -89,7 +115,8 @@ def told(image: Image, time: float | None = None, *cited: int) -> Image:
     """Let the header of an image tell when it was acquired and which series it names."""
     number, of = image.series.number, frozenset(f"uid-{n}" for n in cited)
     header = Header(
-        *(f"uid-{number}", image.series.uid, image.series.study_uid, "1.2.9", "", number, 1, 1),
+        *(f"uid-{number}", image.series.uid, image.series.study_uid, "1.2.9", (0, 0), ""),
+        *(number, 1, 1),
         *(time, of, "", "Siemens", image.content, "", False, ()),
     )
     return replace(image, series=replace(image.series, headers=(header,)))

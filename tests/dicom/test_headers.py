@@ -127,13 +127,16 @@ def test_a_file_tells_when_it_was_acquired_and_of_what_it_was_made(tmp_path: Pat
     study, frames = Study.new("CANON_MEC"), noise(400, 1)
     save_classic(tmp_path, study, Protocol(3, "ADC", ADC), SMALL, [(None, frames)])
     (classic,) = tmp_path.iterdir()
+    assert read_header(classic).studied == (20240229, 115900)
     assert read_header(classic).acquired == 120000
     assert read_header(classic).cited == frozenset()
     source = Dataset()
     source.ReferencedSOPInstanceUID = "1.2.3"
     image = pydicom.dcmread(classic)
     image.SourceImageSequence = [source]
+    image.StudyDate, image.StudyTime = "", None
     image.save_as(classic)
+    assert read_header(classic).studied == (0, 0)
     assert read_header(classic).cited == {"1.2.3"}
     save_enhanced(tmp_path, study, Protocol(4, "ADC", ADC), SMALL, [(0, frames)])
     whole = tmp_path / "enhanced-4.dcm"

@@ -50,8 +50,9 @@ def rank(images: Iterable[Image]) -> list[Choice]:
         images: All that were converted, of one patient.
 
     Returns:
-        Best first: axial before others, then the b-value nearest 1000 s/mm^2, then more of the head
-        covered, then its own b0 before one from another series, then the lower series number.
+        Best first: the most recent day of study, then axial before others, then the b-value nearest
+        1000 s/mm^2, then more of the head covered, then its own b0 before one from another series,
+        then the later study of a day, then the lower series number.
 
     Raises:
         ContentError: If none is a DWI with a b0 or an ADC map.
@@ -67,11 +68,15 @@ def rank(images: Iterable[Image]) -> list[Choice]:
 
 def _order(choice: Choice) -> tuple[float, ...]:
     dwi = choice.dwi
+    day, time = dwi.series.studied
     return (
+        # A scan of an earlier day shows another state of the brain, however well it was scanned.
+        -day,
         not dwi.is_axial,
         round(abs(dwi.bvalue - USUAL_BVALUE) / 100.0),
         -round(dwi.height_mm / 20.0),
         choice.b0 is not dwi,
+        -time,
         dwi.series.number,
     )
 
@@ -111,7 +116,8 @@ def explain(choice: Choice, others: int, studies: int) -> tuple[Finding, ...]:
     if studies > 1:
         text = (
             f"DICOM: the folder holds {studies} studies; "
-            f"check that series {dwi.series.number} is of the one you mean (--series takes a UID)"
+            f"check that series {dwi.series.number} is of the one you mean "
+            "(--series takes a UID, the terminal lists them with their dates)"
         )
         found.append(Finding("dicom-studies", "warning", text))
     return tuple(found)

@@ -32,7 +32,7 @@ _SIEMENS_B, _GE_B, _UNITED_IMAGING_B, _PHILIPS_B = (
 )
 _NAMES = (
     *("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
-    *("PatientName", "PatientID"),
+    *("PatientName", "PatientID", "StudyDate", "StudyTime"),
     *("Modality", "Manufacturer", "SeriesNumber", "SeriesDescription", "ProtocolName"),
     *("ImageType", "SequenceName", "NumberOfFrames", "DiffusionBValue"),
     *("InstanceNumber", "AcquisitionNumber", "AcquisitionTime", "AcquisitionDateTime"),
@@ -93,6 +93,8 @@ class Header:
         series_uid: SeriesInstanceUID.
         study_uid: StudyInstanceUID.
         frame_of_reference: Images that share it share a coordinate system.
+        studied: Date and time of the study, as numbers YYYYMMDD and HHMMSS, 0 where not given; may
+            be shown, never stored.
         patient: Tells patients apart; never to be shown or stored.
         number: Series number.
         instance: Number of the file in its series; 0 if the header gives none.
@@ -112,6 +114,7 @@ class Header:
     series_uid: str
     study_uid: str
     frame_of_reference: str
+    studied: tuple[int, int]
     patient: str
     number: int
     instance: int
@@ -165,6 +168,7 @@ def _header(path: Path, data: Dataset) -> Header:
         series_uid=str(data.SeriesInstanceUID),
         study_uid=str(data.get("StudyInstanceUID", "")),
         frame_of_reference=str(data.get("FrameOfReferenceUID", "")),
+        studied=(_digits(data.get("StudyDate"), 8), _digits(data.get("StudyTime"), 6)),
         patient=str(data.get("PatientID") or data.get("PatientName") or ""),
         number=int(data.get("SeriesNumber") or 0),
         instance=int(data.get("InstanceNumber") or 0),
@@ -236,6 +240,11 @@ def _frames(path: Path, data: Dataset, maker: str, *, mosaic: bool) -> tuple[Fra
             )
         )
     return tuple(frames)
+
+
+def _digits(value: Any, count: int) -> int:
+    given = re.match(rf"\d{{{count}}}", str(value or ""))
+    return int(given[0]) if given else 0
 
 
 def _acquired(data: Dataset) -> float | None:
