@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from infarct.dicom.convert import convert
-from infarct.dicom.order import check_places, numbering, volumes_told
+from infarct.dicom.order import check_places, numbering, placing, volumes_told
 from infarct.dicom.series import Series, find_series
 from infarct.errors import ContentError
 from infarct.grid import Grid
@@ -79,12 +79,28 @@ def test_slices_keep_volume_and_place_however_files_are_numbered(
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "in").iterdir()}
 
 
+@pytest.mark.parametrize(("number", "drift"), [(lambda *_: None, 1e-5), (interleaved, 0.06)])
+def test_volumes_that_lie_a_hair_apart_are_one_stack(
+    number: Callable[[Dataset, int, int], None], drift: float, tmp_path: Path
+) -> None:
+    def drifted(frame: Dataset, volume: int, k: int) -> None:
+        number(frame, volume, k)
+        frame.ImagePositionPatient = [-48 + drift * volume, -64, -20 + 5 * k - drift * volume]
+
+    (image,) = convert(save(tmp_path / "in", drifted, volumes=VOLUMES[:2]), tmp_path / "work")
+    data = nib.load(image.path).get_fdata()
+    for index, (_, frames) in enumerate(VOLUMES[:2]):
+        assert np.array_equal(data[..., index][:, ::-1].transpose(2, 1, 0), frames)
+    assert np.allclose(image.grid.affine[:3, 3], (48, -62, -20), atol=1e-4)
+
+
 def test_files_in_order_are_lent_as_they_are(tmp_path: Path) -> None:
     assert numbering(save(tmp_path / "up", lambda *_: None)) == {}
     assert numbering(save(tmp_path / "down", head_first)) == {}
     save_enhanced(tmp_path / "whole", Study.new("CANON_MEC"), Protocol(3, "d"), SMALL, VOLUMES)
     (whole,) = find_series(tmp_path / "whole")
     assert numbering(whole) == {}
+    assert placing(whole) == placing(save(tmp_path / "plain", lambda *_: None)) == {}
 
 
 def test_directions_that_no_number_tells_apart_are_averaged_alike(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 dcm2niix sorts the files of a series by their InstanceNumber and takes volume after volume off the
 row. Numbers that begin anew with each volume, are missing, or follow the order of acquisition give
 an image in which slices of b0 and DWI are mixed or lie at each other's places. The headers know.
+It also gives up on volumes that lie a hair apart, as some scanners and archives round.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.valuerep import DS
 
-from infarct.dicom.headers import Content, Header
+from infarct.dicom.headers import Content, Frame, Header
 from infarct.dicom.series import Series, levels
 from infarct.errors import ContentError, InputFileError
 from infarct.grid import Grid
@@ -31,18 +33,18 @@ def lend(series: Series, folder: Path) -> None:
 
     Args:
         series: Of diffusion or ADC.
-        folder: An empty folder of our own. Files whose numbers are right are linked to where the
-            system allows it; where they are not, copies get the right numbers.
+        folder: An empty folder of our own. Files whose numbers and places are right are linked to
+            where the system allows it; where they are not, copies get the right ones.
 
     Raises:
         ContentError: If slices were sent twice, or cannot be sorted into volumes.
         InputFileError: If a file cannot be copied.
     """
-    numbers = numbering(series)
+    numbers, places = numbering(series), placing(series)
     for index, path in enumerate(series.files):
         name = folder / f"{index:06d}"
-        if path in numbers:
-            _copy(series, path, name, numbers[path])
+        if path in numbers or path in places:
+            _copy(series, path, name, numbers.get(path), places.get(path))
             continue
         try:
             name.symlink_to(path.resolve())
@@ -76,6 +78,29 @@ def numbering(series: Series) -> dict[Path, int]:
     # What has no place, as a screenshot, comes last.
     row += [header for header in series.headers if header not in placed]
     return {header.frames[0].path: number for number, header in enumerate(row, start=1)}
+
+
+def placing(series: Series) -> dict[Path, tuple[float, ...]]:
+    """Put the files of all volumes where those of the first lie.
+
+    Args:
+        series: Any; mosaics and multi-frame files hold whole volumes and are left as they are.
+
+    Returns:
+        ImagePositionPatient, LPS mm, that files should have whose own lies beside that of the first
+        file at the same place.
+    """
+    if any(header.mosaic or len(header.frames) > 1 for header in series.headers):
+        return {}
+    moved = {}
+    for content in _CONTENTS[:2]:
+        frames = [f for f in series.frames_of(content) if f.position and f.orientation]
+        first: dict[int, Frame] = {}
+        for frame, place in zip(frames, levels(frames)[1] if frames else (), strict=True):
+            position = first.setdefault(int(place), frame).position
+            if position is not None and position != frame.position:
+                moved[frame.path] = position
+    return moved
 
 
 def volumes_told(series: Series) -> int | None:
@@ -215,13 +240,19 @@ def _pixels(path: Path) -> bytes:
         return bytes(pydicom.dcmread(path).get("PixelData", b""))
 
 
-def _copy(series: Series, path: Path, name: Path, number: int) -> None:
-    """Copy one file, only its number changed."""
+def _copy(
+    series: Series, path: Path, name: Path, number: int | None, position: tuple[float, ...] | None
+) -> None:
+    """Copy one file, only its number or its place changed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             image = pydicom.dcmread(path)
-            image.InstanceNumber = number
+            if number is not None:
+                image.InstanceNumber = number
+            if position is not None:
+                # At most the 16 characters that DICOM allows.
+                image.ImagePositionPatient = [DS(x, auto_format=True) for x in position]
             image.save_as(name)
         except Exception as error:
             # A damaged file fails in any way, and pydicom quotes values that may name a patient.
