@@ -190,6 +190,8 @@ def test_the_report_holds_the_numbers_of_the_summary(run) -> None:
     assert volume == pytest.approx(summary["lesion_volume_ml"])
     icv = brain.get_measurements()[0].value
     assert icv == pytest.approx(summary["intracranial_volume_ml"])
+    comments = [item.TextValue for item in report.ContentSequence[-1].ContentSequence]
+    assert comments == [n["message"] for n in summary["notes"] if n["level"] == "warning"]
 
 
 def end(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
