@@ -1,5 +1,6 @@
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,10 +12,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from infarct.dicom.convert import convert
-from infarct.dicom.order import check_places, numbering, placing, volumes_told
+from infarct.dicom.order import check_places, numbering, placing, volume_bvalues, volumes_told
 from infarct.dicom.series import Series, find_series
 from infarct.errors import ContentError
 from infarct.grid import Grid
+from infarct.volume import read
 
 SLICES = 8
 ACQUIRED = [0, 2, 4, 6, 1, 3, 5, 7]
@@ -136,6 +138,27 @@ def test_without_bvalues_regular_numbers_are_enough(
     row = sorted(series.files, key=numbers.__getitem__)
     pixels = np.stack([pydicom.dcmread(path).pixel_array for path in row])
     assert np.array_equal(pixels, np.concatenate([frames for _, frames in VOLUMES]))
+
+
+def test_bvalues_of_the_headers_serve_where_private_elements_are_gone(tmp_path: Path) -> None:
+    """Anonymised: only the name of Siemens' sequence tells the b-value."""
+
+    def anonymous(frame: Dataset, volume: int, k: int) -> None:
+        by_place(frame, volume, k)
+        frame.remove_private_tags()
+
+    series = save(tmp_path / "in", anonymous, volumes=[VOLUMES[1], VOLUMES[0]])
+    (image,) = convert(series, tmp_path / "work")
+    assert image.bvalues == (0, 1000)
+    volume = read(image.path)
+    for index, (_, frames) in enumerate(VOLUMES[:2]):
+        assert np.array_equal(volume.data[:, ::-1, :, index].transpose(2, 1, 0), frames)
+    # Volumes that are not where the headers say have no b-value.
+    swapped = replace(volume, data=volume.data[..., ::-1])
+    assert volume_bvalues(series, volume) == (0, 1000)
+    assert volume_bvalues(series, swapped) is None
+    unsaid = replace(series.headers[0], frames=(replace(series.frames[0], bvalue=None),))
+    assert volume_bvalues(replace(series, headers=(unsaid, *series.headers[1:])), volume) is None
 
 
 @pytest.mark.parametrize("bvalue", [1000, None])
