@@ -86,6 +86,11 @@ def every_byte(out: Path) -> bytes:
     return b"\0".join(content)
 
 
+@pytest.fixture(scope="module")
+def written(run: Run) -> bytes:
+    return every_byte(run.out)
+
+
 def test_the_lesion_is_found_where_it_is(run, head, quick) -> None:
     summary = json.loads((run.out / "summary.json").read_text())
     expected = quick.measurements
@@ -111,10 +116,9 @@ def test_the_terminal_lists_what_was_there_and_what_was_taken(run) -> None:
     assert "ml of acute lesion outlined" in text
 
 
-def test_of_several_studies_the_terminal_alone_tells_dates_and_uids(run) -> None:
+def test_of_several_studies_the_terminal_alone_tells_dates_and_uids(run, written) -> None:
     assert "2019-04-01" in run.stdout
     assert f"study of 2024-02-29 11:59, series 4: --series {run.uid}\n" in run.stdout
-    written = every_byte(run.out)
     for date in ("2019-04-01", "2024-02-29", "20190401"):
         assert date.encode() not in written
     study = pydicom.dcmread(run.out / "dicom" / "segmentation.dcm").StudyInstanceUID
@@ -122,11 +126,11 @@ def test_of_several_studies_the_terminal_alone_tells_dates_and_uids(run) -> None
     for uid in (run.uid, study):
         assert not [path.name for path in files if uid.encode() in path.read_bytes()]
     summary = json.loads((run.out / "summary.json").read_text())
-    assert "dicom-studies" in {note["code"] for note in summary["notes"]}
+    assert "dicom-studies" in {warning["code"] for warning in summary["warnings"]}
 
 
-def test_no_identifier_leaves_the_folder(run) -> None:
-    written, source = every_byte(run.out), every_byte(run.folder)
+def test_no_identifier_leaves_the_folder(run, written) -> None:
+    source = every_byte(run.folder)
     for identifier in (*IDENTIFIERS, "20240229", "Roe_Jane"):
         assert identifier.encode() not in written, identifier
         assert identifier not in run.stdout + run.stderr
@@ -191,7 +195,7 @@ def test_the_report_holds_the_numbers_of_the_summary(run) -> None:
     icv = brain.get_measurements()[0].value
     assert icv == pytest.approx(summary["intracranial_volume_ml"])
     comments = [item.TextValue for item in report.ContentSequence[-1].ContentSequence]
-    assert comments == [n["message"] for n in summary["notes"] if n["level"] == "warning"]
+    assert comments == [warning["message"] for warning in summary["warnings"]]
 
 
 def end(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
