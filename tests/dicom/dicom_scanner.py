@@ -66,6 +66,7 @@ class Study:
     patient_id: str = "PAT-4711"
     uid: str = ""
     frame_of_reference: str = ""
+    date: str = "20240229"
 
     @staticmethod
     def new(maker: str, patient_id: str = "PAT-4711") -> Study:
@@ -266,7 +267,7 @@ def _header(
     frame.StudyInstanceUID, frame.SeriesInstanceUID = study.uid, series
     frame.FrameOfReferenceUID = study.frame_of_reference
     frame.PositionReferenceIndicator = ""
-    frame.StudyDate = frame.SeriesDate = frame.AcquisitionDate = "20240229"
+    frame.StudyDate = frame.SeriesDate = frame.AcquisitionDate = study.date
     frame.StudyTime, frame.StudyID, frame.Modality = "115900", "S1", "MR"
     frame.Manufacturer, frame.ManufacturerModelName = study.maker, "Testscan"
     frame.MagneticFieldStrength, frame.PatientPosition = 3.0, "HFS"

@@ -8,7 +8,7 @@ import pytest
 from infarct.case import open_case
 from infarct.dicom.choose import Choice, explain, rank, write_case
 from infarct.dicom.convert import Image
-from infarct.dicom.headers import ADC_BY_NAME
+from infarct.dicom.headers import ADC_BY_NAME, TRACE, Header
 from infarct.dicom.series import Series
 from infarct.errors import ContentError, InputFileError
 from infarct.grid import Grid
@@ -16,7 +16,19 @@ from infarct.grid import Grid
 AXIAL = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -100], [0, 0, 5, -60], [0, 0, 0, 1]])
 CORONAL = np.array([[-2.0, 0, 0, 90], [0, 0, 5, -100], [0, 2, 0, -60], [0, 0, 0, 1]])
 SERIES = Series(
-    *("1.2.3", "1.2", "1.2.9", 3, "dwi of Roe^Jane", "Siemens", "signal", "", False, ())
+    *(
+        "1.2.3",
+        "1.2",
+        "1.2.9",
+        (20240229, 115900),
+        3,
+        "dwi of Roe^Jane",
+        "Siemens",
+        "signal",
+        "",
+        False,
+        (),
+    )
 )
 
 
@@ -41,6 +53,20 @@ def test_axial_comes_first_then_the_usual_bvalue_then_the_lower_number() -> None
         image(5, 0, 1000, affine=AXIAL @ np.diag([1, 1, 0.2, 1])),  # a slab
     ]
     assert numbers(images) == [6, 7, 5, 8, 9]
+
+
+def test_the_latest_study_comes_first_and_a_better_scan_of_the_same_day() -> None:
+    def at(day: int, time: int, made: Image) -> Image:
+        return replace(made, series=replace(made.series, studied=(day, time)))
+
+    images = [
+        at(20200101, 90000, image(4, 0, 1000, study="1.1")),
+        at(20240229, 90000, image(5, 0, 1000, study="1.9")),
+        at(20240229, 91500, image(6, 0, 1000, study="1.3")),
+        at(20240229, 93000, image(7, 0, 1000, affine=CORONAL, study="1.4")),
+        at(0, 0, image(8, 0, 1000, study="1.0")),
+    ]
+    assert numbers(images) == [6, 5, 7, 4, 8]
 
 
 def test_an_own_b0_is_preferred_to_one_from_elsewhere() -> None:
@@ -78,6 +104,61 @@ def test_an_adc_map_on_another_grid_serves_only_when_nothing_else_does() -> None
 def test_of_two_adc_maps_the_one_after_the_series_is_taken() -> None:
     images = [image(4), image(5, 0, 1000), image(6), image(9)]
     assert rank(images)[0].adc.series.number == 6
+
+
+def taken(images: list[Image]) -> dict[int, int | None]:
+    """Return the number of the ADC map that each DWI gets."""
+    return {c.dwi.series.number: c.adc and c.adc.series.number for c in rank(images)}
+
+
+def told(image: Image, time: float | None = None, *cited: int) -> Image:
+    """Let the header of an image tell when it was acquired and which series it names."""
+    number, of = image.series.number, frozenset(f"uid-{n}" for n in cited)
+    header = Header(
+        *(f"uid-{number}", image.series.uid, image.series.study_uid, "1.2.9", (0, 0), ""),
+        *(number, 1, 1),
+        *(time, of, "", "Siemens", image.content, "", False, ()),
+    )
+    return replace(image, series=replace(image.series, headers=(header,)))
+
+
+def trace(number: int) -> Image:
+    made = image(number, 0, 1000)
+    return replace(made, series=replace(made.series, reason=TRACE))
+
+
+def test_a_repeated_dwi_never_gets_the_adc_of_the_other() -> None:
+    repeat = [image(3, 0, 1000), image(7, 0, 1000)]
+    assert taken([*repeat, image(350), image(750)]) == {3: 350, 7: 750}
+    assert taken([*repeat, image(350)]) == {3: 350, 7: None}
+    assert taken([*repeat, image(4)]) == {3: 4, 7: None}
+    assert taken([*repeat, image(4), image(8)]) == {3: 4, 7: 8}
+    # Before both it may be of either.
+    assert taken([*repeat, image(2)]) == {3: None, 7: None}
+    # The mean of the directions is of their acquisition.
+    both = [image(3, 0, 1000), trace(4), image(5), image(6, 0, 1000), trace(7), image(8)]
+    assert taken(both) == {3: 5, 4: 5, 6: 8, 7: 8}
+
+
+def test_headers_tell_whose_an_adc_map_is_better_than_numbers() -> None:
+    first, second = told(image(3, 0, 1000), 100), told(image(5, 0, 1000), 200)
+    assert taken([first, second, told(image(20), 100)]) == {3: 20, 5: None}
+    assert taken([first, second, told(image(20), 200, 3)]) == {3: 20, 5: None}
+    # A repeat planned on the first names it, as its map does.
+    planned = told(image(5, 0, 1000), None, 3)
+    assert taken([first, planned, told(image(6), None, 3)]) == {3: None, 5: 6}
+
+
+def test_what_is_unsure_of_an_adc_map_is_said() -> None:
+    own_b0 = rank([image(3, 0, 1000), image(7, 0, 1000), image(2)])[0]
+    (_, note) = explain(own_b0, others=0, studies=1)
+    assert note.code == "dicom-adc-aside"
+    assert "series 2 may be of series 3 or 7, so it was not taken for series 3" in note.message
+    without = rank([image(3, 1000), image(7, 1000), image(2)])
+    assert [choice.adc.series.number for choice in without] == [2, 2]
+    (_, warning) = explain(without[0], others=0, studies=1)
+    assert (warning.code, warning.level) == ("dicom-adc-doubtful", "warning")
+    assert "series 2 may be of series 3 or 7" in warning.message
 
 
 def test_what_is_missing_is_said() -> None:

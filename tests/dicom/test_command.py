@@ -6,7 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import highdicom as hd
@@ -29,6 +29,7 @@ class Run:
     Attributes:
         folder: What was read.
         out: What was written.
+        uid: Of the series that was asked for.
         before: Time stamps of everything in the folder before the run.
         stdout: What the terminal showed.
         stderr: The same.
@@ -36,6 +37,7 @@ class Run:
 
     folder: Path
     out: Path
+    uid: str
     before: dict[Path, int]
     stdout: str
     stderr: str
@@ -43,7 +45,10 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(head, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Scan the painted head on a Siemens, b0 and three directions, and run the command once."""
+    """Scan the painted head on a Siemens, b0 and three directions, and run the command once.
+
+    An earlier visit lies in the same folder.
+    """
     folder = tmp_path_factory.mktemp("scanned") / "Roe_Jane_PAT-4711"
     study = Study.new("SIEMENS")
     # The head lies on a RAS grid; a scanner saves rows from front to back, columns to the left.
@@ -54,19 +59,20 @@ def run(head, tmp_path_factory: pytest.TempPathFactory) -> Run:
         for image in (head.b0, head.dwi)
     )
     directions = [(1000, (dwi * factor).astype(np.uint16)) for factor in (1.1, 1.0, 1 / 1.1)]
-    save_classic(folder, study, Protocol(4, "ep2d_diff"), plane, [(0, b0), *directions])
-    save_classic(folder, study, Protocol(2, "t1_mprage", ANATOMY), SMALL, [(None, noise(500))])
+    uid = save_classic(folder, study, Protocol(4, "ep2d_diff"), plane, [(0, b0), *directions])
+    earlier = replace(Study.new("SIEMENS"), date="20190401")
+    save_classic(folder, earlier, Protocol(2, "t1_mprage", ANATOMY), SMALL, [(None, noise(500))])
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     out = folder.parent / "out"
     command = [sys.executable, "-W", "error", "-m", "infarct", "segment", "--dicom", str(folder)]
     done = subprocess.run(
-        [*command, "--out", str(out), "--dicom-out", "--model", "cfuzzy"],
+        [*command, "--out", str(out), "--dicom-out", "--model", "cfuzzy", "--series", uid],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return Run(folder, out, before, done.stdout, done.stderr)
+    return Run(folder, out, uid, before, done.stdout, done.stderr)
 
 
 def every_byte(out: Path) -> bytes:
@@ -78,6 +84,11 @@ def every_byte(out: Path) -> bytes:
             data = path.read_bytes()
             content += [data, gzip.decompress(data)] if path.suffix == ".gz" else [data]
     return b"\0".join(content)
+
+
+@pytest.fixture(scope="module")
+def written(run: Run) -> bytes:
+    return every_byte(run.out)
 
 
 def test_the_lesion_is_found_where_it_is(run, head, quick) -> None:
@@ -105,8 +116,21 @@ def test_the_terminal_lists_what_was_there_and_what_was_taken(run) -> None:
     assert "ml of acute lesion outlined" in text
 
 
-def test_no_identifier_leaves_the_folder(run) -> None:
-    written, source = every_byte(run.out), every_byte(run.folder)
+def test_of_several_studies_the_terminal_alone_tells_dates_and_uids(run, written) -> None:
+    assert "2019-04-01" in run.stdout
+    assert f"study of 2024-02-29 11:59, series 4: --series {run.uid}\n" in run.stdout
+    for date in ("2019-04-01", "2024-02-29", "20190401"):
+        assert date.encode() not in written
+    study = pydicom.dcmread(run.out / "dicom" / "segmentation.dcm").StudyInstanceUID
+    files = [path for path in run.out.iterdir() if path.is_file()]
+    for uid in (run.uid, study):
+        assert not [path.name for path in files if uid.encode() in path.read_bytes()]
+    summary = json.loads((run.out / "summary.json").read_text())
+    assert "dicom-studies" in {warning["code"] for warning in summary["warnings"]}
+
+
+def test_no_identifier_leaves_the_folder(run, written) -> None:
+    source = every_byte(run.folder)
     for identifier in (*IDENTIFIERS, "20240229", "Roe_Jane"):
         assert identifier.encode() not in written, identifier
         assert identifier not in run.stdout + run.stderr
@@ -170,6 +194,8 @@ def test_the_report_holds_the_numbers_of_the_summary(run) -> None:
     assert volume == pytest.approx(summary["lesion_volume_ml"])
     icv = brain.get_measurements()[0].value
     assert icv == pytest.approx(summary["intracranial_volume_ml"])
+    comments = [item.TextValue for item in report.ContentSequence[-1].ContentSequence]
+    assert comments == [warning["message"] for warning in summary["warnings"]]
 
 
 def end(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -16,6 +16,7 @@ from dicom_scanner import (
     save_classic,
     save_enhanced,
 )
+from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
 from infarct.dicom.headers import read_header
@@ -120,6 +121,32 @@ def test_a_weighted_image_is_no_map_because_its_protocol_makes_one(tmp_path: Pat
     del image.SeriesDescription
     image.save_as(path)
     assert read_header(path).content == "signal"
+
+
+def test_a_file_tells_when_it_was_acquired_and_of_what_it_was_made(tmp_path: Path) -> None:
+    study, frames = Study.new("CANON_MEC"), noise(400, 1)
+    save_classic(tmp_path, study, Protocol(3, "ADC", ADC), SMALL, [(None, frames)])
+    (classic,) = tmp_path.iterdir()
+    assert read_header(classic).studied == (20240229, 115900)
+    assert read_header(classic).acquired == 120000
+    assert read_header(classic).cited == frozenset()
+    source = Dataset()
+    source.ReferencedSOPInstanceUID = "1.2.3"
+    image = pydicom.dcmread(classic)
+    image.SourceImageSequence = [source]
+    image.StudyDate, image.StudyTime = "", None
+    image.save_as(classic)
+    assert read_header(classic).studied == (0, 0)
+    assert read_header(classic).cited == {"1.2.3"}
+    save_enhanced(tmp_path, study, Protocol(4, "ADC", ADC), SMALL, [(0, frames)])
+    whole = tmp_path / "enhanced-4.dcm"
+    image, derivation = pydicom.dcmread(whole), Dataset()
+    image.AcquisitionDateTime = "20240229120001.5+0100"
+    derivation.SourceImageSequence = [source]
+    image.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence = [derivation]
+    image.save_as(whole)
+    assert read_header(whole).acquired == 120001.5
+    assert read_header(whole).cited == {"1.2.3"}
 
 
 def test_what_is_no_dicom_is_passed_over(tmp_path: Path) -> None:

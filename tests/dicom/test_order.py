@@ -1,5 +1,6 @@
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,10 +12,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from infarct.dicom.convert import convert
-from infarct.dicom.order import check_places, numbering, volumes_told
+from infarct.dicom.order import check_places, numbering, placing, volume_bvalues, volumes_told
 from infarct.dicom.series import Series, find_series
 from infarct.errors import ContentError
 from infarct.grid import Grid
+from infarct.volume import read
 
 SLICES = 8
 ACQUIRED = [0, 2, 4, 6, 1, 3, 5, 7]
@@ -79,12 +81,28 @@ def test_slices_keep_volume_and_place_however_files_are_numbered(
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "in").iterdir()}
 
 
+@pytest.mark.parametrize(("number", "drift"), [(lambda *_: None, 1e-5), (interleaved, 0.06)])
+def test_volumes_that_lie_a_hair_apart_are_one_stack(
+    number: Callable[[Dataset, int, int], None], drift: float, tmp_path: Path
+) -> None:
+    def drifted(frame: Dataset, volume: int, k: int) -> None:
+        number(frame, volume, k)
+        frame.ImagePositionPatient = [-48 + drift * volume, -64, -20 + 5 * k - drift * volume]
+
+    (image,) = convert(save(tmp_path / "in", drifted, volumes=VOLUMES[:2]), tmp_path / "work")
+    data = nib.load(image.path).get_fdata()
+    for index, (_, frames) in enumerate(VOLUMES[:2]):
+        assert np.array_equal(data[..., index][:, ::-1].transpose(2, 1, 0), frames)
+    assert np.allclose(image.grid.affine[:3, 3], (48, -62, -20), atol=1e-4)
+
+
 def test_files_in_order_are_lent_as_they_are(tmp_path: Path) -> None:
     assert numbering(save(tmp_path / "up", lambda *_: None)) == {}
     assert numbering(save(tmp_path / "down", head_first)) == {}
     save_enhanced(tmp_path / "whole", Study.new("CANON_MEC"), Protocol(3, "d"), SMALL, VOLUMES)
     (whole,) = find_series(tmp_path / "whole")
     assert numbering(whole) == {}
+    assert placing(whole) == placing(save(tmp_path / "plain", lambda *_: None)) == {}
 
 
 def test_directions_that_no_number_tells_apart_are_averaged_alike(tmp_path: Path) -> None:
@@ -120,6 +138,27 @@ def test_without_bvalues_regular_numbers_are_enough(
     row = sorted(series.files, key=numbers.__getitem__)
     pixels = np.stack([pydicom.dcmread(path).pixel_array for path in row])
     assert np.array_equal(pixels, np.concatenate([frames for _, frames in VOLUMES]))
+
+
+def test_bvalues_of_the_headers_serve_where_private_elements_are_gone(tmp_path: Path) -> None:
+    """Anonymised: only the name of Siemens' sequence tells the b-value."""
+
+    def anonymous(frame: Dataset, volume: int, k: int) -> None:
+        by_place(frame, volume, k)
+        frame.remove_private_tags()
+
+    series = save(tmp_path / "in", anonymous, volumes=[VOLUMES[1], VOLUMES[0]])
+    (image,) = convert(series, tmp_path / "work")
+    assert image.bvalues == (0, 1000)
+    volume = read(image.path)
+    for index, (_, frames) in enumerate(VOLUMES[:2]):
+        assert np.array_equal(volume.data[:, ::-1, :, index].transpose(2, 1, 0), frames)
+    # Volumes that are not where the headers say have no b-value.
+    swapped = replace(volume, data=volume.data[..., ::-1])
+    assert volume_bvalues(series, volume) == (0, 1000)
+    assert volume_bvalues(series, swapped) is None
+    unsaid = replace(series.headers[0], frames=(replace(series.frames[0], bvalue=None),))
+    assert volume_bvalues(replace(series, headers=(unsaid, *series.headers[1:])), volume) is None
 
 
 @pytest.mark.parametrize("bvalue", [1000, None])

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ def test_a_visit_is_sorted_into_series(visit: Path) -> None:
         *((2, "other"), (4, "signal"), (5, "signal"), (6, "adc"), (7, "other"))
     ]
     assert found[1].bvalues == (0, 1000)
+    assert found[1].study_date == "2024-02-29 11:59"
+    assert replace(found[1], studied=(0, 0)).study_date == "no date"
     assert len(found[1].files) == len(found[1].frames) == 4 * 8
 
 

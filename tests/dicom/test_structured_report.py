@@ -4,13 +4,16 @@ from pathlib import Path
 
 import highdicom as hd
 import numpy as np
+import pydicom
 import pytest
 from dicom_scanner import SMALL, Protocol, Study, noise, save_classic
+from highdicom.sr import CodedConcept
 
 from infarct.dicom.folder import opened_folder
 from infarct.dicom.seg import segmentation
 from infarct.dicom.sources import source_images
 from infarct.dicom.structured_report import structured_report
+from infarct.quality import Finding
 from infarct.quantify import Measurements
 from infarct.volume import read
 
@@ -80,6 +83,31 @@ def test_the_report_refers_to_the_segments_and_the_study(parts, tmp_path: Path) 
         for item in series.ReferencedSOPSequence
     }
     assert cited == {outline.SOPInstanceUID, *(image.SOPInstanceUID for image in sources.images)}
+
+
+def test_warnings_arrive_as_comments(parts, tmp_path: Path) -> None:
+    findings = [
+        Finding("dicom-series", "note", "series 3 was taken as DWI"),
+        Finding("out-of-place", "warning", "b0: lies 9 mm off the DWI \N{EM DASH} compare them"),
+        Finding("brain-cut", "warning", "the brain is cut at the top"),
+    ]
+    structured_report(NUMBERS, *parts, findings).save_as(tmp_path / "sr.dcm")
+    content = hd.sr.srread(tmp_path / "sr.dcm").content
+    (container,) = hd.sr.utils.find_content_items(
+        content[0], name=CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
+    )
+    assert container.relationship_type.value == "CONTAINS"
+    comments = [(item.name.value, item.value) for item in container.ContentSequence]
+    assert comments == [("121106", finding.message) for finding in findings[1:]]
+    # Numbers and observer are still found.
+    assert len(content.get_volumetric_roi_measurement_groups()) == 2
+    (observer,) = content.get_observer_contexts()
+    assert observer.observer_identifying_attributes.name == "infarct"
+    # As other readers see it, too.
+    plain = pydicom.dcmread(tmp_path / "sr.dcm")
+    assert plain.ContentSequence[-1].ContentSequence[0].TextValue == findings[1].message
+    structured_report(NUMBERS, *parts, findings[:1]).save_as(tmp_path / "sr.dcm")
+    assert b"Qualitative" not in (tmp_path / "sr.dcm").read_bytes()
 
 
 def test_undefined_numbers_are_left_out(parts, tmp_path: Path) -> None:

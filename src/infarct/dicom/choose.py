@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infarct.case import CaseFiles
 from infarct.dicom.convert import Image
-from infarct.dicom.headers import ADC_BY_NAME
+from infarct.dicom.headers import ADC_BY_NAME, TRACE
 from infarct.errors import ContentError
 from infarct.intensity import B0_BELOW, USUAL_BVALUE
 from infarct.quality import Finding
@@ -23,11 +23,15 @@ class Choice:
         dwi: Its shell nearest b = 1000 s/mm^2 is the DWI.
         b0: Where the b0 comes from; `dwi` itself when it has one; None if there is none.
         adc: ADC map of the scanner, if one belongs to it.
+        aside: ADC map that would fit but is, or may be, of another acquisition: not taken.
+        owners: Series that `adc` or `aside` may be of; empty when it is of the DWI for sure.
     """
 
     dwi: Image
     b0: Image | None
     adc: Image | None
+    aside: Image | None = None
+    owners: tuple[int, ...] = ()
 
     @property
     def why(self) -> str:
@@ -46,15 +50,16 @@ def rank(images: Iterable[Image]) -> list[Choice]:
         images: All that were converted, of one patient.
 
     Returns:
-        Best first: axial before others, then the b-value nearest 1000 s/mm^2, then more of the head
-        covered, then its own b0 before one from another series, then the lower series number.
+        Best first: the most recent day of study, then axial before others, then the b-value nearest
+        1000 s/mm^2, then more of the head covered, then its own b0 before one from another series,
+        then the later study of a day, then the lower series number.
 
     Raises:
         ContentError: If none is a DWI with a b0 or an ADC map.
     """
     images = list(images)
     weighted = [image for image in images if image.shell]
-    choices = [Choice(image, _b0_for(image, images), _adc_for(image, images)) for image in weighted]
+    choices = [_choice(image, images) for image in weighted]
     complete = [choice for choice in choices if choice.b0 or choice.adc]
     if not complete:
         raise ContentError(_what_is_missing(images))
@@ -63,11 +68,15 @@ def rank(images: Iterable[Image]) -> list[Choice]:
 
 def _order(choice: Choice) -> tuple[float, ...]:
     dwi = choice.dwi
+    day, time = dwi.series.studied
     return (
+        # A scan of an earlier day shows another state of the brain, however well it was scanned.
+        -day,
         not dwi.is_axial,
         round(abs(dwi.bvalue - USUAL_BVALUE) / 100.0),
         -round(dwi.height_mm / 20.0),
         choice.b0 is not dwi,
+        -time,
         dwi.series.number,
     )
 
@@ -89,6 +98,7 @@ def explain(choice: Choice, others: int, studies: int) -> tuple[Finding, ...]:
     if adc is not None:
         parts.append(f"ADC from series {adc.series.number}")
     found = [Finding("dicom-series", "note", "DICOM: " + ", ".join(parts))]
+    found += _doubts(choice)
     weighted = {i: round(b) for i, b in enumerate(dwi.bvalues) if b >= B0_BELOW}
     left = sorted({b for i, b in weighted.items() if i not in dwi.shell})
     if left:
@@ -106,7 +116,8 @@ def explain(choice: Choice, others: int, studies: int) -> tuple[Finding, ...]:
     if studies > 1:
         text = (
             f"DICOM: the folder holds {studies} studies; "
-            f"check that series {dwi.series.number} is of the one you mean (--series takes a UID)"
+            f"check that series {dwi.series.number} is of the one you mean "
+            "(--series takes a UID, the terminal lists them with their dates)"
         )
         found.append(Finding("dicom-studies", "warning", text))
     return tuple(found)
@@ -148,37 +159,124 @@ def write_case(choice: Choice, into: Path) -> CaseFiles:
     )
 
 
+def _doubts(choice: Choice) -> list[Finding]:
+    """Say of which acquisition an ADC map may be, where that is not the DWI's for sure."""
+    number, owners = choice.dwi.series.number, choice.owners
+    belongs = f"{'may be' if len(owners) > 1 else 'is'} of series {' or '.join(map(str, owners))}"
+    if choice.aside is not None:
+        text = (
+            f"DICOM: the ADC map of series {choice.aside.series.number} {belongs}, so it was not "
+            f"taken for series {number}; the ADC was computed"
+        )
+        return [Finding("dicom-adc-aside", "note", text)]
+    if choice.adc is not None and owners:
+        text = (
+            f"DICOM: the ADC map of series {choice.adc.series.number} {belongs}; it was taken for "
+            f"series {number} because no b0 of that series is there: the head may have moved "
+            "between the two, compare them"
+        )
+        return [Finding("dicom-adc-doubtful", "warning", text)]
+    return []
+
+
+def _choice(dwi: Image, images: list[Image]) -> Choice:
+    b0 = _b0_for(dwi, images)
+    weighted = [image for image in images if image.shell]
+    maps = [(adc, _owners(adc, weighted)) for adc in _maps_for(dwi, images, b0)]
+    own = {_root(dwi, weighted).series.uid}
+    mine = [adc for adc, owners in maps if {owner.series.uid for owner in owners} == own]
+    if mine or not maps:
+        return Choice(dwi, b0, mine[0] if mine else None)
+    nearest, owners = maps[0]
+    numbers = tuple(sorted(owner.series.number for owner in owners))
+    # The head may have moved in between: rather compute than take that ADC, rather take than none.
+    if b0 is not None and (b0 is dwi or len(owners) == 1):
+        return Choice(dwi, b0, None, aside=nearest, owners=numbers)
+    return Choice(dwi, b0, nearest, owners=numbers)
+
+
 def _b0_for(dwi: Image, images: list[Image]) -> Image | None:
     if dwi.has_b0:
         return dwi
     return _nearest(dwi, [image for image in images if image.has_b0])
 
 
-def _adc_for(dwi: Image, images: list[Image]) -> Image | None:
-    maps = [image for image in images if image.content == "adc"]
+def _maps_for(dwi: Image, images: list[Image], b0: Image | None) -> list[Image]:
+    """Return the ADC maps that lie where a DWI lies, the best first."""
+    maps = [image for image in images if image.content == "adc" and _here(image) == _here(dwi)]
     on_grid = [image for image in maps if image.grid.matches(dwi.grid, tolerance_mm=0.1)]
     # A map on another grid may be of another acquisition: only if there is no other way to an ADC.
-    rest = [] if _b0_for(dwi, images) else maps
-    # Words are free: a map that its image type calls one comes before a map by name.
-    preferred = (_sure(on_grid), on_grid, _sure(rest), rest)
-    return next((found for group in preferred if (found := _nearest(dwi, group))), None)
+    fitting = maps if b0 is None else on_grid
+
+    def order(image: Image) -> tuple[bool, bool, bool, int, bool]:
+        # Words are free: a map that its image type calls one comes before a map by name.
+        off, apart, before = _distance(dwi, image)
+        return off, image.series.reason == ADC_BY_NAME, off, apart, before
+
+    return sorted(fitting, key=order)
 
 
-def _sure(maps: list[Image]) -> list[Image]:
-    return [image for image in maps if image.series.reason != ADC_BY_NAME]
+def _owners(adc: Image, weighted: list[Image]) -> list[Image]:
+    """Return the acquisition an ADC map was made from; several if that cannot be known."""
+    here = [image for image in weighted if _here(image) == _here(adc)]
+    on_grid = [image for image in here if image.grid.matches(adc.grid, tolerance_mm=0.1)]
+    roots = [_root(image, weighted) for image in _made_from(adc, on_grid or here)]
+    return list({root.series.uid: root for root in roots}.values())
+
+
+def _root(image: Image, weighted: list[Image]) -> Image:
+    """Return the series whose directions a trace is the mean of, if it is there, else the image."""
+    if image.series.reason != TRACE:
+        return image
+    acquired = [
+        other
+        for other in weighted
+        if other.series.reason != TRACE
+        and other.series.number < image.series.number
+        and _here(other) == _here(image)
+        and other.grid.matches(image.grid, tolerance_mm=0.1)
+    ]
+    made_from = _made_from(image, acquired)
+    return made_from[0] if len(made_from) == 1 else image
+
+
+def _made_from(derived: Image, rivals: list[Image]) -> list[Image]:
+    """Return those of some images that another may have been made from, by all that is known."""
+    series = derived.series
+    # What the rivals name too is what all were planned on, not what one was made from.
+    sources = series.cited.difference(*(rival.series.cited for rival in rivals))
+    # What headers say comes before numbers; GE numbers a map of series 3 as 350, all others count.
+    hints: tuple[Callable[[Image], bool], ...] = (
+        lambda rival: rival.series.uid == series.uid,
+        lambda rival: any(header.uid in sources for header in rival.series.headers),
+        lambda rival: _covers(rival.series.acquired, series.acquired),
+        lambda rival: rival.series.number == series.number // 100,
+    )
+    for hint in hints:
+        rivals = [rival for rival in rivals if hint(rival)] or rivals
+    before = [rival.series.number for rival in rivals if rival.series.number <= series.number]
+    return [r for r in rivals if not before or r.series.number == max(before)]
+
+
+def _covers(whole: tuple[float, float] | None, part: tuple[float, float] | None) -> bool:
+    return whole is not None and part is not None and whole[0] <= part[0] <= whole[1]
+
+
+def _here(image: Image) -> tuple[str, str]:
+    """Return what images share that may serve together: study and coordinates."""
+    return image.series.study_uid, image.series.frame_of_reference
 
 
 def _nearest(dwi: Image, images: list[Image]) -> Image | None:
     """Return the image that shares study and coordinates, best on the same grid, nearest number."""
-    here = (dwi.series.study_uid, dwi.series.frame_of_reference)
-    fitting = [i for i in images if (i.series.study_uid, i.series.frame_of_reference) == here]
+    fitting = [image for image in images if _here(image) == _here(dwi)]
+    return min(fitting, key=lambda image: _distance(dwi, image), default=None)
 
-    def distance(image: Image) -> tuple[bool, int, bool]:
-        apart = image.series.number - dwi.series.number
-        # Scanners number what they derive from a series after it.
-        return not image.grid.matches(dwi.grid, tolerance_mm=0.1), abs(apart), apart < 0
 
-    return min(fitting, key=distance, default=None)
+def _distance(dwi: Image, image: Image) -> tuple[bool, int, bool]:
+    apart = image.series.number - dwi.series.number
+    # Scanners number what they derive from a series after it.
+    return not image.grid.matches(dwi.grid, tolerance_mm=0.1), abs(apart), apart < 0
 
 
 def _what_is_missing(images: list[Image]) -> str:

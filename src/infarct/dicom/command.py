@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -51,7 +52,9 @@ class DicomRequest:
     def command(self) -> list[str]:
         """The command for the manifest, without names of folders: they may name the patient."""
         options = ["segment", "--dicom", "FOLDER", "--out", "OUT", "--model", self.model]
-        options += ["--series", self.series] if self.series is not None else []
+        if self.series is not None:
+            # UIDs of some makers hold the date and the scanner's serial number.
+            options += ["--series", self.series if self.series.isdigit() else "UID"]
         options += ["--brain", "BRAIN"] if self.brain is not None else []
         own_atlas = ["--atlas", "ATLAS", "--labels", "LABELS"]
         options += own_atlas if self.territories is not None else []
@@ -103,7 +106,23 @@ def _segment_and_write(request: DicomRequest, found: DicomCase, journal: Journal
 
 
 def show_series(rows: tuple[Row, ...]) -> None:
-    """Print every series of the folder and what was done with it."""
+    """Print every series of a folder and what was done with it; of several studies also when."""
+    console = Console()
+    studies = [list(group) for _, group in groupby(rows, lambda row: row.series.study_uid)]
+    for study in studies:
+        if len(studies) > 1:
+            console.print(f"study of {study[0].series.study_date}", highlight=False)
+        console.print(_table(study))
+    if len(studies) > 1:
+        # Only here: dates and UIDs are in no file that is written.
+        console.print("\nThere are several studies; --series takes one of these:")
+        possible = [r.series for r in rows if r.use.startswith(("taken as DWI", "candidate"))]
+        for series in possible:
+            line = f"  study of {series.study_date}, series {series.number}: --series {series.uid}"
+            console.print(Text(line), soft_wrap=True)
+
+
+def _table(rows: list[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("series", "maker", "description", "b", "volumes", "slices", "use"):
         right = name in {"series", "volumes", "slices"}
@@ -121,4 +140,4 @@ def show_series(rows: tuple[Row, ...]) -> None:
             str(signal.grid.shape[2]) if signal else "",
             Text(row.use, style="bold" if row.use.startswith("taken") else "dim"),
         )
-    Console().print(table)
+    return table

@@ -10,7 +10,7 @@ import dcm2niix
 import numpy as np
 
 from infarct.dicom.headers import Content
-from infarct.dicom.order import check_places, lend, volumes_told
+from infarct.dicom.order import check_places, lend, volume_bvalues, volumes_told
 from infarct.dicom.series import Series, check_complete
 from infarct.errors import ContentError, InfarctError, InputFileError
 from infarct.grid import Grid
@@ -158,16 +158,20 @@ def _image(series: Series, path: Path, volume: Volume) -> Image | None:
     volumes = _count(volume)
     if series.content == "adc" or path.stem.endswith("_ADC"):
         return Image(series, path, "adc", (), volume.grid) if volumes == 1 else None
-    bvalues = _bvalues(series, path.with_suffix(".bval"), volumes)
+    bvalues = _bvalues(series, path.with_suffix(".bval"), volume)
     return None if bvalues is None else Image(series, path, "signal", bvalues, volume.grid)
 
 
-def _bvalues(series: Series, bval: Path, volumes: int) -> tuple[float, ...] | None:
-    """Take the b-values from dcm2niix; None where they cannot be known."""
+def _bvalues(series: Series, bval: Path, volume: Volume) -> tuple[float, ...] | None:
+    """Take the b-values from dcm2niix, else from the headers; None where they cannot be known."""
     values = tuple(float(word) for word in bval.read_text().split()) if bval.is_file() else ()
+    volumes = _count(volume)
     if any(values):
         return values if len(values) == volumes else None
     # Where it found no b-value dcm2niix writes 0 or nothing, for some b0 and some lone trace images
     # alike. A DWI taken for a b0 would turn the ADC upside down: the headers must know.
     known = series.bvalues
-    return (float(known[0]),) * volumes if len(known) == 1 else None
+    if len(known) == 1:
+        return (float(known[0]),) * volumes
+    # As of Siemens, whose names of sequences outlive the private elements that dcm2niix reads.
+    return volume_bvalues(series, volume)

@@ -147,7 +147,7 @@ def _chosen(
         there = ", ".join(str(series.number) for series in found)
         raise InputFileError(f"--series {wanted}: there is no such series; there are {there}")
     if len(named) > 1:
-        uids = ", ".join(series.uid for series in named)
+        uids = ", ".join(f"{series.uid} (study of {series.study_date})" for series in named)
         raise InputFileError(
             f"--series {wanted}: {len(named)} series have this number; give the UID: {uids}"
         )

@@ -21,6 +21,9 @@ Content = Literal["signal", "adc", "other"]
 ADC_BY_NAME = "ADC by its description"
 """Why a file is called an ADC map when only words say so."""
 
+TRACE = "trace by its image type"
+"""Why a file is called the mean of the directions of another series, or of its own."""
+
 UNNAMED = "nothing says diffusion"
 """Why a file serves as nothing when it may still be the b0 of a diffusion series."""
 
@@ -29,12 +32,13 @@ _SIEMENS_B, _GE_B, _UNITED_IMAGING_B, _PHILIPS_B = (
 )
 _NAMES = (
     *("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
-    *("PatientName", "PatientID"),
+    *("PatientName", "PatientID", "StudyDate", "StudyTime"),
     *("Modality", "Manufacturer", "SeriesNumber", "SeriesDescription", "ProtocolName"),
     *("ImageType", "SequenceName", "NumberOfFrames", "DiffusionBValue"),
-    *("InstanceNumber", "AcquisitionNumber"),
+    *("InstanceNumber", "AcquisitionNumber", "AcquisitionTime", "AcquisitionDateTime"),
     *("ImagePositionPatient", "ImageOrientationPatient"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("SourceImageSequence", "ReferencedImageSequence"),
 )
 _PRIVATE = (_SIEMENS_B, _GE_B, _UNITED_IMAGING_B, _PHILIPS_B)
 # With the names of their blocks: without, pydicom cannot know the type that files of the implicit
@@ -89,10 +93,15 @@ class Header:
         series_uid: SeriesInstanceUID.
         study_uid: StudyInstanceUID.
         frame_of_reference: Images that share it share a coordinate system.
+        studied: Date and time of the study, as numbers YYYYMMDD and HHMMSS, 0 where not given; may
+            be shown, never stored.
         patient: Tells patients apart; never to be shown or stored.
         number: Series number.
         instance: Number of the file in its series; 0 if the header gives none.
         acquisition: Number of the acquisition, which some makers count by volume; 0 likewise.
+        acquired: Time of day of the acquisition, as the number HHMMSS; None if not given. Maps keep
+            that of the images they were made from.
+        cited: UIDs of the images it names: those it was made from, or was planned on.
         description: Free text of the technician; may be shown, never stored.
         maker: Siemens, GE, Philips, Canon, United Imaging, or another maker.
         content: What the file may serve as.
@@ -105,10 +114,13 @@ class Header:
     series_uid: str
     study_uid: str
     frame_of_reference: str
+    studied: tuple[int, int]
     patient: str
     number: int
     instance: int
     acquisition: int
+    acquired: float | None
+    cited: frozenset[str]
     description: str
     maker: str
     content: Content
@@ -156,10 +168,13 @@ def _header(path: Path, data: Dataset) -> Header:
         series_uid=str(data.SeriesInstanceUID),
         study_uid=str(data.get("StudyInstanceUID", "")),
         frame_of_reference=str(data.get("FrameOfReferenceUID", "")),
+        studied=(_digits(data.get("StudyDate"), 8), _digits(data.get("StudyTime"), 6)),
         patient=str(data.get("PatientID") or data.get("PatientName") or ""),
         number=int(data.get("SeriesNumber") or 0),
         instance=int(data.get("InstanceNumber") or 0),
         acquisition=int(data.get("AcquisitionNumber") or 0),
+        acquired=_acquired(data),
+        cited=_cited(data),
         description=description,
         maker=maker,
         content=content,
@@ -187,7 +202,7 @@ def _content(
         (bool(_NO_MAGNITUDE & set(tokens[2:])), "other", "phase or the like, not magnitude"),
         (other_map, "other", "a map that is neither signal nor ADC"),
         (any(token.startswith("ADC") for token in tokens), "adc", "ADC by its image type"),
-        ("TRACEW" in tokens, "signal", "trace by its image type"),
+        ("TRACEW" in tokens, "signal", TRACE),
         (named_adc, "adc", ADC_BY_NAME),
         (weighted, "signal", "b-values in its headers"),
         ("DIFFUSION" in tokens, "signal", "diffusion by its image type"),
@@ -225,6 +240,31 @@ def _frames(path: Path, data: Dataset, maker: str, *, mosaic: bool) -> tuple[Fra
             )
         )
     return tuple(frames)
+
+
+def _digits(value: Any, count: int) -> int:
+    given = re.match(rf"\d{{{count}}}", str(value or ""))
+    return int(given[0]) if given else 0
+
+
+def _acquired(data: Dataset) -> float | None:
+    # Multi-frame files give date and time in one.
+    given = data.get("AcquisitionTime") or str(data.get("AcquisitionDateTime") or "")[8:]
+    time = re.match(r"\d{6}(?:\.\d+)?", str(given))
+    return float(time[0]) if time else None
+
+
+def _cited(data: Dataset) -> frozenset[str]:
+    shared = data.get("SharedFunctionalGroupsSequence") or []
+    groups = [*shared, *(data.get("PerFrameFunctionalGroupsSequence") or [])]
+    derived = [item for group in groups for item in group.get("DerivationImageSequence") or []]
+    named = [
+        item
+        for place in (data, *derived)
+        for name in ("SourceImageSequence", "ReferencedImageSequence")
+        for item in place.get(name) or []
+    ]
+    return frozenset(str(item.get("ReferencedSOPInstanceUID", "")) for item in named)
 
 
 def _bvalue(data: Dataset, maker: str) -> float | None:

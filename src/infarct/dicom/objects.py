@@ -40,7 +40,8 @@ def make_objects(result: Segmentation, sources: SourceImages) -> DicomObjects:
         # Warnings of highdicom quote the values they complain of, names of patients among them.
         warnings.simplefilter("ignore")
         outline = segmentation(result.lesion, result.brain, sources, result.segmenter.name)
-        return DicomObjects(outline, structured_report(result.measurements, outline, sources))
+        report = structured_report(result.measurements, outline, sources, result.findings)
+        return DicomObjects(outline, report)
 
 
 def write_objects(objects: DicomObjects, out: Path) -> Path:

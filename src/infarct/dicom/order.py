@@ -3,6 +3,7 @@
 dcm2niix sorts the files of a series by their InstanceNumber and takes volume after volume off the
 row. Numbers that begin anew with each volume, are missing, or follow the order of acquisition give
 an image in which slices of b0 and DWI are mixed or lie at each other's places. The headers know.
+It also gives up on volumes that lie a hair apart, as some scanners and archives round.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
+from pydicom.valuerep import DS
 
-from infarct.dicom.headers import Content, Header
+from infarct.dicom.headers import Content, Frame, Header
 from infarct.dicom.series import Series, levels
 from infarct.errors import ContentError, InputFileError
 from infarct.grid import Grid
+from infarct.volume import Volume
 
 _CONTENTS: tuple[Content, ...] = ("signal", "adc", "other")
 _OFF_GRID_MM = 0.5
@@ -31,18 +35,18 @@ def lend(series: Series, folder: Path) -> None:
 
     Args:
         series: Of diffusion or ADC.
-        folder: An empty folder of our own. Files whose numbers are right are linked to where the
-            system allows it; where they are not, copies get the right numbers.
+        folder: An empty folder of our own. Files whose numbers and places are right are linked to
+            where the system allows it; where they are not, copies get the right ones.
 
     Raises:
         ContentError: If slices were sent twice, or cannot be sorted into volumes.
         InputFileError: If a file cannot be copied.
     """
-    numbers = numbering(series)
+    numbers, places = numbering(series), placing(series)
     for index, path in enumerate(series.files):
         name = folder / f"{index:06d}"
-        if path in numbers:
-            _copy(series, path, name, numbers[path])
+        if path in numbers or path in places:
+            _copy(series, path, name, numbers.get(path), places.get(path))
             continue
         try:
             name.symlink_to(path.resolve())
@@ -78,6 +82,29 @@ def numbering(series: Series) -> dict[Path, int]:
     return {header.frames[0].path: number for number, header in enumerate(row, start=1)}
 
 
+def placing(series: Series) -> dict[Path, tuple[float, ...]]:
+    """Put the files of all volumes where those of the first lie.
+
+    Args:
+        series: Any; mosaics and multi-frame files hold whole volumes and are left as they are.
+
+    Returns:
+        ImagePositionPatient, LPS mm, that files should have whose own lies beside that of the first
+        file at the same place.
+    """
+    if any(header.mosaic or len(header.frames) > 1 for header in series.headers):
+        return {}
+    moved = {}
+    for content in _CONTENTS[:2]:
+        frames = [f for f in series.frames_of(content) if f.position and f.orientation]
+        first: dict[int, Frame] = {}
+        for frame, place in zip(frames, levels(frames)[1] if frames else (), strict=True):
+            position = first.setdefault(int(place), frame).position
+            if position is not None and position != frame.position:
+                moved[frame.path] = position
+    return moved
+
+
 def volumes_told(series: Series) -> int | None:
     """Return how many volumes of signal and ADC the headers tell of; None if they do not."""
     if any(header.mosaic for header in series.headers):
@@ -89,6 +116,37 @@ def volumes_told(series: Series) -> int | None:
         if frames:
             told += int(np.bincount(levels(frames)[1]).max())
     return told or None
+
+
+def volume_bvalues(series: Series, image: Volume) -> tuple[float, ...] | None:
+    """Tell the b-value of each volume of an image by the headers alone.
+
+    Args:
+        series: What was converted.
+        image: All that dcm2niix made of it.
+
+    Returns:
+        s/mm^2; None unless each file gives one, each volume has one, and one slice of each volume
+        shows the pixels of the file that should be there.
+    """
+    headers, frames = series.headers, series.frames_of("signal")
+    told = all(f.position and f.orientation and f.bvalue is not None for f in frames)
+    if not told or len(frames) != len(headers) or any(h.mosaic for h in headers):
+        return None
+    numbers = numbering(series)
+    row = sorted(headers, key=lambda h: numbers.get(h.frames[0].path, h.instance))
+    slices = image.grid.shape[2]
+    data = image.data.reshape(*image.grid.shape, -1)
+    if len(row) != slices * data.shape[3]:
+        return None
+    bvalues = []
+    for index in range(data.shape[3]):
+        volume = row[index * slices : (index + 1) * slices]
+        given = {header.frames[0].bvalue for header in volume}
+        if len(given) != 1 or not _shows(data[..., index], image.grid, volume[slices // 2]):
+            return None
+        bvalues += [b for b in given if b is not None]
+    return tuple(bvalues)
 
 
 def check_places(series: Series, grid: Grid) -> None:
@@ -104,9 +162,7 @@ def check_places(series: Series, grid: Grid) -> None:
     positions = [frame.position for frame in series.frames if frame.position and frame.orientation]
     if not positions:
         return
-    # Of each frame the centre of its first pixel, from LPS to RAS.
-    world = np.array(positions) * (-1.0, -1.0, 1.0)
-    voxels = (world - grid.affine[:3, 3]) @ np.linalg.inv(grid.affine[:3, :3]).T
+    world, voxels = _places(positions, grid)
     slices = np.round(voxels[:, 2])
     corner = np.array([0, grid.shape[1] - 1, 0])
     corners = np.column_stack([np.zeros_like(slices), np.zeros_like(slices), slices]) + corner
@@ -119,6 +175,33 @@ def check_places(series: Series, grid: Grid) -> None:
             f"{grid.shape[2]} slices {grid.spacing[2]:.2f} mm apart, up to {apart:.1f} mm beside "
             "their places; convert it yourself and give --dwi, --b0 and --bvalue"
         )
+
+
+def _places(
+    positions: Sequence[tuple[float, ...]], grid: Grid
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return of each frame the centre of its first pixel, RAS mm, and in voxels of a grid."""
+    world = np.array(positions) * (-1.0, -1.0, 1.0)
+    return world, (world - grid.affine[:3, 3]) @ np.linalg.inv(grid.affine[:3, :3]).T
+
+
+def _shows(data: NDArray[np.generic], grid: Grid, header: Header) -> bool:
+    """Tell whether a volume has the pixels of a file at the place of that file."""
+    frame = header.frames[0]
+    assert frame.position is not None
+    place = round(_places([frame.position], grid)[1][0, 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            file = pydicom.dcmread(frame.path)
+            pixels = file.pixel_array * float(file.get("RescaleSlope") or 1)
+            pixels = pixels + float(file.get("RescaleIntercept") or 0)
+        except Exception:
+            # Compressed in a way that cannot be read here, or damaged in any: it shows nothing.
+            return False
+    # dcm2niix keeps columns and turns the rows round.
+    shown = data[:, ::-1, place].T if 0 <= place < grid.shape[2] else data[:0, 0]
+    return shown.shape == pixels.shape and bool(np.allclose(shown, pixels, rtol=1e-4))
 
 
 def _is_in_order(group: list[Header]) -> bool:
@@ -215,13 +298,19 @@ def _pixels(path: Path) -> bytes:
         return bytes(pydicom.dcmread(path).get("PixelData", b""))
 
 
-def _copy(series: Series, path: Path, name: Path, number: int) -> None:
-    """Copy one file, only its number changed."""
+def _copy(
+    series: Series, path: Path, name: Path, number: int | None, position: tuple[float, ...] | None
+) -> None:
+    """Copy one file, only its number or its place changed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             image = pydicom.dcmread(path)
-            image.InstanceNumber = number
+            if number is not None:
+                image.InstanceNumber = number
+            if position is not None:
+                # At most the 16 characters that DICOM allows.
+                image.ImagePositionPatient = [DS(x, auto_format=True) for x in position]
             image.save_as(name)
         except Exception as error:
             # A damaged file fails in any way, and pydicom quotes values that may name a patient.

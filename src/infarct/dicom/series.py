@@ -25,6 +25,7 @@ class Series:
         uid: SeriesInstanceUID.
         study_uid: StudyInstanceUID.
         frame_of_reference: Series that share it share a coordinate system.
+        studied: Date and time of the study, as `Header.studied`; may be shown, never stored.
         number: Series number.
         description: Free text of the technician; may be shown, never stored.
         maker: Siemens, GE, Philips, Canon, United Imaging, or another maker.
@@ -37,6 +38,7 @@ class Series:
     uid: str
     study_uid: str
     frame_of_reference: str
+    studied: tuple[int, int]
     number: int
     description: str
     maker: str
@@ -62,6 +64,24 @@ class Series:
     def content_of(self, header: Header) -> Content:
         """Say what a file serves as in this series: a b0 may be known by its company alone."""
         return self.content if header.reason == UNNAMED else header.content
+
+    @property
+    def study_date(self) -> str:
+        """Date and time of the study for people, as far as its headers give it; never stored."""
+        day, time = f"{self.studied[0]:08d}", f"{self.studied[1]:06d}"
+        known = self.studied[0] > 0
+        return f"{day[:4]}-{day[4:6]}-{day[6:]} {time[:2]}:{time[2:4]}" if known else "no date"
+
+    @property
+    def acquired(self) -> tuple[float, float] | None:
+        """When its first and its last file were acquired, as `Header.acquired`; None if unknown."""
+        times = [header.acquired for header in self.headers if header.acquired is not None]
+        return (min(times), max(times)) if times else None
+
+    @property
+    def cited(self) -> frozenset[str]:
+        """UIDs of the images its files name."""
+        return frozenset().union(*(header.cited for header in self.headers))
 
     @property
     def bvalues(self) -> tuple[float, ...]:
@@ -183,6 +203,7 @@ def _series(headers: list[Header]) -> Series:
         uid=lead.series_uid,
         study_uid=lead.study_uid,
         frame_of_reference=lead.frame_of_reference,
+        studied=lead.studied,
         number=lead.number,
         description=lead.description,
         maker=lead.maker,

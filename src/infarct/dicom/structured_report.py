@@ -1,8 +1,9 @@
-"""The measurements as a DICOM structured report, template TID 1500."""
+"""The measurements, and what casts doubt on them, as a DICOM structured report of TID 1500."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import highdicom as hd
@@ -12,6 +13,7 @@ from pydicom.sr.codedict import codes
 
 from infarct.dicom.seg import BRAIN, BRAIN_SEGMENT, INFARCT, LESION_SEGMENT
 from infarct.dicom.sources import SourceImages
+from infarct.quality import Finding
 from infarct.quantify import Measurements
 
 _ML = CodedConcept("ml", "UCUM", "milliliter")
@@ -19,10 +21,14 @@ _SCHEME = "99INFARCT"
 _LESION_COUNT = CodedConcept("lesion-count", _SCHEME, "Number of lesions")
 _KAPPA_DWI = CodedConcept("kappa-dwi", _SCHEME, "Mean DWI signal, lesion over normal tissue")
 _KAPPA_ADC = CodedConcept("kappa-adc", _SCHEME, "Mean ADC, lesion over normal tissue")
+_EVALUATIONS = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
 
 
 def structured_report(
-    measurements: Measurements, outline: Segmentation, sources: SourceImages
+    measurements: Measurements,
+    outline: Segmentation,
+    sources: SourceImages,
+    findings: Sequence[Finding] = (),
 ) -> hd.sr.EnhancedSR:
     """Make a measurement report that refers to the segments and, through them, to the images.
 
@@ -30,6 +36,8 @@ def structured_report(
         measurements: Undefined numbers are left out.
         outline: The SEG the numbers were measured in.
         sources: What the SEG was made of.
+        findings: The warnings among them become comments: where the report goes, no other file of
+            the result does. They name no patient and no path.
     """
     m = measurements
     lesion = [
@@ -62,7 +70,10 @@ def structured_report(
         ],
         title=codes.DCM.ImagingMeasurementReport,
     )
-    return hd.sr.EnhancedSR(
+    warnings = [finding.message for finding in findings if finding.level == "warning"]
+    if warnings:
+        report[0].ContentSequence.append(_comments(warnings))
+    document = hd.sr.EnhancedSR(
         evidence=[*sources.images, outline],
         content=report[0],
         series_instance_uid=hd.UID(),
@@ -73,6 +84,19 @@ def structured_report(
         is_complete=True,
         series_description="Infarct measurements (research)",
     )
+    # A sentence may hold any sign, whatever the source was written in.
+    document.SpecificCharacterSet = "ISO_IR 192"
+    return document
+
+
+def _comments(texts: list[str]) -> hd.sr.ContainerContentItem:
+    """Put sentences where TID 1500 keeps what is no number, in its rows 12 to 14."""
+    contains = hd.sr.RelationshipTypeValues.CONTAINS
+    container = hd.sr.ContainerContentItem(_EVALUATIONS, relationship_type=contains)
+    container.ContentSequence = hd.sr.ContentSequence(
+        [hd.sr.TextContentItem(codes.DCM.Comment, text, contains) for text in texts]
+    )
+    return container
 
 
 def _group(
