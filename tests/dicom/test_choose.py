@@ -151,13 +151,12 @@ def test_headers_tell_whose_an_adc_map_is_better_than_numbers() -> None:
 
 def test_what_is_unsure_of_an_adc_map_is_said() -> None:
     own_b0 = rank([image(3, 0, 1000), image(7, 0, 1000), image(2)])[0]
-    (_, note) = explain(own_b0, others=0, studies=1)
-    assert note.code == "dicom-adc-aside"
-    assert "series 2 may be of series 3 or 7, so it was not taken for series 3" in note.message
+    (note,) = explain(own_b0, others=0, studies=1)
+    assert "ADC computed, since the ADC map of series 2 may be of series 3 or 7" in note.message
     without = rank([image(3, 1000), image(7, 1000), image(2)])
     assert [choice.adc.series.number for choice in without] == [2, 2]
     (_, warning) = explain(without[0], others=0, studies=1)
-    assert (warning.code, warning.level) == ("dicom-adc-doubtful", "warning")
+    assert (warning.code, warning.level) == ("dicom-series", "warning")
     assert "series 2 may be of series 3 or 7" in warning.message
 
 

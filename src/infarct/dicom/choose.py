@@ -97,8 +97,16 @@ def explain(choice: Choice, others: int, studies: int) -> tuple[Finding, ...]:
         parts.append(f"b0 from series {b0.series.number}")
     if adc is not None:
         parts.append(f"ADC from series {adc.series.number}")
+    if choice.aside is not None:
+        parts.append(f"ADC computed, since {_whose(choice.aside, choice.owners)}")
     found = [Finding("dicom-series", "note", "DICOM: " + ", ".join(parts))]
-    found += _doubts(choice)
+    if adc is not None and choice.owners:
+        text = (
+            f"DICOM: {_whose(adc, choice.owners)}; it was taken for series {dwi.series.number} "
+            "because no b0 of that series is there: the head may have moved between the two, "
+            "compare them"
+        )
+        found.append(Finding("dicom-series", "warning", text))
     weighted = {i: round(b) for i, b in enumerate(dwi.bvalues) if b >= B0_BELOW}
     left = sorted({b for i, b in weighted.items() if i not in dwi.shell})
     if left:
@@ -159,24 +167,11 @@ def write_case(choice: Choice, into: Path) -> CaseFiles:
     )
 
 
-def _doubts(choice: Choice) -> list[Finding]:
-    """Say of which acquisition an ADC map may be, where that is not the DWI's for sure."""
-    number, owners = choice.dwi.series.number, choice.owners
-    belongs = f"{'may be' if len(owners) > 1 else 'is'} of series {' or '.join(map(str, owners))}"
-    if choice.aside is not None:
-        text = (
-            f"DICOM: the ADC map of series {choice.aside.series.number} {belongs}, so it was not "
-            f"taken for series {number}; the ADC was computed"
-        )
-        return [Finding("dicom-adc-aside", "note", text)]
-    if choice.adc is not None and owners:
-        text = (
-            f"DICOM: the ADC map of series {choice.adc.series.number} {belongs}; it was taken for "
-            f"series {number} because no b0 of that series is there: the head may have moved "
-            "between the two, compare them"
-        )
-        return [Finding("dicom-adc-doubtful", "warning", text)]
-    return []
+def _whose(image: Image, owners: tuple[int, ...]) -> str:
+    """Say of which acquisition an ADC map is, or may be."""
+    series = " or ".join(map(str, owners))
+    belongs = "may be" if len(owners) > 1 else "is"
+    return f"the ADC map of series {image.series.number} {belongs} of series {series}"
 
 
 def _choice(dwi: Image, images: list[Image]) -> Choice:
@@ -208,10 +203,10 @@ def _maps_for(dwi: Image, images: list[Image], b0: Image | None) -> list[Image]:
     # A map on another grid may be of another acquisition: only if there is no other way to an ADC.
     fitting = maps if b0 is None else on_grid
 
-    def order(image: Image) -> tuple[bool, bool, bool, int, bool]:
+    def order(image: Image) -> tuple[bool, bool, int, bool]:
         # Words are free: a map that its image type calls one comes before a map by name.
         off, apart, before = _distance(dwi, image)
-        return off, image.series.reason == ADC_BY_NAME, off, apart, before
+        return off, image.series.reason == ADC_BY_NAME, apart, before
 
     return sorted(fitting, key=order)
 
