@@ -156,7 +156,7 @@ def test_what_is_unsure_of_an_adc_map_is_said() -> None:
     without = rank([image(3, 1000), image(7, 1000), image(2)])
     assert [choice.adc.series.number for choice in without] == [2, 2]
     (_, warning) = explain(without[0], others=0, studies=1)
-    assert (warning.code, warning.level) == ("dicom-series", "warning")
+    assert (warning.code, warning.level) == ("dicom-adc", "warning")
     assert "series 2 may be of series 3 or 7" in warning.message
 
 

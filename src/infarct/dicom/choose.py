@@ -106,7 +106,7 @@ def explain(choice: Choice, others: int, studies: int) -> tuple[Finding, ...]:
             "because no b0 of that series is there: the head may have moved between the two, "
             "compare them"
         )
-        found.append(Finding("dicom-series", "warning", text))
+        found.append(Finding("dicom-adc", "warning", text))
     weighted = {i: round(b) for i, b in enumerate(dwi.bvalues) if b >= B0_BELOW}
     left = sorted({b for i, b in weighted.items() if i not in dwi.shell})
     if left:

@@ -177,6 +177,8 @@ def _use(
     for other in ranked:
         if other.dwi.series.uid == series.uid:
             return f"candidate: {other.why}"
+    if choice.aside is not None and choice.aside.series.uid == series.uid:
+        return "left aside: of another acquisition, or it may be"
     return series.reason if series.content == "other" else "not needed"
 
 
