@@ -88,12 +88,13 @@ def run_case(bank: Path, cohort: str, index: int, models: Sequence[str], out: Pa
         save(found.like(lesion), out / model / cohort / name / "lesion_mask.nii.gz")
 
 
-def claim_candidates(bank: Path, models: Sequence[str], out: Path) -> None:
-    """Refuse candidates of another bank or network; of older folders nobody knows, they go on."""
-    for model in models:
-        note = out / "candidates" / model / NOTE
-        if note.is_file() or not note.parent.is_dir():
-            claim(note, {**made_from(bank), **networks_of(model)}, "give another --out")
+def claim_folders(bank: Path, models: Sequence[str], out: Path) -> None:
+    """Refuse cases and candidates of another bank or network; folders without a note go on."""
+    facts = {out / "cases": made_from(bank)}
+    facts |= {out / "candidates" / model: dict(networks_of(model)) for model in models}
+    for folder, made in facts.items():
+        if (folder / NOTE).is_file() or not folder.is_dir():
+            claim(folder / NOTE, made, "give another --out")
 
 
 def save(mask: Volume, file: Path) -> None:
@@ -133,7 +134,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=segmenter_names())
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    claim_candidates(options.bank, options.models, options.out)
+    claim_folders(options.bank, options.models, options.out)
     # The workers share the cores; they read this when they start.
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.workers))
     with ProcessPoolExecutor(options.workers) as pool:

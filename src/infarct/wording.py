@@ -56,6 +56,7 @@ def certainty(summary: Summary) -> str:
     if sure.get("volume_interval_ml"):
         low, high = sure["volume_interval_ml"]
         share = f"{sure['volume_interval_probability']:.0%}"
+        # What rounds to nothing is no bound to name.
         span = f"lies between {ml(low)} and" if low >= 0.0005 else "is no larger than"
         said.append(
             f"If so, its volume {span} {ml(high)}, with {share} probability."
@@ -191,12 +192,10 @@ def _score(name: str, score: Mapping[str, Any] | None) -> str:
 
 def _posterior(summary: Summary) -> bool:
     """Tell whether enough of the lesion is the posterior circulation's to speak of its score."""
-    share = {t["name"]: 0.0 for t in summary.get("territories") or []}
-    for territory in summary.get("territories") or []:
-        share[territory["name"]] += territory["share_of_lesion"]
     # Of another atlas, whose names say nothing to us, it cannot be told: then it is spoken of.
-    unknown = not share.keys() & _ARTERIES.keys()
-    return unknown or share.get("PCA", 0) + share.get("VB", 0) >= _POSTERIOR
+    known = [t for t in summary.get("territories") or [] if t["name"] in _ARTERIES]
+    shares = [t["share_of_lesion"] for t in known if t["name"] in {"PCA", "VB"}]
+    return not known or sum(shares) >= _POSTERIOR
 
 
 def _correction(summary: Summary) -> str:

@@ -97,7 +97,7 @@ def write(trained: Weights, run: Path, facts: Facts) -> str:
 
 
 def learned_from(recipe: Recipe) -> str:
-    """Return in words what kinds of scans a recipe shows its network; heads are all synthetic."""
+    """Name the scans a recipe learns from; real cases only serve networks that seek lesions."""
     real = recipe.cases.folder and DESIGNS[recipe.network].answers == "lesion"
     return "synthetic scans and real cases" if real else "synthetic scans"
 
