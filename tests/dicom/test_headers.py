@@ -150,10 +150,11 @@ def test_a_file_tells_when_it_was_acquired_and_of_what_it_was_made(tmp_path: Pat
 
 
 def test_what_is_no_dicom_is_passed_over(tmp_path: Path) -> None:
-    for name, content in (
-        ("empty", b""),
-        ("text", b"Roe^Jane"),
-        ("cut", b"\0" * 128 + b"DICM\x02"),
+    for name, content, reason in (
+        ("empty", b"", "empty"),
+        ("text", b"Roe^Jane", None),
+        ("cut", b"\0" * 128 + b"DICM\x02", "no SeriesInstanceUID"),
     ):
         (tmp_path / name).write_bytes(content)
-        assert read_header(tmp_path / name) is None
+        read = read_header(tmp_path / name)
+        assert (read and read.reason) == reason

@@ -157,8 +157,11 @@ def test_bvalues_of_the_headers_serve_where_private_elements_are_gone(tmp_path: 
     swapped = replace(volume, data=volume.data[..., ::-1])
     assert volume_bvalues(series, volume) == (0, 1000)
     assert volume_bvalues(series, swapped) is None
-    unsaid = replace(series.headers[0], frames=(replace(series.frames[0], bvalue=None),))
-    assert volume_bvalues(replace(series, headers=(unsaid, *series.headers[1:])), volume) is None
+    unsaid = tuple(
+        replace(h, frames=(replace(h.frames[0], bvalue=h.frames[0].bvalue or None),))
+        for h in series.headers
+    )
+    assert volume_bvalues(replace(series, headers=unsaid), volume) == (None, 1000)
 
 
 @pytest.mark.parametrize("bvalue", [1000, None])
@@ -190,7 +193,7 @@ def test_a_sheared_stack_is_refused(tmp_path: Path) -> None:
         frame.ImagePositionPatient = [-48 + 2 * k, -64, -20 + 5 * k]
 
     series = save(tmp_path / "in", sheared)
-    with pytest.raises(ContentError, match="beside their places"):
+    with pytest.raises(ContentError, match=r"shifted against each other by up to 14\.0 mm"):
         convert(series, tmp_path / "work")
 
 

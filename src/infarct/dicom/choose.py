@@ -9,6 +9,7 @@ from pathlib import Path
 from infarct.case import CaseFiles
 from infarct.dicom.convert import Image
 from infarct.dicom.headers import ADC_BY_NAME, TRACE
+from infarct.dicom.series import Series
 from infarct.errors import ContentError
 from infarct.intensity import B0_BELOW, USUAL_BVALUE
 from infarct.quality import Finding
@@ -108,6 +109,8 @@ def explain(choice: Choice, others: int, studies: int) -> tuple[Finding, ...]:
         )
         found.append(Finding("dicom-adc", "warning", text))
     weighted = {i: round(b) for i, b in enumerate(dwi.bvalues) if b >= B0_BELOW}
+    for image in {id(each): each for each in (dwi, b0, adc) if each is not None}.values():
+        found += image.findings
     left = sorted({b for i, b in weighted.items() if i not in dwi.shell})
     if left:
         text = (
@@ -274,15 +277,41 @@ def _distance(dwi: Image, image: Image) -> tuple[bool, int, bool]:
     return not image.grid.matches(dwi.grid, tolerance_mm=0.1), abs(apart), apart < 0
 
 
+def differing_uid(one: Series, other: Series) -> tuple[str, str, str] | None:
+    """Return the name and both values of the UID that keeps two series from being combined."""
+    for name, first, second in (
+        ("StudyInstanceUID", one.study_uid, other.study_uid),
+        ("FrameOfReferenceUID", one.frame_of_reference, other.frame_of_reference),
+    ):
+        if first != second:
+            return name, first or "none", second or "none"
+    return None
+
+
 def _what_is_missing(images: list[Image]) -> str:
     numbers = ", ".join(str(image.series.number) for image in images)
     weighted = [image for image in images if image.shell]
     if weighted:
-        return (
-            f"series {weighted[0].series.number} is a DWI, but neither a b0 nor an ADC map of the "
-            "same study is in the folder; a DWI alone does not tell an infarct from a bright "
-            "vessel or old scar: export them too"
+        dwi = weighted[0].series
+        text = (
+            f"series {dwi.number} is a DWI, but neither a b0 nor an ADC map of the same study and "
+            "frame of reference is in the folder; DWI alone cannot distinguish an infarct from a "
+            "bright vessel or an old scar"
         )
+        apart = [
+            # Only for the terminal: UIDs hold dates and serial numbers, so no result stores them.
+            f"series {image.series.number} ({'b0' if image.has_b0 else 'ADC'}) has another "
+            f"{uid[0]}: {uid[2]} instead of {uid[1]}"
+            for image in images
+            if (image.has_b0 or image.content == "adc")
+            and (uid := differing_uid(dwi, image.series))
+        ]
+        if apart:
+            return (
+                f"{text}. {'; '.join(apart)}. If they belong together, convert them yourself and "
+                "give --dwi, --b0 or --adc, and --bvalue"
+            )
+        return f"{text}: export them too"
     if any(image.has_b0 for image in images):
         return (
             f"only b0 was found (series {numbers}), nothing diffusion-weighted; export the DWI too"

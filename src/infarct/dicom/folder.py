@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infarct.case import Case, CaseFiles, open_case
-from infarct.dicom.choose import Choice, explain, rank, write_case
+from infarct.dicom.choose import Choice, differing_uid, explain, rank, write_case
 from infarct.dicom.convert import Image, convert
-from infarct.dicom.series import Series, find_series
+from infarct.dicom.series import Contents, Series, read_folder
 from infarct.errors import ContentError, InfarctError, InputFileError, OutputError
 from infarct.quality import Finding
 
@@ -81,7 +81,8 @@ def opened_folder(folder: Path, wanted: str | None = None) -> Iterator[DicomCase
         InputFileError: If there are no DICOM images, or the wanted series is not there.
         ContentError: If nothing is diffusion MRI, or a part of the case is missing.
     """
-    found = find_series(folder)
+    contents = read_folder(folder)
+    found = list(contents.series)
     with tempfile.TemporaryDirectory(prefix="infarct-") as made:
         images: dict[str, list[Image]] = {}
         broken: dict[str, InfarctError] = {}
@@ -91,10 +92,14 @@ def opened_folder(folder: Path, wanted: str | None = None) -> Iterator[DicomCase
                     images[series.uid] = convert(series, Path(made) / str(index))
                 except InfarctError as error:
                     broken[series.uid] = error
-        ranked = _ranked(found, images, broken)
+        ranked = _ranked(contents, images, broken)
         choice = _chosen(ranked, found, wanted, broken)
         studies = len({series.study_uid for series in found})
-        findings = [*explain(choice, len(ranked) - 1, studies), *_broken(found, broken)]
+        findings = [
+            *explain(choice, len(ranked) - 1, studies),
+            *_broken(found, broken),
+            *_not_read(contents),
+        ]
         rows = [
             Row(series, tuple(images.get(series.uid, ())), _use(series, choice, ranked, broken))
             for series in found
@@ -121,16 +126,18 @@ def check_outside(folder: Path, out: Path) -> None:
 
 
 def _ranked(
-    found: list[Series], images: dict[str, list[Image]], broken: dict[str, InfarctError]
+    contents: Contents, images: dict[str, list[Image]], broken: dict[str, InfarctError]
 ) -> list[Choice]:
+    found, losses = contents.series, [contents.losses] if contents.losses else []
     if not images and not broken:
         seen = "; ".join(f"{s.number} {s.description}: {s.reason}" for s in found[:20])
-        raise ContentError(f"none of the {len(found)} series is diffusion MRI ({seen})")
+        text = f"none of the {len(found)} series is diffusion MRI ({seen})"
+        raise ContentError("; ".join([text, *losses]))
     try:
         return rank(image for converted in images.values() for image in converted)
     except ContentError as error:
         # What is missing may be what could not be read.
-        reasons = [*([error] if images else []), *broken.values()]
+        reasons = [*([error] if images else []), *broken.values(), *losses]
         raise ContentError("; ".join(map(str, reasons))) from error
 
 
@@ -179,7 +186,10 @@ def _use(
             return f"candidate: {other.why}"
     if choice.aside is not None and choice.aside.series.uid == series.uid:
         return "left aside: of another acquisition, or it may be"
-    return series.reason if series.content == "other" else "not needed"
+    if series.content == "other":
+        return series.reason
+    apart = differing_uid(choice.dwi.series, series)
+    return f"not used: not the {apart[0]} of the DWI" if apart else "not needed"
 
 
 def _broken(found: list[Series], broken: dict[str, InfarctError]) -> list[Finding]:
@@ -189,3 +199,15 @@ def _broken(found: list[Series], broken: dict[str, InfarctError]) -> list[Findin
         for series in found
         if series.uid in broken
     ]
+
+
+def _not_read(contents: Contents) -> list[Finding]:
+    """Report the files of which nothing is known: a part of the scan may be among them."""
+    findings = []
+    if contents.losses:
+        text = f"DICOM: {contents.losses}; check that no part of the scan is missing"
+        findings.append(Finding("dicom-unreadable", "warning", text))
+    if contents.other_files:
+        text = f"DICOM: {contents.other_files} files in the folder are not DICOM and were ignored"
+        findings.append(Finding("dicom-other-files", "note", text))
+    return findings

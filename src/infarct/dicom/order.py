@@ -17,15 +17,17 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import DS
 
+from infarct.dicom.geometry import slice_distance
 from infarct.dicom.headers import Content, Frame, Header
 from infarct.dicom.series import Series, levels
 from infarct.errors import ContentError, InputFileError
 from infarct.grid import Grid
 from infarct.volume import Volume
 
-_CONTENTS: tuple[Content, ...] = ("signal", "adc", "other")
+_CONTENTS: tuple[Content, ...] = ("signal", "adc")
 _OFF_GRID_MM = 0.5
 """Headers round and drift by less; a slice at another's place is off by more."""
 
@@ -34,7 +36,7 @@ def lend(series: Series, folder: Path) -> None:
     """Make the files of a series visible to dcm2niix under neutral names.
 
     Args:
-        series: Of diffusion or ADC.
+        series: Signal and ADC only, their geometry checked.
         folder: An empty folder of our own. Files whose numbers and places are right are linked to
             where the system allows it; where they are not, copies get the right ones.
 
@@ -43,10 +45,12 @@ def lend(series: Series, folder: Path) -> None:
         InputFileError: If a file cannot be copied.
     """
     numbers, places = numbering(series), placing(series)
+    distance = _missing_distance(series)
+    bare = {header.frames[0].path for header in series.headers if header.bare}
     for index, path in enumerate(series.files):
         name = folder / f"{index:06d}"
-        if path in numbers or path in places:
-            _copy(series, path, name, numbers.get(path), places.get(path))
+        if path in numbers or path in places or path in bare or distance is not None:
+            _copy(series, path, name, numbers.get(path), places.get(path), distance)
             continue
         try:
             name.symlink_to(path.resolve())
@@ -54,11 +58,23 @@ def lend(series: Series, folder: Path) -> None:
             shutil.copyfile(path, name)
 
 
+def _missing_distance(series: Series) -> float | None:
+    """Return the distance between slices that files of mosaics lack, mm; None if they have it.
+
+    dcm2niix takes SpacingBetweenSlices or the thickness, not the positions of the tiles.
+    """
+    found = slice_distance(series) if series.mosaic else None
+    stated = [header.slice_distance or 0.0 for header in series.headers]
+    right = found is None or np.allclose(stated, found, rtol=0, atol=1e-3)
+    return None if right else found
+
+
 def numbering(series: Series) -> dict[Path, int]:
     """Number files volume by volume, and in each along its normal.
 
     Args:
-        series: Any; mosaics and multi-frame files hold whole volumes and need no numbers.
+        series: Signal and ADC only; mosaics and multi-frame files hold whole volumes and need no
+            numbers.
 
     Returns:
         InstanceNumber that each file should have; empty where the files' own are in order.
@@ -68,17 +84,14 @@ def numbering(series: Series) -> dict[Path, int]:
     """
     if any(header.mosaic or len(header.frames) > 1 for header in series.headers):
         return {}
-    placed = [h for h in series.headers if h.frames[0].position and h.frames[0].orientation]
-    groups = [[h for h in placed if series.content_of(h) == content] for content in _CONTENTS]
-    useful = [group for group in groups[:2] if group]
+    groups = [[h for h in series.headers if series.content_of(h) == each] for each in _CONTENTS]
+    useful = [group for group in groups if group]
     instances = {header.instance for header in series.headers}
     if len(instances) == len(series.headers) and all(map(_is_in_order, useful)):
         return {}
     for group in useful:
         _check_sortable(series, group)
-    row = [header for group in groups if group for header in _sorted(group)]
-    # What has no place, as a screenshot, comes last.
-    row += [header for header in series.headers if header not in placed]
+    row = [header for group in useful for header in _sorted(group)]
     return {header.frames[0].path: number for number, header in enumerate(row, start=1)}
 
 
@@ -86,7 +99,8 @@ def placing(series: Series) -> dict[Path, tuple[float, ...]]:
     """Put the files of all volumes where those of the first lie.
 
     Args:
-        series: Any; mosaics and multi-frame files hold whole volumes and are left as they are.
+        series: Signal and ADC only; mosaics and multi-frame files hold whole volumes and are left
+            as they are.
 
     Returns:
         ImagePositionPatient, LPS mm, that files should have whose own lies beside that of the first
@@ -95,8 +109,8 @@ def placing(series: Series) -> dict[Path, tuple[float, ...]]:
     if any(header.mosaic or len(header.frames) > 1 for header in series.headers):
         return {}
     moved = {}
-    for content in _CONTENTS[:2]:
-        frames = [f for f in series.frames_of(content) if f.position and f.orientation]
+    for content in _CONTENTS:
+        frames = series.frames_of(content)
         first: dict[int, Frame] = {}
         for frame, place in zip(frames, levels(frames)[1] if frames else (), strict=True):
             position = first.setdefault(int(place), frame).position
@@ -110,15 +124,13 @@ def volumes_told(series: Series) -> int | None:
     if any(header.mosaic for header in series.headers):
         return None
     told = 0
-    for content in _CONTENTS[:2]:
-        # What has no place is no slice, whatever its words: reports come with the images.
-        frames = [f for f in series.frames_of(content) if f.position and f.orientation]
-        if frames:
+    for content in _CONTENTS:
+        if frames := series.frames_of(content):
             told += int(np.bincount(levels(frames)[1]).max())
     return told or None
 
 
-def volume_bvalues(series: Series, image: Volume) -> tuple[float, ...] | None:
+def volume_bvalues(series: Series, image: Volume) -> tuple[float | None, ...] | None:
     """Tell the b-value of each volume of an image by the headers alone.
 
     Args:
@@ -126,12 +138,12 @@ def volume_bvalues(series: Series, image: Volume) -> tuple[float, ...] | None:
         image: All that dcm2niix made of it.
 
     Returns:
-        s/mm^2; None unless each file gives one, each volume has one, and one slice of each volume
-        shows the pixels of the file that should be there.
+        s/mm^2, or None for a volume of which no file gives one; None for all unless the files of
+        each volume agree, and one slice of each volume shows the pixels of the file that should be
+        there.
     """
     headers, frames = series.headers, series.frames_of("signal")
-    told = all(f.position and f.orientation and f.bvalue is not None for f in frames)
-    if not told or len(frames) != len(headers) or any(h.mosaic for h in headers):
+    if len(frames) != len(headers) or any(h.mosaic for h in headers):
         return None
     numbers = numbering(series)
     row = sorted(headers, key=lambda h: numbers.get(h.frames[0].path, h.instance))
@@ -139,13 +151,13 @@ def volume_bvalues(series: Series, image: Volume) -> tuple[float, ...] | None:
     data = image.data.reshape(*image.grid.shape, -1)
     if len(row) != slices * data.shape[3]:
         return None
-    bvalues = []
+    bvalues: list[float | None] = []
     for index in range(data.shape[3]):
         volume = row[index * slices : (index + 1) * slices]
         given = {header.frames[0].bvalue for header in volume}
         if len(given) != 1 or not _shows(data[..., index], image.grid, volume[slices // 2]):
             return None
-        bvalues += [b for b in given if b is not None]
+        bvalues += list(given)
     return tuple(bvalues)
 
 
@@ -159,14 +171,24 @@ def check_places(series: Series, grid: Grid) -> None:
     Raises:
         ContentError: If a frame is off the grid, or a slice of the grid has no frame.
     """
-    positions = [frame.position for frame in series.frames if frame.position and frame.orientation]
-    if not positions:
-        return
+    frame = series.frames[0]
+    positions: list[tuple[float, ...]] = [f.position for f in series.frames if f.position]
+    if series.mosaic:
+        positions = list(series.headers[0].tiles)
     world, voxels = _places(positions, grid)
     slices = np.round(voxels[:, 2])
-    corner = np.array([0, grid.shape[1] - 1, 0])
-    corners = np.column_stack([np.zeros_like(slices), np.zeros_like(slices), slices]) + corner
-    apart = np.linalg.norm((voxels - corners) @ grid.affine[:3, :3].T, axis=1).max()
+    # Where the grid has the first pixel of each frame, and the last of its first row and column.
+    plane = np.array(frame.orientation).reshape(2, 3) * (-1.0, -1.0, 1.0)
+    height, width = np.array(frame.spacing) * (grid.shape[1] - 1, grid.shape[0] - 1)
+    apart = 0.0
+    for column, row, step in (
+        (0, grid.shape[1] - 1, np.zeros(3)),
+        (grid.shape[0] - 1, grid.shape[1] - 1, plane[0] * width),
+        (0, 0, plane[1] * height),
+    ):
+        corners = np.column_stack([np.full_like(slices, column), np.full_like(slices, row), slices])
+        placed = corners @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+        apart = max(apart, float(np.linalg.norm(placed - world - step, axis=1).max()))
     if apart > _OFF_GRID_MM or set(slices) != set(range(grid.shape[2])):
         first, last = world[np.argmin(voxels[:, 2])], world[np.argmax(voxels[:, 2])]
         span = float(np.linalg.norm(last - first))
@@ -299,13 +321,25 @@ def _pixels(path: Path) -> bytes:
 
 
 def _copy(
-    series: Series, path: Path, name: Path, number: int | None, position: tuple[float, ...] | None
+    series: Series,
+    path: Path,
+    name: Path,
+    number: int | None,
+    position: tuple[float, ...] | None,
+    distance: float | None,
 ) -> None:
-    """Copy one file, only its number or its place changed."""
+    """Copy one file, only its number, its place or its distance between slices changed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = pydicom.dcmread(path)
+            image = pydicom.dcmread(path, force=True)
+            image.preamble = image.preamble or b"\0" * 128
+            if "TransferSyntaxUID" not in image.file_meta:
+                implicit, _ = image.original_encoding
+                syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+                image.file_meta.TransferSyntaxUID = syntax
+            if distance is not None:
+                image.SpacingBetweenSlices = DS(distance, auto_format=True)
             if number is not None:
                 image.InstanceNumber = number
             if position is not None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infarct.dicom.headers import UNNAMED, Content, Frame, Header, read_header
+from infarct.dicom.headers import UNNAMED, Content, Frame, Header, Unreadable, read_header
 from infarct.errors import ContentError, InputFileError
 from infarct.folders import files_below
 from infarct.intensity import B0_BELOW
@@ -53,6 +54,16 @@ class Series:
         return tuple(dict.fromkeys(h.frames[0].path for h in self.headers if h.frames))
 
     @property
+    def useful(self) -> Series:
+        """The same series without the files that are neither signal nor ADC.
+
+        Scanners put phase images, reports and presentation states beside the signal.
+        """
+        return replace(
+            self, headers=tuple(h for h in self.headers if self.content_of(h) != "other")
+        )
+
+    @property
     def frames(self) -> tuple[Frame, ...]:
         """The frames of what it serves as: of magnitude and phase side by side, the magnitude."""
         return self.frames_of(self.content)
@@ -89,6 +100,31 @@ class Series:
         return tuple(sorted({round(f.bvalue) for f in self.frames if f.bvalue is not None}))
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What lies in a folder.
+
+    Attributes:
+        series: All series of images, by study and number, those without diffusion too.
+        unreadable: Files that should be DICOM but cannot be read.
+        other_files: How many files are not DICOM.
+    """
+
+    series: tuple[Series, ...]
+    unreadable: tuple[Unreadable, ...]
+    other_files: int
+
+    @property
+    def losses(self) -> str:
+        """How many files could not be read, and why; empty if all could. Names no file."""
+        if not self.unreadable:
+            return ""
+        reasons = Counter(each.reason for each in self.unreadable)
+        listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        files = "file" if len(self.unreadable) == 1 else "files"
+        return f"{len(self.unreadable)} {files} could not be read ({listed})"
+
+
 def find_series(folder: Path) -> list[Series]:
     """Read the headers of all files in and under a folder and sort them into series.
 
@@ -100,33 +136,88 @@ def find_series(folder: Path) -> list[Series]:
 
     Raises:
         InputFileError: If the folder is missing or holds no DICOM image.
-        ContentError: If it holds more than one patient.
+        ContentError: If its diffusion series are of more than one patient.
     """
+    return list(read_folder(folder).series)
+
+
+def read_folder(folder: Path) -> Contents:
+    """Read a folder as `find_series` does, and account for the files that are not in a series."""
     if not folder.is_dir():
         raise InputFileError(
             f"{folder}: no such folder; give the folder that holds the DICOM files"
         )
     headers: dict[str, list[Header]] = {}
-    known: set[str] = set()
-    files = sorted(path for path in files_below(folder) if path.is_file())
+    known: dict[str, Header] = {}
+    unreadable: list[Unreadable] = []
+    other_files = 0
+    files = list(files_below(folder))
     for path in files:
-        header = read_header(path)
-        # Half a series exported twice would look like volumes that lack slices.
-        if header is not None and (not header.uid or header.uid not in known):
-            known.add(header.uid)
-            headers.setdefault(header.series_uid, []).append(header)
-    if not headers:
+        if not path.exists():
+            unreadable.append(Unreadable(path, "broken link"))
+            continue
+        # Half a series exported twice would look like volumes that lack slices: copies count once.
+        # Reading a pipe or a device would wait for ever.
+        read = read_header(path) if path.is_file() else None
+        if isinstance(read, Unreadable):
+            unreadable.append(read)
+        elif read is None:
+            other_files += 1
+        elif not read.uid or read.uid not in known:
+            known[read.uid] = read
+            headers.setdefault(read.series_uid, []).append(read)
+        elif not _is_copy(read, known[read.uid]):
+            fault = "not the only image under its SOPInstanceUID"
+            headers.setdefault(read.series_uid, []).append(replace(read, fault=fault))
+    found = [_series(group) for group in headers.values()]
+    contents = Contents(
+        tuple(sorted(found, key=lambda s: (s.study_uid, s.number, s.uid))),
+        tuple(unreadable),
+        other_files,
+    )
+    if not found:
+        losses = f"; {contents.losses}" if unreadable else ""
         raise InputFileError(
-            f"{folder}: none of its {len(files)} files is a DICOM image; "
+            f"{folder}: none of its {len(files)} files is a DICOM image that can be read{losses}; "
             "give the folder that holds the DICOM files"
         )
-    patients = {header.patient for group in headers.values() for header in group}
+    _check_one_patient(folder, contents.series)
+    return contents
+
+
+def _is_copy(header: Header, first: Header) -> bool:
+    """Tell a file that was exported twice from another image under the same UID."""
+    here = tuple(replace(frame, path=first.frames[0].path) for frame in header.frames)
+    same_place = (here, header.tiles) == (first.frames, first.tiles)
+    return same_place and (header.series_uid, header.instance) == (first.series_uid, first.instance)
+
+
+def _check_one_patient(folder: Path, series: Sequence[Series]) -> None:
+    """Refuse diffusion series of more than one patient; an empty PatientID is not a patient.
+
+    Names are compared only where there is no PatientID: a name may change or be spelled in several
+    ways, and a patient without either is taken for the one whom the others name.
+    """
+    numbers: dict[tuple[str, str], set[int]] = {}
+    for each in series:
+        if each.content != "other":
+            for header in each.useful.headers:
+                numbers.setdefault(header.patient, set()).add(each.number)
+    names = {name for number, name in numbers if number and name}
+    patients: dict[str, set[int]] = {}
+    for (number, name), found in numbers.items():
+        if number or (name and name not in names):
+            patients.setdefault(f"ID {number}" if number else name, set()).update(found)
     if len(patients) > 1:
+        listed = " and ".join(_listed(found) for found in patients.values())
         raise ContentError(
-            f"{folder}: holds scans of {len(patients)} patients; give the folder of one"
+            f"{folder}: holds diffusion series of {len(patients)} patients ({listed}); "
+            "give a folder with the scans of one patient"
         )
-    found = [_series(group) for group in headers.values()]
-    return sorted(found, key=lambda s: (s.study_uid, s.number, s.uid))
+
+
+def _listed(numbers: set[int]) -> str:
+    return "series " + ", ".join(map(str, sorted(numbers)))
 
 
 def check_complete(series: Series) -> None:
@@ -136,7 +227,8 @@ def check_complete(series: Series) -> None:
         series: Of any maker; mosaics, whose slices cannot go missing one by one, pass.
 
     Raises:
-        ContentError: If slices are unevenly spaced, or there more often at one place than another.
+        ContentError: If slices are unevenly spaced, or there more often at one place than another;
+            or if only some slices of a volume give a b-value.
     """
     first: NDArray[np.float64] | None = None
     for frames in _stacks(series):
@@ -149,6 +241,11 @@ def check_complete(series: Series) -> None:
                 f"{steps.max():.2f} mm apart, as if some were missing; export it again, whole"
             )
         first = at if first is None else first
+        if frames[0].bvalue is None and counts.min() != counts.max():
+            raise ContentError(
+                f"series {series.number}: {len(frames)} of its {len(series.frames)} images give no "
+                "b-value and do not make up whole volumes; export it again from the scanner"
+            )
         same_levels = len(at) == len(first) and np.allclose(at, first, atol=_SAME_PLACE_MM)
         if counts.min() != counts.max() or not same_levels:
             raise ContentError(

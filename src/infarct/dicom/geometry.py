@@ -1,0 +1,183 @@
+"""Whether the headers of a series place its slices without doubt, before anything is converted.
+
+A converter falls back on defaults where an element is missing or damaged: SliceThickness or 1 mm
+for the distance between slices, an axial plane for the orientation. The image then looks right and
+has the wrong size or the wrong side. So every element that places a slice must be there and make
+sense.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from infarct.dicom.headers import Frame
+from infarct.dicom.series import Series, levels
+from infarct.errors import ContentError
+from infarct.quality import Finding
+
+_SMALLEST_PIXEL_MM, _LARGEST_PIXEL_MM = 0.1, 20.0
+_SAME_DIRECTION = 2e-3
+"""Scanners and archives round the direction cosines; at 100 mm this is 0.2 mm."""
+
+_OFF_AXIS_MM = 0.5
+_ELEMENTS: tuple[tuple[str, int, Callable[[Frame], tuple[float, ...] | None]], ...] = (
+    ("ImagePositionPatient", 3, lambda frame: frame.position),
+    ("ImageOrientationPatient", 6, lambda frame: frame.orientation),
+    ("PixelSpacing", 2, lambda frame: frame.spacing),
+)
+
+
+def check_geometry(series: Series) -> None:
+    """Refuse a series whose headers do not place every slice.
+
+    Args:
+        series: Signal and ADC only.
+
+    Raises:
+        ContentError: If files are damaged, of different studies, frames of reference, sizes or
+            orientations; if an element that places a slice is missing or malformed; or if slices
+            are not stacked along their normal.
+    """
+    _check_faults(series)
+    for name, uids in (
+        ("StudyInstanceUID", {header.study_uid for header in series.headers}),
+        ("FrameOfReferenceUID", {header.frame_of_reference for header in series.headers}),
+    ):
+        if len(uids) > 1:
+            raise ContentError(
+                f"series {series.number}: its files have {len(uids)} different values of {name}; "
+                "a series has one: export it again from the scanner"
+            )
+    shapes = {header.shape for header in series.headers}
+    if len(shapes) > 1:
+        listed = " and ".join(f"{rows} x {columns}" for rows, columns in sorted(shapes))
+        raise ContentError(
+            f"series {series.number}: holds images of {listed} pixels; a series has images of one "
+            "size: export it again without what was added to it"
+        )
+    if len({header.mosaic for header in series.headers}) > 1:
+        raise ContentError(
+            f"series {series.number}: holds mosaics and single slices; export it again"
+        )
+    frames = [frame for header in series.headers for frame in header.frames]
+    for name, length, values in _ELEMENTS:
+        if not (series.mosaic and name == "ImagePositionPatient"):
+            _check_values(series, name, length, list(map(values, frames)))
+    _check_axes(series, frames)
+    if series.mosaic:
+        _check_tiles(series)
+    else:
+        _check_stack(series, frames)
+
+
+def slice_distance(series: Series) -> float | None:
+    """Return the distance between neighbouring slices by their positions, mm; None of one slice."""
+    tiles = series.headers[0].tiles
+    if series.mosaic:
+        return math.dist(tiles[0], tiles[-1]) / (len(tiles) - 1)
+    at, _ = levels(series.frames)
+    return float(np.median(np.diff(at))) if len(at) > 1 else None
+
+
+def check_distance(series: Series) -> tuple[Finding, ...]:
+    """Warn if the positions of the slices and SpacingBetweenSlices disagree.
+
+    Every other slice may be missing; or the header is wrong, as the positions are what counts.
+    """
+    found, stated = slice_distance(series), series.headers[0].slice_distance
+    thickness = series.headers[0].thickness or 0.0
+    # Some scanners write the gap there instead of the distance; that is less than the thickness.
+    if not found or not stated or stated < 0.95 * thickness or abs(found / stated - 1) < 0.05:
+        return ()
+    text = (
+        f"DICOM: series {series.number}: by their positions slices lie {found:.2f} mm apart, by "
+        f"SpacingBetweenSlices {stated:.2f} mm; the positions were used: check that no slices are "
+        "missing"
+    )
+    return (Finding("dicom-spacing", "warning", text),)
+
+
+def _check_faults(series: Series) -> None:
+    faults = Counter(header.fault for header in series.headers if header.fault)
+    if faults:
+        listed = "; ".join(f"{count}: {fault}" for fault, count in sorted(faults.items()))
+        raise ContentError(
+            f"series {series.number}: {sum(faults.values())} of its {len(series.headers)} files "
+            f"cannot be used ({listed}); export it again"
+        )
+
+
+def _check_values(
+    series: Series, name: str, length: int, values: Iterable[tuple[float, ...] | None]
+) -> None:
+    given = list(values)
+    wrong = [each for each in given if len(each or ()) != length]
+    if wrong:
+        found = sorted({"none" if each is None else str(len(each)) for each in wrong})
+        raise ContentError(
+            f"series {series.number}: {name} has {' or '.join(found)} instead of {length} numbers "
+            f"in {len(wrong)} of {len(given)} images, so it is not known where these lie; export "
+            "the series again from the scanner"
+        )
+
+
+def _check_axes(series: Series, frames: list[Frame]) -> None:
+    planes = np.array([frame.orientation for frame in frames]).reshape(-1, 2, 3)
+    lengths = np.linalg.norm(planes, axis=2)
+    skew = np.abs((planes[:, 0] * planes[:, 1]).sum(axis=1))
+    if np.abs(lengths - 1).max() > 0.01 or skew.max() > 0.01:
+        raise ContentError(
+            f"series {series.number}: ImageOrientationPatient does not hold two perpendicular unit "
+            "vectors; export the series again from the scanner"
+        )
+    if np.abs(planes - planes[0]).max() > _SAME_DIRECTION:
+        raise ContentError(
+            f"series {series.number}: its images have different orientations; separate them, or "
+            "export the series again"
+        )
+    pixels = np.array([frame.spacing for frame in frames])
+    impossible = pixels.min() < _SMALLEST_PIXEL_MM or pixels.max() > _LARGEST_PIXEL_MM
+    if impossible or np.ptp(pixels, axis=0).max() > 1e-3 * pixels.min():
+        raise ContentError(
+            f"series {series.number}: PixelSpacing is {pixels.min():g} to {pixels.max():g} mm; one "
+            f"value from {_SMALLEST_PIXEL_MM:g} to {_LARGEST_PIXEL_MM:g} mm is expected for all "
+            "images"
+        )
+
+
+def _check_tiles(series: Series) -> None:
+    every = [np.array(header.tiles) for header in series.headers]
+    if any(len(tiles) < 2 for tiles in every):
+        raise ContentError(
+            f"series {series.number}: the positions of the slices in its mosaics are not in the "
+            "headers (private elements or SpacingBetweenSlices are missing); export it again with "
+            "private elements, or as single slices"
+        )
+    first = every[0]
+    for tiles in every:
+        if tiles.shape != first.shape or np.abs(tiles - first).max() > _OFF_AXIS_MM:
+            raise ContentError(
+                f"series {series.number}: its mosaics lie at different places; export it again"
+            )
+    steps = np.diff(first, axis=0)
+    if np.abs(steps - steps.mean(axis=0)).max() > 0.1:
+        raise ContentError(
+            f"series {series.number}: the slices in its mosaics are not evenly spaced; export it "
+            "again"
+        )
+
+
+def _check_stack(series: Series, frames: list[Frame]) -> None:
+    plane = np.array(frames[0].orientation)
+    across = np.array([frame.position for frame in frames]) @ plane.reshape(2, 3).T
+    apart = float(np.ptp(across, axis=0).max())
+    if apart > _OFF_AXIS_MM:
+        raise ContentError(
+            f"series {series.number}: its slices are shifted against each other by up to "
+            f"{apart:.1f} mm in their plane, as with a tilted gantry or a moved table; a straight "
+            "stack is needed"
+        )
