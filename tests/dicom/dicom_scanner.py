@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -242,6 +243,91 @@ def save_enhanced(
     image.PixelData = pixels.astype("<u2").tobytes()
     image.save_as(folder / f"enhanced-{protocol.number}.dcm", enforce_file_format=True)
     return series
+
+
+def save_mosaic(
+    folder: Path,
+    study: Study,
+    protocol: Protocol,
+    plane: Plane,
+    volumes: list[tuple[float, np.ndarray]],
+    *,
+    downwards: bool = False,
+    protocol_positions: bool = False,
+) -> str:
+    """Write one file per volume, its slices as tiles, as Siemens or United Imaging do.
+
+    Args:
+        folder: As of `save_classic`, and the next four and the result.
+        study: Of a Siemens or a United Imaging scanner.
+        protocol: Likewise.
+        plane: Likewise.
+        volumes: Likewise.
+        downwards: Siemens: save the last slice first, as where slices are counted from the head.
+        protocol_positions: Siemens: write the positions of the slices into the protocol as well.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    series = generate_uid()
+    siemens_made = study.maker == "SIEMENS"
+    for index, (bvalue, frames) in enumerate(volumes):
+        count, rows, columns = frames.shape
+        across = int(np.ceil(np.sqrt(count)))
+        down = across if siemens_made else int(np.ceil(count / across))
+        order = list(range(count))[:: -1 if downwards else 1]
+        pixels = np.zeros((down * rows, across * columns), frames.dtype)
+        for tile, k in enumerate(order):
+            row, column = tile // across * rows, tile % across * columns
+            pixels[row : row + rows, column : column + columns] = frames[k]
+        image = _header(study, protocol, series, CLASSIC, pixels)
+        image.ImageType = [*protocol.image_type, "MOSAIC" if siemens_made else "VFRAME"]
+        image.InstanceNumber = image.AcquisitionNumber = index + 1
+        image.ImageOrientationPatient = [*plane.row, *plane.column]
+        image.PixelSpacing = list(plane.spacing[:2])
+        image.SliceThickness, image.SpacingBetweenSlices = 0.8 * plane.spacing[2], plane.spacing[2]
+        image.AcquisitionTime = f"1200{index:02d}.000000"
+        image.EchoTime, image.RepetitionTime = 80.0, 5000.0
+        MAKERS[study.maker](image, bvalue, index)
+        places = [plane.position(k) for k in order]
+        if siemens_made:
+            # The corner is that of a slice as large as the mosaic, about the same centre.
+            corner = np.array(places[0])
+            corner -= np.array(plane.row) * plane.spacing[1] * (pixels.shape[1] - columns) / 2
+            corner -= np.array(plane.column) * plane.spacing[0] * (pixels.shape[0] - rows) / 2
+            image.ImagePositionPatient = [round(float(x), 6) for x in corner]
+            normal = np.cross(plane.row, plane.column) * (-1 if downwards else 1)
+            entries = {
+                "NumberOfImagesInMosaic": [count],
+                "SliceNormalVector": normal,
+                "B_value": [int(bvalue)],
+                "DiffusionGradientDirection": _directions(index) if bvalue else [],
+            }
+            block = image.private_block(0x0029, "SIEMENS CSA HEADER", create=True)
+            block.add_new(0x10, "OB", csa(entries))
+            text = "### ASCCONV BEGIN ###\n"
+            for k, place in enumerate(places if protocol_positions else []):
+                for axis, x in zip(("Sag", "Cor", "Tra"), place, strict=True):
+                    text += f"sSliceArray.asSlice[{k}].sPosition.d{axis}\t = \t{x}\n"
+            block.add_new(0x20, "OB", text.encode() + b" " * (len(text) % 2))
+        else:
+            block = image.private_block(0x0065, "Image Private Header", create=True)
+            block.add_new(0x50, "DS", str(count))
+            tiles = [_item(ImagePositionPatient=place)[0] for place in places]
+            block.add_new(0x51, "SQ", Sequence(tiles))
+        image.PixelData = pixels.astype("<u2").tobytes()
+        image.save_as(folder / f"mosaic-{index}.dcm", enforce_file_format=True)
+    return series
+
+
+def csa(entries: dict[str, object]) -> bytes:
+    """Return a Siemens CSA header (SV10) that holds numbers."""
+    raw = b"SV10\4\3\2\1" + struct.pack("<2I", len(entries), 77)
+    for name, values in entries.items():
+        words = [f"{value:.8f}".encode() + b"\0" for value in values]
+        raw += struct.pack("<64si4s3i", name.encode(), len(words), b"FD", 4, len(words), 77)
+        for word in words:
+            raw += struct.pack("<4i", len(word), len(word), 77, len(word))
+            raw += word + b"\0" * (-len(word) % 4)
+    return raw
 
 
 def _item(**values: object) -> Sequence:
