@@ -68,7 +68,9 @@ def source_images(choice: Choice, *, keep_identity: bool) -> SourceImages:
             # The volume may be spread over files; a SEG can be tied frame by frame to one only.
             frames = [frame for frame in frames if frame.path == frames[0].path]
         paths = dict.fromkeys(frame.path for frame in frames)
-        images: list[Dataset] = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
+        images: list[Dataset] = [
+            pydicom.dcmread(path, stop_before_pixels=True, force=True) for path in paths
+        ]
     for image in images:
         if not image.get("FrameOfReferenceUID") or not image.get("StudyInstanceUID"):
             raise ContentError(
