@@ -93,6 +93,16 @@ def test_companions_are_of_the_same_study_and_coordinates() -> None:
         rank([alone, image(4, 0, study="1.7"), elsewhere])
 
 
+def test_a_companion_of_another_study_or_frame_is_named_with_its_uid() -> None:
+    alone, elsewhere = image(3, 1000), image(4, 0)
+    elsewhere = replace(elsewhere, series=replace(elsewhere.series, frame_of_reference="1.2.10"))
+    with pytest.raises(ContentError) as refusal:
+        rank([alone, image(7, study="1.7"), elsewhere])
+    text = str(refusal.value)
+    assert "series 4 (b0) has another FrameOfReferenceUID: 1.2.10 instead of 1.2.9" in text
+    assert "series 7 (ADC) has another StudyInstanceUID: 1.7 instead of 1.2" in text
+
+
 def test_an_adc_map_on_another_grid_serves_only_when_nothing_else_does() -> None:
     shifted = AXIAL.copy()
     shifted[2, 3] += 2.5

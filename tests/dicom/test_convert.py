@@ -183,3 +183,69 @@ def test_a_single_slice_is_refused_by_the_number_of_its_series(tmp_path: Path) -
     with pytest.raises(ContentError, match=r"series 3: .*stack of slices") as refusal:
         convert_all(tmp_path / "in", tmp_path / "work")
     assert str(tmp_path) not in str(refusal.value)
+
+
+def save_partly(folder: Path, second: np.ndarray, *, multi_frame: bool, lost: int = 0) -> None:
+    """Save a DWI at b = 1000 beside a volume (or only `lost` slices of it) without a b-value."""
+    volumes = [(0, second), (1000, noise(400, seed=1))]
+    save = save_enhanced if multi_frame else save_classic
+    save(folder, Study.new("CANON_MEC"), Protocol(3, "dwi"), SMALL, volumes)
+    for path in folder.iterdir():
+        image = pydicom.dcmread(path)
+        if multi_frame:
+            for group in image.PerFrameFunctionalGroupsSequence[:8]:
+                del group.MRDiffusionSequence
+        elif image.InstanceNumber <= (lost or 8):
+            del image.DiffusionBValue
+        image.save_as(path)
+
+
+@pytest.mark.parametrize("multi_frame", [False, True])
+def test_a_b0_without_a_bvalue_is_known_by_its_signal(multi_frame: bool, tmp_path: Path) -> None:
+    """Never (1000, 1000), which would make the b0 a part of the DWI."""
+    save_partly(tmp_path / "in", noise(900), multi_frame=multi_frame)
+    (image,) = convert_all(tmp_path / "in", tmp_path / "work")
+    assert sorted(image.bvalues) == [0, 1000]
+    data = nib.load(image.path).get_fdata()
+    assert data[..., image.bvalues.index(0)].mean() > 800
+    (finding,) = image.findings
+    assert (finding.code, finding.level) == ("dicom-b0-by-signal", "warning")
+    assert "1 of its 2 volumes give no b-value" in finding.message
+
+
+@pytest.mark.parametrize("multi_frame", [False, True])
+def test_a_volume_without_a_bvalue_that_is_no_brighter_is_refused(
+    multi_frame: bool, tmp_path: Path
+) -> None:
+    save_partly(tmp_path / "in", noise(410), multi_frame=multi_frame)
+    with pytest.raises(ContentError, match="8 of its 16 images give none"):
+        convert_all(tmp_path / "in", tmp_path / "work")
+
+
+def test_slices_without_a_bvalue_in_a_volume_that_has_one_are_refused(tmp_path: Path) -> None:
+    save_partly(tmp_path / "in", noise(900), multi_frame=False, lost=3)
+    with pytest.raises(ContentError, match="b-value|same|lack"):
+        convert_all(tmp_path / "in", tmp_path / "work")
+
+
+def test_pixels_above_32767_stay_positive(tmp_path: Path) -> None:
+    volumes = [(0, noise(60_000)), (1000, noise(40_000, seed=1))]
+    save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "d"), SMALL, volumes)
+    (image,) = convert_all(tmp_path / "in", tmp_path / "work")
+    data = nib.load(image.path).get_fdata()
+    for index, (_, frames) in enumerate(volumes):
+        assert np.array_equal(data[..., index][:, ::-1].transpose(2, 1, 0), frames)
+
+
+@pytest.mark.parametrize("kept", [132, 0])
+def test_files_without_preamble_are_read(kept: int, tmp_path: Path) -> None:
+    volumes = [(0, noise(900)), (1000, noise(400, seed=1))]
+    save_classic(tmp_path / "in", Study.new("CANON_MEC"), Protocol(3, "d"), SMALL, volumes)
+    for path in (tmp_path / "in").iterdir():
+        content = path.read_bytes()
+        start = kept or content.index(b"\x08\x00\x08\x00")
+        path.write_bytes(content[start:])
+    (image,) = convert_all(tmp_path / "in", tmp_path / "work")
+    data = nib.load(image.path).get_fdata()
+    for index, (_, frames) in enumerate(volumes):
+        assert np.array_equal(data[..., index][:, ::-1].transpose(2, 1, 0), frames)

@@ -92,6 +92,20 @@ def test_a_broken_series_is_told_and_the_next_best_taken(visit: Path, tmp_path: 
         pass
 
 
+def test_unreadable_files_are_reported(visit: Path, tmp_path: Path) -> None:
+    shutil.copytree(visit, tmp_path / "in")
+    (tmp_path / "in" / "empty.dcm").touch()
+    with opened_folder(tmp_path / "in") as found:
+        findings = {finding.code: finding for finding in found.findings}
+    assert findings["dicom-unreadable"].level == "warning"
+    assert "1 file could not be read (1 empty)" in findings["dicom-unreadable"].message
+    assert "1 files in the folder are not DICOM" in findings["dicom-other-files"].message
+    shutil.rmtree(tmp_path / "in" / "b")
+    shutil.rmtree(tmp_path / "in" / "c")
+    with pytest.raises(ContentError, match=r"1 empty"), opened_folder(tmp_path / "in"):
+        pass
+
+
 def test_a_trace_with_its_adc_alone_is_a_case(tmp_path: Path) -> None:
     study = Study.new("Philips Medical Systems")
     save_classic(tmp_path, study, Protocol(3, "TRACE", TRACE), SMALL, [(1000, noise(400))])

@@ -17,7 +17,7 @@ from dicom_scanner import (
     save_enhanced,
 )
 from pydicom.dataset import Dataset
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from infarct.dicom.headers import read_header
 
@@ -158,3 +158,105 @@ def test_what_is_no_dicom_is_passed_over(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         read = read_header(tmp_path / name)
         assert (read and read.reason) == reason
+
+
+def save_one(folder: Path, description: str = "ep2d_diff", bvalue: float | None = 1000) -> Path:
+    """Save one slice and return its path."""
+    protocol = Protocol(3, description, ACQUIRED)
+    save_classic(folder, Study.new("SIEMENS"), protocol, SMALL, [(bvalue, noise(400, 1))])
+    (path,) = folder.iterdir()
+    return path
+
+
+def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:
+    path = save_one(tmp_path)
+    image = pydicom.dcmread(path)
+    image.SpecificCharacterSet = "ISO_IR 192"
+    image.SeriesDescription = "\x1b[31mdiff\x1b[0m \x07\u202etxt"
+    image.Modality = "M\x1bR"
+    image.save_as(path)
+    header = read_header(path)
+    assert header.description == "[31mdiff[0m txt"
+    assert header.content == "signal"
+
+
+@pytest.mark.parametrize(
+    ("element", "value", "reason"),
+    [
+        ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7", "Secondary Capture Image Storage, not an MR"),
+        ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.104.1", "Encapsulated PDF Storage, not an MR"),
+        ("Modality", "OT", "modality OT"),
+        ("PhotometricInterpretation", "RGB", "pixels are RGB, not signal"),
+        ("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"], "neither signal nor ADC"),
+        ("ImageType", ["DERIVED", "SECONDARY", "REFORMATTED"], "neither signal nor ADC"),
+    ],
+)
+def test_what_is_not_an_mr_image_is_no_signal(element, value, reason, tmp_path: Path) -> None:
+    path = save_one(tmp_path)
+    image = pydicom.dcmread(path)
+    setattr(image, element, value)
+    image.save_as(path)
+    header = read_header(path)
+    assert header.content == "other"
+    assert reason in header.reason
+
+
+@pytest.mark.parametrize("bvalue", [-1000.0, 1e9, float("nan"), float("inf")])
+def test_an_impossible_bvalue_is_no_bvalue(bvalue: float, tmp_path: Path) -> None:
+    path = save_one(tmp_path, bvalue=None)
+    image = pydicom.dcmread(path)
+    image.DiffusionBValue = bvalue
+    image.save_as(path)
+    assert read_header(path).frames[0].bvalue is None
+
+
+def test_one_damaged_element_does_not_hide_a_file(tmp_path: Path) -> None:
+    path = save_one(tmp_path)
+    image = pydicom.dcmread(path)
+    for name in ("SeriesNumber", "InstanceNumber", "AcquisitionNumber", "ImagePositionPatient"):
+        image[name]._value = "abc"
+    image.save_as(path)
+    header = read_header(path)
+    assert (header.number, header.instance, header.content) == (0, 0, "signal")
+    assert header.frames[0].position is None
+
+
+@pytest.mark.parametrize(("cut", "fault"), [(100, "are cut off"), (6150, "no pixel data")])
+def test_a_truncated_file_is_noticed(cut: int, fault: str, tmp_path: Path) -> None:
+    path = save_one(tmp_path)
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert fault in read_header(path).fault
+
+
+def test_pixels_that_do_not_fit_the_size_are_noticed(tmp_path: Path) -> None:
+    path = save_one(tmp_path)
+    image = pydicom.dcmread(path)
+    image.Columns = 47
+    image.save_as(path)
+    assert "6144 bytes of pixel data do not fit" in read_header(path).fault
+
+
+def test_a_deflated_file_is_named_and_not_unpacked(tmp_path: Path) -> None:
+    path = save_one(tmp_path)
+    image = pydicom.dcmread(path)
+    image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    image.save_as(path)
+    assert read_header(path).reason == "deflated transfer syntax 1.2.840.10008.1.2.1.99"
+
+
+def test_a_syntax_that_cannot_be_converted_is_named(tmp_path: Path) -> None:
+    path = save_one(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0"))
+    assert "transfer syntax 1.2.840.10008.1.2.9 cannot be converted" in read_header(path).fault
+
+
+def test_a_maker_whose_name_was_removed_is_known_by_private_blocks(tmp_path: Path) -> None:
+    for maker in ("SIEMENS", "GE MEDICAL SYSTEMS", "Philips Medical Systems", "UIH"):
+        folder = tmp_path / maker
+        save_classic(folder, Study.new(maker), Protocol(3, "x"), SMALL, [(800, noise(400, 1))])
+        (path,) = folder.iterdir()
+        image = pydicom.dcmread(path)
+        del image.Manufacturer
+        image.save_as(path)
+        assert read_header(path).maker == NAMES[maker]
+        assert read_header(path).frames[0].bvalue == 800

@@ -2,11 +2,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pydicom
 import pytest
 from dicom_scanner import ADC, SMALL, Protocol, Study, noise, save_classic
+from pydicom.uid import generate_uid
 
 from infarct.dicom.headers import read_header
-from infarct.dicom.series import check_complete, find_series
+from infarct.dicom.series import check_complete, find_series, read_folder
 from infarct.errors import ContentError, InputFileError
 
 
@@ -92,3 +94,74 @@ def test_a_slice_missing_in_an_adc_map_is_noticed(tmp_path: Path) -> None:
     next(path for path in tmp_path.iterdir() if read_header(path).instance == 4).unlink()
     with pytest.raises(ContentError, match="mm apart"):
         check_complete(find_series(tmp_path)[0])
+
+
+def blank(folder: Path, **values: str) -> None:
+    """Change elements of all files of a folder."""
+    for path in folder.iterdir():
+        image = pydicom.dcmread(path)
+        for name, value in values.items():
+            setattr(image, name, value)
+        image.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "patients"),
+    [
+        ({"PatientID": "", "PatientName": ""}, 1),
+        ({"PatientID": ""}, 1),
+        ({"PatientID": "", "PatientName": "ROE^JANE^^^"}, 1),
+        ({"PatientID": " pat-4711 ", "PatientName": "Roe-Doe^Jane"}, 1),
+        ({"PatientID": "", "PatientName": "Doe^John"}, 2),
+        ({"PatientID": "PAT-1"}, 2),
+        ({"PatientID": "PAT-1", "Modality": "OT"}, 1),
+        ({"PatientID": "PAT-1", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, 1),
+    ],
+)
+def test_only_diffusion_series_with_another_identity_are_another_patient(
+    changes: dict[str, str], patients: int, tmp_path: Path
+) -> None:
+    study = Study.new("SIEMENS")
+    for number in (3, 4):
+        protocol = Protocol(number, "dwi")
+        save_classic(tmp_path / str(number), study, protocol, SMALL, [(1000, noise(400, 2))])
+    blank(tmp_path / "4", **changes)
+    if patients == 1:
+        assert len(find_series(tmp_path)) == 2
+        return
+    with pytest.raises(ContentError, match=r"2 patients \(series 3 and series 4\)") as refusal:
+        find_series(tmp_path)
+    assert not any(name in str(refusal.value).lower() for name in ("pat-", "doe", "roe"))
+
+
+def test_files_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    save_without(tmp_path)
+    (tmp_path / "empty.dcm").touch()
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "cut").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\x00\x10\x00UI\x00")
+    (tmp_path / "README.TXT").write_text("a CD")
+    contents = read_folder(tmp_path)
+    assert len(contents.series[0].files) == 24
+    assert contents.other_files == 1
+    assert contents.losses.startswith("3 files could not be read (")
+    assert "1 broken link" in contents.losses
+    assert "1 empty" in contents.losses
+    check_complete(contents.series[0])
+
+
+def test_different_images_under_one_uid_are_not_taken_for_copies(tmp_path: Path) -> None:
+    save_without(tmp_path)
+    blank(tmp_path, SOPInstanceUID="1.2.3")
+    (series,) = find_series(tmp_path)
+    assert len(series.files) == 24
+    assert sum(bool(header.fault) for header in series.headers) == 23
+
+
+def test_what_lies_beside_the_signal_is_not_converted(tmp_path: Path) -> None:
+    save_without(tmp_path)
+    path = sorted(tmp_path.iterdir())[0]
+    image = pydicom.dcmread(path)
+    image.SOPClassUID, image.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.11.1", generate_uid()
+    image.save_as(tmp_path / "presentation-state")
+    (series,) = find_series(tmp_path)
+    assert (len(series.headers), len(series.useful.headers)) == (25, 24)
