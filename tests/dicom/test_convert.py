@@ -224,7 +224,7 @@ def test_a_volume_without_a_bvalue_that_is_no_brighter_is_refused(
 
 def test_slices_without_a_bvalue_in_a_volume_that_has_one_are_refused(tmp_path: Path) -> None:
     save_partly(tmp_path / "in", noise(900), multi_frame=False, lost=3)
-    with pytest.raises(ContentError, match="b-value|same|lack"):
+    with pytest.raises(ContentError, match="3 of its 16 images give no b-value"):
         convert_all(tmp_path / "in", tmp_path / "work")
 
 

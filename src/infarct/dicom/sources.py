@@ -71,18 +71,18 @@ def source_images(choice: Choice, *, keep_identity: bool) -> SourceImages:
         images: list[Dataset] = [
             pydicom.dcmread(path, stop_before_pixels=True, force=True) for path in paths
         ]
-    for image in images:
-        if not image.get("FrameOfReferenceUID") or not image.get("StudyInstanceUID"):
-            raise ContentError(
-                f"series {choice.dwi.series.number}: its headers name no study or no frame of "
-                "reference, so no DICOM can refer to it; leave out --dicom-out"
-            )
-        _share_plane(image)
-        if choice.dwi.series.mosaic and "ImagePositionPatient" not in image:
-            # Tells highdicom that this is a patient, not a glass slide; it is not written anywhere.
-            image.ImagePositionPatient = [0, 0, 0]
-    images = _with_one_orientation(images)
-    images = [_identified(image) if keep_identity else _pseudonymous(image) for image in images]
+        for image in images:
+            if not image.get("FrameOfReferenceUID") or not image.get("StudyInstanceUID"):
+                raise ContentError(
+                    f"series {choice.dwi.series.number}: its headers name no study or no frame of "
+                    "reference, so no DICOM can refer to it; leave out --dicom-out"
+                )
+            _share_plane(image)
+            if choice.dwi.series.mosaic and "ImagePositionPatient" not in image:
+                # Tells highdicom that this is a patient, not a glass slide; it is not written.
+                image.ImagePositionPatient = [0, 0, 0]
+        images = _with_one_orientation(images)
+        images = [_identified(image) if keep_identity else _pseudonymous(image) for image in images]
     numbers = frozenset(frame.number for frame in frames) if several_in_one else None
     return SourceImages(images, numbers)
 
