@@ -200,10 +200,16 @@ def save_partly(folder: Path, second: np.ndarray, *, multi_frame: bool, lost: in
         image.save_as(path)
 
 
-@pytest.mark.parametrize("multi_frame", [False, True])
-def test_a_b0_without_a_bvalue_is_known_by_its_signal(multi_frame: bool, tmp_path: Path) -> None:
+def test_a_multi_frame_b0_without_a_bvalue_is_refused(tmp_path: Path) -> None:
+    """dcm2niix does not tell which frames its volumes are made of."""
+    save_partly(tmp_path / "in", noise(900), multi_frame=True)
+    with pytest.raises(ContentError, match="8 of its 16 images give none"):
+        convert_all(tmp_path / "in", tmp_path / "work")
+
+
+def test_a_b0_without_a_bvalue_is_known_by_its_signal(tmp_path: Path) -> None:
     """Never (1000, 1000), which would make the b0 a part of the DWI."""
-    save_partly(tmp_path / "in", noise(900), multi_frame=multi_frame)
+    save_partly(tmp_path / "in", noise(900), multi_frame=False)
     (image,) = convert_all(tmp_path / "in", tmp_path / "work")
     assert sorted(image.bvalues) == [0, 1000]
     data = nib.load(image.path).get_fdata()
