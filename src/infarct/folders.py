@@ -1,7 +1,9 @@
-"""Walks folders as people keep them: put together from links, and some of them not for every eye.
+"""Lists folders as people keep them: assembled from links, and some of them not readable by all.
 
-What Python itself leaves out without a word, links and folders that may not be read, would be a
-scan left out without a word.
+Python skips links and unreadable folders silently, and their scans would be skipped silently too.
+Hidden files and folders (names that begin with a dot) are ignored: macOS leaves `._scan.nii.gz`
+beside every `scan.nii.gz` on a foreign disk, and version control and unfinished results are hidden
+as well.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from infarct.errors import InputFileError
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Find every file in a folder and below it, through links.
+    """Find every file in a folder and below it, through links, except hidden ones.
 
     Args:
         folder: Where to look. A link in it that leads back to where one has been is not followed,
@@ -30,22 +32,47 @@ def files_below(folder: Path) -> Iterator[Path]:
     """
     for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         here = Path(place)
-        folders[:] = [name for name in sorted(folders) if not _comes_back(here / name, folder)]
-        yield from (here / name for name in sorted(files))
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not is_hidden(name) and not _comes_back(here / name, folder)
+        ]
+        yield from (here / name for name in sorted(files) if not is_hidden(name))
 
 
 def entries_of(folder: Path) -> list[Path]:
     """Return what a folder holds, in alphabetical order; nothing if there is no such folder.
 
+    Hidden entries are left out.
+
     Raises:
         InputFileError: If it cannot be read.
     """
     try:
-        return sorted(folder.iterdir())
+        return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         _refuse(error)
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Return what matches a pattern in a folder, in alphabetical order.
+
+    Args:
+        folder: Where to look; it may be missing.
+        pattern: As for `Path.glob`. Hidden files and folders never match, unlike there.
+    """
+    return sorted(
+        path
+        for path in folder.glob(pattern)
+        if not any(is_hidden(part) for part in path.relative_to(folder).parts)
+    )
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is hidden: its name begins with a dot."""
+    return name.startswith(".")
 
 
 def _refuse(error: OSError) -> NoReturn:

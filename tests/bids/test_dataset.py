@@ -4,6 +4,7 @@ import pytest
 from datasets import dataset
 
 from infarct.bids.dataset import Scan, find_scans, join_participants
+from infarct.bids.gaps import gaps
 from infarct.errors import InputFileError
 
 
@@ -250,3 +251,121 @@ def test_a_cell_may_hold_other_marks_that_end_a_line(tmp_path: Path) -> None:
     rows = join_participants(find_scans(root), root)
     assert rows["sub-1"]["age"] == "70"
     assert rows["sub-1"]["note"] == "a\x0bb\u2028c"
+
+
+@pytest.mark.parametrize(
+    ("dwi", "adc", "b0"),
+    [
+        ("sub-1_rec-TRACE_dwi", "sub-1_rec-ADC_dwi", ""),  # SOOP
+        ("sub-1_acq-TRACE_dwi", "sub-1_acq-ADC_dwi", "sub-1_acq-b0_dwi"),
+        ("sub-1_acq-resolveTRACEW_dwi", "sub-1_acq-resolveADC_dwi", "sub-1_acq-resolve_sbref"),
+        ("sub-1_desc-trace_dwi", "sub-1_desc-adc_dwimap", "sub-1_desc-b0_dwi"),
+        ("sub-1_desc-b1000_dwi", "sub-1_desc-adc_dwi", "sub-1_desc-b0_dwi"),
+        ("sub-1_TRACEW", "sub-1_ADC", "sub-1_S0map"),
+        ("sub-1_trace", "sub-1_rec-ADC_dwi", "sub-1_S0map"),
+        ("sub-1_dwi", "sub-1_adc", ""),  # ISLES 2022
+        ("sub-1_part-mag_dwi", "sub-1_ADC", "sub-1_sbref"),
+        ("sub-1_space-ncct_dwi", "sub-1_space-ncct_adc", ""),  # ISLES 2024
+        ("sub-1_echo-1_trace", "sub-1_echo-1_ADC", "sub-1_echo-1_S0map"),
+    ],
+)
+def test_the_role_is_read_from_any_part_of_the_name(
+    tmp_path: Path, dwi: str, adc: str, b0: str
+) -> None:
+    names = [name for name in (dwi, adc, b0) if name]
+    maps = ("FA", "rec-FA_dwi", "acq-colFA_dwi", "desc-eADC_dwi", "expADC", "rec-DTIFA_dwi")
+    root = dataset(
+        tmp_path / "d",
+        *(f"sub-1/dwi/{name}.nii.gz" for name in names),
+        *(f"sub-1/dwi/sub-1_{name}.nii.gz" for name in (*maps, "part-phase_dwi")),
+    )
+    (scan,) = find_scans(root)
+    assert scan.problem == ""
+    assert [path.name for path in scan.files.paths().values()] == [
+        f"{name}.nii.gz" for name in (dwi, b0, adc) if name
+    ]
+
+
+def test_a_map_alone_is_no_scan(tmp_path: Path) -> None:
+    root = dataset(
+        tmp_path / "d",
+        "sub-1/dwi/sub-1_trace.nii.gz",
+        *(f"sub-2/dwi/sub-2_{name}_dwi.nii.gz" for name in ("rec-ADC", "acq-FA", "desc-exp")),
+        *(f"sub-2/dwi/sub-2_{name}.nii.gz" for name in ("ADC", "FA", "colFA", "expADC", "dwimap")),
+    )
+    assert [scan.name for scan in find_scans(root)] == ["sub-1"]
+
+
+def test_labels_that_only_look_like_a_role_are_kept(tmp_path: Path) -> None:
+    names = ("acq-headcoil", "acq-FA90", "acq-MD", "rec-norm", "acq-broadcast")
+    root = dataset(tmp_path / "d", *(f"sub-1/dwi/sub-1_{name}_dwi.nii.gz" for name in names))
+    assert {scan.name for scan in find_scans(root)} == {f"sub-1_{name}" for name in names}
+
+
+def test_images_lie_in_the_session_itself_or_in_perf(tmp_path: Path) -> None:
+    one, two = "sub-1/ses-02/sub-1_ses-02_space-ncct", "sub-2/ses-02/{}/sub-2_ses-02_space-ncct"
+    root = dataset(
+        tmp_path / "d",
+        *(f"{one}_{suffix}.nii.gz" for suffix in ("dwi", "adc", "lesion-msk")),
+        f"{two.format('dwi')}_dwi.nii.gz",
+        f"{two.format('perf')}_adc.nii.gz",
+    )
+    (root / "dataset_description.json").unlink()
+    scans = find_scans(root)
+    assert [scan.name for scan in scans] == ["sub-1_ses-02", "sub-2_ses-02"]
+    assert all(scan.files.adc is not None and not scan.problem for scan in scans)
+
+
+def test_the_scan_in_its_own_space_comes_first_and_spaces_are_not_mixed(tmp_path: Path) -> None:
+    d, der = "sub-1/dwi/sub-1", "derivatives/sub-1/dwi/sub-1"
+    spaces = ("space-T1w_", "space-MNI152NLin6Asym_")
+    root = dataset(
+        tmp_path / "d",
+        f"{d}_trace.nii.gz",
+        *(f"{der}_{space}{suffix}.nii.gz" for space in spaces for suffix in ("trace", "ADC")),
+    )
+    (scan,) = find_scans(root)
+    assert (scan.files.dwi, scan.files.adc) == (root / f"{d}_trace.nii.gz", None)
+    (root / f"{d}_trace.nii.gz").unlink()
+    (scan,) = find_scans(root)
+    assert scan.files.dwi == root / f"{der}_space-T1w_trace.nii.gz"
+    assert scan.files.adc == root / f"{der}_space-T1w_ADC.nii.gz"
+
+
+def test_the_bval_of_a_series_is_not_that_of_the_trace_beside_it(tmp_path: Path) -> None:
+    d = "sub-1/dwi/sub-1"
+    root = dataset(
+        tmp_path / "d",
+        *(f"{d}_dwi.nii.gz", f"{d}_dwi.bval=0 1000 1000", f"{d}_rec-TRACE_dwi.nii.gz"),
+        *(f"{d}_TRACEW.nii.gz", f"{d}_TRACEW.bval=0 1000"),
+    )
+    (scan,) = find_scans(root)
+    assert (scan.files.dwi, scan.problem) == (root / f"{d}_dwi.nii.gz", "")
+    assert scan.files.bval == root / f"{d}_dwi.bval"
+
+
+def test_hidden_files_are_ignored(tmp_path: Path) -> None:
+    d = "sub-1/dwi/{}sub-1"
+    names = ("dwi.nii.gz", "dwi.bval=0 1000", "ADC.nii.gz")
+    root = dataset(
+        tmp_path / "d",
+        *(f"{d.format(hidden)}_{name}" for hidden in ("", "._") for name in names),
+        "sub-1/dwi/.DS_Store",
+        "._sub-2",
+    )
+    (scan,) = find_scans(root)
+    assert scan.files.bval == root / f"{d.format('')}_dwi.bval"
+    assert gaps([scan], root, table=True) == []
+
+
+def test_a_dataset_of_links_is_read_as_datalad_keeps_it(tmp_path: Path) -> None:
+    annex = tmp_path / "d/.git/annex/objects/key"
+    annex.mkdir(parents=True)
+    (annex / "trace").touch()
+    root = dataset(tmp_path / "d", "sub-1/dwi/sub-1_rec-TRACE_dwi.json={}")
+    folder = root / "sub-1/dwi"
+    (folder / "sub-1_rec-TRACE_dwi.nii.gz").symlink_to("../../.git/annex/objects/key/trace")
+    # Not downloaded: the link leads nowhere, and the case says so.
+    (folder / "sub-1_rec-ADC_dwi.nii.gz").symlink_to("../../.git/annex/objects/key/adc")
+    (scan,) = find_scans(root)
+    assert scan.files.adc == folder / "sub-1_rec-ADC_dwi.nii.gz"

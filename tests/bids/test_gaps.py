@@ -26,8 +26,8 @@ def test_names_that_are_not_understood_are_told(tmp_path: Path) -> None:
     strange = [
         f"sub-1/ses-a/dwi/{name}"
         for name in (
-            "sub-1_ses-a_DWI.nii.gz",
-            "sub-1_ses-a_dwi.NII.GZ",
+            "sub-1_ses-a_dw.nii.gz",
+            "sub-1_ses-a_dwi_ADC.nii.gz",
             "sub-1_ses-a_run2_dwi.nii.gz",
             "sub-9_ses-a_dwi.nii.gz",
         )
@@ -42,7 +42,41 @@ def test_names_that_are_not_understood_are_told(tmp_path: Path) -> None:
     )
     assert not_understood(root) == strange
     (told,) = gaps(find_scans(root), root, table=False)
-    assert told.startswith("left aside, for its name is none of a diffusion scan: sub-1/ses-a/dwi/")
+    assert told.startswith("not used, file name is not that of a diffusion image: sub-1/ses-a/dwi/")
+
+
+def test_maps_and_images_of_no_clear_scan_are_told(tmp_path: Path) -> None:
+    d = "sub-1/dwi/sub-1"
+    root = dataset(
+        tmp_path / "d",
+        *(f"{d}_run-{run}_{suffix}.nii.gz" for run in "12" for suffix in ("trace", "S0map")),
+        *(f"{d}_{name}.nii.gz" for name in ("ADC", "run-1_FA", "run-9_S0map", "rec-colFA_dwi")),
+        "sub-2/dwi/sub-2_ADC.nii.gz",
+    )
+    scans = find_scans(root)
+    assert [scan.files.adc for scan in scans] == [None, None]
+    assert gaps(scans, root, table=False) == [
+        "no diffusion scan was found of sub-2",
+        f"not used, parameter maps: {d}_rec-colFA_dwi.nii.gz, {d}_run-1_FA.nii.gz",
+        "not used, could belong to several scans (an entity such as run- is missing): "
+        f"{d}_ADC.nii.gz",
+        f"not used, belongs to no DWI of its session: {d}_run-9_S0map.nii.gz",
+    ]
+    (root / "dataset_description.json").unlink()
+    assert gaps(find_scans(root), root, table=False)[0].startswith("dataset_description.json is")
+
+
+def test_an_adc_of_two_runs_is_missed_where_there_is_nothing_else(tmp_path: Path) -> None:
+    d = "sub-1/dwi/sub-1"
+    root = dataset(
+        tmp_path / "d", *(f"{d}_{name}.nii.gz" for name in ("run-1_trace", "run-2_trace", "ADC"))
+    )
+    for scan in find_scans(root):
+        assert scan.files.adc is None
+        assert scan.problem == (
+            f"{d}_ADC.nii.gz could be the adc of sub-1_run-1, sub-1_run-2; give it the entity that "
+            "tells them apart"
+        )
 
 
 def test_a_table_that_does_not_fit_is_told(tmp_path: Path) -> None:

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-import re
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infarct.case import CaseFiles
+from infarct.entities import Name, Role, read_name, stem_of
 from infarct.errors import InputFileError
-from infarct.folders import entries_of
+from infarct.folders import entries_of, matching
 from infarct.intensity import B0_BELOW
-
-_SUFFIXES = {
-    **{"dwi": "dwi", "trace": "dwi"},
-    **{"S0map": "b0", "b0": "b0", "sbref": "b0"},
-    **{"ADC": "adc", "adc": "adc"},
-}
-_DESCRIBED = {"adc": "adc", "b0": "b0", "trace": "dwi"}
-"""What `desc-` of an image with the suffix `dwi` says it is."""
-
-_NATIVE = {"", "orig", "native", "dwi", "scanner", "individual"}
-"""Values of `space-` that leave an image where it was scanned."""
 
 _MOST_NAMES = 10
 
 _EXPECTED = "sub-X/[ses-Y/]dwi/sub-X[_ses-Y]_dwi.nii.gz, or _trace and _ADC"
+
+_DATATYPES = ("dwi", "perf", "")
+"""Folders of a session that hold diffusion images; ISLES'24 keeps them in the session itself."""
 
 Participants = dict[str, dict[str, dict[str, str]]]
 """Cells by column, by session (`ses-Y`, or empty for any), by label of the participant."""
@@ -35,19 +28,16 @@ Participants = dict[str, dict[str, dict[str, str]]]
 _ANY_SESSION = ""
 """Stands for the session of a row that names none."""
 
-# What an image shows, not which scan it is from.
-_NOT_IDENTITY = {"desc", "space", "res", "part"}
-
 
 @dataclass(frozen=True)
 class Scan:
     """A diffusion scan of a dataset.
 
     Attributes:
-        entities: Of its DWI, in the order of the name: `sub`, `ses`, `acq` ...; none of `desc`,
-            `space`, `res`, `part`.
+        entities: Of its DWI, in the order of the name: `sub`, `ses`, `acq` ...; none that say what
+            an image shows (`desc`, `space`, `rec-TRACE` ...).
         files: Its images.
-        problem: Why it cannot be told which images belong to it, or empty.
+        problem: Why its images cannot be identified, or empty.
     """
 
     entities: Mapping[str, str]
@@ -66,17 +56,58 @@ class _Image:
 
     Attributes:
         path: Of the file.
-        role: `dwi`, `b0` or `adc`.
-        suffix: Last word of the name.
-        entities: Which scan it is from.
+        role: What it shows, after its b-values.
+        name: Its name, read.
         raw: It lies in the dataset itself, not in one of its derivatives.
     """
 
     path: Path
-    role: str
-    suffix: str
-    entities: tuple[tuple[str, str], ...]
+    role: Role
+    name: Name
     raw: bool
+
+    @property
+    def identity(self) -> frozenset[tuple[str, str]]:
+        """The entities that say which scan it is from."""
+        return frozenset(self.name.identity.items())
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A DWI that a scan may be segmented from.
+
+    Attributes:
+        image: The DWI.
+        files: It alone, with its b-values.
+        rank: 0 for a series, which holds everything; 1 for an image that is said to be the trace;
+            2 for any other.
+        own_b0: It is a series with a b0.
+    """
+
+    image: _Image
+    files: CaseFiles
+    rank: int
+    own_b0: bool
+
+    @property
+    def order(self) -> tuple[bool, int, bool]:
+        """Sorts candidates: in the space of the scan, then by rank, then raw before derived."""
+        return bool(self.image.name.space), self.rank, not self.image.raw
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Diffusion images that no scan uses although their names are understood.
+
+    Attributes:
+        maps: Parameter maps other than ADC.
+        ambiguous: b0 and ADC that several scans could claim.
+        unclaimed: b0 and ADC that no scan can claim.
+    """
+
+    maps: tuple[str, ...]
+    ambiguous: tuple[str, ...]
+    unclaimed: tuple[str, ...]
 
 
 def find_scans(
@@ -97,24 +128,21 @@ def find_scans(
             not there or has no scan.
     """
     root = root.resolve()
-    if not (root / "dataset_description.json").is_file():
+    known = {path.name.removeprefix("sub-") for path in participants_of(root)}
+    if not known and not (root / "dataset_description.json").is_file():
         raise InputFileError(
-            f"{root}: has no dataset_description.json; the root of a BIDS dataset is expected"
+            f"{root}: has no dataset_description.json and no folder sub-*; give the root of a BIDS "
+            "dataset"
         )
     wanted = list(dict.fromkeys(label.removeprefix("sub-") for label in participants))
-    known = {path.name.removeprefix("sub-") for path in root.glob("sub-*") if path.is_dir()}
     if absent := [label for label in wanted if label not in known]:
         raise InputFileError(
             f"{root}: has no sub-{', sub-'.join(absent)}; it has {len(known)} others"
         )
     chosen = {label.removeprefix("ses-") for label in sessions}
-    images: dict[tuple[str, str], list[_Image]] = {}
-    for image in _images(root, wanted or sorted(known)):
-        entities = dict(image.entities)
-        images.setdefault((entities["sub"], entities.get("ses", "")), []).append(image)
     scans = [
         scan
-        for (_, session), group in sorted(images.items())
+        for (_, session), group in _sessions(root, wanted or sorted(known))
         if not chosen or session in chosen
         for scan in _scans(group, root)
     ]
@@ -133,6 +161,37 @@ def find_scans(
             f"{_EXPECTED}"
         )
     return scans
+
+
+def participants_of(root: Path) -> list[Path]:
+    """Return the folders of the participants of a dataset, in alphabetical order."""
+    return [path for path in matching(root, "sub-*") if path.is_dir()]
+
+
+def unused(root: Path) -> Unused:
+    """Find the diffusion images that no scan of a dataset uses.
+
+    Args:
+        root: Folder of the dataset.
+
+    Raises:
+        InputFileError: If a folder cannot be read.
+    """
+    root = root.resolve()
+    maps: list[str] = []
+    ambiguous: list[str] = []
+    unclaimed: list[str] = []
+    labels = [path.name.removeprefix("sub-") for path in participants_of(root)]
+    for _, images in _sessions(root, labels):
+        candidates, companions = _sorted_by_role(images, root)
+        chosen = [_best(group)[0] for group in candidates]
+        # A session without a DWI is reported as a whole.
+        for other in companions if chosen else ():
+            claims = len(_claims(other, chosen))
+            if claims != 1:
+                (ambiguous if claims else unclaimed).append(_below(other.path, root))
+        maps += [_below(image.path, root) for image in images if image.role == "map" and image.raw]
+    return Unused(tuple(maps), tuple(ambiguous), tuple(unclaimed))
 
 
 def join_participants(scans: Sequence[Scan], root: Path) -> dict[str, dict[str, str]]:
@@ -206,143 +265,191 @@ def read_participants(path: Path) -> Participants:
     return table
 
 
+def _sessions(
+    root: Path, participants: Sequence[str]
+) -> list[tuple[tuple[str, str], list[_Image]]]:
+    """Return the diffusion images of some participants by participant and session."""
+    images: dict[tuple[str, str], list[_Image]] = {}
+    for image in _images(root, participants):
+        entities = image.name.entities
+        images.setdefault((entities["sub"], entities.get("ses", "")), []).append(image)
+    return sorted(images.items())
+
+
 def _images(root: Path, participants: Sequence[str]) -> Iterator[_Image]:
-    roots = [root, *sorted(path for path in root.glob("derivatives/*") if path.is_dir())]
+    derivatives = root / "derivatives"
+    derived = [path for path in matching(derivatives, "*") if not path.name.startswith("sub-")]
+    # ISLES keeps derivatives without a folder for the software that made them.
+    derived = [derivatives, *(path for path in derived if path.is_dir())]
+    roots = [root, *(place for place in derived if not _is_ours(place))]
     for label in participants:
         for place in roots:
-            if place != root and _is_ours(place):
-                continue
             for path in files_of(place / f"sub-{label}"):
                 image = _image(path, raw=place == root)
-                if image is not None and dict(image.entities).get("sub") == label:
+                if image is not None and image.name.entities.get("sub") == label:
                     yield image
 
 
-def files_of(home: Path) -> Iterator[Path]:
-    """Find what looks like an image in the folders `dwi` of a participant.
+def files_of(home: Path, datatypes: Sequence[str] = _DATATYPES) -> Iterator[Path]:
+    """Find what looks like an image of a participant.
 
     Args:
         home: Folder of the participant; it may be missing.
+        datatypes: Folders to look into, of the participant and of each session; empty is the
+            folder of the participant or session itself.
 
     Raises:
-        InputFileError: If a folder of it cannot be read.
+        InputFileError: If a folder cannot be read.
     """
     sessions = [path for path in entries_of(home) if path.name.startswith("ses-")]
     for folder in (home, *sessions):
-        for path in entries_of(folder / "dwi"):
-            if ".nii" in path.name.lower():
-                yield path
+        for datatype in datatypes:
+            for path in entries_of(folder / datatype):
+                if ".nii" in path.name.lower() and not path.is_dir():
+                    yield path
 
 
 def _is_ours(derivatives: Path) -> bool:
-    """Tell whether a folder of derivatives was made by this software: no input for itself."""
+    """Tell whether derivatives were made by this software and so are not inputs."""
     try:
         return '"infarct"' in (derivatives / "dataset_description.json").read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return False
 
 
-def read_name(path: Path) -> tuple[dict[str, str], str] | None:
-    """Read a name: its entities and its suffix; None if it is none of what is looked for."""
-    stem = re.sub(r"\.nii(\.gz)?$", "", path.name)
-    *parts, suffix = stem.split("_")
-    pairs = [part.partition("-") for part in parts]
-    if stem == path.name or suffix not in _SUFFIXES or not all(value for _, _, value in pairs):
-        return None
-    return {key: value for key, _, value in pairs}, suffix
-
-
 def _image(path: Path, *, raw: bool) -> _Image | None:
-    """Return an image by its name; None if it is none in the space of the scan."""
-    name = read_name(path)
-    if name is None:
+    """Return an image by its name; None if it is not a magnitude image of the scan itself."""
+    name = read_name(path.name)
+    if name is None or name.role is None or name.in_template:
         return None
-    entities, suffix = name
-    if entities.get("space", "") not in _NATIVE or entities.get("part", "mag") != "mag":
+    if name.entities.get("part", "mag") != "mag":
         return None
-    role = _SUFFIXES[suffix]
-    if suffix == "dwi":
-        role = _DESCRIBED.get(entities.get("desc", "").lower(), role)
-    identity = tuple((k, v) for k, v in entities.items() if k not in _NOT_IDENTITY)
-    return _Image(path, role, suffix, identity, raw)
+    return _Image(path, name.role, name, raw)
 
 
 def _scans(images: Sequence[_Image], root: Path) -> Iterator[Scan]:
-    """Put the images of one session together into scans."""
-    candidates: dict[frozenset[tuple[str, str]], list[tuple[int, _Image, CaseFiles]]] = {}
-    others = []
+    """Group the images of one session into scans."""
+    groups, companions = _sorted_by_role(images, root)
+    chosen = [_best(group)[0] for group in groups]
+    claims = {other.path: _claims(other, chosen) for other in companions}
+    for group, best in zip(groups, chosen, strict=True):
+        rivals = [candidate.image for candidate in _best(group)]
+        problems = [_doubt("dwi", rivals, root)] if len(rivals) > 1 else []
+        found: dict[str, Path] = {}
+        shared: list[str] = []
+        for role in ("adc",) if best.own_b0 else ("b0", "adc"):
+            of_role = [other for other in companions if other.role == role]
+            fitting = _closest(best, [o for o in of_role if claims[o.path] == [best]])
+            if len(fitting) > 1:
+                problems.append(_doubt(role, fitting, root))
+            elif fitting:
+                found[role] = fitting[0].path
+            elif torn := [o for o in of_role if best in claims[o.path]]:
+                shared += [_shared(role, torn[0], claims[torn[0].path], root)]
+        # What several scans could claim is missed only where there is nothing else.
+        problems += shared if not found and not best.own_b0 else []
+        files = replace(best.files, b0=found.get("b0"), adc=found.get("adc"))
+        yield Scan(best.image.name.identity, files, "; ".join(problems))
+
+
+def _sorted_by_role(
+    images: Sequence[_Image], root: Path
+) -> tuple[list[list[_Candidate]], list[_Image]]:
+    """Return the DWI of one session by scan, and its b0 and ADC."""
+    candidates: dict[frozenset[tuple[str, str]], list[_Candidate]] = {}
+    companions = []
     for image in images:
+        if image.role in ("b0", "adc"):
+            companions.append(image)
         if image.role != "dwi":
-            others.append(image)
             continue
         bval = _inherited_bval(image.path, root)
-        bvalues = _bvalues(bval) if image.suffix == "dwi" else []
-        if bvalues and max(bvalues) < B0_BELOW:
+        bvalues = _bvalues(bval)
+        named = image.name.described
+        if bvalues and max(bvalues) < B0_BELOW and not named:
             # Reversed phase encoding, or a b0 saved on its own.
             if len(bvalues) == 1:
-                others.append(_Image(image.path, "b0", "b0", image.entities, image.raw))
+                companions.append(replace(image, role="b0"))
             continue
         series = len(bvalues) > 1
+        single = bvalues[0] if len(bvalues) == 1 else image.name.bvalue
         files = CaseFiles(
             image.path,
-            bvalue=bvalues[0] if len(bvalues) == 1 else None,
+            bvalue=None if series else single,
             bval=bval if series else None,
         )
-        # The series holds all there is; next what the scanner itself averaged.
-        rank = 0 if series else 1 if image.suffix == "trace" else 2
-        candidates.setdefault(frozenset(image.entities), []).append((rank, image, files))
-    for group in candidates.values():
-        first = min((rank, not image.raw) for rank, image, _ in group)
-        fitting = [each for each in group if (each[0], not each[1].raw) == first]
-        rank, image, files = fitting[0]
-        # A series has its own b0, unless the scanner saved that apart.
-        own_b0 = rank == 0 and min(_bvalues(files.bval)) < B0_BELOW
-        needs = ("adc",) if own_b0 else ("b0", "adc")
-        doubled = [each for _, each, _ in fitting] if len(fitting) > 1 else []
-        problems, found = [_doubt("dwi", doubled, root)] if doubled else [], {}
-        for role in needs:
-            best = _companions(image, [other for other in others if other.role == role])
-            if len(best) > 1:
-                problems.append(_doubt(role, best, root))
-            elif best:
-                found[role] = best[0].path
-        yield Scan(
-            dict(image.entities),
-            CaseFiles(
-                image.path, found.get("b0"), found.get("adc"), files.bvalue, None, files.bval
-            ),
-            "; ".join(problems),
-        )
+        rank = 1 if named else 0 if series else 2
+        own_b0 = rank == 0 and min(bvalues) < B0_BELOW
+        candidate = _Candidate(image, files, rank, own_b0)
+        candidates.setdefault(image.identity, []).append(candidate)
+    return list(candidates.values()), companions
+
+
+def _best(group: Sequence[_Candidate]) -> list[_Candidate]:
+    """Return the DWI of one scan that come first; more than one if nothing tells them apart."""
+    first = min(candidate.order for candidate in group)
+    return [candidate for candidate in group if candidate.order == first]
+
+
+def _claims(other: _Image, chosen: Sequence[_Candidate]) -> list[_Candidate]:
+    """Return the scans that a b0 or ADC may belong to: those with most entities in common.
+
+    An image that contradicts several scans in no entity and is equally close to them, such as an
+    ADC without `run-` beside two runs, may belong to any of them.
+    """
+    theirs = other.name.identity
+    ranked: dict[int, list[_Candidate]] = {}
+    for candidate in chosen:
+        own = candidate.image.name.identity
+        # An image of reversed phase encoding says so, where the DWI may say nothing.
+        reversed_b0 = other.role == "b0" and "dir" in theirs and "dir" not in own
+        same_space = other.name.space == candidate.image.name.space
+        agrees = all(theirs[key] == own[key] for key in own.keys() & theirs.keys())
+        if same_space and agrees and not reversed_b0:
+            ranked.setdefault(len(own.keys() ^ theirs.keys()), []).append(candidate)
+    return ranked[min(ranked)] if ranked else []
+
+
+def _closest(best: _Candidate, fitting: Sequence[_Image]) -> list[_Image]:
+    """Return the b0 or ADC that share most entities with a scan; raw before derived."""
+    own = best.image.identity
+    ranked: dict[tuple[bool, int], list[_Image]] = {}
+    for other in fitting:
+        ranked.setdefault((not other.raw, len(own ^ other.identity)), []).append(other)
+    return ranked[min(ranked)] if ranked else []
 
 
 def _doubt(role: str, images: Sequence[_Image], root: Path) -> str:
-    names = ", ".join(image.path.relative_to(root).as_posix() for image in images)
+    names = ", ".join(_below(image.path, root) for image in images)
     return f"{len(images)} images could be its {role} ({names}): no entity tells which"
 
 
-def _companions(dwi: _Image, others: Sequence[_Image]) -> list[_Image]:
-    """Return the images that contradict no entity of the DWI and share most; raw before derived."""
-    own = dict(dwi.entities)
-    ranked: dict[tuple[bool, int], list[_Image]] = {}
-    for other in others:
-        theirs = dict(other.entities)
-        # An image of reversed phase encoding says so, where the DWI may say nothing.
-        reversed_b0 = other.role == "b0" and "dir" in theirs and "dir" not in own
-        if reversed_b0:
-            continue
-        if all(theirs[key] == own[key] for key in own.keys() & theirs.keys()):
-            different = len(own.keys() ^ theirs.keys())
-            ranked.setdefault((not other.raw, different), []).append(other)
-    return ranked[min(ranked)] if ranked else []
+def _shared(role: str, image: _Image, claims: Sequence[_Candidate], root: Path) -> str:
+    names = ", ".join(
+        "_".join(f"{key}-{value}" for key, value in candidate.image.name.identity.items())
+        for candidate in claims
+    )
+    return (
+        f"{_below(image.path, root)} could be the {role} of {names}; give it the entity that tells "
+        "them apart"
+    )
+
+
+def _below(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
 
 
 def _inherited_bval(image: Path, root: Path) -> Path | None:
     """Find the `.bval` of an image: beside it, or further up as BIDS lets files be inherited."""
-    stem = re.sub(r"\.nii(\.gz)?$", "", image.name)
+    stem = stem_of(image.name)
     own = set(stem.split("_"))
     folder = image.parent
     while True:
-        fitting = [path for path in folder.glob("*.bval") if set(path.stem.split("_")) <= own]
+        fitting = [
+            path
+            for path in matching(folder, "*.bval")
+            if set(path.stem.split("_")) <= own and not _is_of_another(path, stem)
+        ]
         if fitting:
             return max(fitting, key=lambda path: len(path.stem.split("_")))
         if folder in (root, root.parent) or folder == folder.parent:
@@ -350,8 +457,16 @@ def _inherited_bval(image: Path, root: Path) -> Path | None:
         folder = folder.parent
 
 
+def _is_of_another(bval: Path, stem: str) -> bool:
+    """Tell whether a `.bval` is that of another image beside it, as of the series of a trace."""
+    endings = (".nii.gz", ".nii")
+    return bval.stem != stem and any(
+        os.path.lexists(bval.with_name(f"{bval.stem}{ending}")) for ending in endings
+    )
+
+
 def _bvalues(path: Path | None) -> list[float]:
-    """Read b-values; what is no number is left to be told when the case is opened."""
+    """Read b-values; a damaged file is reported when the case is opened."""
     try:
         return [float(word) for word in path.read_text("utf-8").split()] if path else []
     except (OSError, ValueError):

@@ -8,10 +8,13 @@ from pathlib import Path
 from infarct.bids.dataset import (
     Scan,
     files_of,
-    read_name,
+    participants_of,
     read_participants,
     row_of,
+    unused,
 )
+from infarct.entities import read_name
+from infarct.folders import matching
 
 _MOST_NAMES = 10
 
@@ -29,13 +32,24 @@ def gaps(scans: Sequence[Scan], root: Path, *, table: bool) -> list[str]:
     """
     root = root.resolve()
     without_row, without_scans = not_joined(scans, root) if table else ([], [])
+    left = unused(root)
     found = {
         "no diffusion scan was found of": without_scan(scans, root),
-        "left aside, for its name is none of a diffusion scan:": not_understood(root),
+        "not used, file name is not that of a diffusion image:": not_understood(root),
+        "not used, parameter maps:": left.maps,
+        "not used, could belong to several scans (an entity such as run- is missing):": (
+            left.ambiguous
+        ),
+        "not used, belongs to no DWI of its session:": left.unclaimed,
         "participants.tsv has no row of": without_row,
         "participants.tsv has a row, but there is no scan, of": without_scans,
     }
-    return [f"{said} {_listed(names)}" for said, names in found.items() if names]
+    told = [f"{said} {_listed(names)}" for said, names in found.items() if names]
+    if not (root / "dataset_description.json").is_file():
+        told.insert(
+            0, "dataset_description.json is missing; file names are read as BIDS all the same"
+        )
+    return told
 
 
 def without_scan(scans: Sequence[Scan], root: Path) -> list[str]:
@@ -52,11 +66,11 @@ def without_scan(scans: Sequence[Scan], root: Path) -> list[str]:
     found = {(scan.entities["sub"], scan.entities.get("ses", "")) for scan in scans}
     participants = {participant for participant, _ in found}
     left_out = []
-    for home in _homes(root):
+    for home in participants_of(root):
         if home.name.removeprefix("sub-") not in participants:
             left_out.append(home.name)
             continue
-        sessions = sorted(path.parent.name for path in home.glob("ses-*/dwi"))
+        sessions = sorted(path.parent.name for path in matching(home, "ses-*/dwi"))
         left_out += [
             f"{home.name}/{session}"
             for session in sessions
@@ -78,8 +92,8 @@ def not_understood(root: Path) -> list[str]:
     """
     return [
         path.relative_to(root).as_posix()
-        for home in _homes(root)
-        for path in files_of(home)
+        for home in participants_of(root)
+        for path in files_of(home, ["dwi"])
         if not _is_of(path, home.name)
     ]
 
@@ -100,21 +114,19 @@ def not_joined(scans: Sequence[Scan], root: Path) -> tuple[list[str], list[str]]
     table = read_participants(root / "participants.tsv")
     if not table:
         return [], []
-    there = {home.name for home in _homes(root)}
+    there = {home.name for home in participants_of(root)}
     return (
         [scan.name for scan in scans if not row_of(scan, table)],
         [f"sub-{label}" for label in table if f"sub-{label}" not in there],
     )
 
 
-def _homes(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob("sub-*") if path.is_dir())
-
-
 def _is_of(path: Path, participant: str) -> bool:
     """Tell whether a name is one of BIDS, of this participant, and of what is looked for."""
-    name = read_name(path)
-    return name is not None and f"sub-{name[0].get('sub')}" == participant
+    name = read_name(path.name)
+    if name is None or name.role is None:
+        return False
+    return f"sub-{name.entities.get('sub')}" == participant
 
 
 def _listed(names: Sequence[str]) -> str:
