@@ -210,6 +210,18 @@ def test_nothing_said_of_the_old_outline_outlives_it(copy, tmp_path) -> None:
     assert new["notes"] == notes[-1:]
 
 
+def test_a_mask_saved_by_another_tool_is_put_on_the_grid_of_the_scan(copy, tmp_path) -> None:
+    stored = read_stored(copy)
+    mask, affine = stored.lesion.data, stored.dwi.affine.copy()
+    # ITK keeps directions as a rotation: the shear of the scan is lost, 0.02 mm at the corners.
+    affine[0, 1] += 2e-4
+    sloppy = np.where(mask > 0, 0.99999, np.nan).astype(np.float32)
+    turned = nib.Nifti1Image(sloppy, affine).as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
+    turned.to_filename(tmp_path / "edited.nii.gz")
+    edited = correction._read_edited(tmp_path / "edited.nii.gz", stored.dwi)
+    np.testing.assert_array_equal(edited.data, mask > 0)
+
+
 def test_what_is_no_mask_of_this_scan_is_refused_and_nothing_changes(copy, tmp_path) -> None:
     stored = read_stored(copy)
     before = {path: assets.sha256(path) for path in copy.rglob("*") if path.is_file()}
@@ -223,7 +235,7 @@ def test_what_is_no_mask_of_this_scan_is_refused_and_nothing_changes(copy, tmp_p
         (mask, mirrored, GeometryError, "affine"),
         (mask * 0.7, affine, ContentError, r"0\.7"),
         (-mask, affine, ContentError, "-1"),
-        (np.where(mask > 0, np.nan, 0), affine, ContentError, "nan"),
+        (np.where(mask > 0, np.inf, 0), affine, ContentError, "inf"),
     ):
         with pytest.raises(error, match=said):
             recompute(copy, save(tmp_path / "bad.nii.gz", data, where))

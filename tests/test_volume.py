@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from infarct.errors import ContentError, GeometryError, InputFileError
-from infarct.volume import Volume, closest_axes, form_disagreement_mm, has_position, read, write
+from infarct.volume import (
+    Volume,
+    closest_axes,
+    form_disagreement_mm,
+    has_position,
+    read,
+    read_labels,
+    write,
+)
 
 OBLIQUE = nib.affines.from_matvec(
     nib.eulerangles.euler2mat(0.1, 0.2, -0.15) @ np.diag([-1.2, 1.2, 5.0]), [100.3, -110.7, -52.1]
@@ -190,3 +198,29 @@ def test_closest_axes_names_every_world_axis_once() -> None:
     axes = closest_axes(OBLIQUE)
     assert np.array_equal(np.abs(axes).sum(axis=0), [1, 1, 1])
     assert np.array_equal(axes, np.diag([-1, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("background", "inside", "label"),
+    [(0, 1, 1), (np.nan, 1, 1), (-1, 1, 1), (0, 0.99999, 1), (1e-5, 254.9999, 255), (np.nan, 3, 3)],
+)
+def test_what_tools_leave_in_a_mask_is_cleaned(
+    tmp_path: Path, background: float, inside: float, label: int
+) -> None:
+    lesion = np.zeros((4, 5, 6), bool)
+    lesion[1:3, 2:4, 1:5] = True
+    data = np.where(lesion, inside, background).astype(np.float32)
+    nib.Nifti1Image(data, np.eye(4)).to_filename(tmp_path / "m.nii.gz")
+    np.testing.assert_array_equal(read_labels(tmp_path / "m.nii.gz").data, lesion * label)
+
+
+@pytest.mark.parametrize("values", [(0, 0.5), (0, -1), (0, -2), (0, np.inf), (np.nan, np.nan)])
+def test_what_is_no_mask_is_refused(tmp_path: Path, values: tuple[float, float]) -> None:
+    data = np.full((4, 5, 6), values[0], np.float32)
+    data[1:3] = values[1]
+    nib.Nifti1Image(data, np.eye(4)).to_filename(tmp_path / "m.nii.gz")
+    with pytest.raises(ContentError, match="a mask holds 0 where there is no lesion"):
+        read_labels(tmp_path / "m.nii.gz")
+    data[:] = -1
+    nib.Nifti1Image(data, np.eye(4)).to_filename(tmp_path / "m.nii.gz")
+    assert not read_labels(tmp_path / "m.nii.gz").data.any()

@@ -167,6 +167,10 @@ def evaluate(
         Path | None, typer.Option(help="Table: tool, parameters, seconds, memory_gb.")
     ] = None,
     focus: Annotated[str | None, typer.Option(help="Cohort that strata are about.")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(help="Lesion masks to use where a subject has several, as lesionAcute."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; one per core if not given.")
@@ -194,6 +198,7 @@ def evaluate(
         subjects=subjects,
         costs=costs,
         focus=focus,
+        label=label,
         seed=seed,
         workers=workers,
         overwrite=overwrite,

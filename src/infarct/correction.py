@@ -16,8 +16,8 @@ from infarct import assets
 from infarct.anatomy import find_anatomy
 from infarct.asymmetry import Asymmetry, asymmetry_beyond, doubt_of_asymmetry
 from infarct.atlas import Atlas
-from infarct.errors import ContentError, GeometryError, InputFileError
-from infarct.grid import MNI_GRID
+from infarct.errors import GeometryError, InputFileError
+from infarct.grid import MNI_GRID, reorder
 from infarct.intensity import scanned_slices
 from infarct.page import write_page
 from infarct.pipeline import doubts, missing_scores
@@ -27,7 +27,7 @@ from infarct.report import write_outline_mni
 from infarct.resample import resample
 from infarct.stored import AUDIT, OUTLINE, THUMBNAIL, Stored, read_stored
 from infarct.tables import as_utf8, numbers, write_json, write_tables
-from infarct.volume import Volume, read, write
+from infarct.volume import Volume, read_labels, write
 from infarct.whole import changed_whole
 
 _ABOUT_THE_OUTLINE = {
@@ -85,7 +85,8 @@ def recompute(
     Args:
         folder: As `infarct segment` made it, or of a scan in the `reports` of `infarct bids`;
             changed whole or not at all.
-        edited: The corrected mask, on the grid of the DWI; all above 0 is lesion.
+        edited: The corrected mask, on the grid of the DWI, its axes in any order; all above 0 is
+            lesion.
         by: Who corrected it.
         reason: Why.
         territories: Atlas for the table of territories; the one that ships if None.
@@ -161,22 +162,17 @@ def recompute(
 
 
 def _read_edited(path: Path, dwi: Volume) -> Volume:
-    volume = read(path)
-    if volume.data.ndim != 3 or not volume.grid.matches(dwi.grid):
+    volume = read_labels(path)
+    edited = reorder(volume.data > 0, volume.grid, dwi.grid)
+    if edited is None:
         raise GeometryError(
-            f"{path}: the mask has shape {volume.data.shape} and affine\n{volume.affine}\n"
-            f"but the DWI has shape {dwi.data.shape} and affine\n{dwi.affine}\n"
+            f"{path}: the mask lies on another grid than the DWI. The mask has shape "
+            f"{volume.data.shape} and affine\n{volume.affine}\n"
+            f"the DWI has shape {dwi.data.shape} and affine\n{dwi.affine}\n"
             f"draw it on scan/dwi.nii.gz of the result, or edit a copy of its {OUTLINE}"
         )
-    values = np.unique(volume.data)
-    strange = values[~np.isfinite(values) | (values < 0) | (values != np.round(values))]
-    if strange.size:
-        raise ContentError(
-            f"{path}: holds the value {strange[0]:.3g}; a mask holds 0 where there is no lesion "
-            "and whole numbers where there is one"
-        )
     # Written with the header of the DWI, as the automatic outline was.
-    return dwi.like(volume.data > 0)
+    return dwi.like(edited)
 
 
 def _measure(lesion: Volume, stored: Stored) -> Measurements:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+SAME_VOXEL = 0.05
+"""Share of a voxel by which corners may differ where two headers describe one grid.
+
+Tools that store directions as angles or a quaternion, such as those built on ITK, cannot keep an
+affine that is not quite orthogonal.
+"""
 
 Affine = NDArray[np.floating]
 """A 4 x 4 voxel -> world matrix; world is RAS+ in mm."""
@@ -51,6 +59,39 @@ class Grid:
             return False
         apart = (self.affine - other.affine) @ self.corners
         return bool(np.abs(apart).max() <= tolerance_mm)
+
+
+def reorder(data: NDArray[Any], own: Grid, target: Grid) -> NDArray[Any] | None:
+    """Bring voxel values onto a grid that differs in nothing but the order of its axes.
+
+    Axes are permuted and flipped as needed; nothing is interpolated.
+
+    Args:
+        data: Voxel values of shape `own.shape`.
+        own: The grid they lie on.
+        target: The grid they are wanted on.
+
+    Returns:
+        Values of shape `target.shape`, or None unless each voxel of one grid lies within
+        `SAME_VOXEL` voxel of a voxel of the other.
+    """
+    between = np.linalg.inv(target.affine) @ own.affine
+    axes = np.rint(between[:3, :3])
+    if not (np.abs(axes).sum(axis=0) == 1).all() or not (np.abs(axes).sum(axis=1) == 1).all():
+        return None
+    order = np.abs(axes).argmax(axis=1)
+    flipped = tuple(axis for axis in range(3) if axes[axis, order[axis]] < 0)
+    turned = np.flip(data.transpose(order), flipped)
+    # Where the turned array lies: its first voxel is the last of each axis that was flipped.
+    first = np.zeros(3)
+    for axis in flipped:
+        first[order[axis]] = own.shape[order[axis]] - 1
+    affine = own.affine.copy()
+    affine[:3, :3] = own.affine[:3, :3] @ np.linalg.inv(axes)
+    affine[:3, 3] = own.affine[:3, :3] @ first + own.affine[:3, 3]
+    x, y, z = turned.shape
+    tolerance = SAME_VOXEL * float(target.spacing.min())
+    return turned if target.matches(Grid((x, y, z), affine), tolerance) else None
 
 
 def _translation(x: float, y: float, z: float) -> Affine:

@@ -26,6 +26,9 @@ _GEOMETRY_FIELDS = (
 _QUATERNION_ROUNDING = 1e-4
 """How far beyond one the squares of a quaternion may add up: some tools write five digits."""
 
+_ROUNDED = 1e-3
+"""How far the values of a mask may be from whole numbers."""
+
 _UNREADABLE = (
     *(ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError),
     *(OverflowError, MemoryError),
@@ -146,6 +149,46 @@ def write(
     image.header["cal_min"], image.header["cal_max"] = 0, 0
     # A fixed name inside the gzip stream: the same input gives the same bytes.
     image.to_filename(path)
+
+
+def read_labels(path: Path | str) -> Volume:
+    """Read a mask or label map and clean it of what tools leave in one.
+
+    Values within a thousandth of a whole number are that number (0.99999 after a scaling). NaN is
+    background, and so is -1 beside positive labels or everywhere.
+
+    Args:
+        path: As for `read`.
+
+    Returns:
+        Whole numbers, 0 where there is no label.
+
+    Raises:
+        InputFileError: If it cannot be read.
+        GeometryError: If it is a series.
+        ContentError: If it holds fractions, infinities or other negative numbers, as an image or a
+            probability map does; nothing but NaN; or -1 and 0 alone, either of which could be the
+            lesion.
+    """
+    volume = read(path)
+    if volume.data.ndim != 3:
+        raise GeometryError(f"{path}: has shape {volume.data.shape}; a mask has three axes")
+    empty = np.isnan(volume.data)
+    if empty.all():
+        raise ContentError(f"{path}: all voxels are NaN; a mask holds 0 where there is no lesion")
+    values = np.where(empty, 0, volume.data)
+    labels = np.where(np.isfinite(values), np.rint(values), 0)
+    strange = ~(np.abs(values - labels) <= _ROUNDED) | (labels < -1)
+    if (labels == -1).any() and not (labels == -1).all() and not (labels > 0).any():
+        strange |= labels == -1
+    if strange.any():
+        few = np.unique(values[strange])
+        raise ContentError(
+            f"{path}: holds {len(few)} values that are not labels, from {few[0]:.6g} to "
+            f"{few[-1]:.6g}; a mask holds 0 where there is no lesion and whole numbers where there "
+            "is one: apply a threshold to a probability map first"
+        )
+    return volume.like(np.maximum(labels, 0))
 
 
 def form_disagreement_mm(volume: Volume) -> float:

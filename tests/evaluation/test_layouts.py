@@ -9,7 +9,7 @@ from blobs import SHAPE
 from disk import save
 
 from infarct.errors import InputFileError
-from infarct.evaluation.layouts import find_images, other_images
+from infarct.evaluation.layouts import find_images, other_images, subjects_with
 
 LESION = np.zeros(SHAPE, bool)
 LESION[4:9, 4:9, 4:9] = True
@@ -169,3 +169,96 @@ def test_a_subject_whose_name_is_no_utf8_can_be_written(tmp_path: Path) -> None:
     save(tmp_path / "a.nii", LESION)
     (tmp_path / "a.nii").rename(tmp_path / os.fsdecode(b"M\xfc.nii"))
     assert list(find_images(tmp_path, "lesion")) == ["M?"]
+
+
+SOOP = "derivatives/lesion_masks/sub-{0}/dwi/sub-{0}_space-TRACE_desc-{1}_mask"
+
+
+def test_a_subject_with_several_labels_needs_a_choice(tmp_path: Path) -> None:
+    for subject, labels in (
+        ("1", ("lesion", "lesionAcute", "lesionChronic")),
+        ("2", ("lesion", "lesionAcute")),
+        ("3", ("lesion", "lesionChronic")),
+    ):
+        for label in labels:
+            save(tmp_path / f"{SOOP.format(subject, label)}.nii.gz", LESION)
+    choice = "--label lesion or --label lesionAcute or --label lesionChronic"
+    with pytest.raises(InputFileError, match=rf"sub-1 has 3 lesion masks .*: {choice}"):
+        find_images(tmp_path, "lesion")
+    acute = find_images(tmp_path, "lesion", "lesionacute")
+    assert {subject: path.name for subject, path in acute.items()} == {
+        f"sub-{n}": f"sub-{n}_space-TRACE_desc-lesionAcute_mask.nii.gz" for n in "12"
+    }
+    assert list(find_images(tmp_path, "lesion", "lesion")) == ["sub-1", "sub-2", "sub-3"]
+    assert subjects_with(tmp_path) == {"sub-1", "sub-2", "sub-3"}
+    with pytest.raises(InputFileError, match="are lesion, lesionAcute, lesionChronic"):
+        find_images(tmp_path, "lesion", "core")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("P1_lesion", "P1_lesionAcute"),
+        ("P1_lesion_mask", "P1_desc-lesionAcute_mask"),
+        ("P1/lesion_mask", "P1/lesionAcute"),
+        ("sub-1_mask", "sub-1_label-lesionAcute_mask"),
+        ("sub-1/sub-1_label-lesion_mask", "sub-1/sub-1_label-lesion_desc-lesionAcute_mask"),
+    ],
+)
+def test_labels_are_understood_in_every_layout(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        save(tmp_path / f"{name}.nii.gz", LESION)
+    with pytest.raises(InputFileError, match=r"--label lesion or --label lesionAcute"):
+        find_images(tmp_path, "lesion")
+    (path,) = find_images(tmp_path, "lesion", "lesionAcute").values()
+    assert path == tmp_path / f"{names[1]}.nii.gz"
+
+
+def test_data_sets_are_read_as_they_are_published(tmp_path: Path) -> None:
+    soop, isles22, isles24 = (tmp_path / name for name in ("soop", "isles22", "isles24"))
+    for name in (
+        *("soop/sub-1/dwi/sub-1_rec-TRACE_dwi", "soop/sub-1/dwi/sub-1_rec-ADC_dwi"),
+        *("soop/sub-1/anat/sub-1_FLAIR", f"soop/{SOOP.format('1', 'lesion')}"),
+        "isles22/sub-strokecase0001/ses-0001/dwi/sub-strokecase0001_ses-0001_dwi",
+        "isles22/sub-strokecase0001/ses-0001/dwi/sub-strokecase0001_ses-0001_adc",
+        "isles22/derivatives/sub-strokecase0001/ses-0001/sub-strokecase0001_ses-0001_msk",
+        *(
+            f"isles24/derivatives/sub-stroke0001/ses-02/sub-stroke0001_ses-02_space-ncct_{shows}"
+            for shows in ("dwi", "adc", "lesion-msk")
+        ),
+        *(
+            f"isles24/derivatives/sub-stroke0001/ses-01/sub-stroke0001_ses-01_space-ncct_{shows}"
+            for shows in ("ctp", "cow-msk", "lvo-msk")
+        ),
+    ):
+        save(tmp_path / f"{name}.nii.gz", LESION)
+    for root, subject in (
+        (soop, "sub-1"),
+        (isles22, "sub-strokecase0001_ses-0001"),
+        (isles24, "sub-stroke0001_ses-02"),
+    ):
+        for kind in ("lesion", "dwi", "adc"):
+            assert list(find_images(root, kind)) == [subject]
+
+
+def test_a_parameter_map_is_no_dwi(tmp_path: Path) -> None:
+    for folder in ("sub-1/dwi/", ""):
+        for shows in ("acq-ADC_dwi", "rec-FA_dwi", "desc-eADC_dwi", "acq-colFA_dwi", "FA"):
+            save(tmp_path / f"{folder}sub-1_{shows}.nii.gz", LESION)
+        with pytest.raises(InputFileError, match=r"holds no dwi images"):
+            find_images(tmp_path, "dwi")
+
+
+def test_files_of_bids_names_without_their_folders(tmp_path: Path) -> None:
+    for name in ("sub-1_ses-1", "sub-2_ses-1_rec-ADC_dwi", "sub-2_ses-1_msk", "sub-3_T1w"):
+        save(tmp_path / f"{name}.nii.gz", LESION)
+    assert list(find_images(tmp_path, "lesion")) == ["sub-1_ses-1", "sub-2_ses-1"]
+    assert list(find_images(tmp_path, "adc")) == ["sub-2_ses-1"]
+
+
+def test_hidden_files_are_ignored(tmp_path: Path) -> None:
+    for folder in ("a", "b/sub-1", ".git"):
+        save(tmp_path / folder / "sub-1_mask.nii.gz", LESION)
+        (tmp_path / folder / "._sub-1_mask.nii.gz").write_bytes(b"\0\5\x16\7")
+    assert list(find_images(tmp_path / "a", "lesion")) == ["sub-1"]
+    assert list(find_images(tmp_path / "b", "lesion")) == ["sub-1"]

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from infarct.brain import find_brain
 from infarct.errors import ContentError, GeometryError
 from infarct.evaluation.metrics import Images, Scores, score
-from infarct.grid import Grid
+from infarct.grid import Grid, reorder
 from infarct.intensity import Image, Mask, TissuePeak, fit_tissue_peak
 from infarct.resample import reached, resample
-from infarct.volume import Volume, read
+from infarct.volume import Volume, read, read_labels
 
 _HISTOGRAM_BINS = 200
 
@@ -132,16 +132,9 @@ def read_mask(path: Path) -> MaskFile:
         ContentError: If it holds fractions or negative numbers, as a probability map does, or
             whole numbers that change from voxel to voxel, as a map in percent does.
     """
-    volume = read(path)
-    if volume.data.ndim != 3:
-        raise GeometryError(f"{path}: has shape {volume.data.shape}; a mask has three axes")
+    volume = read_labels(path)
     mask: Mask = volume.data != 0
     values = volume.data[mask]
-    if not (np.isfinite(values).all() and (values > 0).all() and (values % 1 == 0).all()):
-        raise ContentError(
-            f"{path}: holds values such as {values.min():g} to {values.max():g}; a mask of zeros "
-            "and whole numbers is needed: apply the tool's threshold first"
-        )
     count = len(np.unique(values))
     if count > _LABELS and _roughness(volume.data) > _ROUGH:
         raise ContentError(
@@ -161,13 +154,14 @@ def _roughness(labels: Image) -> float:
 
 def _read_on(path: Path, grid: Grid, reference: Path) -> tuple[Mask, int]:
     mask, own, labels = read_mask(path)
-    if not grid.matches(own):
+    on_grid = reorder(mask, own, grid)
+    if on_grid is None:
         raise GeometryError(
             f"{path}: lies on another grid (shape {own.shape}, spacing {_mm(own)} mm) than its "
-            f"reference {reference} ({grid.shape}, {_mm(grid)} mm), or is turned or shifted; "
+            f"reference {reference} ({grid.shape}, {_mm(grid)} mm), or is rotated or shifted; "
             "masks are compared voxel by voxel: bring it onto the grid of the reference"
         )
-    return mask, labels
+    return on_grid, labels
 
 
 def _mm(grid: Grid) -> str:

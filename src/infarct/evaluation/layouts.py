@@ -1,8 +1,9 @@
-"""Which image is whose, by the layout of a directory.
+"""Finds the image of each subject in a directory, whatever its layout.
 
 - **Files.** `DIR/<subject>.nii.gz`, or with one ending that says what it is, such as
-  `DIR/<subject>_lesion.nii.gz` or `DIR/<subject>_dwi.nii.gz`. Files with the ending of another kind
-  of image are left out, so masks and images may share a directory.
+  `DIR/<subject>_lesion.nii.gz` or `DIR/<subject>_dwi.nii.gz`, or BIDS names without their folders.
+  Files with the ending of another kind of image are left out, so masks and images may share a
+  directory.
 - **Folders.** `DIR/<subject>/lesion_mask.nii.gz`, as `infarct segment` writes them, at any depth;
   the subject is then the path of its folder below DIR. Files of a result with other names, such as
   the outlines that `infarct recompute` keeps, are left out.
@@ -10,22 +11,28 @@
   subject is the name without what says how it was made. What lies in a template's space is left
   out.
 
-Two images of one kind of one subject are an error, and so are files beside folders: which is meant
-cannot be told.
+Several masks of one subject that differ in their label (`desc-lesionAcute`, `label-core`) need a
+choice. All other images of one kind of one subject are an error, and so are files beside folders:
+which is meant cannot be known. Hidden files are ignored.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from infarct.entities import read_name
 from infarct.errors import InputFileError
 from infarct.folders import entries_of, files_below
 from infarct.tables import as_utf8
 
 _NAMES = {
-    "lesion": ("lesion_mask", "lesion", "lesion_manual", "mask", "msk", "seg", "dseg"),
+    "lesion": (
+        *("lesion_mask", "lesion", "lesion_manual", "mask", "msk", "seg", "dseg"),
+        *("lesion-msk", "lesion-mask"),
+    ),
     "brain": ("brain_mask", "brain"),
     "dwi": ("dwi",),
     "adc": ("adc",),
@@ -39,21 +46,46 @@ _OTHER_IMAGES = re.compile(
 )
 """Endings of images that are none of these kinds."""
 
-_HOW_MADE = {"desc", "label", "part", "rec", "res", "space"}
-"""Entities of BIDS that do not say which scan it is."""
+_NOT_SUBJECT = {"rec"}
+"""Entities that tell scans apart but that masks of them mostly lack."""
 
-_TEMPLATES = ("mni", "icbm", "talairach")
-"""What the name of a template's space begins with."""
+_LABELLED = re.compile(r"_(?:desc-|label-)?(lesion[A-Z][A-Za-z0-9]*)(?:[_-]mask|[_-]msk)?$")
+"""Ending of a file of a labelled mask, as `P01_lesionAcute`."""
 
 _IMAGE = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
-def find_images(directory: Path, kind: str) -> dict[str, Path]:
-    """Find the image of each subject, by the layouts of this room.
+@dataclass(frozen=True)
+class _Found:
+    """An image of a subject.
+
+    Attributes:
+        path: Of the file.
+        label: What its name says it outlines: `label-` of BIDS.
+        desc: `desc-` of BIDS, or empty.
+    """
+
+    path: Path
+    label: str = "lesion"
+    desc: str = ""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What `--label` may call it; the most telling last."""
+        return (self.label, self.desc) if self.desc else (self.label,)
+
+
+_FoundBySubject = dict[str, list[_Found]]
+
+
+def find_images(directory: Path, kind: str, label: str | None = None) -> dict[str, Path]:
+    """Find the image of each subject, by the layouts of this module.
 
     Args:
         directory: Where to look.
         kind: "lesion", "brain", "dwi" or "adc".
+        label: Which masks are meant, by what `desc-` or `label-` says of them, in any case; None
+            where each subject has one.
 
     Returns:
         Path by subject, in alphabetical order of subjects.
@@ -62,27 +94,86 @@ def find_images(directory: Path, kind: str) -> dict[str, Path]:
         InputFileError: If there is no such image, one subject has two, or some lie in the directory
             and others in folders of it.
     """
-    if not directory.is_dir():
-        raise InputFileError(f"{directory}: no such directory; give one that holds {kind} images")
-    images = [path for path in files_below(directory) if _is_image(path)]
-    files = _in_files([path for path in images if path.parent == directory], kind)
-    below = [
-        path for path in images if path.parent != directory and not _is_hidden(path, directory)
-    ]
-    folders = _in_folders(directory, below, kind)
-    if files and folders:
-        raise InputFileError(
-            f"{directory}: holds {kind} images itself ({next(iter(files.values())).name}) and in "
-            f"folders ({next(iter(folders.values())).relative_to(directory)}); give a directory "
-            "with one or the other"
-        )
-    found = files or folders
+    found = _find(directory, kind)
+    if label is None:
+        kept = {
+            subject: [file for file in files if kind != "lesion" or _is_usual(file)]
+            for subject, files in found.items()
+        }
+    else:
+        kept = {subject: _with_label(files, label) for subject, files in found.items()}
+        if found and not any(kept.values()):
+            known = sorted({name for files in found.values() for f in files for name in f.labels})
+            raise InputFileError(
+                f"{directory}: no {kind} mask is labelled {label!r}; the labels there are "
+                f"{', '.join(known)}"
+            )
+    found = {subject: files for subject, files in kept.items() if files}
     if not found:
         raise InputFileError(
             f"{directory}: holds no {kind} images; expected <subject>.nii.gz, "
             f"<subject>/{_NAMES[kind][0]}.nii.gz, or the names of BIDS"
         )
-    return dict(sorted(found.items()))
+    return {subject: _single(subject, files, kind) for subject, files in sorted(found.items())}
+
+
+def subjects_with(directory: Path, label: str | None = None) -> set[str]:
+    """Return the subjects that have a lesion mask with a label, or with any.
+
+    Args:
+        directory: As for `find_images`.
+        label: As for `find_images`.
+    """
+    return {
+        subject
+        for subject, files in _find(directory, "lesion").items()
+        if label is None or _with_label(files, label)
+    }
+
+
+def _find(directory: Path, kind: str) -> _FoundBySubject:
+    if not directory.is_dir():
+        raise InputFileError(f"{directory}: no such directory; give one that holds {kind} images")
+    images = [path for path in files_below(directory) if _is_image(path)]
+    files = _in_files([path for path in images if path.parent == directory], kind)
+    folders = _in_folders(directory, [path for path in images if path.parent != directory], kind)
+    if files and folders:
+        one, other = (next(iter(found.values()))[0].path for found in (files, folders))
+        raise InputFileError(
+            f"{directory}: holds {kind} images itself ({one.name}) and in folders "
+            f"({other.relative_to(directory)}); give a directory with one or the other"
+        )
+    return files or folders
+
+
+def _with_label(files: Sequence[_Found], label: str) -> list[_Found]:
+    """Return the masks of a subject that have a label; those it describes best, if any."""
+    wanted = label.lower()
+    for place in (-1, 0):
+        if fitting := [file for file in files if file.labels[place].lower() == wanted]:
+            return fitting
+    return []
+
+
+def _is_usual(file: _Found) -> bool:
+    """Tell whether a mask counts unasked: `label-L_mask` outlines something else than a lesion."""
+    return file.label.lower().startswith("lesion")
+
+
+def _single(subject: str, files: Sequence[_Found], kind: str) -> Path:
+    if len(files) == 1:
+        return files[0].path
+    labels = sorted(file.labels[-1] for file in files)
+    if kind == "lesion" and len({label.lower() for label in labels}) == len(files):
+        raise InputFileError(
+            f"{files[0].path.parent}: {subject} has {len(files)} lesion masks "
+            f"({', '.join(file.path.name for file in files)}); choose one by its label: "
+            f"--label {' or --label '.join(labels)}"
+        )
+    # A manual mask beside an automatic one: names do not say for sure which is meant.
+    raise InputFileError(
+        f"{files[0].path} and {files[1].path.name} are both the {kind} of {subject}; keep one"
+    )
 
 
 def other_images(directory: Path) -> list[str]:
@@ -98,11 +189,6 @@ def other_images(directory: Path) -> list[str]:
     ]
 
 
-def _is_hidden(path: Path, directory: Path) -> bool:
-    """Tell whether it is of a result that is being made, say."""
-    return any(part.startswith(".") for part in path.relative_to(directory).parts)
-
-
 def _is_image(path: Path) -> bool:
     # A link that leads nowhere is an image that is not there: whoever reads it says so.
     return bool(_IMAGE.search(path.name)) and (path.is_file() or path.is_symlink())
@@ -112,14 +198,21 @@ def _stem(path: Path) -> str:
     return _IMAGE.sub("", path.name)
 
 
-def _in_files(paths: Iterable[Path], kind: str) -> dict[str, Path]:
+def _in_files(paths: Iterable[Path], kind: str) -> _FoundBySubject:
     others = tuple(f"_{name}" for role in _NAMES if role != kind for name in _NAMES[role])
     # Longest first: "_brain_mask" also ends in "_mask", and "_lesion_mask" does.
     own = sorted((f"_{name}" for name in _NAMES[kind]), key=len, reverse=True)
-    found: dict[str, Path] = {}
-    plain: dict[str, Path] = {}
+    found: _FoundBySubject = {}
+    plain: _FoundBySubject = {}
     for path in paths:
         stem = _stem(path)
+        if read := _read_bids(stem, path):
+            if read[0] == kind:
+                _keep(found, read[1], read[2])
+            continue
+        if kind == "lesion" and (labelled := _LABELLED.search(stem)):
+            _keep(found, stem[: labelled.start()], _Found(path, labelled.group(1)))
+            continue
         ending = next((suffix for suffix in own if stem.endswith(suffix)), "")
         if any(stem.endswith(other) and len(other) > len(ending) for other in others):
             continue
@@ -127,7 +220,7 @@ def _in_files(paths: Iterable[Path], kind: str) -> dict[str, Path]:
             continue
         # Beside `a_dwi` the file `a` is a mask.
         kept = plain if kind != "lesion" and not ending else found
-        _keep(kept, stem.removesuffix(ending), path, kind)
+        _keep(kept, stem.removesuffix(ending), _Found(path))
     return found or plain
 
 
@@ -135,45 +228,50 @@ def _ends_otherwise(stem: str) -> bool:
     return any(match.end() == len(stem) for match in _OTHER_IMAGES.finditer(stem))
 
 
-def _in_folders(directory: Path, paths: Iterable[Path], kind: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _in_folders(directory: Path, paths: Iterable[Path], kind: str) -> _FoundBySubject:
+    found: _FoundBySubject = {}
     for path in paths:
-        folder = path.parent.relative_to(directory)
-        if _stem(path) in _NAMES[kind]:
+        folder, stem = path.parent.relative_to(directory), _stem(path)
+        subject = folder.as_posix().removesuffix("/scan")
+        if stem in _NAMES[kind]:
             # mni/ holds the same case again, in template space; scan/ what it was measured on.
             if path.parent.name != "mni":
-                _keep(found, folder.as_posix().removesuffix("/scan"), path, kind)
-        elif subject := _bids_subject(_stem(path), folder, kind):
-            _keep(found, subject, path, kind)
+                _keep(found, subject, _Found(path))
+        elif stem.split("_")[0] in folder.parts and (read := _read_bids(stem, path)):
+            if read[0] == kind:
+                _keep(found, read[1], read[2])
+        elif kind == "lesion" and (labelled := _LABELLED.fullmatch(f"_{stem}")):
+            _keep(found, subject, _Found(path, labelled.group(1)))
     return found
 
 
-def _bids_subject(stem: str, folder: Path, kind: str) -> str | None:
-    """Return whose image it is by the names of BIDS, or None if it is none of this kind."""
-    words = stem.split("_")
-    entities = dict(word.split("-", 1) for word in words if "-" in word)
-    if words[0] not in folder.parts or "sub" not in entities:
+def _read_bids(stem: str, path: Path) -> tuple[str, str, _Found] | None:
+    """Return kind, subject and labels of an image named as in BIDS.
+
+    Returns:
+        The kind is "other" for diffusion images that are none of the kinds, and in the space of a
+        template. None if the name is not one of BIDS, or says nothing of the kinds.
+    """
+    *words, suffix = stem.split("_")
+    # Some write more than one word behind the entities, as in `sub-1_lesion_mask`.
+    shows = "_".join([*(word for word in words if "-" not in word), suffix]).lower()
+    name = read_name(f"{'_'.join(word for word in words if '-' in word)}_{suffix}.nii.gz")
+    if name is None or "sub" not in name.entities:
         return None
-    shows = "_".join(word for word in words if "-" not in word).lower()
-    made = {entities.get(key, "").lower() for key in ("desc", "label", "rec")}
-    if shows == "mask" and "brain" in made:
-        role = "brain"
-    elif shows in ("dwi", "trace"):
-        role = "adc" if "adc" in made else "other" if "b0" in made else "dwi"
+    label, desc = (name.entities.get(key, "") for key in ("label", "desc"))
+    if "brain" in (label.lower(), desc.lower()) and shows == "mask":
+        kind = "brain"
+    elif shows == suffix.lower() and name.role is not None:
+        kind = name.role if name.role in _NAMES else "other"
+    elif named := [each for each, names in _NAMES.items() if shows in names]:
+        kind = named[0]
     else:
-        role = next((each for each, names in _NAMES.items() if shows in names), "other")
-    if role == "lesion" and entities.get("label", "lesion").lower() != "lesion":
-        role = "other"
-    if role != kind or entities.get("space", "").lower().startswith(_TEMPLATES):
         return None
-    return "_".join(word for word in words if "-" in word and word.split("-")[0] not in _HOW_MADE)
+    subject = "_".join(
+        f"{key}-{value}" for key, value in name.identity.items() if key not in _NOT_SUBJECT
+    )
+    return "other" if name.in_template else kind, subject, _Found(path, label or "lesion", desc)
 
 
-def _keep(found: dict[str, Path], name: str, path: Path, kind: str) -> None:
-    subject = as_utf8(name)
-    # A manual mask beside an automatic one: by no rule of names is it sure which is meant.
-    if subject in found:
-        raise InputFileError(
-            f"{found[subject]} and {path.name} are both the {kind} of {subject}; keep one"
-        )
-    found[subject] = path
+def _keep(found: _FoundBySubject, name: str, file: _Found) -> None:
+    found.setdefault(as_utf8(name), []).append(file)

@@ -20,7 +20,7 @@ from infarct.evaluation.analysis import Analysis, analyse
 from infarct.evaluation.cases import Case, measure
 from infarct.evaluation.costs import read_costs
 from infarct.evaluation.displays import all_drawings, all_sections, all_tables, draw
-from infarct.evaluation.layouts import find_images, other_images
+from infarct.evaluation.layouts import find_images, other_images, subjects_with
 from infarct.evaluation.report import (
     Making,
     Section,
@@ -58,6 +58,8 @@ class EvaluationRequest:
         subjects: `subjects.tsv`, see `subjects`.
         costs: Tab-separated `tool`, `parameters`, `seconds`, `memory_gb`, for Table 2.
         focus: Cohort that strata, correlations and their figures are about; None for all.
+        label: Which lesion masks are meant where subjects have several, by their label, such as
+            `lesionAcute`; predictions without any such label are taken as they are.
         seed: Of the bootstrap.
         resamples: Bootstrap samples.
         workers: Processes; None for one per core. With more than one, a script must call
@@ -74,6 +76,7 @@ class EvaluationRequest:
     subjects: Path | None = None
     costs: Path | None = None
     focus: str | None = None
+    label: str | None = None
     seed: int = 0
     resamples: int = 2000
     workers: int | None = None
@@ -168,9 +171,24 @@ def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
     """
     if not request.predictions:
         raise InputFileError("no predictions were given; name at least one tool and its directory")
-    references = find_images(request.reference, "lesion")
-    masks = {tool: find_images(path, "lesion") for tool, path in request.predictions.items()}
-    notes = []
+    label, notes = request.label, []
+    references = find_images(request.reference, "lesion", label)
+    masks = {
+        tool: find_images(path, "lesion", label if subjects_with(path, label) else None)
+        for tool, path in request.predictions.items()
+    }
+    if label is not None:
+        without = sorted(subjects_with(request.reference) - set(references))
+        if without:
+            notes.append(
+                f"Not evaluated, the reference has no mask labelled {label}: {len(without)} "
+                f"subjects ({_listed(without)})."
+            )
+        unlabelled = [
+            tool for tool, at in request.predictions.items() if not subjects_with(at, label)
+        ]
+        if unlabelled:
+            notes.append(f"No mask labelled {label}, all masks were used: {_listed(unlabelled)}.")
     for tool, found in masks.items():
         missing = [subject for subject in references if subject not in found]
         extra = [subject for subject in found if subject not in references]

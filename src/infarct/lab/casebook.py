@@ -12,7 +12,7 @@ from infarct.case import CaseFiles, open_case
 from infarct.classical import is_map
 from infarct.errors import ContentError, GeometryError, InfarctError, InputFileError
 from infarct.evaluation.cases import read_mask
-from infarct.grid import MNI_GRID
+from infarct.grid import MNI_GRID, reorder
 from infarct.inference import load_network
 from infarct.intensity import zscore
 from infarct.prepare import prepare
@@ -22,9 +22,6 @@ from infarct.templates import load_healthy, load_template
 from infarct.whole import written_whole
 
 _MASKS = ("_msk", "_mask", "_lesion_mask", "_label-lesion_mask", "_desc-lesion_mask")
-
-_ROUNDING_MM = 0.1
-"""Headers of a mask and of its scan, written by two tools, may differ by so much."""
 
 
 @dataclass(frozen=True)
@@ -121,14 +118,15 @@ def prepare_cases(folder: Path, out: Path) -> Iterator[tuple[str, str]]:
 def _prepare(drawn: Drawn, target: Path) -> None:
     case = open_case(drawn.files)
     mask, grid, _ = read_mask(drawn.lesion)
-    if not case.dwi.grid.matches(grid, _ROUNDING_MM):
+    on_grid = reorder(mask, grid, case.dwi.grid)
+    if on_grid is None:
         raise GeometryError(
             f"{drawn.lesion}: lies on another grid than {drawn.files.dwi}; bring the mask onto that"
         )
     # The brain as `infarct segment` outlines it: what is z-scored in must be the same there.
     scan = prepare(case, load_template(), load_network(BRAIN_NETWORK))
     native_from_mni = np.linalg.inv(scan.registration.mni_from_native)
-    drawn_native = case.dwi.like(mask.astype(np.float32))
+    drawn_native = case.dwi.like(on_grid.astype(np.float32))
     lesion = (resample(drawn_native, MNI_GRID, native_from_mni) >= 0.5) & scan.brain
     if mask.any() and not lesion.any():
         raise ContentError(
