@@ -76,7 +76,7 @@ def main() -> None:
         jobs.append(job)
         if rng.random() < 0.01:
             reason = "dwi.nii.gz: cannot be read as NIfTI (unexpected end); copy it again"
-            Ledger(out).append(Outcome(name, "failed", 3, reason), Settings("cfuzzy"))
+            Ledger(out).add(Outcome(name, "failed", 3, reason), Settings("cfuzzy"))
             continue
         which = int(rng.integers(8))
         ml = float(volumes[which] * rng.uniform(0.5, 1.5)) if rng.random() < 0.85 else 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from infarct.quantify import Measurements, Scan, measure
 from infarct.report import write_outline_mni
 from infarct.resample import resample
 from infarct.stored import AUDIT, OUTLINE, THUMBNAIL, Stored, read_stored
-from infarct.tables import as_utf8, numbers, write_json, write_tables
+from infarct.tables import as_utf8, numbers, write_json, write_tables, write_tsv
 from infarct.volume import Volume, read_labels, write
 from infarct.whole import changed_whole
 
@@ -221,8 +220,5 @@ def _still_true(findings: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def _write_audit(corrections: list[dict[str, Any]], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        names = [field.name for field in fields(Correction)]
-        table = csv.DictWriter(stream, names, delimiter="\t", lineterminator="\n")
-        table.writeheader()
-        table.writerows(corrections)
+    names = [field.name for field in fields(Correction)]
+    write_tsv(path, names, ([str(line[name]) for name in names] for line in corrections))

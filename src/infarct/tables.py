@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ import numpy as np
 from infarct.anatomy import Anatomy
 from infarct.places import Part, Place, Places
 from infarct.quantify import Lesion, Measurements
+
+_NUMBERS = re.compile(r"(?:[-+]?\d[\d.,]*(?:e[-+]?\d+)?|[-+]?(?:inf|nan)|[-\s\[\]();,<]|to\b)*")
+"""Cells of numbers, also an interval such as `-1.20 [-3.0, 2.5]` or `-3 to 2`, or a dash."""
 
 _PLACE = [field.name for field in fields(Place) if field.name != "label"]
 
@@ -43,6 +47,37 @@ def write_tables(measurements: Measurements, places: Places, folder: Path) -> No
     """Write `lesions.tsv`, a row per lesion, and `regions.tsv`, a row per part of the brain."""
     _write_lesions(measurements, places, folder / "lesions.tsv")
     _write_regions(places, folder / "regions.tsv")
+
+
+def write_tsv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a tab-separated table that is safe to open in a spreadsheet.
+
+    Every table for people is written here.
+
+    Args:
+        path: Of the file.
+        header: Names of the columns.
+        rows: Cells as text; see `plain_cell`.
+    """
+    with path.open("w", newline="", encoding="utf-8", errors="replace") as stream:
+        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        table.writerow([plain_cell(name) for name in header])
+        table.writerows([plain_cell(cell) for cell in row] for row in rows)
+
+
+def plain_cell(text: str) -> str:
+    """Return the text of a cell with an apostrophe before it if a spreadsheet would run it.
+
+    Names of files, participants and people come from outside, and a spreadsheet takes `=cmd|...`
+    for a formula. Numbers and intervals stay as they are, also negative ones.
+
+    References:
+        OWASP, "CSV injection".
+    """
+    start = text.lstrip(" ")[:1]
+    # A carriage return or tab ahead hides the sign that follows; some locales use wide signs.
+    risky = bool(start) and start in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+    return f"'{text}" if risky and not _NUMBERS.fullmatch(text) else text
 
 
 def write_json(content: Any, path: Path) -> None:
@@ -109,7 +144,7 @@ def _write_lesions(measurements: Measurements, places: Places, path: Path) -> No
             value = getattr(lesion, name)
             row += [_cell(v) for v in value] if isinstance(value, tuple) else [_cell(value)]
         rows.append(row + [getattr(place, name) for name in _PLACE])
-    _write(path, columns + _PLACE, rows)
+    write_tsv(path, columns + _PLACE, rows)
 
 
 def _write_regions(places: Places, path: Path) -> None:
@@ -125,14 +160,7 @@ def _write_regions(places: Places, path: Path) -> None:
         for part in parts
     ]
     columns = ["kind", "name", "side", "group", "ml", "share_of_part", "share_of_lesion"]
-    _write(path, columns, rows)
-
-
-def _write(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        table.writerow(columns)
-        table.writerows(rows)
+    write_tsv(path, columns, rows)
 
 
 def _cell(value: float | str | None) -> str:

@@ -131,6 +131,8 @@ def test_the_official_validator_finds_no_error(root: Path, tmp_path: Path) -> No
     (out / "group").mkdir()
     (out / "group" / "report.html").write_text("x")
     (out / "cases.tsv").write_text("id\n")
+    (out / ".cases").mkdir()
+    (out / ".cases" / "sub-1").write_text("{}")
     done = subprocess.run(
         [VALIDATOR, str(out), "--format", "json"], capture_output=True, text=True, check=False
     )

@@ -48,7 +48,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Job]]:
         mask[60 : 60 + extent, 100:110, 90:100] = 1
         write(Volume(mask, MNI_GRID.affine), job.folder / "mni/lesion_mask.nii.gz", np.uint8)
         write(Volume(dwi, MNI_GRID.affine), job.folder / "mni/dwi.nii.gz", np.int16)
-    Ledger(out).append(Outcome("broken", "failed", 3, "<dwi> is truncated"), Settings("cfuzzy"))
+    Ledger(out).add(Outcome("broken", "failed", 3, "<dwi> is truncated"), Settings("cfuzzy"))
     # The scan called "broken" was whole once; its old result is still there.
     (out / "broken").mkdir()
     for name in ("manifest.json", "summary.json"):

@@ -149,7 +149,7 @@ def describe(root: Path, out: Path) -> None:
     files = {
         "dataset_description.json": json.dumps(description, indent=1) + "\n",
         "README.md": _README.format(space=SPACE),
-        ".bidsignore": f"/{REPORTS}\n/group\n/cases.tsv\n*_xfm.*\n.*.partial-*\n",
+        ".bidsignore": f"/{REPORTS}\n/group\n/cases.tsv\n/.cases\n*_xfm.*\n.*.partial-*\n",
     }
     try:
         # Looked for before the description: of ours, another job of an array writes that first.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import json
 import os
 from collections import Counter
@@ -26,6 +25,7 @@ from infarct.grid import MNI_GRID
 from infarct.intensity import Mask
 from infarct.spoken import chance, ml
 from infarct.stored import THUMBNAIL
+from infarct.tables import write_tsv
 from infarct.volume import Volume, read, write
 from infarct.whole import complete_or_absent
 
@@ -170,14 +170,12 @@ def _write_numbers(rows: Sequence[Row], about: Mapping[str, Mapping[str, str]], 
     columns = [name for name in columns if name not in divided]
     # A summary lists the parts of the brain that hold lesion: in all others there is none.
     parts = {name: "0" for name in columns if name in ours and name.startswith(_PARTS)}
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(
-            stream, columns, "n/a", extrasaction="ignore", delimiter="\t", lineterminator="\n"
-        )
-        table.writeheader()
-        for line in lines:
-            untouched = parts if line["status"] == "done" else {}
-            table.writerow({**untouched, **{name: cell or "n/a" for name, cell in line.items()}})
+    cells = []
+    for line in lines:
+        untouched = parts if line["status"] == "done" else {}
+        full = {**untouched, **{name: cell or "n/a" for name, cell in line.items()}}
+        cells.append([full.get(name, "n/a") for name in columns])
+    write_tsv(path, columns, cells)
 
 
 def _numbers(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -101,10 +101,11 @@ def run_cohort(
                 outcome = replace(outcome, fresh=True)  # noqa: PLW2901
             # One that was corrected by hand is not fresh, but has other numbers.
             if outcome.fresh or not tells(earlier[outcome.id], outcome):
-                ledger.append(outcome, request.settings)
+                ledger.add(outcome, request.settings)
             end(outcome)
     finally:
         clean(todo)
+        ledger.publish()
     return [ended[job.id] for job in jobs]
 
 

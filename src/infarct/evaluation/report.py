@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import csv
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from infarct.evaluation.analysis import Analysis
 from infarct.evaluation.metrics import Scores
 from infarct.evaluation.results import Results
 from infarct.evaluation.tables import Table
+from infarct.tables import write_tsv
 
 _LARGEST_SVG = 400_000
 """Bytes beyond which a figure goes into the page as PNG: the page should open at once."""
@@ -65,20 +65,13 @@ def write_scores(results: Results, path: Path) -> None:
         for subject, measured in results.measured.items()
         for tool in results.tools
     )
-    _write_tsv(path, ["participant_id", "tool", *names], rows)
+    write_tsv(path, ["participant_id", "tool", *names], rows)
 
 
 def write_table(table: Table, path: Path) -> None:
     """Write a table as tab-separated text; lines of one cell are joined by a semicolon."""
     rows = ([cell.strip().replace("\n", "; ") for cell in row] for row in table.rows)
-    _write_tsv(path, table.header, rows)
-
-
-def _write_tsv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+    write_tsv(path, table.header, rows)
 
 
 def _cell(value: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from infarct import assets
 from infarct.atlas import Labels, load_atlas
 from infarct.grid import Grid
 from infarct.intensity import Mask
+from infarct.tables import write_tsv
 from infarct.volume import Volume, write
 
 _AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -62,12 +62,12 @@ def publish(
     folder.mkdir(exist_ok=True)
     image, table = folder / f"{name}.nii.gz", folder / f"{name}.tsv"
     write(Volume(labels, ATLAS_GRID.affine), image, np.uint8)
-    with table.open("w", newline="", encoding="utf-8") as stream:
-        rows = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        rows.writerow(["index", "name", "side", "group"])
-        for number, (entry, group) in enumerate(groups.items()):
-            rows.writerow([2 * number + 1, entry, "left", group])
-            rows.writerow([2 * number + 2, entry, "right", group])
+    rows = [
+        [str(2 * number + side), entry, name, group]
+        for number, (entry, group) in enumerate(groups.items())
+        for side, name in ((1, "left"), (2, "right"))
+    ]
+    write_tsv(table, ["index", "name", "side", "group"], rows)
     record(f"atlas/{name}", image, licence, source)
     record(f"atlas/{name}-labels", table, licence, source)
     return image

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from infarct.lab.scanner import Scan
 from infarct.lab.tissue import Head
 from infarct.lab.warp import CENTRE_MM, SHAPE
 from infarct.places import locate
+from infarct.tables import write_tsv
 from infarct.volume import Volume, read, write
 
 ADC_UNITS = {"mm2/s": 1.0, "1e-3 mm2/s": 1e3, "1e-6 mm2/s": 1e6}
@@ -295,10 +295,8 @@ def write_subjects(out: Path) -> None:
         territory = _territory(file.parent, Saving(**facts["saving"]))
         values = (file.parent.name, record["cohort"], territory, facts["hemisphere"])
         rows.append([value or "n/a" for value in (*values, facts["phase"])])
-    with (out / "subjects.tsv").open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        table.writerow(("participant_id", "cohort", "territory", "hemisphere", "phase"))
-        table.writerows(rows)
+    columns = ("participant_id", "cohort", "territory", "hemisphere", "phase")
+    write_tsv(out / "subjects.tsv", columns, rows)
 
 
 def _territory(folder: Path, saving: Saving) -> str:
