@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 
 from infarct import assets, cli, segmenters
+from infarct.bids.dataset import Scan
 from infarct.case import CaseFiles
 from infarct.cohort.jobs import Job, Outcome
 from infarct.cohort.run import Request, Watcher
+from infarct.errors import InputFileError
 from infarct.lab.checkpoint import Position
 
 
@@ -215,6 +218,38 @@ def test_bids_runs_participants_then_the_group(
     assert len(requests) == 1
     assert run(monkeypatch, "bids", str(root), str(root / "mine"), "participant") == 6
     assert run(monkeypatch, *given, "everything") == 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "D O participant --participant_label 01 02",
+        "D O participant --participant-label 01 --participant-label sub-02",
+        "--participant_label 01 02 D O participant",
+        "--participant_label 01 02 --model cfuzzy D O participant",
+        "D --participant_label 01 02 O participant --workers 1",
+        "D O --session_label a b --participant_label 01 02 --retry-failed participant",
+        "--participant_label=01 D O participant --participant_label 02 --session_label a b",
+    ],
+)
+def test_a_bids_app_takes_labels_as_others_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str
+) -> None:
+    found: list[tuple[Path, list[str], list[str]]] = []
+
+    def find(root: Path, participants: Sequence[str], sessions: Sequence[str]) -> list[Scan]:
+        found.append((root, [*participants], [*sessions]))
+        raise InputFileError("found")
+
+    monkeypatch.setattr("infarct.bids.dataset.find_scans", find)
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "bids", *given.split()) == 3
+    ((root, participants, sessions),) = found
+    assert root == Path("D")
+    assert [label.removeprefix("sub-") for label in participants] == ["01", "02"]
+    assert sessions in ([], ["a", "b"])
+    assert run(monkeypatch, "bids", "D", "O", "participant", "--participant_label") == 2
+    assert run(monkeypatch, "bids", "D", "participant", "--participant_label", "01") == 2
 
 
 def test_an_interrupt_ends_with_130(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from infarct.errors import InputFileError
-from infarct.folders import entries_of, files_below
+from infarct.folders import entries_of, files_below, matching
 
 
 def touch(path: Path) -> Path:
@@ -64,3 +64,16 @@ def test_what_is_no_folder_holds_nothing(tmp_path: Path) -> None:
     assert entries_of(tmp_path / "nowhere") == []
     assert entries_of(touch(tmp_path / "file")) == []
     assert entries_of(tmp_path) == [tmp_path / "file"]
+
+
+def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
+    for name in ("a.nii", "._a.nii", ".DS_Store", ".git/b.nii", "c/d.nii", "c/._d.nii"):
+        touch(tmp_path / name)
+    assert names(tmp_path) == ["a.nii", "c/d.nii"]
+    assert [path.name for path in entries_of(tmp_path)] == ["a.nii", "c"]
+    assert matching(tmp_path, "*.nii") == [tmp_path / "a.nii"]
+    assert matching(tmp_path, "**/*.nii") == [tmp_path / "a.nii", tmp_path / "c/d.nii"]
+    assert matching(tmp_path / "gone", "*") == []
+    # What is hidden is what lies below: the folder itself may be.
+    assert names(tmp_path / ".git") == ["b.nii"]
+    assert matching(tmp_path / ".git", "*") == [tmp_path / ".git/b.nii"]

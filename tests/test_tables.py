@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infarct.pipeline import Segmentation
-from infarct.tables import numbers, write_json, write_tables
+from infarct.tables import numbers, plain_cell, write_json, write_tables, write_tsv
 
 
 def test_the_summary_and_the_tables_say_the_same(
@@ -42,3 +42,46 @@ def test_json_holds_no_name_that_is_not_utf8(tmp_path: Path) -> None:
     write_json({"networks": {name: "München"}, "made": None}, tmp_path / "x.json")
     text = (tmp_path / "x.json").read_text(encoding="utf-8")
     assert json.loads(text) == {"networks": {"M?ller.nii.gz": "München"}, "made": None}
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("=cmd|' /C calc'!A0", "=1+1", "+cmd", "-cmd", "@SUM(A1)", "\t=1", "\n=1", " =1", "-2+A1"),
+        *("-1 +cmd|' /C calc'!A0", "\uff1d1", "+HYPERLINK(A1)", "-e5"),
+    ],
+)
+def test_what_a_spreadsheet_would_run_becomes_text(tmp_path: Path, cell: str) -> None:
+    assert plain_cell(cell) == f"'{cell}"
+    assert plain_cell(plain_cell(cell)) == plain_cell(cell)
+    write_tsv(tmp_path / "t.tsv", ["a", cell], [["b", cell]])
+    with (tmp_path / "t.tsv").open(newline="") as stream:
+        rows = list(csv.reader(stream, delimiter="\t"))
+    assert rows == [["a", f"'{cell}"], ["b", f"'{cell}"]]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("", "-", "n/a", "sub-1", "-1.5", "+3", "-1e-05", "-inf", "-3.20 to 1.50", "1 = 2"),
+        *("-0.012 [-0.031, 0.004]", "-1,234.50 (2.1); -3.0 [-5.0, 1.0]", "<0.001", "M\u00fcller"),
+    ],
+)
+def test_numbers_and_plain_text_stay_as_they_are(cell: str) -> None:
+    assert plain_cell(cell) == cell
+
+
+def test_tables_for_people_have_one_writer() -> None:
+    source = Path(__file__).parents[1] / "src/infarct"
+    writers = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if "csv.writer(" in (text := path.read_text(encoding="utf-8")) or "csv.DictWriter(" in text
+    }
+    # The log of a training run holds numbers alone, and is read again.
+    assert writers == {"tables.py", "lab/log.py"}
+
+
+def test_a_carriage_return_ends_no_row(tmp_path: Path) -> None:
+    write_tsv(tmp_path / "t.tsv", ["a"], [["b\r=cmd"], ["\r=cmd"]])
+    assert (tmp_path / "t.tsv").read_bytes() == b"a\nb =cmd\n' =cmd\n"

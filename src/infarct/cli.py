@@ -10,16 +10,17 @@ import sys
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from infarct.errors import InfarctError
 from infarct.lab.commands import app as lab
 from infarct.stopping import clean_stops
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Set
 
     from infarct.atlas import Atlas
     from infarct.case import CaseFiles
@@ -61,6 +62,61 @@ Scheduler = Annotated[
     str | None, typer.Option(help="Address of a running Dask scheduler, tcp://HOST:PORT.")
 ]
 RetryFailed = Annotated[bool, typer.Option(help="Try again what failed in an earlier run.")]
+
+
+class BidsAppCommand(TyperCommand):
+    """Takes several values behind one `--participant_label`, as other BIDS Apps do.
+
+    Click knows no options of any number of values, so each gets its option before click reads them.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat an option before each of its values, and leave the three arguments alone."""
+        return super().parse_args(ctx, _repeat_options(args, _LISTS, self._with_value()))
+
+    def _with_value(self) -> set[str]:
+        options = (param for param in self.params if not getattr(param, "is_flag", True))
+        return {name for option in options for name in option.opts}
+
+
+_LISTS = {"--participant-label", "--participant_label", "--session-label", "--session_label"}
+
+
+def _repeat_options(args: Sequence[str], lists: Set[str], with_value: Set[str]) -> list[str]:
+    """Write `--label 01 02` as `--label 01 --label 02`.
+
+    The values end at the next option. Those that stand before the level, where BIDSDIR and OUTDIR
+    are still missing, are these arguments: `--label 01 02 BIDSDIR OUTDIR participant`.
+
+    Args:
+        args: Of the command line.
+        lists: Options of any number of values.
+        with_value: Options of one value.
+    """
+    runs: list[tuple[str, list[str]]] = []
+    for word in args:
+        option = runs[-1][0] if runs else ""
+        if word.startswith("-") and word != "-":
+            runs.append((word, []))
+        elif option in lists or (option in with_value and not runs[-1][1]):
+            runs[-1][1].append(word)
+        else:
+            # Behind the value of another option, or a flag: an argument.
+            runs.append(("", [word]))
+    missing = 3 - sum(len(words) for option, words in runs if not option)
+    expanded: list[str] = []
+    for option, words in runs:
+        kept = words
+        if option in lists:
+            ends = words[-1:] and words[-1] in set(Level)
+            taken = min(missing, len(words) - 1) if ends else 0
+            kept, missing = words[: len(words) - taken], missing - taken
+            labels = [label for word in kept for label in word.split()]
+            expanded += [part for label in labels for part in (option, label)] or [option]
+            expanded += words[len(kept) :]
+        else:
+            expanded += [option, *words] if option else words
+    return expanded
 
 
 class Level(StrEnum):
@@ -230,18 +286,18 @@ def cohort(
     check_outcomes(outcomes)
 
 
-@app.command()
+@app.command(cls=BidsAppCommand)
 def bids(
     bids_dir: Annotated[Path, typer.Argument(help="Root of the BIDS dataset.")],
     out_dir: Annotated[Path, typer.Argument(help="Folder of the derivatives.")],
     level: Annotated[Level, typer.Argument(help="participant: every scan; group: sum them up.")],
     participant_label: Annotated[
         list[str] | None,
-        typer.Option("--participant-label", "--participant_label", help="Only these; repeat it."),
+        typer.Option("--participant-label", "--participant_label", help="Only these, as 01 02."),
     ] = None,
     session_label: Annotated[
         list[str] | None,
-        typer.Option("--session-label", "--session_label", help="Only these; repeat it."),
+        typer.Option("--session-label", "--session_label", help="Only these, as 01 02."),
     ] = None,
     model: Model = DEFAULT_MODEL,
     workers: Workers = None,

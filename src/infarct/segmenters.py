@@ -14,6 +14,7 @@ from infarct import assets
 from infarct.calibration import Judge, find_judge
 from infarct.classical import t_score_mask
 from infarct.errors import AssetError
+from infarct.folders import matching
 from infarct.inference import Network, Phases, lesion_probability, open_network
 from infarct.intensity import Image
 from infarct.prepare import Prepared
@@ -249,7 +250,7 @@ def own_folder() -> Path | None:
 
 def _own_files() -> list[Path]:
     folder = own_folder()
-    return sorted(folder.glob("*.onnx")) if folder else []
+    return matching(folder, "*.onnx") if folder else []
 
 
 def _checked(file: Path) -> Path:

@@ -74,9 +74,11 @@ def plain_cell(text: str) -> str:
     References:
         OWASP, "CSV injection".
     """
+    # Spreadsheets end a row at a carriage return, which the csv module does not quote.
+    text = text.replace("\r", " ")
     start = text.lstrip(" ")[:1]
-    # A carriage return or tab ahead hides the sign that follows; some locales use wide signs.
-    risky = bool(start) and start in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+    # A tab or line feed ahead hides the sign that follows; some locales use wide signs.
+    risky = bool(start) and start in "=+-@\t\n\uff1d\uff0b\uff0d\uff20"
     return f"'{text}" if risky and not _NUMBERS.fullmatch(text) else text
 
 

@@ -130,3 +130,16 @@ def test_a_pattern_without_match_or_with_twins_is_refused(tmp_path: Path) -> Non
     put(tmp_path, "a_b/dwi.nii.gz", "a/b/dwi.nii.gz")
     with pytest.raises(InputFileError, match="get the id a_b; use a table"):
         find_jobs(f"{tmp_path}/**/dwi.nii.gz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("pattern", ["*/dwi.nii.gz", "**/*.nii.gz", "s?/*dwi.nii.gz", "s1/.*dwi*"])
+def test_a_pattern_matches_no_hidden_file(tmp_path: Path, pattern: str) -> None:
+    for name in ("s1/dwi.nii.gz", "s1/._dwi.nii.gz", ".s2/dwi.nii.gz", "._s1/dwi.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    if pattern == "s1/.*dwi*":
+        with pytest.raises(InputFileError, match="matches no file"):
+            find_jobs(f"{tmp_path}/{pattern}", tmp_path / "out")
+        return
+    (job,) = find_jobs(f"{tmp_path}/{pattern}", tmp_path / "out")
+    assert job.files.dwi == tmp_path / "s1/dwi.nii.gz"

@@ -160,8 +160,10 @@ def _by_pattern(pattern: str) -> list[tuple[str, CaseFiles]]:
 
 
 def _matches(pattern: str) -> list[Path]:
-    # Not Path.glob: a pattern may start anywhere, also at the root.
-    return sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
+    # Not Path.glob: a pattern may start anywhere, also at the root. Its wildcards match no hidden
+    # files, and `._scan.nii.gz`, which macOS leaves beside each file, is never an image.
+    found = (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
+    return sorted(path for path in found if not path.name.startswith("._"))
 
 
 def _refuse_closed_folders(pattern: str) -> None:

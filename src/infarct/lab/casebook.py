@@ -12,6 +12,7 @@ from infarct.case import CaseFiles, open_case
 from infarct.classical import is_map
 from infarct.errors import ContentError, GeometryError, InfarctError, InputFileError
 from infarct.evaluation.cases import read_mask
+from infarct.folders import matching
 from infarct.grid import MNI_GRID, reorder
 from infarct.inference import load_network
 from infarct.intensity import zscore
@@ -57,15 +58,15 @@ def find(folder: Path) -> Iterator[Drawn]:
     """
     masks: dict[str, list[Path]] = {}
     for ending in _MASKS:
-        for file in sorted(folder.rglob(f"*{ending}.nii.gz")):
+        for file in matching(folder, f"**/*{ending}.nii.gz"):
             masks.setdefault(file.name.removesuffix(f"{ending}.nii.gz"), []).append(file)
-    for dwi in sorted(folder.rglob("*_dwi.nii.gz")):
+    for dwi in matching(folder, "**/*_dwi.nii.gz"):
         name = dwi.name.removesuffix("_dwi.nii.gz")
         if name in masks:
             yield Drawn(name, _images(dwi, f"{name}_"), _only(masks[name], dwi))
-    for dwi in sorted(folder.rglob("dwi.nii.gz")):
+    for dwi in matching(folder, "**/dwi.nii.gz"):
         home = dwi.parent
-        drawn = sorted(p for start in ("lesion", "mask") for p in home.glob(f"{start}*.nii.gz"))
+        drawn = [p for start in ("lesion", "mask") for p in matching(home, f"{start}*.nii.gz")]
         if drawn:
             name = "-".join(home.relative_to(folder).parts) or home.name
             yield Drawn(name, _images(dwi, ""), _only(drawn, home))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from infarct.errors import InputFileError
+from infarct.folders import matching
 from infarct.interleave import PHASES, STRIDE
 from infarct.lab.feed import Source
 from infarct.lab.recipes import CasesSettings
@@ -47,7 +48,7 @@ def list_cases(folder: Path) -> list[Path]:
     Raises:
         InputFileError: If there are none, or a file is something else.
     """
-    files = sorted(folder.glob("*.npz"))
+    files = matching(folder, "*.npz")
     if not files:
         raise InputFileError(
             f"{folder}: no prepared cases (*.npz); run `infarct lab prepare-cases`"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, multiprocessing
 
+from infarct.folders import matching
 from infarct.interleave import brain_box
 from infarct.lab.networks import DESIGNS
 from infarct.lab.recipes import Recipe, Stage, parse
@@ -111,7 +112,7 @@ def describe_stream(bank: Path | None, recipe: Recipe) -> str:
     seen = held.without_backgrounds(left_out).backgrounds_of(split)
     real = "no scan of a patient."
     if recipe.cases.folder:
-        count = len(list(Path(recipe.cases.folder).glob("*.npz")))
+        count = len(matching(Path(recipe.cases.folder), "*.npz"))
         real = f"and, for {recipe.cases.share:.0%} of the volumes, {count} real cases with masks."
     lines = [
         f"Synthetic scans made by `infarct.lab.stream`; {real}",

@@ -11,6 +11,7 @@ from scipy import ndimage
 from infarct import assets
 from infarct.case import Case, open_case
 from infarct.errors import GeometryError, InputFileError
+from infarct.folders import entries_of, matching
 from infarct.grid import MNI_GRID
 from infarct.intensity import Image, Mask
 from infarct.lab import anatomy, templates
@@ -35,13 +36,13 @@ def build(data: Path) -> Bank:
     Raises:
         InputFileError: If there are no anatomies.
     """
-    heads = sorted((data / "anatomies").glob("*.nii.gz"))
+    heads = matching(data / "anatomies", "*.nii.gz")
     if not heads:
         raise InputFileError(f"{data / 'anatomies'}: no label maps (*.nii.gz) found")
     tissue = templates.icbm_tissue()
     return Bank(
         anatomies={_name(file): aligned_head(file, tissue) for file in heads},
-        lesions=pack_lesions(read_lesions((data / "lesions").glob("*.nii.gz"))),
+        lesions=pack_lesions(read_lesions(matching(data / "lesions", "*.nii.gz"))),
         backgrounds=_backgrounds(data / "normals", templates.build_template(tissue)),
         healthy=shipped_statistics(),
     )
@@ -100,7 +101,7 @@ def lesion_on_mni_grid(volume: Volume) -> Mask:
 
 
 def _backgrounds(folder: Path, template: Template) -> dict[str, Background]:
-    homes = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    homes = [path for path in entries_of(folder) if path.is_dir()]
     return {home.name: background(home, template) for home in homes}
 
 

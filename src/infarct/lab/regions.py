@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from infarct.atlas import Labels
 from infarct.errors import InputFileError
+from infarct.folders import matching
 from infarct.grid import MNI_GRID
 from infarct.intensity import Mask
 from infarct.lab import anatomy, templates
@@ -76,7 +77,7 @@ def build(anatomies: Path) -> Path:
     Raises:
         InputFileError: If there are none.
     """
-    files = sorted(anatomies.glob("*.nii.gz"))
+    files = matching(anatomies, "*.nii.gz")
     if not files:
         raise InputFileError(f"{anatomies}: no label maps (*.nii.gz) found")
     tissue = templates.icbm_tissue()

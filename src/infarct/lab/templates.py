@@ -20,6 +20,7 @@ from infarct import assets
 from infarct.case import CaseFiles, open_case
 from infarct.classical import SIGMA_PER_FWHM, FuzzySettings, smooth_in_plane
 from infarct.errors import InputFileError
+from infarct.folders import entries_of
 from infarct.grid import MNI_GRID
 from infarct.intensity import Image, Mask
 from infarct.prepare import prepare
@@ -127,7 +128,7 @@ def find_normals(folder: Path) -> list[CaseFiles]:
     Raises:
         InputFileError: If there is none, or the JSON of one does not say its b-value.
     """
-    homes = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    homes = [path for path in entries_of(folder) if path.is_dir()]
     if not homes:
         raise InputFileError(
             f"{folder}: holds no folders of scans; NAME/NAME_{{dwi,b0,adc}}.nii.gz are expected"

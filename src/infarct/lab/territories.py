@@ -24,6 +24,7 @@ from scipy import ndimage
 from infarct import assets
 from infarct.atlas import load_atlas
 from infarct.errors import InputFileError
+from infarct.folders import matching
 from infarct.grid import MNI_GRID
 from infarct.intensity import Mask
 from infarct.lab.atlases import ATLAS_GRID, HALF, coordinates, publish, record, two_sided
@@ -80,7 +81,7 @@ def build(lesions: Path) -> Path:
     Raises:
         InputFileError: If there are too few.
     """
-    files = sorted(lesions.glob("*.nii.gz"))
+    files = matching(lesions, "*.nii.gz")
     kept_back = held_out(file.name for file in files)
     chosen = [file for file in files if file.name not in kept_back]
     if len(chosen) < HELD_OUT:
