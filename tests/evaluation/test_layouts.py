@@ -9,7 +9,9 @@ from blobs import SHAPE
 from disk import save
 
 from infarct.errors import InputFileError
+from infarct.evaluation import EvaluationRequest
 from infarct.evaluation.layouts import find_images, other_images, subjects_with
+from infarct.evaluation.pipeline import gather
 
 LESION = np.zeros(SHAPE, bool)
 LESION[4:9, 4:9, 4:9] = True
@@ -262,3 +264,25 @@ def test_hidden_files_are_ignored(tmp_path: Path) -> None:
         (tmp_path / folder / "._sub-1_mask.nii.gz").write_bytes(b"\0\5\x16\7")
     assert list(find_images(tmp_path / "a", "lesion")) == ["sub-1"]
     assert list(find_images(tmp_path / "b", "lesion")) == ["sub-1"]
+
+
+def test_a_choice_of_label_says_whom_it_leaves_out(tmp_path: Path) -> None:
+    reference, ours, theirs = (tmp_path / name for name in ("reference", "ours", "theirs"))
+    for subject, labels in (("1", ("lesion", "lesionAcute")), ("2", ("lesion",))):
+        for label in labels:
+            save(reference / f"{SOOP.format(subject, label)}.nii.gz", LESION)
+        save(ours / f"sub-{subject}/dwi/sub-{subject}_label-lesion_mask.nii.gz", LESION)
+        save(theirs / f"sub-{subject}_desc-lesionAcute_mask.nii.gz", LESION)
+        save(theirs / f"sub-{subject}_desc-lesionChronic_mask.nii.gz", LESION)
+    request = EvaluationRequest(
+        reference, {"ours": ours, "theirs": theirs}, tmp_path / "out", label="lesionAcute"
+    )
+    cases, notes = gather(request)
+    assert list(cases) == ["sub-1"]
+    assert {path and path.name for path in cases["sub-1"].predictions.values()} == {
+        "sub-1_label-lesion_mask.nii.gz",
+        "sub-1_desc-lesionAcute_mask.nii.gz",
+    }
+    said = "No reference mask labelled lesionAcute for 1 subjects, which are not evaluated: sub-2."
+    assert said in notes
+    assert "No mask labelled lesionAcute, all masks were used: ours." in notes

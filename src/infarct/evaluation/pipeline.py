@@ -181,8 +181,8 @@ def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
         without = sorted(subjects_with(request.reference) - set(references))
         if without:
             notes.append(
-                f"Not evaluated, the reference has no mask labelled {label}: {len(without)} "
-                f"subjects ({_listed(without)})."
+                f"No reference mask labelled {label} for {len(without)} subjects, which are not "
+                f"evaluated: {_listed(without)}."
             )
         unlabelled = [
             tool for tool, at in request.predictions.items() if not subjects_with(at, label)
