@@ -13,6 +13,7 @@ from distributed import LocalCluster
 from infarct.cohort.engine import DEATHS, Pool, compute, workers_that_fit
 from infarct.cohort.jobs import Outcome, Settings
 from infarct.errors import CohortError
+from infarct.machine import cores
 
 SETTINGS = Settings("cfuzzy")
 
@@ -53,9 +54,7 @@ def test_a_fault_is_the_outcome_of_its_case(ended) -> None:
 
 def test_threads_are_divided_between_workers_that_are_deaf_to_ctrl_c(ended) -> None:
     _, outcomes, said = ended
-    from dask.system import CPU_COUNT  # noqa: PLC0415 - only this test asks
-
-    threads = max(1, CPU_COUNT // 2)
+    threads = max(1, cores() // 2)
     assert next(o for o in outcomes if o.id == "environment").reason == f"{threads} True"
     assert said[0].startswith(f"2 local workers of {threads} thread")
 
@@ -71,7 +70,7 @@ def test_a_running_scheduler_lends_its_workers(tmp_path: Path) -> None:
     said: list[str] = []
     how = {"threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(1, **how) as cluster:
-        pool = Pool(scheduler=cluster.scheduler_address)
+        pool = Pool(scheduler=cluster.scheduler_address, unencrypted=True)
         todo = stubs.jobs(tmp_path, "a", "b", "fault")
         outcomes = list(compute(todo, stubs.touch, SETTINGS, pool, said.append))
     assert {o.id: o.status for o in outcomes} == {"a": "done", "b": "done", "fault": "failed"}
@@ -99,7 +98,10 @@ def test_a_scheduler_that_goes_away_is_said(seconds: int, tmp_path: Path) -> Non
     )
     try:
         # Nobody works there: the case waits until its scheduler is gone.
-        pool, todo = Pool(scheduler=f"tcp://127.0.0.1:{port}"), stubs.jobs(tmp_path, "a")
+        pool, todo = (
+            Pool(scheduler=f"tcp://127.0.0.1:{port}", unencrypted=True),
+            stubs.jobs(tmp_path, "a"),
+        )
         end = threading.Timer(seconds, scheduler.kill)
         with pytest.raises(CohortError, match="connection to the Dask scheduler was lost"):
             list(compute(todo, stubs.touch, SETTINGS, pool, lambda _: end.start()))
