@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from infarct.errors import InfarctError, MemoryShortageError
+from infarct.errors import InfarctError, MemoryShortageError, is_shortage
 from infarct.lab.commands import app as lab
 from infarct.process_setup import check_printed, prepared_process
 from infarct.stopping import clean_stops
@@ -431,8 +431,10 @@ def _run() -> None:
         app()
     except InfarctError as error:
         _complain(error)
-    except MemoryError:
-        _complain(MemoryShortageError())
+    except Exception as error:
+        if is_shortage(error):
+            _complain(MemoryShortageError())
+        raise
     except SystemExit as ended:
         # typer makes an exit of Ctrl-C, and says nothing.
         if ended.__context__ and isinstance(ended.__context__.__cause__, KeyboardInterrupt):

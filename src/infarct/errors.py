@@ -83,7 +83,10 @@ class TrainingError(InfarctError):
     exit_code = 10
 
 
-_SHORTAGE = ("bad_alloc", "bad allocation", "failed to allocate", "cannot allocate memory")
+_SHORTAGE = (
+    *("bad_alloc", "bad allocation", "failed to allocate", "cannot allocate memory"),
+    *("failed to map segment from shared object", "can't start new thread"),
+)
 
 
 def is_shortage(error: BaseException) -> bool:
