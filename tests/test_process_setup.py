@@ -124,7 +124,17 @@ def test_nothing_reaches_the_network_or_the_home_directory(what: str, tmp_path: 
     if not all(tools):
         pytest.skip("strace and unshare are needed to watch a process without a network")
     strace, unshare = map(str, tools)
-    watch = [unshare, "-n", strace, "-f", "-qq", "-o", str(tmp_path / "calls"), "-e"]
+    watch = [
+        unshare,
+        "-n",
+        strace,
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-o",
+        str(tmp_path / "calls"),
+        "-e",
+    ]
     watch.append("trace=network,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2")
     probe = subprocess.run([*watch, "true"], capture_output=True, text=True, check=False)
     if probe.returncode:
