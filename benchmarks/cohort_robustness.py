@@ -32,9 +32,9 @@ from unittest import mock
 import numpy as np
 import psutil
 
-from infarct import assets
+from infarct import assets, machine
 from infarct.case import Case, CaseFiles, open_case
-from infarct.cohort import engine, work
+from infarct.cohort import work
 from infarct.cohort.case_list import find_jobs
 from infarct.cohort.engine import Pool
 from infarct.cohort.jobs import Job, Outcome, Settings
@@ -201,7 +201,7 @@ def throughput(folder: Path, model: str, cases: int = 8) -> None:
 
         start = time.perf_counter()
         request = Request(place / "results", Settings(model), Pool(workers))
-        with mock.patch.object(engine, "CPU_COUNT", cores):
+        with mock.patch.object(machine, "cores", lambda cores=cores: cores):
             outcomes = run_cohort(jobs, request, Watcher(ends=weigh))
         hours[workers, cores] = (time.perf_counter() - start) / 3600
         spent = np.median([outcome.seconds or 0.0 for outcome in outcomes])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy import ndimage
 
 from infarct import engines
-from infarct.errors import AssetError
+from infarct.errors import AssetError, MemoryShortageError, SettingError
 
 KERNEL = np.random.default_rng(0).normal(size=(3, 3, 3)).astype(np.float32)
 
@@ -96,6 +98,55 @@ def test_cores_are_as_many_as_the_environment_allows(
     monkeypatch.setenv("OMP_NUM_THREADS", "2,3")
     assert engines.load(network).threads == 2
     assert engines.load(network, threads=1).threads == 1
+
+
+@pytest.mark.parametrize("said", ["abc", "0", "-1", "1.5", ",2", "99999999", "²"])
+def test_threads_that_are_no_number_are_told_with_what_is_expected(
+    network: Path, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    with pytest.raises(SettingError, match=f"OMP_NUM_THREADS={said}: a number of threads from 1"):
+        engines.load(network)
+
+
+@pytest.mark.parametrize("said", ["", " "])
+def test_without_a_number_of_threads_all_cores_are_used(
+    network: Path, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    monkeypatch.setattr(engines, "cores", lambda: 3)
+    assert engines.load(network).threads == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("Non-zero status code returned while running Conv node: std::bad_alloc"),
+        RuntimeError("Failed to allocate memory for requested buffer of size 123"),
+    ],
+)
+def test_a_lack_of_memory_is_told_as_such(
+    network: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setitem(engines._ENGINES, "onnxruntime", fail)
+    with pytest.raises(MemoryShortageError, match="--model fcn-ch2") as raised:
+        engines.load(network)
+    assert raised.value.exit_code == 11
+
+
+def test_telemetry_is_off_before_onnxruntime_is_imported() -> None:
+    code = (
+        "import os, sys\n"
+        "import infarct\n"
+        "assert 'onnxruntime' not in sys.modules\n"
+        "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\n"
+    )
+    set_otherwise = {**os.environ, "ORT_DISABLE_TELEMETRY": "0"}
+    subprocess.run([sys.executable, "-c", code], env=set_otherwise, check=True)
 
 
 def test_an_engine_that_is_not_there_is_named(

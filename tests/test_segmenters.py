@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from infarct import assets
-from infarct.errors import AssetError
+from infarct.errors import AssetError, SettingError
 from infarct.inference import open_network
 from infarct.segmenters import (
     BRIEF,
@@ -31,9 +31,34 @@ def test_every_method_is_found_by_its_name() -> None:
         assert bool(method.networks) == (name not in {"cfuzzy", "tscore"})
 
 
-@pytest.mark.parametrize("name", ["magic", "", "dagmnet-ch3,magic", "dagmnet-ch3,dagmnet-ch3"])
-def test_an_unknown_method_lists_the_known(name: str) -> None:
-    with pytest.raises(AssetError, match="cfuzzy"):
+@pytest.mark.parametrize("manner", ["", ":sensitive", ":fast", ":bold:fast", ":bold:bold"])
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("magic", "magic"), ("", ""), ("dagmnet-ch3,magic", "magic")]
+)
+def test_an_unknown_method_is_named_and_the_known_are_listed(
+    name: str, wrong: str, manner: str
+) -> None:
+    with pytest.raises(AssetError, match=f"there is no model called '{wrong}'; .*cfuzzy"):
+        get_segmenter(name + manner)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("dagmnet-ch3,dagmnet-ch3", "dagmnet-ch3 is named twice"),
+        ("fcn-ch2,cfuzzy:sensitive", "cfuzzy is not a network"),
+        ("ensemble,fcn-ch2", "ensemble is not a network"),
+    ],
+)
+def test_only_different_networks_are_averaged(name: str, reason: str) -> None:
+    with pytest.raises(AssetError, match=reason):
+        get_segmenter(name)
+
+
+@pytest.mark.parametrize("name", ["cfuzzy", DEFAULT])
+def test_wrong_settings_of_the_engine_are_told_before_any_work(name, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "abc")
+    with pytest.raises(SettingError, match="OMP_NUM_THREADS=abc: a number of threads"):
         get_segmenter(name)
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
         GeometryError,
         InfarctError,
         InputFileError,
+        MemoryShortageError,
         OutputError,
         RegistrationError,
+        SettingError,
     )
     from infarct.face import segment
     from infarct.pipeline import Segmentation, segment_case
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
     from infarct.quantify import Lesion, Measurements
     from infarct.report import write_results
     from infarct.volume import Volume
+
+# onnxruntime 1.29 and later sends telemetry and writes to the home directory unless this is set
+# before it is imported. Every process of ours imports this package first; children inherit it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # Loaded when first asked for, so that `import infarct` and `infarct --help` cost nothing.
 _ROOMS = {
@@ -40,9 +47,11 @@ _ROOMS = {
     "InputFileError": "errors",
     "Lesion": "quantify",
     "Measurements": "quantify",
+    "MemoryShortageError": "errors",
     "OutputError": "errors",
     "RegistrationError": "errors",
     "Segmentation": "pipeline",
+    "SettingError": "errors",
     "Volume": "volume",
     "open_case": "case",
     "segment": "face",
@@ -61,9 +70,11 @@ __all__ = [
     "InputFileError",
     "Lesion",
     "Measurements",
+    "MemoryShortageError",
     "OutputError",
     "RegistrationError",
     "Segmentation",
+    "SettingError",
     "Volume",
     "open_case",
     "segment",

@@ -1,22 +1,23 @@
 """Arguments in, exit codes out, nothing else.
 
-Exit codes: 0 done, 1 unexpected fault, 2 wrong usage, 3 to 9 see `infarct.errors`, 130 interrupted,
-128 + number stopped by a signal.
+Exit codes: 0 done, 1 unexpected fault, 2 wrong usage, 3 to 11 see `infarct.errors`,
+130 interrupted, 128 + number stopped by a signal.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
-from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
 
-from infarct.errors import InfarctError
+from infarct.errors import InfarctError, MemoryShortageError, is_shortage
 from infarct.lab.commands import app as lab
+from infarct.process_setup import check_printed, prepared_process
 from infarct.stopping import clean_stops
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from infarct.atlas import Atlas
     from infarct.case import CaseFiles
+    from infarct.cohort.engine import Pool
     from infarct.cohort.jobs import Job, Outcome
     from infarct.pipeline import Segmentation
 
@@ -59,7 +61,11 @@ Workers = Annotated[
     typer.Option(min=1, help="Local processes; as many as cores and memory allow if not given."),
 ]
 Scheduler = Annotated[
-    str | None, typer.Option(help="Address of a running Dask scheduler, tcp://HOST:PORT.")
+    str | None, typer.Option(help="Address of a running Dask scheduler, tls://HOST:PORT.")
+]
+Unencrypted = Annotated[
+    bool,
+    typer.Option("--unencrypted", help="Allow a scheduler without TLS; others could use it too."),
 ]
 RetryFailed = Annotated[bool, typer.Option(help="Try again what failed in an earlier run.")]
 
@@ -274,14 +280,17 @@ def cohort(
     model: Model = DEFAULT_MODEL,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    unencrypted: Unencrypted = False,
     retry_failed: RetryFailed = False,
 ) -> None:
     """Outline and measure many scans, side by side; run it again to go on where it stopped."""
     from infarct.cohort.case_list import find_jobs
+    from infarct.cohort.engine import Pool
     from infarct.cohort.jobs import check_outcomes
 
     jobs = find_jobs(cases, out)
-    outcomes = _run_jobs(jobs, out, (model, workers, scheduler), retry_failed=retry_failed)
+    pool = Pool(workers, scheduler, unencrypted)
+    outcomes = _run_jobs(jobs, out, model, pool, retry_failed=retry_failed)
     _sum_up(jobs, out)
     check_outcomes(outcomes)
 
@@ -302,12 +311,14 @@ def bids(
     model: Model = DEFAULT_MODEL,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    unencrypted: Unencrypted = False,
     retry_failed: RetryFailed = False,
 ) -> None:
     """Outline and measure the diffusion scans of a BIDS dataset, as a BIDS App."""
     from infarct.bids.dataset import find_scans, join_participants
     from infarct.bids.derivatives import check_place, describe, jobs_of
     from infarct.bids.gaps import gaps
+    from infarct.cohort.engine import Pool
     from infarct.cohort.jobs import check_outcomes
     from infarct.segmenters import get_segmenter
 
@@ -322,7 +333,8 @@ def bids(
         _sum_up(jobs, out_dir, join_participants(scans, bids_dir))
         return
     describe(bids_dir, out_dir)
-    outcomes = _run_jobs(jobs, out_dir, (model, workers, scheduler), retry_failed=retry_failed)
+    pool = Pool(workers, scheduler, unencrypted)
+    outcomes = _run_jobs(jobs, out_dir, model, pool, retry_failed=retry_failed)
     check_outcomes(outcomes)
 
 
@@ -363,6 +375,7 @@ def list_models() -> None:
     from infarct.segmenters import get_segmenter, segmenter_names
 
     show_methods([get_segmenter(name) for name in segmenter_names()])
+    check_printed()
 
 
 @models.command()
@@ -373,6 +386,7 @@ def verify() -> None:
     for name in assets.index():
         assets.path(name)
     typer.echo(f"{len(assets.index())} files are whole")
+    check_printed()
 
 
 @app.command()
@@ -381,6 +395,7 @@ def version() -> None:
     from importlib.metadata import version as installed
 
     typer.echo(installed("infarct"))
+    check_printed()
 
 
 def _print_version(asked: bool) -> None:
@@ -436,16 +451,14 @@ def _segment_into(
 
 
 def _run_jobs(
-    jobs: Sequence[Job], out: Path, how: tuple[str, int | None, str | None], *, retry_failed: bool
+    jobs: Sequence[Job], out: Path, model: str, pool: Pool, *, retry_failed: bool
 ) -> Sequence[Outcome]:
-    from infarct.cohort.engine import Pool
     from infarct.cohort.jobs import Settings
     from infarct.cohort.run import Request, run_cohort
     from infarct.console import live_cohort, show_cohort
 
-    model, workers, scheduler = how
     settings = Settings(model, tuple(sys.argv[1:]))
-    request = Request(out, settings, Pool(workers, scheduler), retry_failed)
+    request = Request(out, settings, pool, retry_failed)
     with live_cohort() as watcher:
         outcomes = run_cohort(jobs, request, watcher)
     show_cohort(outcomes, out)
@@ -466,16 +479,36 @@ def _sum_up(
 @clean_stops()
 def main() -> None:
     """Run the command line; every deliberate error ends it with its own exit code."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        # As stderr has it: to print a path that is not UTF-8 must not fail what is done.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        with prepared_process():
+            _run()
+    except InfarctError as error:
+        # From the preparation itself, or while it was undone.
+        _complain(error)
+
+
+def _run() -> None:
     try:
         app()
     except InfarctError as error:
-        typer.secho(f"infarct: {error}", fg="red", err=True)
-        sys.exit(error.exit_code)
+        _complain(error)
+    except Exception as error:
+        if is_shortage(error):
+            _complain(MemoryShortageError())
+        raise
     except SystemExit as ended:
         # typer makes an exit of Ctrl-C, and says nothing.
         if ended.__context__ and isinstance(ended.__context__.__cause__, KeyboardInterrupt):
-            typer.secho("infarct: interrupted; nothing half-written was left", fg="red", err=True)
+            _say("infarct: interrupted; nothing half-written was left")
         raise
+
+
+def _complain(error: InfarctError) -> NoReturn:
+    _say(f"infarct: {error}")
+    sys.exit(error.exit_code)
+
+
+def _say(text: str) -> None:
+    # As the rest of the output does, click alone does not heed NO_COLOR and TERM=dumb.
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    typer.secho(text, fg=None if plain else "red", err=True)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,21 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from infarct.errors import AssetError
+from infarct.errors import AssetError, MemoryShortageError, SettingError, is_shortage
+from infarct.machine import cores
+
+# Its errors are raised as exceptions; on stderr they would appear a second time.
+ort.set_default_logger_severity(4)
+# In case a program imported onnxruntime before this package set ORT_DISABLE_TELEMETRY.
+ort.disable_telemetry_events()
 
 ENGINE = "INFARCT_ENGINE"
 """Environment variable: the name of an engine; `onnxruntime` if it is not set."""
+
+THREADS = "OMP_NUM_THREADS"
+"""Environment variable: how many threads a network may use."""
+
+_MOST_THREADS = 1024
 
 USUAL = "onnxruntime, float32"
 """What computes where nothing else is asked for."""
@@ -56,22 +69,69 @@ def load(path: Path | str, threads: int | None = None) -> Engine:
 
     Raises:
         AssetError: If there is no such engine, or the file cannot be loaded.
+        MemoryShortageError: If the memory does not suffice; running the network may raise it too.
+        SettingError: If OMP_NUM_THREADS is not a number of threads.
     """
-    wanted = os.environ.get(ENGINE) or "onnxruntime"
-    if wanted not in _ENGINES:
-        raise AssetError(f"{ENGINE}={wanted}: the engines are {' and '.join(_ENGINES)}")
-    # Who runs many of us side by side divides the cores by this name.
-    allowed = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    wanted = check_settings()
+    threads = threads or _threads_allowed() or cores()
     try:
-        return _ENGINES[wanted](str(path), threads or int(allowed or _cores()))
+        with _memory_checked():
+            return _ENGINES[wanted](str(path), threads)
     except ModuleNotFoundError:
         raise AssetError(
             f"{ENGINE}={wanted}, which is not installed: pip install 'infarct[{wanted}]'"
         ) from None
+    except MemoryShortageError:
+        raise
     except Exception as error:  # both raise many kinds, documented nowhere
         raise AssetError(
             f"{path}: cannot be loaded ({error}); reinstall or export again"
         ) from error
+
+
+def check_settings() -> str:
+    """Check the environment variables that choose the engine and its threads.
+
+    Returns:
+        The name of the engine.
+
+    Raises:
+        AssetError: If there is no such engine.
+        SettingError: If OMP_NUM_THREADS is not a number of threads.
+    """
+    wanted = os.environ.get(ENGINE) or "onnxruntime"
+    if wanted not in _ENGINES:
+        raise AssetError(
+            f"{ENGINE}={wanted}: the engines are {' and '.join(_ENGINES)}; correct or unset it"
+        )
+    _threads_allowed()
+    return wanted
+
+
+def _threads_allowed() -> int | None:
+    """Return what OMP_NUM_THREADS allows, by which programs divide the cores; None if unset."""
+    said = os.environ.get(THREADS, "")
+    # A list such as 4,2 is for nested levels; the first is the outermost.
+    first = said.partition(",")[0].strip()
+    if not first and not said.strip():
+        return None
+    if not (first.isascii() and first.isdigit() and 0 < int(first) <= _MOST_THREADS):
+        raise SettingError(
+            f"{THREADS}={said}: a number of threads from 1 to {_MOST_THREADS} is expected; "
+            "correct or unset it"
+        )
+    return int(first)
+
+
+@contextmanager
+def _memory_checked() -> Iterator[None]:
+    """Raise `MemoryShortageError` for what the engines raise where memory runs out."""
+    try:
+        yield
+    except Exception as error:  # both raise many kinds, documented nowhere
+        if is_shortage(error):
+            raise MemoryShortageError from error
+        raise
 
 
 def _onnxruntime(path: str, threads: int) -> Engine:
@@ -81,7 +141,8 @@ def _onnxruntime(path: str, threads: int) -> Engine:
     image = session.get_inputs()[0].name
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        answer: NDArray[np.float32] = session.run(None, {image: batch})[0]
+        with _memory_checked():
+            answer: NDArray[np.float32] = session.run(None, {image: batch})[0]
         return answer
 
     metadata = dict(session.get_modelmeta().custom_metadata_map)
@@ -89,7 +150,7 @@ def _onnxruntime(path: str, threads: int) -> Engine:
 
 
 def _openvino(path: str, threads: int) -> Engine:
-    openvino = importlib.import_module("openvino")
+    openvino = _import_openvino()
     core = openvino.Core()
     model = core.read_model(path)
     _fuse_selu(openvino, model)
@@ -105,11 +166,30 @@ def _openvino(path: str, threads: int) -> Engine:
     metadata = {key: str(value) for key, value in entries.items()}
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        # A copy: the array belongs to the next run.
-        return np.array(compiled(batch)[0])
+        with _memory_checked():
+            # A copy: the array belongs to the next run.
+            return np.array(compiled(batch)[0])
 
     used = int(compiled.get_property("INFERENCE_NUM_THREADS"))
     return Engine(f"OpenVINO, {precision}", metadata, used, run)
+
+
+def _import_openvino() -> Any:
+    """Import OpenVINO without its telemetry.
+
+    `import openvino` writes an identifier to the home directory and sends an event to Google
+    Analytics; no setting but a file in the home directory prevents that. Where the package
+    `openvino_telemetry` cannot be imported, OpenVINO uses a stub of its own instead.
+    """
+    name = "openvino_telemetry"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
 
 
 def _fuse_selu(openvino: Any, model: Any) -> None:
@@ -124,9 +204,3 @@ def _fuse_selu(openvino: Any, model: Any) -> None:
 
 
 _ENGINES = {"onnxruntime": _onnxruntime, "openvino": _openvino}
-
-
-def _cores() -> int:
-    """Count the cores this process may run on; a container or a cluster may grant only some."""
-    granted = getattr(os, "sched_getaffinity", None)
-    return len(granted(0)) if granted else os.cpu_count() or 1

@@ -56,7 +56,40 @@ class CohortError(InfarctError):
     exit_code = 9
 
 
+class MemoryShortageError(InfarctError, MemoryError):
+    """The memory this process may use does not suffice."""
+
+    exit_code = 11
+
+    def __init__(
+        self,
+        message: str = (
+            "there is not enough memory; close other programs or raise the limit (ulimit -v, or "
+            "that of the job or container). Of the networks, --model fcn-ch2 needs the least"
+        ),
+    ) -> None:
+        super().__init__(message)
+
+
+class SettingError(InfarctError):
+    """An environment variable has a value that cannot be used."""
+
+    exit_code = 2
+
+
 class TrainingError(InfarctError):
     """A training has run away: its loss is no longer a number."""
 
     exit_code = 10
+
+
+_SHORTAGE = (
+    *("bad_alloc", "bad allocation", "failed to allocate", "cannot allocate memory"),
+    *("failed to map segment from shared object", "can't start new thread"),
+)
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Tell whether a library raised this because memory ran out; many do not raise MemoryError."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in said for words in _SHORTAGE)

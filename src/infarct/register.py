@@ -21,10 +21,13 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from infarct.errors import RegistrationError
+from infarct.errors import MemoryShortageError, RegistrationError, is_shortage
 from infarct.grid import Affine
 from infarct.intensity import Image, Mask
 from infarct.volume import Volume, closest_axes
+
+# ITK prints its warnings to stderr from C++; whatever matters is raised or checked here.
+sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 _FREE = (0, 0, 1, 1, 1, 1, 1, 1, 0)
 """Which of ScaleVersor3D's parameters may move: not the tilts (versor x, y), not the z scale."""
@@ -142,6 +145,12 @@ def _centre(mask: Mask, affine: Affine) -> NDArray[np.float64]:
     return centre
 
 
+def _refuse_shortage(error: RuntimeError) -> None:
+    """Raise `MemoryShortageError` where ITK ran out of memory: that says nothing about the scan."""
+    if is_shortage(error):
+        raise MemoryShortageError from error
+
+
 def _to_itk(data: Image, affine: Affine) -> sitk.Image:
     """Hand an image to SimpleITK; coordinates stay RAS+ on both sides, ITK does not mind."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(data.astype(np.float32).transpose(2, 1, 0)))
@@ -218,6 +227,7 @@ def refine(b0: Volume, brain: Mask, template: Volume, found: Registration) -> Re
         try:
             before, after = _descend(levels, transform)
         except RuntimeError as error:
+            _refuse_shortage(error)
             return kept(f"mutual information could not be maximised ({error})")
     matrix = np.eye(4)
     matrix[:3, :3] = np.array(transform.GetMatrix()).reshape(3, 3)
@@ -293,7 +303,8 @@ def _search(
         method.SetInitialTransform(start(dz, turned_deg), inPlace=True)
         try:
             return float(method.MetricEvaluate(fixed, moving))
-        except RuntimeError:
+        except RuntimeError as error:
+            _refuse_shortage(error)
             return math.inf  # every sample fell outside the template
 
     scored = sorted((misfit(dz), dz) for dz in _SEARCH_MM)
@@ -326,6 +337,7 @@ def _refine(
         try:
             method.Execute(fixed, moving)
         except RuntimeError as error:
+            _refuse_shortage(error)
             raise RegistrationError(
                 f"mutual information could not be maximised: {error}"
             ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infarct import assets
+from infarct import assets, engines
 from infarct.calibration import Judge, find_judge
 from infarct.classical import t_score_mask
 from infarct.errors import AssetError
@@ -174,17 +174,21 @@ def get_segmenter(name: str) -> Segmenter:
         AssetError: If there is none.
     """
     method, *manner = name.split(":")
+    engines.check_settings()
+    # The method first: where it does not exist, what follows it is not the mistake.
+    members = {} if method in _CLASSICAL_METHODS else _members_of(method)
     points = [word for word in manner if word != FAST]
     if len(points) > 1 or len(set(manner)) < len(manner):
         raise AssetError(f"{name!r}: one operating point and {FAST!r} may follow, each once")
     point = points[0] if points else ""
-    judge = find_judge(method, point, own_folder())
     fast = FAST in manner
+    judge = find_judge(method, point, own_folder())
     if method in _CLASSICAL_METHODS:
         if fast:
-            raise AssetError(f"{method} is no network and knows no {FAST!r}; leave it out")
+            raise AssetError(
+                f"{method} is no network, and {FAST!r} applies only to those; leave it out"
+            )
         return _CLASSICAL_METHODS[method]
-    members = _members_of(method)
     files = tuple(_checked(file) for file in members)
     cautions = [_NETWORK]
     if judge and judge.calibration.networks != tuple(map(assets.sha256, files)):
@@ -208,9 +212,16 @@ def _members_of(method: str) -> dict[Path, float]:
     names = method.split(",")
     if method == ENSEMBLE:
         return {networks[name]: weight for name, weight in ENSEMBLE_OF.items()}
-    if len(set(names)) < len(names) or not set(names) <= set(networks):
-        known = ", ".join(segmenter_names())
-        raise AssetError(f"there is no model called {method!r}; there are: {known}")
+    for name in names:
+        known = segmenter_names()
+        if name not in known:
+            raise AssetError(f"there is no model called {name!r}; there are: {', '.join(known)}")
+        if name not in networks:
+            raise AssetError(
+                f"{name} is not a network, and only those are averaged: {', '.join(networks)}"
+            )
+        if names.count(name) > 1:
+            raise AssetError(f"{name} is named twice; networks to average: {', '.join(networks)}")
     return {networks[name]: 1 / len(names) for name in names}
 
 

@@ -17,6 +17,10 @@ from numpy.typing import DTypeLike, NDArray
 from infarct.errors import ContentError, GeometryError, InputFileError
 from infarct.grid import Affine, Grid
 
+# nibabel prints header details to stderr through a handler of its own; without that its messages go
+# where the program that uses us sends all others.
+nib.imageglobals.logger.handlers.clear()
+
 _GEOMETRY_FIELDS = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code"),
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),

@@ -1,10 +1,13 @@
 """The recipe for SLURM, run as it is printed, with a stand-in for the queue."""
 
+import os
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
+import dask
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -15,6 +18,22 @@ def test_the_slurm_recipe_writes_a_job_script_that_starts_one_bounded_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("dask_jobqueue")
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is needed to make a certificate")
+    page = (ROOT / "docs" / "cohorts.md").read_text()
+    (setup,) = re.findall(r"```sh\n(umask.*?)```", page, flags=re.DOTALL)
+    told = subprocess.run(
+        ["bash", "-c", f"{setup}\nenv"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert (tmp_path / "infarct-tls" / "key.pem").stat().st_mode & 0o077 == 0
+    pairs = [line.split("=", 1) for line in told.splitlines() if line.startswith("DASK_")]
+    # As Dask itself reads them when it is imported.
+    tls = {name[5:].lower().replace("__", "."): value for name, value in pairs}
+    assert len(tls) == 8
     queue = tmp_path / "bin"
     queue.mkdir()
     submit = f'cp "$1" {tmp_path}/job-$$.sh && echo "Submitted batch job $$"'
@@ -23,11 +42,11 @@ def test_the_slurm_recipe_writes_a_job_script_that_starts_one_bounded_worker(
         (queue / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{queue}:/usr/bin:/bin")
     monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "cohorts.md").read_text()
     (recipe,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     names: dict[str, object] = {}
     try:
-        exec(recipe.replace("jobs=40", "jobs=2"), names)
+        with dask.config.set(tls):
+            exec(recipe.replace("jobs=40", "jobs=2"), names)
         for _ in range(1200):
             jobs = sorted(tmp_path.glob("job-*.sh"))
             if len(jobs) == 2:
@@ -47,4 +66,5 @@ def test_the_slurm_recipe_writes_a_job_script_that_starts_one_bounded_worker(
         assert "export OMP_NUM_THREADS=1" in script
         assert "--nthreads 1 --memory-limit 2.79GiB" in script
         assert "--lifetime 7h30m" in script
-    assert re.search(r"^tcp://[\d.]+:\d+$", capsys.readouterr().out.strip())
+        assert f"--tls-key {tmp_path}/infarct-tls/key.pem" in script
+    assert re.search(r"^tls://[\d.]+:\d+$", capsys.readouterr().out.strip())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from infarct.cohort.jobs import (
 )
 from infarct.cohort.ledger import Ledger, tells
 from infarct.cohort.work import clean, process
-from infarct.errors import OutputError
+from infarct.errors import MemoryShortageError, OutputError
 from infarct.segmenters import get_segmenter
 
 
@@ -95,14 +96,17 @@ def run_cohort(
             todo.append(job)
     clean(todo)
     try:
-        for outcome in compute(todo, request.work, request.settings, request.pool, watcher.starts):
-            if earlier.get(outcome.id, {}).get("status") != "done":
-                # Also what a worker completed and did not live to tell.
-                outcome = replace(outcome, fresh=True)  # noqa: PLW2901
-            # One that was corrected by hand is not fresh, but has other numbers.
-            if outcome.fresh or not tells(earlier[outcome.id], outcome):
-                ledger.add(outcome, request.settings)
-            end(outcome)
+        work, settings, pool = request.work, request.settings, request.pool
+        # Closed, so that no worker is left when an error of ours ends the loop.
+        with closing(compute(todo, work, settings, pool, watcher.starts)) as outcomes:
+            for outcome in outcomes:
+                if earlier.get(outcome.id, {}).get("status") != "done":
+                    # Also what a worker completed and did not live to tell.
+                    outcome = replace(outcome, fresh=True)  # noqa: PLW2901
+                # One that was corrected by hand is not fresh, but has other numbers.
+                if outcome.fresh or not tells(earlier[outcome.id], outcome):
+                    ledger.add(outcome, settings)
+                end(outcome)
     finally:
         clean(todo)
         ledger.publish()
@@ -111,6 +115,7 @@ def run_cohort(
 
 def _failed_for_good(row: dict[str, str], settings: Settings) -> bool:
     """Tell whether a case failed through its own fault, under the same version and method."""
-    # A full disk says nothing about the scan: such a case is tried again without being asked.
+    # A full disk or too little memory says nothing about the scan: it is tried again unasked.
+    blameless = {str(error.exit_code) for error in (OutputError, MemoryShortageError)}
     same = (row["infarct"], row["model"]) == (settings.infarct, settings.model)
-    return row["status"] == "failed" and same and row["code"] != str(OutputError.exit_code)
+    return row["status"] == "failed" and same and row["code"] not in blameless

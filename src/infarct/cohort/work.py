@@ -17,7 +17,13 @@ from infarct import assets
 from infarct.case import open_case
 from infarct.cohort.jobs import Job, Outcome, Settings
 from infarct.cohort.pictures import thumbnail
-from infarct.errors import AssetError, InfarctError, InputFileError, OutputError
+from infarct.errors import (
+    AssetError,
+    InfarctError,
+    InputFileError,
+    MemoryShortageError,
+    OutputError,
+)
 from infarct.pipeline import segment_case
 from infarct.report import check_destination, write_results
 from infarct.segmenters import get_segmenter
@@ -41,6 +47,9 @@ def process(job: Job, settings: Settings) -> Outcome:
         summary = json.loads(job.output("summary.json").read_text(encoding="utf-8"))
     except InfarctError as error:
         return _failed(job, error.exit_code, str(error), start)
+    except MemoryError:
+        shortage = MemoryShortageError()
+        return _failed(job, shortage.exit_code, str(shortage), start)
     except Exception as error:  # a fault of ours or of a library must not stop the other cases
         return _failed(job, InfarctError.exit_code, f"{type(error).__name__}: {error}", start)
     return Outcome(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -33,6 +32,8 @@ from infarct.evaluation.report import (
 from infarct.evaluation.results import Results
 from infarct.evaluation.subjects import TITLES, read_subjects
 from infarct.evaluation.tables import Table
+from infarct.machine import cores
+from infarct.process_setup import quiet_for_good
 from infarct.whole import complete_or_absent, refuse_to_replace
 
 Progress = Callable[[str, int, int], None]
@@ -125,7 +126,7 @@ def evaluate(request: EvaluationRequest, progress: Progress | None = None) -> Ev
     table, costs = read_subjects(request.subjects, cases), read_costs(request.costs)
     if unnamed := [tool for tool in costs if tool not in request.predictions]:
         notes.append(f"In the table of costs, but no tool of that name: {_listed(unnamed)}.")
-    workers = request.workers or os.cpu_count() or 1
+    workers = request.workers or cores()
     report_progress = progress or (lambda *_: None)
     measured = {}
     for done, each in enumerate(_each(measure, cases.values(), workers), start=1):
@@ -305,7 +306,8 @@ def _each(
         return
     context = get_context("spawn")  # a fork of a process that has threads can hang
     try:
-        with ProcessPoolExecutor(min(workers, len(items)), mp_context=context) as pool:
+        count = min(workers, len(items))
+        with ProcessPoolExecutor(count, context, initializer=quiet_for_good) as pool:
             yield from pool.map(function, items, chunksize=max(1, min(8, len(items) // workers)))
     except BrokenProcessPool as error:
         raise CohortError(

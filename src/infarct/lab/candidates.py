@@ -29,7 +29,9 @@ from infarct.lab import synth
 from infarct.lab.bank import Bank, made_from
 from infarct.lab.claim import claim
 from infarct.lab.cohort import load_cohort
+from infarct.machine import cores
 from infarct.prepare import Prepared, prepare
+from infarct.process_setup import quiet_for_good
 from infarct.quantify import measure, pieces
 from infarct.reading import Reading, evidence_of, read_by_several
 from infarct.segmenters import BRAIN_NETWORK, get_segmenter
@@ -112,8 +114,8 @@ def collect(orders: Sequence[Order], workers: int) -> Iterator[dict[str, Row]]:
     for out, bank, models in dict.fromkeys((each.out, each.bank, each.models) for each in orders):
         _claim(out, bank, models)
     # The workers share the cores; they read this when they start.
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
-    with ProcessPoolExecutor(workers) as pool:
+    os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // workers))
+    with ProcessPoolExecutor(workers, initializer=quiet_for_good) as pool:
         for job in as_completed([pool.submit(make_rows, order) for order in orders]):
             yield job.result()
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from infarct.process_setup import check_printed
+
 app = typer.Typer(no_args_is_help=True, help="Make what the runtime ships.")
 
 
@@ -280,6 +282,7 @@ def networks() -> None:
         width = "its own" if design.features is None else str(design.features)
         table.add_row(name, ", ".join(design.channels), width, f"{parameters(build(name)):,}")
     Console().print(table)
+    check_printed()
 
 
 @app.command()
