@@ -5,7 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import pickle
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -137,6 +140,34 @@ def written(segmentation: Segmentation, tmp_path_factory: pytest.TempPathFactory
 def stored(written: Path) -> Stored:
     """Read the written result back."""
     return read_stored(written)
+
+
+_HOLD = """
+import sys
+from pathlib import Path
+from infarct.whole import reserved
+with reserved(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def held_elsewhere() -> Callable[[Path], AbstractContextManager[None]]:
+    """Let another process hold a result folder, as one that is working on it does."""
+
+    @contextmanager
+    def hold(folder: Path) -> Iterator[None]:
+        command = [sys.executable, "-c", _HOLD, str(folder)]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+            assert other.stdout is not None
+            assert other.stdin is not None
+            assert other.stdout.readline() == "held\n"
+            yield
+            other.stdin.close()
+
+    return hold
 
 
 @pytest.fixture

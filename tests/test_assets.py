@@ -33,20 +33,17 @@ def test_an_unknown_name_lists_what_there_is() -> None:
 def test_a_changed_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets, "ROOT", tmp_path)
     monkeypatch.setattr(assets, "_INDEX", tmp_path / "assets.json")
-    assets.path.cache_clear()
     file = tmp_path / "thing.bin"
     file.write_bytes(b"as shipped")
     row = assets.Asset("thing", "thing.bin", assets.sha256(file), "Apache-2.0", "made for this")
     assets.register_asset(row)
     assert assets.path("thing") == file
-    assets.path.cache_clear()
     file.write_bytes(b"changed")
     with pytest.raises(AssetError, match="reinstall"):
         assets.path("thing")
     (tmp_path / "assets.json").write_text("[")
     with pytest.raises(AssetError, match="damaged"):
         assets.index()
-    assets.path.cache_clear()
 
 
 def test_templates_fit_their_budget() -> None:

@@ -19,6 +19,7 @@ from infarct.cohort.jobs import Job, Outcome
 from infarct.cohort.run import Request, Watcher
 from infarct.errors import InputFileError
 from infarct.lab.checkpoint import Position
+from infarct.pipeline import Segmentation
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -252,6 +253,27 @@ def test_a_bids_app_takes_labels_as_others_do(
     assert run(monkeypatch, "bids", "D", "participant", "--participant_label", "01") == 2
 
 
+def test_manual_work_is_only_deleted_when_asked(
+    quick: Segmentation,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("infarct.pipeline.segment_case", lambda *_: quick)
+    files, out = quick.case.files, tmp_path / "out"
+    given = ("segment", "--dwi", str(files.dwi), "--b0", str(files.b0), "--out", str(out))
+    assert run(monkeypatch, *given) == 0
+    (out / "notes.txt").write_text("mine")
+    assert run(monkeypatch, *given, "--overwrite") == 6
+    said = " ".join(capsys.readouterr().err.split())
+    assert "notes.txt (not written by infarct)" in said
+    assert "--overwrite-corrected" in said
+    assert (out / "notes.txt").read_text() == "mine"
+    assert run(monkeypatch, *given, "--overwrite-corrected") == 0
+    assert not (out / "notes.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_an_interrupt_ends_with_130(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -288,10 +310,8 @@ def test_models_are_listed_and_their_files_checked(
     shutil.copytree(assets.ROOT, tmp_path / "data")
     (tmp_path / "data" / "networks" / "DAGMNet_CH3.onnx").write_bytes(b"another")
     monkeypatch.setattr(assets, "ROOT", tmp_path / "data")
-    assets.path.cache_clear()
     assert run(monkeypatch, "models", "verify") == 7
     assert "DAGMNet_CH3.onnx" in capsys.readouterr().err
-    assets.path.cache_clear()
 
 
 def test_a_training_that_was_stopped_says_how_it_goes_on(monkeypatch, capsys, tmp_path) -> None:

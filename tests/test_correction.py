@@ -19,7 +19,7 @@ from infarct.cohort.work import publish
 from infarct.correction import recompute
 from infarct.errors import ContentError, GeometryError, OutputError
 from infarct.report import rebuild_page
-from infarct.stored import OUTLINE, THUMBNAIL, read_stored
+from infarct.stored import FILES, OUTLINE, THUMBNAIL, list_files, manual_work, read_stored
 
 
 @pytest.fixture
@@ -149,6 +149,33 @@ def test_a_result_in_bids_layout_is_corrected_in_its_dataset(copy, tmp_path) -> 
     assert summary_of(folder)["lesion_volume_ml"] == pytest.approx(
         half.sum() * stored.dwi.grid.voxel_ml
     )
+
+
+def test_of_two_corrections_at_once_one_is_told(copy, tmp_path, held_elsewhere) -> None:
+    same = Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz"))
+    with held_elsewhere(copy), pytest.raises(OutputError, match="another infarct process"):
+        recompute(copy, same, by="A")
+    assert not (copy / "audit.tsv").exists()
+    recompute(copy, same, by="B")
+    assert [line["by"] for line in audit_of(copy)] == ["B"]
+    assert {path.name for path in tmp_path.iterdir()} == {"case", "same.nii.gz"}
+
+
+def test_the_list_of_files_follows_a_correction(copy, tmp_path) -> None:
+    (copy / "dicom").mkdir()
+    (copy / "dicom" / "segmentation.dcm").write_bytes(b"DICM")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest[FILES] = list_files(copy)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    (copy / "notes.txt").write_text("mine")
+    recompute(copy, Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz")))
+    listed = json.loads((copy / "manifest.json").read_text())[FILES]
+    assert {**listed, "notes.txt": assets.sha256(copy / "notes.txt")} == list_files(copy)
+    assert manual_work(copy) == [
+        f"{OUTLINE} (corrected by hand)",
+        "audit.tsv (its audit trail)",
+        "notes.txt (not written by infarct)",
+    ]
 
 
 def test_no_thumbnail_shows_the_old_outline(copy, tmp_path) -> None:

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import nibabel as nib
@@ -12,9 +13,17 @@ import pytest
 
 from infarct import assets, report
 from infarct.certainty import VOIDS_CERTAINTY
+from infarct.correction import recompute
 from infarct.errors import OutputError
 from infarct.quality import Finding
-from infarct.report import check_destination, rebuild_page, summarise, write_results
+from infarct.report import (
+    check_destination,
+    destination,
+    rebuild_page,
+    summarise,
+    write_results,
+)
+from infarct.stored import manual_work
 
 
 def test_everything_promised_is_there(written) -> None:
@@ -219,10 +228,100 @@ def test_an_earlier_result_is_replaced_only_when_asked(segmentation, written, tm
     out = Path(shutil.copytree(written, tmp_path / "out"))
     with pytest.raises(OutputError, match="--overwrite"):
         write_results(segmentation, out)
-    (out / "stale.txt").write_text("x")
+    before = (out / "manifest.json").stat().st_ino
     write_results(segmentation, out, overwrite=True)
-    assert not (out / "stale.txt").exists()
+    assert (out / "manifest.json").stat().st_ino != before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def corrected(out: Path) -> str:
+    mask = out.with_name("edited.nii.gz")
+    shutil.copyfile(out / "lesion_mask.nii.gz", mask)
+    recompute(out, mask, by="me")
+    mask.unlink()
+    return "audit.tsv"
+
+
+def edited(out: Path) -> str:
+    shutil.copyfile(out / "brain_mask.nii.gz", out / "lesion_mask.nii.gz")
+    return "lesion_mask.nii.gz"
+
+
+def annotated(out: Path) -> str:
+    (out / "scan" / "notes.txt").write_text("mine")
+    return "scan/notes.txt"
+
+
+@pytest.mark.parametrize("work", [corrected, edited, annotated])
+def test_manual_work_is_listed_and_only_lost_when_asked(quick, tmp_path, work) -> None:
+    out = write_results(quick, tmp_path / "out")
+    name = work(out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(OutputError, match=r"would delete manual work: .*overwrite-corrected") as no:
+        write_results(quick, out, overwrite=True)
+    assert name in str(no.value)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    write_results(quick, out, overwrite_corrected=True)
+    assert manual_work(out) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_what_appears_while_a_result_is_written_stays(
+    quick, tmp_path, monkeypatch, overwrite: bool
+) -> None:
+    out = tmp_path / "out"
+    if overwrite:
+        write_results(quick, out)
+
+    def add(_: Path) -> None:
+        out.mkdir(exist_ok=True)
+        (out / "notes.txt").write_text("mine")
+
+    with pytest.raises(OutputError, match=r"notes\.txt" if overwrite else "already exists"):
+        write_results(quick, out, overwrite=overwrite, add=add)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_second_run_into_a_folder_is_refused_before_the_work(tmp_path, held_elsewhere) -> None:
+    with (
+        held_elsewhere(tmp_path / "out"),
+        pytest.raises(OutputError, match="another infarct process"),
+        destination(tmp_path / "out", [], patience=0.1),
+    ):
+        pass
+    with destination(tmp_path / "out", []), destination(tmp_path / "out", []):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_manifest_names_engine_and_calibration(segmentation, written, quick) -> None:
+    manifest = json.loads((written / "manifest.json").read_text())
+    assert manifest["engine"] == {
+        "name": "onnxruntime",
+        "version": version("onnxruntime"),
+        "precision": "float32",
+    }
+    calibration = assets.path("calibration/ensemble")
+    assert manifest["calibration"] == {
+        "file": calibration.name,
+        "sha256": assets.sha256(calibration),
+    }
+    assert manifest["networks"] == {
+        file.name: assets.sha256(file) for file in segmentation.segmenter.networks
+    }
+    assert report._manifest(quick, ())["calibration"] is None
+    told = json.loads((written / "summary.json").read_text())["certainty"]["calibration"]
+    assert told == {"scans": 232, "with_infarct": 99, "learned_from": "synthetic scans"}
+
+
+def test_rebuilding_the_page_hides_no_manual_work(written, tmp_path) -> None:
+    out = Path(shutil.copytree(written, tmp_path / "out"))
+    (out / "notes.txt").write_text("mine")
+    (out / "report.html").unlink()
+    rebuild_page(out)
+    assert manual_work(out) == ["notes.txt (not written by infarct)"]
 
 
 def test_folders_that_are_no_result_are_never_replaced(tmp_path) -> None:
@@ -251,7 +350,7 @@ def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch) -> None:
     with pytest.raises(OutputError, match="or holds it"):
         check_destination(tmp_path / "case", [], overwrite=True)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OutputError, match="the folder you are in"):
+    with pytest.raises(OutputError, match="your current directory"):
         check_destination(Path(), [], overwrite=False)
     check_destination(Path("out"), [], overwrite=False)
 

@@ -1,5 +1,6 @@
 """Methods by name: those that ship, one's own, several together."""
 
+import os
 import shutil
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from infarct.segmenters import (
     get_segmenter,
     lesion_networks,
     segmenter_names,
+    trained_on,
 )
 
 
@@ -133,6 +135,54 @@ def test_a_calibration_holds_for_the_network_it_was_learned_of(tmp_path, monkeyp
     assert "calibrated with other networks" in get_segmenter("mine").caution
     with pytest.raises(AssetError, match="learns it anew"):
         get_segmenter("mine:specific")
+
+
+def test_a_network_replaced_during_a_run_is_not_certified(tmp_path, monkeypatch, quick) -> None:
+    network = tmp_path / "Mine.onnx"
+    shutil.copyfile(assets.path("networks/FCN_CH2_brief"), network)
+    monkeypatch.setenv(MODELS_FOLDER, str(tmp_path))
+    method = get_segmenter("mine")
+    assert method.networks_sha256 == {"Mine.onnx": assets.sha256(network)}
+    monkeypatch.setattr("infarct.segmenters.lesion_probability", lambda network, *_: network)
+    (first,) = (reader(quick.prepared, quick.is_map_mni) for reader in method.readers)
+    assert first.sha256 == assets.sha256(network)
+    # Another content, of the same length and time: only the content tells.
+    times = network.stat()
+    content = bytearray(network.read_bytes())
+    content[len(content) // 2] ^= 1
+    network.write_bytes(content)
+    os.utime(network, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(AssetError, match="replaced during the run"):
+        method.readers[0](quick.prepared, quick.is_map_mni)
+    (again,) = (
+        reader(quick.prepared, quick.is_map_mni) for reader in get_segmenter("mine").readers
+    )
+    assert again.sha256 == assets.sha256(network) != first.sha256
+
+
+def test_a_calibration_is_read_anew_when_its_content_changes(tmp_path, monkeypatch) -> None:
+    shutil.copyfile(assets.path("networks/FCN_CH2"), tmp_path / "Mine.onnx")
+    monkeypatch.setenv(MODELS_FOLDER, str(tmp_path))
+    learned = get_segmenter("fcn-ch2").judge.calibration
+    kept = tmp_path / "mine.calibration.json"
+    for scans in (200, 300):
+        kept.write_text(replace(learned, scans=scans).to_json())
+        judge = get_segmenter("mine").judge
+        assert judge.calibration.scans == scans
+        assert (judge.file, judge.sha256) == (kept.name, assets.sha256(kept))
+
+
+def test_what_a_network_was_trained_on_is_what_its_card_says(tmp_path, monkeypatch) -> None:
+    for file in lesion_networks().values():
+        assert trained_on(file) == "synthetic scans"
+    for stem in ("Mine", "Other"):
+        shutil.copyfile(assets.path("networks/FCN_CH2_brief"), tmp_path / f"{stem}.onnx")
+    monkeypatch.setenv(MODELS_FOLDER, str(tmp_path))
+    assert "no model card says" in get_segmenter("mine").caution
+    (tmp_path / "Mine.md").write_text("# Mine\n\n- Trained on real cases: its scores\n")
+    assert get_segmenter("mine").caution.startswith("trained on real cases: infarcts")
+    said = get_segmenter("fcn-ch2,mine,other").caution
+    assert "FCN_CH2 on synthetic scans, Mine on real cases, Other on scans that no card" in said
 
 
 def test_titles_say_what_to_cite() -> None:

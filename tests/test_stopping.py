@@ -37,7 +37,7 @@ def test_a_command_told_to_stop_leaves_nothing(tmp_path: Path, sent: signal.Sign
         signal.signal(sent, before)
         assert process.stdout is not None
         assert process.stdout.readline() == "at work\n"
-        assert len(list(tmp_path.iterdir())) == 2
+        assert len(list(tmp_path.iterdir())) == 3  # a temporary folder, the partial one, its lock
         process.send_signal(sent)
         assert process.wait(timeout=60) == 128 + sent
     assert list(tmp_path.iterdir()) == []

@@ -32,6 +32,7 @@ FULL: dict[str, Any] = {
         "volume_interval_ml": [10.2, 24.8],
         "volume_interval_probability": 0.9,
         "left_out": {"candidates": 2, "ml": 0.131},
+        "calibration": {"scans": 232, "with_infarct": 99, "learned_from": "synthetic scans"},
         "second_reader": {"model": "cfuzzy", "volume_ml": 9.14, "agrees": False},
     },
     "territories": [
@@ -113,20 +114,38 @@ def test_certainty_is_said_or_plainly_missing() -> None:
     assert "2 candidates (0.13 ml) were too improbable" in said
     assert "cfuzzy: 9.14 ml) disagrees" in said
     assert "no calibrated certainty" not in said
-    assert "Learned on synthetic scans" in said
+    assert "Calibrated on 232 synthetic scans, 99 of them with an infarct" in said
+    assert "treat as indicative for patients" in said
     second = {"second_reader": FULL["certainty"]["second_reader"]}
     said = certainty({**PLAIN, "certainty": second})
     assert "cfuzzy: 9.14 ml) disagrees" in said
     assert "no calibrated certainty" in said
     poor = {**FULL, "warnings": [{"code": "registration-poor"}]}
     assert "look at every slice" in certainty(poor)
-    assert "only a guide" not in certainty(poor)
+    assert "indicative" not in certainty(poor)
     apart = {**FULL, "warnings": [{"code": "out-of-place"}]}
     assert "align them" in certainty(apart)
-    assert "only a guide" not in certainty(apart)
+    assert "indicative" not in certainty(apart)
     corrected = {**FULL, "corrections": [{"ml_before": 3.0, "by": "AB"}]}
     assert "97%" not in certainty(corrected)
     assert "by hand" in certainty(corrected)
+
+
+@pytest.mark.parametrize(
+    ("learned_from", "said"),
+    [
+        ("real scans", "Calibrated on 232 real scans, 99 of them with an infarct."),
+        ("", "scans of unrecorded origin, 99 of them with an infarct: treat as indicative"),
+    ],
+)
+def test_what_it_was_calibrated_on_is_what_the_calibration_says(
+    learned_from: str, said: str
+) -> None:
+    sure = FULL["certainty"]
+    told = {**sure, "calibration": {**sure["calibration"], "learned_from": learned_from}}
+    text = certainty({**FULL, "certainty": told, "warnings": []})
+    assert said in text
+    assert "synthetic" not in text
 
 
 def test_the_impression_leads_with_the_larger_territory_and_leaves_traces_out() -> None:
@@ -200,4 +219,4 @@ def test_a_clean_scan_says_what_may_have_been_missed() -> None:
     said = certainty({**PLAIN, "lesion_count": 0, "lesions": [], "certainty": sure})
     assert "visible with a probability of 4%" in said
     assert "Of infarcts that this method misses, 90% are no larger than 0.31 ml." in said
-    assert "synthetic scans" in said
+    assert "is not recorded" in said

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from infarct.errors import AssetError
@@ -43,9 +42,8 @@ def index() -> dict[str, Asset]:
     return {row["name"]: Asset(**row) for row in rows}
 
 
-@lru_cache(maxsize=64)
 def path(name: str) -> Path:
-    """Return the path of an asset, its content checked.
+    """Return the path of an asset, its content checked each time: a process may live for days.
 
     Args:
         name: A key of `index()`.

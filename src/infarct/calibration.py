@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -120,6 +121,7 @@ class Calibration:
         scans: How many it was learned from.
         lesion_free: How many of them had no infarct.
         networks: sha256 of the file of each network it was learned of; of others it says nothing.
+        learned_from: What kind of scans, such as `synthetic scans`; empty if not recorded.
     """
 
     model: str
@@ -132,6 +134,7 @@ class Calibration:
     scans: int
     lesion_free: int
     networks: tuple[str, ...]
+    learned_from: str = ""
 
     def lesion_logit(self, features: Sequence[float]) -> float:
         """Return the logit of the probability that a candidate is an infarct.
@@ -200,10 +203,14 @@ class Judge:
     Attributes:
         calibration: Of the method.
         point: Name of the operating point.
+        file: Name of the file the calibration was read from; empty if it was not.
+        sha256: Of that file.
     """
 
     calibration: Calibration
     point: str = DEFAULT_POINT
+    file: str = ""
+    sha256: str = ""
 
     @property
     def least_probability(self) -> float:
@@ -229,7 +236,6 @@ def calibration_name(method: str) -> str:
     return f"{method}.calibration.json"
 
 
-@lru_cache(maxsize=8)
 def load_calibration(method: str, own: Path | None = None) -> Calibration | None:
     """Return what is known about a method, or None of one that was never calibrated.
 
@@ -240,15 +246,31 @@ def load_calibration(method: str, own: Path | None = None) -> Calibration | None
     Raises:
         AssetError: If what is there is damaged.
     """
+    file = _calibration_file(method, own)
+    return _parsed(file, _read(file)) if file else None
+
+
+def _calibration_file(method: str, own: Path | None) -> Path | None:
     name = f"calibration/{method}"
     if name in assets.index():
-        file = assets.path(name)
-    elif own and (own / calibration_name(method)).is_file():
-        file = own / calibration_name(method)
-    else:
-        return None
+        return assets.path(name)
+    if own and (own / calibration_name(method)).is_file():
+        return own / calibration_name(method)
+    return None
+
+
+def _read(file: Path) -> bytes:
     try:
-        return Calibration.from_json(file.read_text(encoding="utf-8"))
+        return file.read_bytes()
+    except OSError as error:
+        raise AssetError(f"{file}: cannot be read ({error.strerror})") from error
+
+
+@lru_cache(maxsize=8)
+def _parsed(file: Path, content: bytes) -> Calibration:
+    """Parse a calibration; the content is the key, for the file may be replaced at any time."""
+    try:
+        return Calibration.from_json(content.decode("utf-8"))
     except (ValueError, KeyError, TypeError) as error:
         raise AssetError(
             f"{file}: is no calibration of this version ({error!r}); `infarct lab calibrate` "
@@ -267,12 +289,17 @@ def find_judge(method: str, point: str = "", own: Path | None = None) -> Judge |
     Raises:
         AssetError: If the method has no such operating point.
     """
-    calibration = load_calibration(method, own)
+    file = _calibration_file(method, own)
+    content = _read(file) if file else b""
+    calibration = _parsed(file, content) if file else None
     points = [] if calibration is None else list(calibration.points)
     if point and point not in points:
         have = f"there are: {', '.join(points)}" if points else "it was never calibrated"
         raise AssetError(f"{method} has no operating point {point!r}; {have}")
-    return Judge(calibration, point or DEFAULT_POINT) if calibration else None
+    if file is None or calibration is None:
+        return None
+    digest = hashlib.sha256(content).hexdigest()
+    return Judge(calibration, point or DEFAULT_POINT, file.name, digest)
 
 
 def judge(evidence: Evidence, by: Judge) -> Judgement:

@@ -67,6 +67,16 @@ Unencrypted = Annotated[
     bool,
     typer.Option("--unencrypted", help="Allow a scheduler without TLS; others could use it too."),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option(help="Replace an earlier result in OUT, unless it holds manual work."),
+]
+OverwriteCorrected = Annotated[
+    bool,
+    typer.Option(
+        help="Replace results even if they were corrected by hand or hold files of your own."
+    ),
+]
 RetryFailed = Annotated[bool, typer.Option(help="Try again what failed in an earlier run.")]
 
 
@@ -149,7 +159,8 @@ def segment(
     model: Model = DEFAULT_MODEL,
     atlas: OwnAtlas = None,
     labels: OwnLabels = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an earlier result in OUT.")] = False,
+    overwrite: Overwrite = False,
+    overwrite_corrected: OverwriteCorrected = False,
     dicom: Annotated[
         Path | None, typer.Option(help="Folder of DICOM files, instead of --dwi, --b0, --adc.")
     ] = None,
@@ -164,11 +175,11 @@ def segment(
 ) -> None:
     """Outline and measure the lesions of one scan (NIfTI: --dwi with --b0, --adc; or --dicom)."""
     from infarct.case import CaseFiles
-    from infarct.report import check_destination
+    from infarct.report import check_place
 
     territories = _read_atlas(atlas, labels)
     if atlas and labels:
-        check_destination(out, (atlas, labels), overwrite=overwrite)
+        check_place(out, (atlas, labels))
     if dicom is not None:
         if dwi or b0 or adc or bvalue is not None:
             raise typer.BadParameter("--dicom stands instead of --dwi, --b0, --adc and --bvalue")
@@ -184,6 +195,7 @@ def segment(
             model=model,
             territories=territories,
             overwrite=overwrite,
+            overwrite_corrected=overwrite_corrected,
             dicom_out=dicom_out,
             keep_identity=keep_identity,
         )
@@ -194,7 +206,8 @@ def segment(
     if series is not None or dicom_out or keep_identity:
         raise typer.BadParameter("--series, --dicom-out and --keep-identity go with --dicom")
     files = CaseFiles(dwi, b0, adc, bvalue, brain)
-    _segment_into(files, out, model, territories=territories, overwrite=overwrite)
+    may = (overwrite, overwrite_corrected)
+    _segment_into(files, out, model, may, territories)
 
 
 @app.command()
@@ -203,12 +216,14 @@ def demo(
         "infarct-demo"
     ),
     model: Model = DEFAULT_MODEL,
-    overwrite: Annotated[bool, typer.Option(help="Replace an earlier result in OUT.")] = False,
+    overwrite: Overwrite = False,
+    overwrite_corrected: OverwriteCorrected = False,
 ) -> None:
     """Run the main job on a synthetic scan that ships with the package, and score it."""
     from infarct.demo import demo_files, score
 
-    result = _segment_into(demo_files(), out, model, overwrite=overwrite)
+    may = (overwrite, overwrite_corrected)
+    result = _segment_into(demo_files(), out, model, may)
     typer.echo(score(result))
 
 
@@ -282,15 +297,17 @@ def cohort(
     scheduler: Scheduler = None,
     unencrypted: Unencrypted = False,
     retry_failed: RetryFailed = False,
+    overwrite_corrected: OverwriteCorrected = False,
 ) -> None:
     """Outline and measure many scans, side by side; run it again to go on where it stopped."""
     from infarct.cohort.case_list import find_jobs
     from infarct.cohort.engine import Pool
     from infarct.cohort.jobs import check_outcomes
 
+    may = {"retry_failed": retry_failed, "overwrite_corrected": overwrite_corrected}
     jobs = find_jobs(cases, out)
     pool = Pool(workers, scheduler, unencrypted)
-    outcomes = _run_jobs(jobs, out, model, pool, retry_failed=retry_failed)
+    outcomes = _run_jobs(jobs, out, model, pool, **may)
     _sum_up(jobs, out)
     check_outcomes(outcomes)
 
@@ -313,6 +330,7 @@ def bids(
     scheduler: Scheduler = None,
     unencrypted: Unencrypted = False,
     retry_failed: RetryFailed = False,
+    overwrite_corrected: OverwriteCorrected = False,
 ) -> None:
     """Outline and measure the diffusion scans of a BIDS dataset, as a BIDS App."""
     from infarct.bids.dataset import find_scans, join_participants
@@ -333,8 +351,9 @@ def bids(
         _sum_up(jobs, out_dir, join_participants(scans, bids_dir))
         return
     describe(bids_dir, out_dir)
+    may = {"retry_failed": retry_failed, "overwrite_corrected": overwrite_corrected}
     pool = Pool(workers, scheduler, unencrypted)
-    outcomes = _run_jobs(jobs, out_dir, model, pool, retry_failed=retry_failed)
+    outcomes = _run_jobs(jobs, out_dir, model, pool, **may)
     check_outcomes(outcomes)
 
 
@@ -428,36 +447,51 @@ def _segment_into(
     files: CaseFiles,
     out: Path,
     model: str,
-    *,
+    may: tuple[bool, bool],
     territories: Atlas | None = None,
-    overwrite: bool,
 ) -> Segmentation:
     from infarct.case import open_case
     from infarct.console import live_journal, show_result
     from infarct.pipeline import segment_case
-    from infarct.report import check_destination, write_results
+    from infarct.report import destination, write_results
     from infarct.segmenters import get_segmenter
 
     get_segmenter(model)
-    check_destination(out, files.paths().values(), overwrite=overwrite)
-    with live_journal() as journal:
+    results, corrected = may
+    with (
+        destination(out, files.paths().values(), overwrite=results, overwrite_corrected=corrected),
+        live_journal() as journal,
+    ):
         with journal.step("read and check"):
             case = open_case(files)
         result = segment_case(case, model, journal, territories)
         with journal.step("write"):
-            write_results(result, out, overwrite=overwrite, command=sys.argv[1:])
+            write_results(
+                result,
+                out,
+                overwrite=results,
+                overwrite_corrected=corrected,
+                command=sys.argv[1:],
+            )
     show_result(result, out)
     return result
 
 
 def _run_jobs(
-    jobs: Sequence[Job], out: Path, model: str, pool: Pool, *, retry_failed: bool
+    jobs: Sequence[Job],
+    out: Path,
+    model: str,
+    pool: Pool,
+    *,
+    retry_failed: bool,
+    overwrite_corrected: bool,
 ) -> Sequence[Outcome]:
     from infarct.cohort.jobs import Settings
     from infarct.cohort.run import Request, run_cohort
     from infarct.console import live_cohort, show_cohort
 
-    settings = Settings(model, tuple(sys.argv[1:]))
+    command = tuple(sys.argv[1:])
+    settings = Settings(model, command, overwrite_corrected=overwrite_corrected)
     request = Request(out, settings, pool, retry_failed)
     with live_cohort() as watcher:
         outcomes = run_cohort(jobs, request, watcher)

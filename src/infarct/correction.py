@@ -22,12 +22,20 @@ from infarct.page import write_page
 from infarct.pipeline import doubts, missing_scores
 from infarct.quality import Finding
 from infarct.quantify import Measurements, Scan, measure
-from infarct.report import write_outline_mni
+from infarct.report import PAGE, relisted, write_outline_mni
 from infarct.resample import resample
-from infarct.stored import AUDIT, OUTLINE, THUMBNAIL, Stored, read_stored
+from infarct.stored import (
+    AUDIT,
+    FILES,
+    OUTLINE,
+    THUMBNAIL,
+    Stored,
+    read_stored,
+    settle,
+)
 from infarct.tables import as_utf8, numbers, write_json, write_tables, write_tsv
 from infarct.volume import Volume, read_labels, write
-from infarct.whole import changed_whole
+from infarct.whole import changed_whole, reserved
 
 _ABOUT_THE_OUTLINE = {
     "adc-not-low",
@@ -40,6 +48,12 @@ _ABOUT_THE_OUTLINE = {
     "verdict-unsure",
 }
 """Codes of findings that a new outline does away with, or earns anew."""
+
+_CHANGED = (
+    *(OUTLINE, f"mni/{OUTLINE}", THUMBNAIL, AUDIT),
+    *("lesions.tsv", "regions.tsv", "summary.json"),
+)
+"""Files that a correction writes or removes."""
 
 _MOST_OUTSIDE = 0.1
 
@@ -98,8 +112,16 @@ def recompute(
             territories were those of another atlas.
         GeometryError: If the mask lies on another grid.
         ContentError: If it is no mask.
-        OutputError: If the result cannot be written.
+        OutputError: If the result cannot be written, or another process is working on it.
     """
+    with reserved(folder):
+        settle(folder)
+        return _recompute(folder, edited, by, reason, territories)
+
+
+def _recompute(
+    folder: Path, edited: Path, by: str, reason: str, territories: Atlas | None
+) -> Correction:
     stored = read_stored(folder)
     lesion = _read_edited(edited, stored.dwi)
     measurements = _measure(lesion, stored)
@@ -155,9 +177,22 @@ def recompute(
         }
         write_json(summary, partial / "summary.json")
         outputs = {**stored.manifest["outputs"], OUTLINE: correction.sha256_after}
-        write_json({**stored.manifest, "outputs": outputs}, partial / "manifest.json")
+        manifest = {**stored.manifest, "outputs": outputs}
+        write_json(manifest, partial / "manifest.json")
         write_page(read_stored(partial), partial)
+        if FILES in manifest:
+            manifest = {**manifest, FILES: _renamed(manifest[FILES])}
+        names = (*_CHANGED, *PAGE, kept_as)
+        write_json(relisted(manifest, partial, names), partial / "manifest.json")
     return correction
+
+
+def _renamed(listed: dict[str, str]) -> dict[str, str]:
+    """Return a list of files after the folder of the automatic DICOM objects was renamed."""
+    return {
+        f"dicom_automatic/{name.removeprefix('dicom/')}" if name.startswith("dicom/") else name: d
+        for name, d in listed.items()
+    }
 
 
 def _read_edited(path: Path, dwi: Volume) -> Volume:

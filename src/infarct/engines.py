@@ -51,12 +51,23 @@ class Engine:
         metadata: What the ONNX file says about itself, by key.
         threads: How many cores it may use, as the engine says.
         run: Runs the network.
+        version: Of the engine.
     """
 
     name: str
     metadata: dict[str, str]
     threads: int
     run: Run
+    version: str
+
+    def record(self) -> dict[str, str]:
+        """Return what the manifest records: another engine, version or precision rounds otherwise.
+
+        Returns:
+            `name`, `version` and `precision`.
+        """
+        name, _, precision = self.name.partition(", ")
+        return {"name": name, "version": self.version, "precision": precision}
 
 
 def load(path: Path | str, threads: int | None = None) -> Engine:
@@ -146,7 +157,8 @@ def _onnxruntime(path: str, threads: int) -> Engine:
         return answer
 
     metadata = dict(session.get_modelmeta().custom_metadata_map)
-    return Engine(USUAL, metadata, session.get_session_options().intra_op_num_threads, run)
+    used = session.get_session_options().intra_op_num_threads
+    return Engine(USUAL, metadata, used, run, ort.__version__)
 
 
 def _openvino(path: str, threads: int) -> Engine:
@@ -171,7 +183,7 @@ def _openvino(path: str, threads: int) -> Engine:
             return np.array(compiled(batch)[0])
 
     used = int(compiled.get_property("INFERENCE_NUM_THREADS"))
-    return Engine(f"OpenVINO, {precision}", metadata, used, run)
+    return Engine(f"OpenVINO, {precision}", metadata, used, run, openvino.get_version())
 
 
 def _import_openvino() -> Any:

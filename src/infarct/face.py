@@ -8,7 +8,7 @@ from pathlib import Path
 from infarct.atlas import Atlas
 from infarct.case import CaseFiles, open_case
 from infarct.pipeline import Segmentation, segment_case
-from infarct.report import check_destination, write_results
+from infarct.report import destination, write_results
 from infarct.segmenters import DEFAULT, get_segmenter
 
 File = str | PathLike[str]
@@ -50,10 +50,9 @@ def segment(
 
     files = CaseFiles(Path(dwi), path(b0), path(adc), bvalue, path(brain))
     get_segmenter(model)
-    if out is not None:
-        # Before the work, not after it.
-        check_destination(Path(out), files.paths().values(), overwrite=False)
-    result = segment_case(open_case(files), model, territories=territories)
-    if out is not None:
+    if out is None:
+        return segment_case(open_case(files), model, territories=territories)
+    with destination(Path(out), files.paths().values()):
+        result = segment_case(open_case(files), model, territories=territories)
         write_results(result, Path(out))
     return result

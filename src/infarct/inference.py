@@ -10,6 +10,7 @@ References:
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -86,10 +87,12 @@ class Network:
     Attributes:
         contract: What it reads and answers.
         engine: Computes it.
+        sha256: Of its file, as it was loaded.
     """
 
     contract: Contract
     engine: Engine
+    sha256: str
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return probabilities (N, 1, X, Y, Z) for a batch (N, C, X, Y, Z)."""
@@ -104,15 +107,45 @@ def open_network(path: Path | str, threads: int | None = None) -> Network:
         threads: How many cores it may use; see `engines.load`.
 
     Raises:
-        AssetError: If it cannot be loaded, or does not say what it reads.
+        AssetError: If it cannot be loaded, does not say what it reads, or is being replaced.
     """
+    digest = _digest(path)
     engine = engines.load(path, threads)
     if METADATA_KEY not in engine.metadata:
         raise AssetError(f"{path}: is ONNX but not one of our networks; export it again")
-    return Network(Contract.from_json(engine.metadata[METADATA_KEY]), engine)
+    if _digest(path) != digest:
+        raise AssetError(f"{path}: was replaced while it was read; run the command again")
+    return Network(Contract.from_json(engine.metadata[METADATA_KEY]), engine, digest)
 
 
-@lru_cache(maxsize=4)
+def network_of(path: Path) -> Network:
+    """Load a network once for all scans of a process, and again if its file has other content.
+
+    Args:
+        path: The ONNX file.
+
+    Raises:
+        AssetError: As for `open_network`.
+    """
+    # The engine is part of the key: it is chosen by the environment, which a program may change.
+    return _network_of(_digest(path), os.environ.get(engines.ENGINE, ""), path)
+
+
+@lru_cache(maxsize=8)
+def _network_of(digest: str, _: str, path: Path) -> Network:
+    network = open_network(path)
+    if network.sha256 != digest:
+        raise AssetError(f"{path}: was replaced while it was read; run the command again")
+    return network
+
+
+def _digest(path: Path | str) -> str:
+    try:
+        return assets.sha256(Path(path))
+    except OSError as error:
+        raise AssetError(f"{path}: cannot be loaded ({error.strerror})") from error
+
+
 def load_network(name: str) -> Network:
     """Load a network that ships with the package, once for all scans of a process.
 
@@ -122,7 +155,7 @@ def load_network(name: str) -> Network:
     Raises:
         AssetError: If there is none, or its file is not the one that was shipped.
     """
-    return open_network(assets.path(f"networks/{name}"))
+    return network_of(assets.path(f"networks/{name}"))
 
 
 def lesion_probability(

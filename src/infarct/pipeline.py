@@ -50,6 +50,7 @@ class Segmentation:
         refinement: Where the scan lies for looking up anatomy.
         findings: Notes and warnings, in the order they arose.
         seconds: Wall-clock seconds of each step.
+        engine: What computed the networks: `name`, `version`, `precision`.
     """
 
     case: Case
@@ -68,6 +69,7 @@ class Segmentation:
     refinement: Refinement
     findings: tuple[Finding, ...]
     seconds: dict[str, float]
+    engine: dict[str, str]
 
 
 def segment_case(
@@ -152,6 +154,7 @@ def segment_case(
             Finding("method", "note", segmenter.caution),
         ),
         seconds=dict(journal.seconds),
+        engine=brain_network.engine.record(),
     )
 
 

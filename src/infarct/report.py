@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,36 +23,63 @@ from infarct.intensity import Image, Mask
 from infarct.page import write_page
 from infarct.pipeline import Segmentation
 from infarct.resample import resample
-from infarct.stored import OUTLINE, is_result, read_stored
+from infarct.segmenters import Segmenter
+from infarct.stored import FILES, OUTLINE, is_result, list_files, manual_work, read_stored, settle
 from infarct.tables import finite, numbers, write_json, write_tables
 from infarct.volume import Volume, write
-from infarct.whole import changed_whole, complete_or_absent, refuse_to_replace
+from infarct.whole import (
+    PATIENCE_SECONDS,
+    changed_whole,
+    complete_or_absent,
+    refuse_to_replace,
+    reserved,
+)
 
 _COARSE = 2e-3
 """Step over the median of the brain; tissue differs by a few per cent."""
+
+_MOST_NAMES = 20
+"""How many files an error lists."""
+
+PAGE = ("report.html", "figure.png")
+"""What `write_page` writes."""
 
 _LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "onnxruntime", "matplotlib")
 
 
 def write_results(
-    result: Segmentation, out: Path, *, overwrite: bool = False, command: Sequence[str] = ()
+    result: Segmentation,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    overwrite_corrected: bool = False,
+    command: Sequence[str] = (),
+    add: Callable[[Path], object] = lambda _: None,
 ) -> Path:
     """Write everything about one scan into a folder of its own.
 
     Args:
         result: What was found.
         out: Folder to make; appears only when every file in it is written.
-        overwrite: Replace an earlier result.
+        overwrite: Replace an earlier result, as infarct wrote it.
+        overwrite_corrected: Also one that was corrected or edited, or holds the user's own files.
         command: The command line, for the manifest.
+        add: Called with the folder before it is complete, to write more files into it.
 
     Returns:
         `out`.
 
     Raises:
-        OutputError: If `out` holds files already, is a folder of inputs, or cannot be written.
+        OutputError: If `out` holds files already, is a folder of inputs, or cannot be written; or
+            if another process is writing to it.
     """
-    check_destination(out, result.case.files.paths().values(), overwrite=overwrite)
-    with complete_or_absent(out) as partial:
+    inputs = result.case.files.paths().values()
+    may = {"overwrite": overwrite, "overwrite_corrected": overwrite_corrected}
+    with (
+        destination(out, inputs, **may),
+        # Again: somebody may have worked on it meanwhile.
+        complete_or_absent(out, lambda old: _refuse_to_lose(old, out, **may)) as partial,
+    ):
         _write_images(result, partial)
         write_tables(result.measurements, result.anatomy.places, partial)
         write_json(summarise(result), partial / "summary.json")
@@ -60,6 +88,8 @@ def write_results(
         write_json(manifest, partial / "manifest.json")
         # From the folder, as anyone can later: what the page needs is there, or this fails.
         write_page(read_stored(partial), partial)
+        add(partial)
+        write_json({**manifest, FILES: list_files(partial)}, partial / "manifest.json")
     return out
 
 
@@ -73,37 +103,122 @@ def rebuild_page(folder: Path) -> None:
         InputFileError: If it is no whole result.
         OutputError: If it cannot be written.
     """
-    stored = read_stored(folder)
-    with changed_whole(folder) as partial:
-        write_page(stored, partial)
+    with reserved(folder):
+        settle(folder)
+        stored = read_stored(folder)
+        with changed_whole(folder) as partial:
+            write_page(stored, partial)
+            write_json(relisted(stored.manifest, partial, PAGE), partial / "manifest.json")
 
 
-def check_destination(out: Path, inputs: Any, *, overwrite: bool) -> None:
-    """Refuse, before any work, a destination that cannot be or would mix results with others.
+def relisted(manifest: dict[str, Any], folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Return a manifest whose list of files has the current hashes of some of them.
+
+    Args:
+        manifest: Of a result; one without a list is returned as it is.
+        folder: Of the result.
+        names: Files that were written or removed; all others keep the entry they have, so that
+            what a person changed can still be told.
+    """
+    if FILES not in manifest:
+        return manifest
+    listed = {name: digest for name, digest in manifest[FILES].items() if name not in names}
+    listed |= {
+        name: assets.sha256(folder / name) for name in sorted(names) if (folder / name).is_file()
+    }
+    return {**manifest, FILES: listed}
+
+
+@contextmanager
+def destination(
+    out: Path,
+    inputs: Iterable[Path],
+    *,
+    overwrite: bool = False,
+    overwrite_corrected: bool = False,
+    patience: float = PATIENCE_SECONDS,
+) -> Iterator[None]:
+    """Check a destination before any work, and keep other processes away from it meanwhile.
 
     Args:
         out: Folder to make.
         inputs: Paths of the input files.
         overwrite: An earlier result may be replaced.
+        overwrite_corrected: So may one that was corrected or edited, or holds the user's own files.
+        patience: Seconds to wait for another process that is working on it.
+
+    Raises:
+        OutputError: If it cannot be written, would mix results with others or replace what may not
+            be replaced, or if another process is working on it.
+    """
+    inputs = list(inputs)
+    check_place(out, inputs)
+    with reserved(out, patience):
+        settle(out)
+        check_destination(out, inputs, overwrite=overwrite, overwrite_corrected=overwrite_corrected)
+        yield
+
+
+def check_place(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuse a place where no folder can be made, or where the inputs are.
+
+    Args:
+        out: Folder to make.
+        inputs: Paths of the input files.
 
     Raises:
         OutputError: If so.
     """
     refuse_to_replace(out, inputs)
-    out = out.resolve()
-    parent = next(path for path in out.parents if path.exists())
+    parent = next(path for path in out.resolve().parents if path.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         raise OutputError(
-            f"no folder can be made in {parent}: it is no folder, or you may not write there; "
+            f"no folder can be made in {parent}: it is not a folder, or you may not write there; "
             "give --out a folder elsewhere"
         )
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
+
+
+def check_destination(
+    out: Path, inputs: Iterable[Path], *, overwrite: bool, overwrite_corrected: bool = False
+) -> None:
+    """Refuse a destination that cannot be, would mix results with others, or lose manual work.
+
+    Args:
+        out: Folder to make.
+        inputs: Paths of the input files.
+        overwrite: An earlier result may be replaced.
+        overwrite_corrected: So may one that was corrected or edited, or holds the user's own files.
+
+    Raises:
+        OutputError: If so.
+    """
+    check_place(out, inputs)
+    out = out.resolve()
+    if out.is_dir():
+        _refuse_to_lose(out, out, overwrite=overwrite, overwrite_corrected=overwrite_corrected)
+
+
+def _refuse_to_lose(folder: Path, out: Path, *, overwrite: bool, overwrite_corrected: bool) -> None:
+    """Refuse to replace a folder, which may have been moved aside from `out`, by what must stay."""
+    if not any(folder.iterdir()):
+        return
+    if not (overwrite or overwrite_corrected):
         raise OutputError(
-            f"{out} is there already and not empty; choose another --out, or add --overwrite"
+            f"{out} already exists and is not empty; choose another --out, or add --overwrite to "
+            "replace an earlier result"
         )
-    if overwrite and out.is_dir() and any(out.iterdir()) and not is_result(out):
+    if not is_result(folder):
         raise OutputError(
-            f"{out} is no earlier result (it has no manifest.json of infarct); nothing replaced"
+            f"{out} is not an earlier result (it has no manifest.json of infarct); nothing was "
+            "replaced"
+        )
+    work = [] if overwrite_corrected else manual_work(folder)
+    if work:
+        more = f" and {len(work) - _MOST_NAMES} more" if len(work) > _MOST_NAMES else ""
+        raise OutputError(
+            f"replacing {out} would delete manual work: {', '.join(work[:_MOST_NAMES])}{more}; "
+            "nothing was replaced: move the folder elsewhere, or add --overwrite-corrected to "
+            "delete it"
         )
 
 
@@ -117,6 +232,7 @@ def summarise(result: Segmentation) -> dict[str, Any]:
             "model": result.segmenter.name,
             "method": result.segmenter.title,
             "threshold": result.segmenter.threshold,
+            "engine": "{name} {version}, {precision}".format(**result.engine),
             "bvalue_s_per_mm2": result.case.bvalue,
             "brain_method": result.prepared.brain_method,
             "dwi_tissue_peak": asdict(peak),
@@ -203,15 +319,30 @@ def _certainty(result: Segmentation) -> dict[str, Any] | None:
         "volume_interval_ml": None if void else judged.volume_interval_ml,
         "volume_interval_probability": COVERAGE,
         "operating_point": judged.point,
+        "calibration": _calibrated_on(result.segmenter),
         "left_out": {"candidates": judged.left_out, "ml": judged.left_out_ml},
         "second_reader": asdict(second),
     }
+
+
+def _calibrated_on(segmenter: Segmenter) -> dict[str, Any] | None:
+    if segmenter.judge is None:
+        return None
+    of = segmenter.judge.calibration
+    with_infarct = of.scans - of.lesion_free
+    return {"scans": of.scans, "with_infarct": with_infarct, "learned_from": of.learned_from}
 
 
 def _without_folder(word: str) -> str:
     """Shorten a path in a word of a command to its last part: folders may name patients."""
     option, is_value, value = word.partition("=") if word.startswith("-") else ("", "", word)
     return f"{option}{is_value}{Path(value).name or value}"
+
+
+def calibration_record(segmenter: Segmenter) -> dict[str, str] | None:
+    """Return which calibration a method uses, for the manifest; None of one without."""
+    judge = segmenter.judge
+    return {"file": judge.file, "sha256": judge.sha256} if judge else None
 
 
 def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
@@ -227,7 +358,9 @@ def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
         "command": ["infarct", *map(_without_folder, command)] if command else None,
         "model": result.segmenter.name,
         "operating_point": result.judgement.point if result.judgement else None,
-        "networks": {file.name: assets.sha256(file) for file in result.segmenter.networks},
+        "networks": result.segmenter.networks_sha256,
+        "calibration": calibration_record(result.segmenter),
+        "engine": result.engine,
         "territories": {
             "file": territories.file,
             "sha256": territories.sha256,
@@ -239,6 +372,6 @@ def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
         },
         "assets": {name: asset.sha256 for name, asset in assets.index().items()},
         "seeds": None,
-        "randomness": "none: no step draws random numbers",
+        "randomness": "none in masks and numbers; the UIDs of DICOM objects (dicom/) are random",
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }

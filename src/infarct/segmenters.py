@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from infarct.calibration import Judge, find_judge
 from infarct.classical import t_score_mask
 from infarct.errors import AssetError
 from infarct.folders import matching
-from infarct.inference import Network, Phases, lesion_probability, open_network
+from infarct.inference import Phases, lesion_probability, network_of
 from infarct.intensity import Image
 from infarct.prepare import Prepared
 from infarct.templates import load_healthy
@@ -59,6 +60,7 @@ class Segmenter:
         readers: Whose weighted mean it is: each network, or the classical method itself.
         weights: Of the readers; they add up to 1.
         judge: Says how sure its outlines are; None of a method that was never calibrated.
+        networks_sha256: Of the files, by name; the readers refuse others.
     """
 
     name: str
@@ -69,23 +71,22 @@ class Segmenter:
     readers: tuple[Reader, ...]
     weights: tuple[float, ...] = (1.0,)
     judge: Judge | None = None
+    networks_sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=32)
-def _reader(network: Path, phases: Phases) -> Reader:
+def _reader(network: Path, digest: str, phases: Phases) -> Reader:
     """Return who asks a network; the same one for the same network."""
-    return partial(_ask, network, phases)
+    return partial(_ask, network, digest, phases)
 
 
-def _ask(network: Path, phases: Phases, scan: Prepared, is_map: Image) -> Image:
+def _ask(file: Path, digest: str, phases: Phases, scan: Prepared, is_map: Image) -> Image:
+    network = network_of(file)
+    if network.sha256 != digest:
+        # The calibration and the manifest speak of what was there when the run began.
+        raise AssetError(f"{file}: was replaced during the run; run the command again")
     images = {"DWI": scan.dwi_normalised, "ADC": scan.adc_normalised, "IS": is_map}
-    return lesion_probability(_load(network), images, scan.brain, phases)
-
-
-@lru_cache(maxsize=8)
-def _load(path: Path) -> Network:
-    """Load a network once for all scans of a process."""
-    return open_network(path)
+    return lesion_probability(network, images, scan.brain, phases)
 
 
 def _cfuzzy(_: Prepared, is_map: Image) -> Image:
@@ -98,9 +99,12 @@ def _tscore(scan: Prepared, _: Image) -> Image:
 
 
 _NETWORK = (
-    "trained on synthetic scans: infarcts that are faint or below 1 ml can be "
+    "{training}: infarcts that are faint or below 1 ml can be "
     "missed, and bright artefacts outlined; confirm every outline by eye"
 )
+_TRAINED_ON = re.compile(r"^- Trained on (.+?):", re.MULTILINE)
+"""How a model card says what a network was trained on."""
+
 _RETRAINED = (
     "it was calibrated with other networks than these, and that no longer holds: "
     "`infarct lab calibrate` learns it anew"
@@ -190,8 +194,9 @@ def get_segmenter(name: str) -> Segmenter:
             )
         return _CLASSICAL_METHODS[method]
     files = tuple(_checked(file) for file in members)
-    cautions = [_NETWORK]
-    if judge and judge.calibration.networks != tuple(map(assets.sha256, files)):
+    digests = tuple(map(assets.sha256, files))
+    cautions = [_NETWORK.format(training=_training(files))]
+    if judge and judge.calibration.networks != digests:
         if point:
             raise AssetError(f"{method} has no operating point {point!r}; {_RETRAINED}")
         judge = None
@@ -200,10 +205,42 @@ def get_segmenter(name: str) -> Segmenter:
         cautions.insert(0, _BRIEFLY)
     if fast:
         cautions.insert(0, _FAST)
-    readers = tuple(_reader(file, 4 if fast else 16) for file in files)
-    weights = tuple(members.values())
-    title = _title_of(members)
-    return Segmenter(name, title, files, 0.5, "; ".join(cautions), readers, weights, judge)
+    return Segmenter(
+        name=name,
+        title=_title_of(members),
+        networks=files,
+        threshold=0.5,
+        caution="; ".join(cautions),
+        readers=tuple(
+            _reader(file, digest, 4 if fast else 16)
+            for file, digest in zip(files, digests, strict=True)
+        ),
+        weights=tuple(members.values()),
+        judge=judge,
+        networks_sha256=dict(zip((file.name for file in files), digests, strict=True)),
+    )
+
+
+def trained_on(network: Path) -> str:
+    """Return what scans a network was trained on, as its model card says; empty if none says.
+
+    Args:
+        network: The ONNX file; the card lies beside it.
+    """
+    card = network.with_suffix(".md")
+    if not card.is_file():
+        return ""
+    found = _TRAINED_ON.search(card.read_text(encoding="utf-8", errors="replace"))
+    return found[1] if found else ""
+
+
+def _training(networks: Sequence[Path]) -> str:
+    scans = {network.stem: trained_on(network) for network in networks}
+    if len(set(scans.values())) == 1:
+        (one,) = set(scans.values())
+        return f"trained on {one}" if one else "no model card says what scans it was trained on"
+    said = (f"{stem} on {one or 'scans that no card names'}" for stem, one in scans.items())
+    return f"trained on different scans ({', '.join(said)})"
 
 
 def _members_of(method: str) -> dict[Path, float]:

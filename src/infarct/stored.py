@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from infarct.errors import InputFileError
 from infarct.grid import Affine
 from infarct.intensity import Mask
 from infarct.volume import Volume, read
+from infarct.whole import move_out
 
 OUTLINE = "lesion_mask.nii.gz"
 """The one file a person may want to replace; the manifest holds its hash."""
@@ -28,6 +31,19 @@ THUMBNAIL = "thumbnail.jpg"
 ELSEWHERE = "elsewhere"
 """In the manifest: where files are that do not lie in the folder, by their name, relative to it."""
 
+
+FILES = "files"
+"""In the manifest: sha256 of every file of the result but the manifest, by its name."""
+
+_WRITTEN = {
+    *("lesion_mask.nii.gz", "lesion_probability.nii.gz", "brain_mask.nii.gz"),
+    *("uncertainty.nii.gz", "lesions.tsv", "regions.tsv", "summary.json", "figure.png"),
+    *("report.html", "thumbnail.jpg", "mni", "scan", "dicom"),
+}
+"""What results hold whose manifest does not list their files yet."""
+
+_NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini"}
+"""Files that a desktop leaves where it looks."""
 
 _KEYS = {
     "manifest.json": {"infarct", "model"},
@@ -79,6 +95,85 @@ def is_result(folder: Path) -> bool:
     return True
 
 
+def list_files(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file of a result but its manifest, as the manifest lists them."""
+    return {name: assets.sha256(path) for name, path in _entries(folder) if name != "manifest.json"}
+
+
+def manual_work(folder: Path) -> list[str]:
+    """Name what people made in a result, or changed, and would lose if it were replaced.
+
+    Args:
+        folder: A result; one that was read as such by `is_result`.
+
+    Returns:
+        The corrected mask and its audit trail, files that were edited, and files that infarct did
+        not write, each with a word on what it is; empty if there is nothing to lose.
+    """
+    manifest = _json(folder, "manifest.json")
+    listed = manifest.get(FILES)
+    corrected = (folder / AUDIT).exists() or bool(_corrections(folder))
+    found = dict(_entries(folder))
+    if not isinstance(listed, dict):
+        listed = {name: "" for name in found if name.split("/")[0] in _WRITTEN}
+        listed[OUTLINE] = (manifest.get("outputs") or {}).get(OUTLINE, "")
+    for name, path in _elsewhere(folder, manifest).items():
+        found.setdefault(name, path)
+    said: dict[str, str] = {}
+    if corrected:
+        said |= {OUTLINE: "corrected by hand", AUDIT: "its audit trail"}
+    for name, path in sorted(found.items()):
+        if name == "manifest.json" or name in said or _is_nobodys(name, found):
+            continue
+        if name not in listed:
+            said[name] = "not written by infarct"
+        elif listed[name] and (not path.is_file() or assets.sha256(path) != listed[name]):
+            said[name] = "edited"
+    return [f"{_printable(name)} ({what})" for name, what in said.items()]
+
+
+def settle(folder: Path) -> None:
+    """Finish what a killed process had begun: bring files out of a result to where they belong.
+
+    Args:
+        folder: Of a result; reserved. Nothing is done if it is none.
+    """
+    if is_result(folder):
+        manifest = _json(folder, "manifest.json")
+        move_out(folder, _places(folder, manifest))
+
+
+def exported(folder: Path) -> list[Path]:
+    """Return where the files of a result lie that are not in its folder, present or not."""
+    return list(_places(folder, _json(folder, "manifest.json")).values())
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield every file and link in a folder and below it, with its name relative to the folder."""
+    for parent, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        for name in (*files, *links):
+            path = Path(parent, name)
+            yield path.relative_to(folder).as_posix(), path
+
+
+def _corrections(folder: Path) -> Any:
+    try:
+        return _json(folder, "summary.json").get("corrections")
+    except (InputFileError, OSError):
+        return None
+
+
+def _is_nobodys(name: str, found: dict[str, Path]) -> bool:
+    parent, _, last = name.rpartition("/")
+    of = last.removeprefix("._")
+    return last in _NOBODYS or (last != of and f"{parent}/{of}".lstrip("/") in found)
+
+
+def _printable(name: str) -> str:
+    return "".join(sign if sign.isprintable() else "?" for sign in name)
+
+
 def read_stored(folder: Path) -> Stored:
     """Read a result folder.
 
@@ -96,10 +191,9 @@ def read_stored(folder: Path) -> Stored:
     outline = _there(folder, OUTLINE, manifest)
     if assets.sha256(outline) != written:
         raise InputFileError(
-            f"{outline} was changed after it was written, so the numbers are not its own; "
-            "keep a copy of it elsewhere, have the scan outlined again (`infarct segment "
-            "--overwrite`; in a cohort remove the folder and run it again), and give the copy to "
-            "`infarct recompute --mask`"
+            f"{outline} was edited after it was written, so the numbers beside it are not its own; "
+            "copy it elsewhere, segment the scan again with --overwrite-corrected, and give the "
+            "copy to `infarct recompute --mask`"
         )
 
     def image(name: str) -> Volume:
@@ -134,9 +228,18 @@ def read_stored(folder: Path) -> Stored:
 
 
 def _elsewhere(folder: Path, manifest: dict[str, Any]) -> dict[str, Path]:
-    places = manifest.get(ELSEWHERE) or {}
-    found = {name: folder.resolve() / path for name, path in places.items()}
-    return {name: path for name, path in found.items() if path.is_file()}
+    places = _places(folder, manifest)
+    return {name: path for name, path in places.items() if path.is_file()}
+
+
+def _places(folder: Path, manifest: dict[str, Any]) -> dict[str, Path]:
+    home = folder.resolve()
+    places = manifest.get(ELSEWHERE)
+    pairs = places.items() if isinstance(places, dict) else ()
+    found = {name: Path(os.path.normpath(home / str(path))) for name, path in pairs}
+    # Within the dataset only: a manifest that came from elsewhere must not have any file replaced.
+    dataset = home.parent.parent
+    return {name: path for name, path in found.items() if dataset in path.parents}
 
 
 def _there(folder: Path, name: str, manifest: dict[str, Any] | None = None) -> Path:

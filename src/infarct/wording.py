@@ -88,10 +88,20 @@ def certainty(summary: Summary) -> str:
             "This method gives no calibrated certainty: look at the images before using a number."
         )
     else:
-        said.append(
-            "Learned on synthetic scans, fewer than half with infarcts: for patients only a guide."
-        )
+        said.append(_basis(sure.get("calibration")))
     return " ".join(said)
+
+
+def _basis(calibration: Mapping[str, Any] | None) -> str:
+    """Say what scans the confidence was calibrated on."""
+    if not calibration:
+        return "What scans this was calibrated on is not recorded: treat it as indicative."
+    kind = calibration["learned_from"] or "scans of unrecorded origin"
+    count, infarcts = calibration["scans"], calibration["with_infarct"]
+    text = f"Calibrated on {count} {kind}, {infarcts} of them with an infarct"
+    # Only what was learned from patients may hold for them.
+    synthetic = "synthetic" in kind or not calibration["learned_from"]
+    return f"{text}: treat as indicative for patients." if synthetic else f"{text}."
 
 
 def impression(summary: Summary) -> str:

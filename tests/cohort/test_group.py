@@ -146,6 +146,15 @@ def test_the_page_stands_alone_and_shows_the_worst_first(cohort) -> None:
     assert "&lt;brain-cut&gt;" in page
 
 
+def test_engines_that_were_mixed_are_named() -> None:
+    rows = [
+        Row(str(k), "done", summary=summary(2.0) | {"engine": f"onnxruntime 1.{k}, float32"})
+        for k in (1, 2)
+    ]
+    assert "by onnxruntime 1.1, float32" in _render(rows, b"")
+    assert "by onnxruntime" not in _render(rows[:1], b"")
+
+
 def test_of_cases_with_as_many_warnings_those_least_sure_come_first() -> None:
     sure = {
         "clear": summary(80.0) | {"certainty": {"lesion_visible": 0.99}},
@@ -228,6 +237,19 @@ def test_the_old_page_comes_back_when_the_new_cannot_take_its_place(
         write_group(jobs, tmp_path / "out")
     assert page.read_text() == before
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["group"]
+
+
+def test_notes_in_the_folder_of_the_group_are_kept(tmp_path: Path) -> None:
+    jobs = [Job("a", CaseFiles(tmp_path / "dwi.nii.gz"), tmp_path / "study" / "a")]
+    group = write_group(jobs, tmp_path / "study").parent
+    (group / "notes").mkdir()
+    (group / "notes" / "mine.txt").write_text("three years")
+    (group / "link").symlink_to("notes")
+    (group / "report.html").write_text("old")
+    write_group(jobs, tmp_path / "study")
+    assert (group / "link" / "mine.txt").read_text() == "three years"
+    assert (group / "link").is_symlink()
+    assert (group / "report.html").read_text() != "old"
 
 
 def test_a_folder_of_that_name_that_is_not_ours_stays(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_what_killed_workers_left_is_cleared_away_and_nothing_else(
     tmp_path: Path, here: list[str]
 ) -> None:
     out = tmp_path / "out"
-    ours, others = out / ".a.partial-host-1", out / ".x.partial-host-1"
+    ours, others = (out / f".{name}.partial-host-0123456789abcdef" for name in "ax")
     for folder in (ours, others):
         folder.mkdir(parents=True)
     run_cohort(stubs.jobs(tmp_path, "a"), Request(out, SETTINGS, work=stubs.touch))

@@ -1,7 +1,11 @@
 import json
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,9 +17,12 @@ from infarct.cohort.jobs import Export, Job, Settings
 from infarct.cohort.work import clean, is_done, process
 from infarct.errors import ContentError
 from infarct.grid import MNI_GRID
-from infarct.segmenters import get_segmenter
-from infarct.stored import ELSEWHERE, OUTLINE, THUMBNAIL
+from infarct.inference import load_network
+from infarct.segmenters import BRAIN_NETWORK, get_segmenter
+from infarct.stored import ELSEWHERE, FILES, OUTLINE, THUMBNAIL, list_files
 from infarct.volume import Volume
+
+Held = Callable[[Path], AbstractContextManager[None]]
 
 SETTINGS = Settings("cfuzzy")
 IMAGES = (OUTLINE, "mni/dwi.nii.gz", "mni/lesion_mask.nii.gz", "mni/xfm.txt")
@@ -27,14 +34,21 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
     blank = Volume(np.zeros(MNI_GRID.shape, np.uint8), MNI_GRID.affine)
 
-    def write_results(_, out: Path, *, command=()) -> Path:
+    def write_results(given, out: Path, *, command=(), add=lambda _: None) -> Path:
+        files, model = given
         (out / "mni").mkdir(parents=True)
         for name in IMAGES:
             (out / name).write_bytes(b"x")
         summary = {"lesion_volume_ml": 1.5, "lesion_count": 2, "warnings": [{"code": "x"}]}
         (out / "summary.json").write_text(json.dumps(summary))
-        manifest = {"python": "3", "infarct": "0", "model": "x", "inputs": {}, "command": command}
+        # What only says how it was made, and what decided it.
+        manifest = {"python": "3", "command": command}
+        manifest |= work._recipe(Job("", files, out), Settings(model))
+        del manifest["cohort"]
         manifest["outputs"] = {OUTLINE: assets.sha256(out / OUTLINE)}
+        (out / "manifest.json").write_text(json.dumps(manifest))
+        add(out)
+        manifest[FILES] = list_files(out)
         (out / "manifest.json").write_text(json.dumps(manifest))
         made.append(out.name)
         return out
@@ -84,12 +98,14 @@ def test_anything_else_than_the_same_case_is_made_anew(
     assert not is_done(replace(job, files=other), SETTINGS)
     assert not is_done(job, Settings("tscore"))
     assert not is_done(job, replace(SETTINGS, infarct="0.0.1"))
-    network = tmp_path / "mine.onnx"
-    network.write_bytes(b"trained again under the same name")
-    method = replace(get_segmenter(SETTINGS.model), networks=(network,))
-    with monkeypatch.context() as patched:
-        patched.setattr("infarct.cohort.work.get_segmenter", lambda _: method)
-        assert not is_done(job, SETTINGS)
+    method = get_segmenter(SETTINGS.model)
+    retrained = replace(method, networks_sha256={"mine.onnx": "trained again"})
+    learned = get_segmenter("fcn-ch2").judge
+    recalibrated = replace(method, judge=replace(learned, sha256="calibrated again"))
+    for other in (retrained, recalibrated):
+        with monkeypatch.context() as patched:
+            patched.setattr(work, "get_segmenter", lambda _, method=other: method)
+            assert not is_done(job, SETTINGS)
     job.files.dwi.with_name("dwi.bval").write_text("0 1000")
     assert not is_done(job, SETTINGS)
     job.files.dwi.with_name("dwi.bval").unlink()
@@ -156,15 +172,74 @@ def test_a_full_disk_leaves_nothing_and_says_so(
     assert list(job.folder.parent.glob("*")) == list(job.folder.parent.glob(".*")) == []
 
 
-def test_clearing_away_pulls_the_ground_from_under_a_writer_at_once(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("changed", ["name", "version", "precision"])
+def test_engines_and_precisions_do_not_mix(
+    changed: str, job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = job.folder.with_name(".s1.partial-host-1")
-    place.mkdir(parents=True)
+    process(job, SETTINGS)
+    used = load_network(BRAIN_NETWORK)
+    assert json.loads((job.folder / "manifest.json").read_text())["engine"] == {
+        "name": "onnxruntime",
+        "version": version("onnxruntime"),
+        "precision": "float32",
+    }
+    other = replace(used, engine=mock.Mock(record=lambda: used.engine.record() | {changed: "x"}))
+    monkeypatch.setattr(work, "load_network", lambda _: other)
+    assert not is_done(job, SETTINGS)
+    assert process(job, SETTINGS).fresh
+    assert is_done(job, SETTINGS)
+
+
+def test_what_was_replaced_meanwhile_is_not_certified(
+    job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(*given: object) -> tuple[object, ...]:
+        job.files.dwi.write_text("another scan")
+        return given
+
+    monkeypatch.setattr(work, "segment_case", replaced)
+    failed = process(job, SETTINGS)
+    assert (failed.status, failed.code) == ("failed", 6)
+    assert failed.reason.startswith("inputs changed while the case was being processed")
+    assert not job.folder.exists()
+
+
+def test_a_live_worker_keeps_its_place_and_a_dead_one_does_not(
+    job: Job, held_elsewhere: Held
+) -> None:
+    dead, live, foreign = (
+        job.folder.with_name(f".{name}-host-{number:016x}")
+        for number, name in enumerate(("s1.partial", "s2.partial", "s3.partial"))
+    )
+    for place in (dead, foreign):
+        place.mkdir(parents=True)
+    second = replace(job, id="s2", folder=job.folder.with_name("s2"))
+    with held_elsewhere(second.folder):
+        live.mkdir()
+        clean([job, second])
+        assert {path.name for path in job.folder.parent.iterdir()} == {
+            *(live.name, foreign.name, ".s2.lock")
+        }
+    clean([job, second])
+    assert [path.name for path in job.folder.parent.iterdir()] == [foreign.name]
+
+
+def test_a_case_another_worker_just_made_is_not_made_again(
+    job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[bool] = []
-    monkeypatch.setattr(work.shutil, "rmtree", lambda *_, **__: seen.append(place.exists()))
-    clean([job])
-    assert seen == [False]
+
+    def first_not_yet(given: Job, settings: Settings) -> bool:
+        if not seen:
+            seen.append(True)
+            assert process(given, settings).fresh
+            return False
+        return is_done(given, settings)
+
+    monkeypatch.setattr(work, "is_done", first_not_yet)
+    outcome = process(job, SETTINGS)
+    assert (outcome.status, outcome.fresh) == ("done", False)
+    assert len(quick) == 1
 
 
 def test_a_worker_of_another_version_refuses(job: Job, quick: list[str]) -> None:
@@ -186,12 +261,29 @@ def test_a_result_corrected_by_hand_is_never_made_anew(job: Job, quick: list[str
     assert process(job, SETTINGS).status == "done"
     refused = process(job, Settings("tscore"))
     assert (refused.status, refused.code) == ("failed", 6)
-    assert refused.reason.startswith("s1 was corrected by hand (it holds audit.tsv)")
+    assert refused.reason.startswith(f"s1 holds manual work, {OUTLINE} (corrected by hand)")
+    assert "audit.tsv (its audit trail)" in refused.reason
     assert "move it" in refused.reason
     assert (job.folder / "audit.tsv").is_file()
     assert len(quick) == 1
     job.folder.rename(job.folder.with_name("kept"))
     assert process(job, Settings("tscore")).fresh
+    (job.folder / "audit.tsv").write_text("by\n")
+    assert process(job, Settings("cfuzzy", overwrite_corrected=True)).fresh
+    assert not (job.folder / "audit.tsv").exists()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".hidden", "mni/mine.nii.gz", "lesion_mask.nii"])
+def test_the_files_of_the_user_are_not_lost_to_another_version(
+    name: str, job: Job, quick: list[str]
+) -> None:
+    process(job, SETTINGS)
+    (job.folder / name).write_text("mine")
+    assert process(job, SETTINGS).status == "done"
+    refused = process(job, Settings("tscore"))
+    assert (refused.status, refused.code) == ("failed", 6)
+    assert f"{name} (not written by infarct)" in refused.reason
+    assert (job.folder / name).read_text() == "mine"
 
 
 def test_an_outline_edited_in_place_is_neither_counted_nor_lost(job: Job, quick: list[str]) -> None:
@@ -199,7 +291,7 @@ def test_an_outline_edited_in_place_is_neither_counted_nor_lost(job: Job, quick:
     (job.folder / OUTLINE).write_bytes(b"drawn by hand")
     refused = process(job, SETTINGS)
     assert (refused.status, refused.code) == ("failed", 6)
-    assert refused.reason.startswith(f"{OUTLINE} was changed after it was written")
+    assert f"{OUTLINE} (edited)" in refused.reason
     assert (job.folder / OUTLINE).read_bytes() == b"drawn by hand"
     assert len(quick) == 1
 
@@ -209,7 +301,12 @@ def test_a_correction_made_while_the_case_is_at_work_stays(
 ) -> None:
     process(job, SETTINGS)
     audit = job.folder / "audit.tsv"
-    monkeypatch.setattr(work, "segment_case", lambda *_: audit.write_text("by\n"))
+
+    def corrected(*given: object) -> tuple[object, ...]:
+        audit.write_text("by\n")
+        return given
+
+    monkeypatch.setattr(work, "segment_case", corrected)
     assert process(job, Settings("tscore")).code == 6
     assert audit.is_file()
     assert [path.name for path in job.folder.parent.iterdir()] == ["s1"]
@@ -240,14 +337,33 @@ def test_exported_files_go_where_they_belong_before_the_manifest(
     manifest = json.loads((job.folder / "manifest.json").read_text())
     assert manifest[ELSEWHERE] == {
         "lesion_mask.nii.gz": "../sub-1/dwi/mask.nii.gz",
+        "lesion_mask.nii.gz.json": "../sub-1/dwi/mask.json",
         "mni/xfm.txt": "../sub-1/dwi/xfm.txt",
+        "mni/xfm.txt.json": "../sub-1/dwi/xfm.json",
     }
     assert not (job.folder / "lesion_mask.nii.gz").exists()
     assert (job.folder / "mni" / "dwi.nii.gz").is_file()
-    # Killed while files are on their way: without its manifest the case is not done.
+    # Killed while files are on their way: the next run brings the others there.
+    (place / "mask.nii.gz").rename(job.folder / "lesion_mask.nii.gz")
+    (place / "mask.nii.gz").write_text("of an earlier run")
+    assert not is_done(job, SETTINGS)
+    assert not process(job, SETTINGS).fresh
+    assert (place / "mask.nii.gz").read_bytes() == b"x"
+    # A mask that is gone is made again.
     (place / "mask.nii.gz").unlink()
     assert not is_done(job, SETTINGS)
     assert process(job, SETTINGS).fresh
+    # And one that was edited where BIDS has it is not lost.
+    (place / "mask.nii.gz").write_text("drawn by hand")
+    refused = process(job, Settings("tscore"))
+    assert (refused.code, f"{OUTLINE} (edited)" in refused.reason) == (6, True)
+    assert (place / "mask.nii.gz").read_text() == "drawn by hand"
+    # Nor if its folder was moved away to have the scan segmented again.
+    job.folder.rename(job.folder.with_name("away"))
+    refused = process(job, SETTINGS)
+    assert (refused.code, refused.reason[:11]) == (6, "mask.nii.gz")
+    assert (place / "mask.nii.gz").read_text() == "drawn by hand"
+    assert process(job, replace(SETTINGS, overwrite_corrected=True)).fresh
 
 
 def test_what_cannot_be_put_in_place_costs_nothing_of_what_was_there(
@@ -263,21 +379,14 @@ def test_what_cannot_be_put_in_place_costs_nothing_of_what_was_there(
     failed = process(replace(job, exports=exports), SETTINGS)
     assert (failed.status, failed.code) == ("failed", 6)
     assert before == {p: p.read_bytes() for p in job.folder.parent.rglob("*") if p.is_file()}
-    # A worker that was killed cannot clear away.
-    (place / ".lesion_mask.nii.gz.partial-host-1").touch()
-    (place / ".other.partial-host-1").touch()
-    clean([job])
-    assert {p.name for p in place.iterdir()} == {
-        *("lesion_mask.nii.gz", "lesion_mask.json", ".other.partial-host-1")
-    }
 
 
 def test_a_result_that_no_cohort_made_is_left_alone(job: Job, quick: list[str]) -> None:
     job.folder.mkdir(parents=True)
     manifest = job.folder / "manifest.json"
     for content, said in (
-        ('{"source": "XNAT"}', "is no earlier result"),
-        ("[]", "is no earlier result"),
+        ('{"source": "XNAT"}', "is not an earlier result"),
+        ("[]", "is not an earlier result"),
         ('{"infarct": "0", "model": "x"}', "not made by a cohort"),
     ):
         manifest.write_text(content)
@@ -295,7 +404,8 @@ def test_a_real_result_is_published_whole(
     monkeypatch.setattr(work, "segment_case", lambda *_: segmentation)
     monkeypatch.setattr(work, "open_case", lambda _: None)
     job = Job("s1", files, tmp_path / "out" / "s1")
-    outcome = process(job, SETTINGS)
+    settings = Settings(segmentation.segmenter.name)
+    outcome = process(job, settings)
     assert outcome.volume_ml == pytest.approx(segmentation.measurements.lesion_volume_ml)
-    assert is_done(job, SETTINGS)
+    assert is_done(job, settings)
     assert {"report.html", "mni", THUMBNAIL} <= {path.name for path in job.folder.iterdir()}

@@ -214,6 +214,10 @@ def test_one_subject_is_enough(cohort: Path, tmp_path: Path) -> None:
         f"{tmp_path / 'good' / 'sub-04.nii.gz'}."
     ) in first.notes
     (tmp_path / "out" / "table1_cohort.tsv").write_text("spoilt")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"would be lost: notes\.txt"):
+        evaluate(replace(bare, overwrite=True))
+    (tmp_path / "out" / "notes.txt").unlink()
     again = evaluate(replace(bare, overwrite=True))
     assert "spoilt" not in (again.report.parent / "table1_cohort.tsv").read_text("utf-8")
 
@@ -280,7 +284,7 @@ def test_the_folder_one_stands_in_is_not_replaced(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OutputError, match="the folder you are in"):
+    with pytest.raises(OutputError, match="your current directory"):
         evaluate(request(cohort, Path()))
 
 

@@ -27,6 +27,7 @@ from infarct.lab.checkpoint import (
 from infarct.lab.export import Answer, contract_of, fold, halve, input_shape, to_onnx
 from infarct.lab.networks import DESIGNS, build
 from infarct.lab.recipes import CasesSettings, Recipe
+from infarct.segmenters import trained_on
 
 
 def trained(name: str, features: int | None = 4) -> nn.Module:
@@ -146,6 +147,21 @@ def test_export_writes_network_and_card(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("end", ["onnx", "md", "png", "pt"])
+def test_a_network_is_only_replaced_when_asked(tmp_path: Path, end: str) -> None:
+    recipe = Recipe("BrainMask", features=4)
+    write_weights(tmp_path / "weights.pt", recipe, Position(), trained("BrainMask"))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / f"brain.{end}").write_bytes(b"theirs")
+    (out / "brain2.onnx").touch()
+    with pytest.raises(OutputError, match=rf"already holds brain\.{end}; nothing was replaced"):
+        export.export(tmp_path / "weights.pt", out, "brain")
+    assert (out / f"brain.{end}").read_bytes() == b"theirs"
+    export.export(tmp_path / "weights.pt", out, "brain", overwrite=True)
+    assert (out / "brain.onnx").stat().st_size > 1000
+
+
 def test_what_ships_is_listed_and_can_be_started_from_even_out_of_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +196,7 @@ def test_what_learned_from_real_cases_says_so_and_ships_none_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assets, "register_asset", (listed := []).append)
-    monkeypatch.setattr(export, "export", lambda *_: [])
+    monkeypatch.setattr(export, "export", lambda *_, **__: [])
     recipe = Recipe("FCN_CH2", features=2, cases=CasesSettings("cases"))
     run, package = tmp_path / "run", tmp_path / "package"
     for folder in (run, package / "networks"):
@@ -196,6 +212,9 @@ def test_what_learned_from_real_cases_says_so_and_ships_none_of_them(
         trained = replace(trained, recipe=replace(recipe, cases=cases))
         page = card.write(trained, run, card.Facts(file, "", 0.0))
         assert f"- Trained on synthetic {said}" in page
+        # As the runtime reads it.
+        (run / "mine.md").write_text(page)
+        assert trained_on(run / "mine.onnx") == f"synthetic {said.removesuffix(':')}"
 
 
 def test_weights_that_do_not_survive_rounding_are_refused(tmp_path: Path) -> None:
@@ -207,7 +226,7 @@ def test_weights_that_do_not_survive_rounding_are_refused(tmp_path: Path) -> Non
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "brain.onnx").write_bytes(b"the good one")
     with pytest.raises(AssetError, match="differs from torch"):
-        export.export(tmp_path / "weights.pt", tmp_path / "out", "brain")
+        export.export(tmp_path / "weights.pt", tmp_path / "out", "brain", overwrite=True)
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [b"the good one"]
 
 

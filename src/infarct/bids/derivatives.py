@@ -68,6 +68,9 @@ _SIDECARS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """BIDS name, after the entities, and sidecar of what `infarct segment` writes."""
 
+_HIDDEN = ".*.partial-*\n.*.old-*\n.*.lock\n"
+"""Names that files bear while somebody writes; lines of `.bidsignore`."""
+
 _README = """# infarct: acute ischemic lesions
 
 Made by infarct from the diffusion scans of a BIDS dataset (its version: dataset_description.json).
@@ -149,7 +152,7 @@ def describe(root: Path, out: Path) -> None:
     files = {
         "dataset_description.json": json.dumps(description, indent=1) + "\n",
         "README.md": _README.format(space=SPACE),
-        ".bidsignore": f"/{REPORTS}\n/group\n/cases.tsv\n/.cases\n*_xfm.*\n.*.partial-*\n",
+        ".bidsignore": f"/{REPORTS}\n/group\n/cases.tsv\n/.cases\n*_xfm.*\n{_HIDDEN}",
     }
     try:
         # Looked for before the description: of ours, another job of an array writes that first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from infarct.cohort.jobs import GROUP, NUMBERS, Job, refuse_foreign_group
 from infarct.cohort.ledger import Ledger
 from infarct.cohort.pictures import overlap_figure, thumbnail, volume_figure
-from infarct.errors import InfarctError
+from infarct.errors import InfarctError, OutputError
 from infarct.figures import to_png
 from infarct.grid import MNI_GRID
 from infarct.intensity import Mask
@@ -27,7 +28,9 @@ from infarct.spoken import chance, ml
 from infarct.stored import THUMBNAIL
 from infarct.tables import write_tsv
 from infarct.volume import Volume, read, write
-from infarct.whole import complete_or_absent
+from infarct.whole import complete_or_absent, reserved
+
+_OURS = {NUMBERS, "lesion_overlap.nii.gz", "lesion_overlap.png", "report.html"}
 
 _PARTS = ("territories", "regions")
 """Fields of a summary that list parts of the brain."""
@@ -103,6 +106,16 @@ def write_group(
     Raises:
         OutputError: If it cannot be written, or `out/group` is not ours.
     """
+    with reserved(out / GROUP):
+        return _write_group(jobs, out, about or {}, progress)
+
+
+def _write_group(
+    jobs: Sequence[Job],
+    out: Path,
+    about: Mapping[str, Mapping[str, str]],
+    progress: Callable[[str, int, int], None],
+) -> Path:
     refuse_foreign_group(out)
     ledger = Ledger(out).read()
     group = out.resolve() / GROUP
@@ -113,8 +126,20 @@ def write_group(
         rows.append(row)
         count += lesion
         progress("summing up", number, len(jobs))
-    with complete_or_absent(group) as partial:
-        _write_numbers(rows, about or {}, partial / NUMBERS)
+    kept = _of_others(group)
+
+    def check(old: Path) -> None:
+        if _of_others(old) != kept:
+            raise OutputError(f"{group} was changed meanwhile; nothing was replaced: run it again")
+
+    with complete_or_absent(group, check) as partial:
+        for name in kept:
+            path = group / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.copytree(path, partial / name, symlinks=True)
+            else:
+                shutil.copy2(path, partial / name, follow_symlinks=False)
+        _write_numbers(rows, about, partial / NUMBERS)
         write(Volume(count, MNI_GRID.affine), partial / "lesion_overlap.nii.gz", np.uint16)
         done = sum(row.status == "done" for row in rows)
         overlap = to_png(overlap_figure(count, done), dpi=130)
@@ -122,6 +147,11 @@ def write_group(
         page = _render(rows, overlap)
         (partial / "report.html").write_text(page, encoding="utf-8")
     return group / "report.html"
+
+
+def _of_others(group: Path) -> list[str]:
+    """Return what in the folder of the group results is not ours: notes, say. It is kept."""
+    return sorted({path.name for path in group.iterdir()} - _OURS) if group.is_dir() else []
 
 
 def _collect(job: Job, row: Mapping[str, str], group: Path) -> tuple[Row, Mask]:
@@ -244,11 +274,19 @@ def _render(rows: Sequence[Row], overlap: bytes) -> str:
         quartiles=quartiles,
         warned=sum(bool(row.warnings) for row in done),
         kinds=[(code, n, example[code]) for code, n in kinds.most_common()],
-        methods=sorted({str(row.summary["model"]) for row in done}),
+        methods=_methods(done),
         overlap=base64.b64encode(overlap).decode(),
         volumes=base64.b64encode(to_png(volume_figure(volumes))).decode(),
         version=version("infarct"),
     )
+
+
+def _methods(done: Sequence[Row]) -> list[str]:
+    """Name the methods, each with the engine that computed it where there are several engines."""
+    engines = {row.summary.get("engine", "unknown engine") for row in done}
+    if len(engines) < 2:
+        return sorted({str(row.summary["model"]) for row in done})
+    return sorted({f"{r.summary['model']} by {r.summary.get('engine', '?')}" for r in done})
 
 
 def _jpeg(picture: bytes) -> str:

@@ -74,17 +74,20 @@ class Job:
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a result besides its inputs.
+    """What decides a result besides its inputs, and what it may replace.
 
     Attributes:
         model: Name of the method.
         command: The command line, for the manifests.
         infarct: Version; a worker that has another one refuses to work.
+        overwrite_corrected: Results that must be made again are replaced even if they were
+            corrected by hand or hold the user's own files.
     """
 
     model: str
     command: tuple[str, ...] = ()
     infarct: str = field(default_factory=lambda: version("infarct"))
+    overwrite_corrected: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,12 +21,30 @@ from infarct.errors import (
     MemoryShortageError,
     OutputError,
 )
+from infarct.inference import load_network
 from infarct.pipeline import segment_case
-from infarct.report import check_destination, write_results
-from infarct.segmenters import get_segmenter
-from infarct.stored import AUDIT, ELSEWHERE, OUTLINE, THUMBNAIL, is_result
+from infarct.report import calibration_record, check_destination, relisted, write_results
+from infarct.segmenters import BRAIN_NETWORK, get_segmenter
+from infarct.stored import (
+    ELSEWHERE,
+    OUTLINE,
+    THUMBNAIL,
+    exported,
+    is_result,
+    manual_work,
+    settle,
+)
 from infarct.tables import as_json, write_json
 from infarct.volume import read
+from infarct.whole import clear_up, move_out, put_in_place, reserved, workplace
+
+_PATIENCE_SECONDS = 3600.0
+"""How long a case waits for another process that is working on it, as after a lost connection."""
+
+_DECIDES = ("infarct", "model", "networks", "calibration", "engine", "inputs", "assets", "cohort")
+"""Keys of the manifest that must be those of the run for a case to be done."""
+
+_MOST_NAMES = 10
 
 
 def process(job: Job, settings: Settings) -> Outcome:
@@ -43,7 +58,7 @@ def process(job: Job, settings: Settings) -> Outcome:
     try:
         fresh = not is_done(job, settings)
         if fresh:
-            _make(job, settings)
+            fresh = _make(job, settings)
         summary = json.loads(job.output("summary.json").read_text(encoding="utf-8"))
     except InfarctError as error:
         return _failed(job, error.exit_code, str(error), start)
@@ -66,36 +81,20 @@ def process(job: Job, settings: Settings) -> Outcome:
 def is_done(job: Job, settings: Settings) -> bool:
     """Tell whether the complete result is there, of the same inputs, version and settings."""
     try:
-        manifest = _manifest_of(job)
+        manifest = _manifest(job.folder)
         json.loads(job.output("summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    made = {
-        key: manifest.get(key)
-        for key in ("infarct", "model", "networks", "inputs", "assets", "cohort")
-    }
+    made = {key: manifest.get(key) for key in _DECIDES}
     there = all(export.path.is_file() for export in job.exports) and not _edited(job)
-    return there and not job.problem and made == _recipe(job, settings)
+    # Killed before they were moved out: older ones may be at their places.
+    left = any((job.folder / export.name).exists() for export in job.exports)
+    return there and not left and not job.problem and made == _recipe(job, settings)
 
 
 def clean(jobs: Sequence[Job]) -> None:
-    """Remove what killed workers left half-written of these cases."""
-    ids = {job.id for job in jobs}
-    for parent in {job.folder.parent for job in jobs if job.folder.parent.is_dir()}:
-        for path in parent.glob(".*.partial-*"):
-            if path.name[1:].rpartition(".partial-")[0] in ids:
-                # Out of reach at once: if it is another run that is writing there, its case fails
-                # and is tried again, but half of it cannot be taken for the whole.
-                doomed = path.with_name(f"{path.name}-doomed")
-                with suppress(OSError):
-                    path.rename(doomed)
-                shutil.rmtree(doomed, ignore_errors=True)
-    exports = [export.path for job in jobs for export in job.exports]
-    places = {path for export in exports for path in (export, _sidecar(export))}
-    for parent in {path.parent for path in places}:
-        for path in parent.glob(".*.partial-*"):
-            if path.with_name(path.name[1:].rpartition(".partial-")[0]) in places:
-                path.unlink(missing_ok=True)
+    """Remove what killed workers left half-written of these cases; live ones are not disturbed."""
+    clear_up(job.folder for job in jobs)
 
 
 def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
@@ -111,13 +110,15 @@ def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
         return {"file": path.name, "sha256": assets.sha256(path)}
 
     bval = job.files.bval_path()
+    method = get_segmenter(settings.model)
     content = {
         "infarct": settings.infarct,
         "model": settings.model,
-        # One's own networks are no assets, and may change under the same name.
-        "networks": {
-            file.name: assets.sha256(file) for file in get_segmenter(settings.model).networks
-        },
+        # A user's own networks and calibrations are no assets, and change under the same name.
+        "networks": dict(method.networks_sha256),
+        "calibration": calibration_record(method),
+        # Each rounds differently; a cohort must not mix them.
+        "engine": load_network(BRAIN_NETWORK).engine.record(),
         "inputs": {role: seen(path) for role, path in job.files.paths().items()},
         "assets": {name: asset.sha256 for name, asset in assets.index().items()},
         "cohort": {
@@ -130,7 +131,8 @@ def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
     return recipe
 
 
-def _make(job: Job, settings: Settings) -> None:
+def _make(job: Job, settings: Settings) -> bool:
+    """Make a case; returns False if another process made it while this one waited."""
     if job.problem:
         raise InputFileError(job.problem)
     if version("infarct") != settings.infarct:
@@ -138,115 +140,136 @@ def _make(job: Job, settings: Settings) -> None:
             f"this worker has infarct {version('infarct')}, the run was started with "
             f"{settings.infarct}; install the same version everywhere"
         )
-    check_destination(job.folder, job.files.paths().values(), overwrite=True)
-    _refuse_worked_on(job)
-    recipe = _recipe(job, settings)
-    result = segment_case(open_case(job.files), settings.model)
-    with _workplace(job) as place:
-        made = write_results(result, place / "result", command=settings.command)
-        picture = thumbnail(read(made / "mni/dwi.nii.gz"), read(made / "mni/lesion_mask.nii.gz"))
-        (made / THUMBNAIL).write_bytes(picture)
-        manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
-        write_json({**manifest, **recipe}, made / "manifest.json")
-        # Again: it may have been corrected meanwhile.
-        _refuse_worked_on(job)
-        publish(made, job)
+    inputs = list(job.files.paths().values())
+    # After a lost connection two workers may be given the same case.
+    with reserved(job.folder, _PATIENCE_SECONDS):
+        settle(job.folder)
+        if is_done(job, settings):
+            return False
+        check_destination(job.folder, inputs, overwrite=True, overwrite_corrected=True)
+        _refuse_worked_on(job.folder, job, settings)
+        _refuse_foreign_exports(job, settings)
+        recipe = _recipe(job, settings)
+        result = segment_case(open_case(job.files), settings.model)
+        with workplace(job.folder) as place:
+            made = write_results(
+                result, place / "result", command=settings.command, add=_add_thumbnail
+            )
+            manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
+            _refuse_changed(manifest, recipe)
+            write_json({**manifest, **recipe}, made / "manifest.json")
+            # Again: somebody may have worked on it meanwhile.
+            publish(made, job, lambda old: _refuse_worked_on(old, job, settings))
+    return True
 
 
-def _refuse_worked_on(job: Job) -> None:
-    """Leave a result alone that somebody made or worked on: only they can say that it may go."""
-    if is_result(job.folder) and "cohort" not in _manifest_of(job):
+def _add_thumbnail(folder: Path) -> None:
+    picture = thumbnail(read(folder / "mni/dwi.nii.gz"), read(folder / "mni/lesion_mask.nii.gz"))
+    (folder / THUMBNAIL).write_bytes(picture)
+
+
+def _refuse_changed(manifest: dict[str, Any], recipe: dict[str, Any]) -> None:
+    """Refuse to certify a result whose inputs or weights were replaced while it was made."""
+    # The manifest also lists the .bval, which the recipe has apart.
+    inputs = {role: manifest["inputs"].get(role) for role in recipe["inputs"]}
+    now = {**manifest, "inputs": inputs}
+    keys = ("networks", "calibration", "engine", "inputs", "assets")
+    changed = [key for key in keys if now.get(key) != recipe[key]]
+    if changed:
+        # No fault of the scan: the next run tries it again without being asked.
+        raise OutputError(
+            f"{' and '.join(changed)} changed while the case was being processed; run it again"
+        )
+
+
+def _refuse_worked_on(folder: Path, job: Job, settings: Settings) -> None:
+    """Keep a result that somebody made or worked on: only they can say that it may go.
+
+    Args:
+        folder: Where it lies; it may have been moved aside.
+        job: The case.
+        settings: Of the run.
+    """
+    if not is_result(folder):
+        return
+    if "cohort" not in _manifest(folder):
         raise OutputError(
             f"{job.folder} holds a result that was not made by a cohort; nothing was replaced: "
             "move it elsewhere, or give the cohort another folder"
         )
-    if (job.folder / AUDIT).is_file():
+    work = [] if settings.overwrite_corrected else manual_work(folder)
+    if work:
+        more = f" and {len(work) - _MOST_NAMES} more" if len(work) > _MOST_NAMES else ""
         raise OutputError(
-            f"{job.folder} was corrected by hand (it holds {AUDIT}), and its input, b-value, "
-            "version or method is not that of this run, or a file of it is gone; nothing was "
-            "replaced: move it elsewhere to have the scan outlined anew"
-        )
-    if _edited(job):
-        outline = job.output(OUTLINE).name
-        raise OutputError(
-            f"{outline} was changed after it was written, so the numbers of {job.folder} are not "
-            "its own; nothing was replaced: keep a copy of it elsewhere, remove the folder and run "
-            "again, then give the copy to `infarct recompute --mask`"
+            f"{job.folder} holds manual work, {', '.join(work[:_MOST_NAMES])}{more}, and its "
+            "inputs, b-value, version, method or engine are not those of this run, or a file of "
+            "it is missing or edited; nothing was replaced: move it elsewhere, or add "
+            "--overwrite-corrected to delete it"
         )
 
 
-def _manifest_of(job: Job) -> dict[str, Any]:
-    manifest = json.loads((job.folder / "manifest.json").read_text("utf-8"))
+def _refuse_foreign_exports(job: Job, settings: Settings) -> None:
+    """Keep files at the places of exports that no result of this case put there.
+
+    They may be corrected masks whose folder was moved away.
+    """
+    written = exported(job.folder) if is_result(job.folder) else []
+    known = {path.resolve() for path in written}
+    foreign = [e.path for e in job.exports if e.path.exists() and e.path.resolve() not in known]
+    if foreign and not settings.overwrite_corrected:
+        names = ", ".join(path.name for path in foreign[:_MOST_NAMES])
+        raise OutputError(
+            f"{names} already exist, and {job.folder} does not say that infarct wrote them; "
+            "nothing was replaced: move them elsewhere, or add --overwrite-corrected to delete them"
+        )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     if not isinstance(manifest, dict):
-        raise ValueError(f"the manifest of {job.id} is none of ours")
+        raise ValueError("the manifest is not one of infarct")
     return manifest
 
 
 def _edited(job: Job) -> bool:
     """Tell whether there is an outline that is not the one of the manifest."""
     try:
-        written = _manifest_of(job).get("outputs", {}).get(OUTLINE)
+        written = _manifest(job.folder).get("outputs", {}).get(OUTLINE)
         return bool(written) and assets.sha256(job.output(OUTLINE)) != written
     except (OSError, ValueError):
         return False
 
 
-@contextmanager
-def _workplace(job: Job) -> Iterator[Path]:
-    """Give a hidden folder beside the destination, and remove it whatever happens."""
-    # Host and process: after a lost connection two workers may run the same case for a while.
-    own = f".{job.id}.partial-{socket.gethostname()}-{os.getpid()}"
-    place = job.folder.with_name(own)
-    try:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        yield place
-    except OSError as error:
-        raise OutputError(f"the results of {job.id} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+def publish(made: Path, job: Job, check: Callable[[Path], None] = lambda _: None) -> None:
+    """Put a complete result where it belongs.
 
-
-def publish(made: Path, job: Job) -> None:
-    """Put a complete result where it belongs, the folder with the manifest last.
-
-    The manifest says where the files are that do not stay in the folder. They are brought beside
-    their places first: what a full disk or a folder that may not be written to can stop happens
-    while the earlier result is still whole.
+    The folder gets its name at once, with every file in it. Then the files that belong elsewhere
+    are moved there; the manifest says where, so that the next run can finish what a killed one had
+    begun.
 
     Args:
         made: Folder with every file of the result, on the file system of the destination.
-        job: Says what goes where.
+        job: Says what goes where; its folder is reserved.
+        check: Called with an earlier result that is about to be replaced; raises to keep it.
 
     Raises:
         OSError: If it cannot.
     """
-    moved = {e.name: Path(os.path.relpath(e.path, job.folder)).as_posix() for e in job.exports}
-    manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
-    write_json({**manifest, ELSEWHERE: moved}, made / "manifest.json")
-    places: dict[Path, Path] = {}
-    own = made.parent.name.rpartition(".partial-")[2]
-    try:
-        for export in job.exports:
-            export.path.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(export.sidecar, indent=1) + "\n"
-            for path in (export.path, _sidecar(export.path)):
-                places[path] = path.with_name(f".{path.name}.partial-{own}")
-            places[_sidecar(export.path)].write_text(text, encoding="utf-8")
-            (made / export.name).replace(places[export.path])
-    except BaseException:
-        for draft in places.values():
-            draft.unlink(missing_ok=True)
-        raise
-    # From here on the earlier result, if there is one, is no longer complete.
-    if job.folder.is_dir():
-        job.folder.rename(made.with_name("earlier"))
-    for path, draft in places.items():
-        draft.replace(path)
-    for folder in sorted((made / e.name).parent for e in job.exports):
-        if folder != made and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-    made.rename(job.folder)
+    places: dict[str, Path] = {}
+    for export in job.exports:
+        if not (made / export.name).is_file():
+            raise FileNotFoundError(f"the result holds no {export.name}")
+        export.path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(export.path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(f"{export.path.parent} is not writable")
+        text = json.dumps(export.sidecar, indent=1) + "\n"
+        (made / f"{export.name}.json").write_text(text, encoding="utf-8")
+        places |= {export.name: export.path, f"{export.name}.json": _sidecar(export.path)}
+    relative = {n: Path(os.path.relpath(p, job.folder)).as_posix() for n, p in places.items()}
+    manifest = relisted(_manifest(made), made, [f"{export.name}.json" for export in job.exports])
+    write_json({**manifest, ELSEWHERE: relative}, made / "manifest.json")
+    put_in_place(made, job.folder, check)
+    move_out(job.folder, places)
 
 
 def _sidecar(path: Path) -> Path:

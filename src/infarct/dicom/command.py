@@ -18,7 +18,7 @@ from infarct.dicom.objects import make_objects, write_objects
 from infarct.dicom.sources import source_images
 from infarct.journal import Journal
 from infarct.pipeline import Segmentation, segment_case
-from infarct.report import check_destination, write_results
+from infarct.report import destination, write_results
 from infarct.segmenters import DEFAULT, get_segmenter
 
 
@@ -34,6 +34,7 @@ class DicomRequest:
         model: Name of the method.
         territories: Atlas for the table of territories, instead of the one that ships.
         overwrite: Replace an earlier result in `out`.
+        overwrite_corrected: Replace it even if it was corrected by hand or holds other files.
         dicom_out: Write SEG and SR too.
         keep_identity: Leave the patient's identity in SEG and SR.
     """
@@ -45,6 +46,7 @@ class DicomRequest:
     model: str = DEFAULT
     territories: Atlas | None = None
     overwrite: bool = False
+    overwrite_corrected: bool = False
     dicom_out: bool = False
     keep_identity: bool = False
 
@@ -59,6 +61,7 @@ class DicomRequest:
         own_atlas = ["--atlas", "ATLAS", "--labels", "LABELS"]
         options += own_atlas if self.territories is not None else []
         options += ["--overwrite"] if self.overwrite else []
+        options += ["--overwrite-corrected"] if self.overwrite_corrected else []
         options += ["--dicom-out"] if self.dicom_out else []
         return [*options, *(["--keep-identity"] if self.keep_identity else [])]
 
@@ -74,9 +77,14 @@ def segment_folder(request: DicomRequest) -> Segmentation:
     """
     get_segmenter(request.model)
     check_outside(request.folder, request.out)
-    check_destination(request.out, filter(None, [request.brain]), overwrite=request.overwrite)
     start = time.perf_counter()
     with (
+        destination(
+            request.out,
+            filter(None, [request.brain]),
+            overwrite=request.overwrite,
+            overwrite_corrected=request.overwrite_corrected,
+        ),
         Console(stderr=True).status("reading and converting the DICOM folder") as status,
         opened_folder(request.folder, request.series) as found,
     ):
@@ -99,9 +107,14 @@ def _segment_and_write(request: DicomRequest, found: DicomCase, journal: Journal
     result = segment_case(case, request.model, journal, request.territories)
     with journal.step("write"):
         objects = None if sources is None else make_objects(result, sources)
-        write_results(result, request.out, overwrite=request.overwrite, command=request.command)
-        if objects is not None:
-            write_objects(objects, request.out)
+        write_results(
+            result,
+            request.out,
+            overwrite=request.overwrite,
+            overwrite_corrected=request.overwrite_corrected,
+            command=request.command,
+            add=lambda folder: objects and write_objects(objects, folder),
+        )
     return result
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from infarct.dicom.convert import Image, convert
 from infarct.dicom.series import Contents, Series, read_folder
 from infarct.errors import ContentError, InfarctError, InputFileError, OutputError
 from infarct.quality import Finding
+from infarct.whole import scratch
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ def opened_folder(folder: Path, wanted: str | None = None) -> Iterator[DicomCase
     """
     contents = read_folder(folder)
     found = list(contents.series)
-    with tempfile.TemporaryDirectory(prefix="infarct-") as made:
+    with scratch() as made:
         images: dict[str, list[Image]] = {}
         broken: dict[str, InfarctError] = {}
         for index, series in enumerate(found):
             if series.content != "other":
                 try:
-                    images[series.uid] = convert(series, Path(made) / str(index))
+                    images[series.uid] = convert(series, made / str(index))
                 except InfarctError as error:
                     broken[series.uid] = error
         ranked = _ranked(contents, images, broken)
@@ -104,7 +104,7 @@ def opened_folder(folder: Path, wanted: str | None = None) -> Iterator[DicomCase
             Row(series, tuple(images.get(series.uid, ())), _use(series, choice, ranked, broken))
             for series in found
         ]
-        yield DicomCase(write_case(choice, Path(made)), choice, tuple(rows), tuple(findings))
+        yield DicomCase(write_case(choice, made), choice, tuple(rows), tuple(findings))
 
 
 def check_outside(folder: Path, out: Path) -> None:

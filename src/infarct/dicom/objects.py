@@ -49,7 +49,7 @@ def write_objects(objects: DicomObjects, out: Path) -> Path:
 
     Args:
         objects: From `make_objects`.
-        out: The folder of the result, as `write_results` made it.
+        out: The folder of the result, before it is complete; see `write_results`.
 
     Returns:
         The new folder.
@@ -57,14 +57,12 @@ def write_objects(objects: DicomObjects, out: Path) -> Path:
     Raises:
         OutputError: If it cannot be written.
     """
-    folder, partial = out / "dicom", out / ".dicom.partial"
+    folder = out / "dicom"
     try:
-        partial.mkdir()
-        objects.segmentation.save_as(partial / "segmentation.dcm")
-        objects.report.save_as(partial / "measurements.dcm")
-        partial.rename(folder)
+        folder.mkdir()
+        objects.segmentation.save_as(folder / "segmentation.dcm")
+        objects.report.save_as(folder / "measurements.dcm")
     except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise OutputError(f"DICOM cannot be written to {folder}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder

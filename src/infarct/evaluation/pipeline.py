@@ -23,6 +23,8 @@ from infarct.evaluation.layouts import find_images, other_images, subjects_with
 from infarct.evaluation.report import (
     Making,
     Section,
+    list_files,
+    other_files,
     verdict,
     write_json,
     write_page,
@@ -34,7 +36,7 @@ from infarct.evaluation.subjects import TITLES, read_subjects
 from infarct.evaluation.tables import Table
 from infarct.machine import cores
 from infarct.process_setup import quiet_for_good
-from infarct.whole import complete_or_absent, refuse_to_replace
+from infarct.whole import complete_or_absent, refuse_to_replace, reserved
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done and how many there are."""
@@ -122,6 +124,12 @@ def evaluate(request: EvaluationRequest, progress: Progress | None = None) -> Ev
     # A link to a folder is that folder: it is replaced where it lies.
     out = request.out.resolve()
     _check_output(out, request)
+    with reserved(out):
+        _check_output(out, request)
+        return _evaluate(request, out, progress)
+
+
+def _evaluate(request: EvaluationRequest, out: Path, progress: Progress | None) -> Evaluation:
     cases, notes = gather(request)
     table, costs = read_subjects(request.subjects, cases), read_costs(request.costs)
     if unnamed := [tool for tool in costs if tool not in request.predictions]:
@@ -144,7 +152,7 @@ def evaluate(request: EvaluationRequest, progress: Progress | None = None) -> Ev
         verdict=verdict(analysis),
         report=request.out / "report.html",
     )
-    with complete_or_absent(out) as work:
+    with complete_or_absent(out, lambda old: _refuse_to_lose(old, out, request)) as work:
         drawings = all_drawings(results, analysis, cases, evaluation.tables)
         for drawn, _ in enumerate(_each(partial(draw, work), drawings.items(), workers), start=1):
             report_progress("drawing", drawn, len(drawings))
@@ -162,6 +170,7 @@ def _write(
     for table in evaluation.tables.values():
         write_table(table, directory / f"{table.name}.tsv")
     write_page(evaluation.results, sections, making, evaluation.verdict, directory)
+    list_files(directory)
 
 
 def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
@@ -282,18 +291,28 @@ def _check_output(out: Path, request: EvaluationRequest) -> None:
     inputs = (request.reference, *request.predictions.values(), *others)
     try:
         refuse_to_replace(out, (path for path in inputs if path is not None))
-        if out.is_dir() and any(out.iterdir()):
-            if not (out / "evaluation.json").is_file():
-                raise OutputError(
-                    f"{out}: holds something else than an evaluation; give another name"
-                )
-            if not request.overwrite:
-                raise OutputError(f"{out}: holds an earlier evaluation; allow overwriting it")
+        if out.is_dir():
+            _refuse_to_lose(out, out, request)
         # Permissions do not tell all, as of a disk that is mounted read-only: it is tried.
         with tempfile.TemporaryDirectory(dir=next(p for p in out.parents if p.exists())):
             pass
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error}); give another place") from error
+
+
+def _refuse_to_lose(folder: Path, out: Path, request: EvaluationRequest) -> None:
+    """Refuse to replace a folder, which may have been moved aside from `out`, by what must stay."""
+    if not any(folder.iterdir()):
+        return
+    if not (folder / "evaluation.json").is_file():
+        raise OutputError(f"{out}: holds something else than an evaluation; give another name")
+    if not request.overwrite:
+        raise OutputError(f"{out}: holds an earlier evaluation; allow overwriting it")
+    if others := other_files(folder):
+        raise OutputError(
+            f"{out}: holds files that are not of the earlier evaluation and would be lost: "
+            f"{_listed(others)}; nothing was replaced: move them elsewhere"
+        )
 
 
 def _each(

@@ -93,6 +93,32 @@ def write_json(results: Results, analysis: Analysis, making: Making, path: Path)
     path.write_text(json.dumps(_nullable(content), indent=1, allow_nan=False) + "\n", "utf-8")
 
 
+def list_files(directory: Path) -> None:
+    """Note in `evaluation.json` which files an evaluation wrote, all of which are there by now."""
+    path = directory / "evaluation.json"
+    content = json.loads(path.read_text("utf-8"))
+    content["files"] = _files_in(directory)
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
+
+
+def other_files(directory: Path) -> list[str]:
+    """Return the files in the directory of an evaluation that it did not write.
+
+    Args:
+        directory: Of an evaluation; of one that lists no files, nothing is returned.
+    """
+    try:
+        listed = json.loads((directory / "evaluation.json").read_text("utf-8")).get("files")
+    except (ValueError, AttributeError):
+        listed = None
+    return [] if listed is None else [n for n in _files_in(directory) if n not in listed]
+
+
+def _files_in(directory: Path) -> list[str]:
+    found = (path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(path.relative_to(directory).as_posix() for path in found)
+
+
 def _nullable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _nullable(each) for key, each in value.items()}

@@ -78,5 +78,4 @@ def record(name: str, file: Path, licence: str, source: str) -> None:
     relative = file.relative_to(assets.ROOT).as_posix()
     assets.register_asset(assets.Asset(name, relative, assets.sha256(file), licence, source))
     # What is built next may rest on it.
-    assets.path.cache_clear()
     load_atlas.cache_clear()

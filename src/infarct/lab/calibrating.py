@@ -35,10 +35,14 @@ from infarct.calibration import (
 )
 from infarct.errors import InputFileError
 from infarct.lab.candidates import Row
+from infarct.whole import written_whole
 
 FALSE_ALARMS = {"sensitive": 0.5, "balanced": 0.15, "specific": 0.05}
 """Share of the scans without infarct that each operating point may flag; the paper's network flags
 about a quarter."""
+
+LEARNED_FROM = "synthetic scans"
+"""All cases come from the bank of the synthetic scanner."""
 
 _STRONG, _WEAK = 0.03, 10.0
 """Inverse strengths of the penalty of a regression, whose terms are brought to one spread first. Of
@@ -109,6 +113,7 @@ def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calib
         scans=len(rows),
         lesion_free=int((~visible).sum()),
         networks=tuple(map(assets.sha256, networks)),
+        learned_from=LEARNED_FROM,
     )
 
 
@@ -279,12 +284,13 @@ def ship(calibration: Calibration, own: Path | None = None) -> Path:
             into the package.
     """
     file = (own or assets.ROOT / "networks") / calibration_name(calibration.model)
-    file.write_text(calibration.to_json(), encoding="utf-8")
+    with written_whole(file) as draft:
+        draft.write_text(calibration.to_json(), encoding="utf-8")
     if own:
         return file
     where = file.relative_to(assets.ROOT).as_posix()
     source = (
-        f"errors of {calibration.model} on {calibration.scans} synthetic scans of heads that "
+        f"errors of {calibration.model} on {calibration.scans} {LEARNED_FROM} of heads that "
         "training never saw"
     )
     name = f"calibration/{calibration.model}"

@@ -214,6 +214,7 @@ def export(
     start: Annotated[
         bool, typer.Option(help="Ship the weights that other runs may start from, too.")
     ] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace a network of that name.")] = False,
 ) -> None:
     """Write a trained network as ONNX, with its card and sha256."""
     from infarct.assets import sha256
@@ -221,7 +222,12 @@ def export(
     from infarct.lab.export import ship
 
     stem = name or checkpoint.resolve().parent.name
-    for file in write(checkpoint, out, stem) if out else ship(checkpoint, stem, start=start):
+    written = (
+        write(checkpoint, out, stem, overwrite=overwrite)
+        if out
+        else ship(checkpoint, stem, start=start, overwrite=overwrite)
+    )
+    for file in written:
         typer.echo(f"{file}  {sha256(file)}")
 
 

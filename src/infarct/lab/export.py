@@ -38,7 +38,7 @@ TOLERANCE = 1e-3
 """Largest difference of probability that rounding the weights may cause."""
 
 
-def export(weights: Path, out: Path, stem: str) -> list[Path]:
+def export(weights: Path, out: Path, stem: str, *, overwrite: bool = False) -> list[Path]:
     """Write a network as it ships, check it against torch, and describe it.
 
     Args:
@@ -46,6 +46,7 @@ def export(weights: Path, out: Path, stem: str) -> list[Path]:
             read from the files beside it.
         out: Folder to write to.
         stem: Name of the files.
+        overwrite: Replace a network of that name.
 
     Returns:
         The ONNX file, the card and, where there is a log, the curve.
@@ -54,7 +55,8 @@ def export(weights: Path, out: Path, stem: str) -> list[Path]:
         AssetError: If onnxruntime's answer differs from torch's by more than `TOLERANCE`; what was
             there under that name stays.
         InputFileError: If the weights are none.
-        OutputError: If the folder cannot be made, or the name is that of a folder too.
+        OutputError: If the folder cannot be made, the name is that of a folder too, or there is a
+            network of that name.
     """
     trained = read_weights(weights)
     network = trained.network()
@@ -65,6 +67,14 @@ def export(weights: Path, out: Path, stem: str) -> list[Path]:
     except OSError as error:
         raise OutputError(f"{out}: no such folder can be made ({error})") from error
     path = out / f"{stem}.onnx"
+    there = [
+        file.name for end in ("onnx", "md", "png", "pt") if (file := out / f"{stem}.{end}").exists()
+    ]
+    if there and not overwrite:
+        raise OutputError(
+            f"{out} already holds {', '.join(there)}; nothing was replaced: give another --name, "
+            "or add --overwrite"
+        )
     with written_whole(path) as draft:
         onnx.save(to_onnx(network, trained.recipe.network), draft, "protobuf")
         difference = largest_difference(trained, draft)
@@ -79,11 +89,19 @@ def export(weights: Path, out: Path, stem: str) -> list[Path]:
         draw_curve(run / "log.csv", out / f"{stem}.png")
         written.append(out / f"{stem}.png")
     facts = card.Facts(path, assets.sha256(path), difference)
-    (out / f"{stem}.md").write_text(card.write(trained, run, facts))
+    with written_whole(out / f"{stem}.md") as draft:
+        draft.write_text(card.write(trained, run, facts), encoding="utf-8")
     return [*written, out / f"{stem}.md"]
 
 
-def ship(weights: Path, stem: str, out: Path = assets.ROOT, *, start: bool = True) -> list[Path]:
+def ship(
+    weights: Path,
+    stem: str,
+    out: Path = assets.ROOT,
+    *,
+    start: bool = True,
+    overwrite: bool = False,
+) -> list[Path]:
     """Export a network into the package.
 
     Args:
@@ -91,11 +109,12 @@ def ship(weights: Path, stem: str, out: Path = assets.ROOT, *, start: bool = Tru
         stem: Name the runtime asks for it by, such as `DAGMNet_CH3`.
         out: Data folder of the package.
         start: Whether the weights that other runs may start from ship with it.
+        overwrite: Replace a network of that name.
 
     Returns:
         The files, all of them listed in `assets.json`.
     """
-    files = export(weights, out / "networks", stem)
+    files = export(weights, out / "networks", stem, overwrite=overwrite)
     trained = read_weights(weights)
     recipe = trained.recipe
     if start:
