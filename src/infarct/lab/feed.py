@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, multiprocessing
+from torch.nn import functional
 
 from infarct.interleave import brain_box
 from infarct.lab.networks import DESIGNS
 from infarct.lab.recipes import Recipe, Stage, parse
+from infarct.measured_slices import SIDES as SLICE_SIDES
+from infarct.measured_slices import brain_box as brain_box_of_slices
 
 if TYPE_CHECKING:
-    from infarct.lab.stream import Batch, HeadBatch, StreamSettings
+    from infarct.lab.stream import Batch, HeadBatch, SliceBatch, StreamSettings
 
 Split = Literal["train", "validation"]
 
@@ -44,6 +47,9 @@ class Source(Protocol):
 
     def head_batches(self) -> Iterator[HeadBatch]:
         """Make whole heads at 4 mm, without end."""
+
+    def slice_batches(self) -> Iterator[SliceBatch]:
+        """Make scans on the lattice of their measured slices, one by one, without end."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next batch depends on."""
@@ -169,6 +175,10 @@ def examples(source: Source, network: str) -> Iterator[Example]:
     if design.answers == "brain":
         for head in source.head_batches():
             yield Example(head.image, head.brain, torch.ones_like(head.brain))
+    elif design.slices:
+        for scan in source.slice_batches():
+            image = scan.image[:, : len(design.channels)]
+            yield crop_slices(Example(image, scan.lesion, scan.brain))
     else:
         for batch in source.batches():
             yield Example(batch.image[:, : len(design.channels)], batch.lesion, batch.brain)
@@ -230,6 +240,7 @@ def look(
     stage: Stage,
     generator: torch.Generator,
     least: tuple[int, int, int] = (0, 0, 0),
+    slices: bool = False,
 ) -> Example:
     """Return the windows of a stage, or the whole brains where its window is the whole volume.
 
@@ -238,7 +249,10 @@ def look(
         stage: What is looked at.
         generator: Of the choice of windows.
         least: Sides (x, y, z) of the smallest box for whole brains, voxels.
+        slices: Whether the volumes are measured slices, which are shown whole.
     """
+    if slices:
+        return crop_slices(example)
     if all(w >= s for w, s in zip(stage.window, example.image.shape[2:], strict=True)):
         return crop(example, least)
     starts = draw_windows(example, stage, generator)
@@ -258,6 +272,19 @@ def crop(example: Example, least: tuple[int, int, int] = (0, 0, 0)) -> Example:
     x, y, z = (_grown(*part) for part in zip(box, least, sizes, strict=True))
     parts = (example.image, example.target, example.brain)
     return Example(*(part[:, :, x, y, z].contiguous() for part in parts))
+
+
+def crop_slices(example: Example) -> Example:
+    """Return the box that holds the brains of a batch of measured slices, ready to be mirrored.
+
+    Args:
+        example: On lattices of one shape, symmetric about the midplane.
+    """
+    x, y, z = brain_box_of_slices((example.brain > 0).any(0)[0].cpu().numpy())
+    parts = (example.image, example.target, example.brain)
+    boxes = [part[:, :, x, y, z] for part in parts]
+    beyond = -boxes[0].shape[-1] % SLICE_SIDES[2]
+    return Example(*(functional.pad(part, (0, beyond)).contiguous() for part in boxes))
 
 
 def _grown(part: slice, least: int, size: int) -> slice:

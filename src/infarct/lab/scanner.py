@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,8 @@ class Scan:
 def render(record: Record, bank: Bank, device: torch.device | str = "cpu") -> Scan:
     """Scan the head a record describes and bring it onto the MNI grid, as `prepare` would.
 
+    For the lattice of the measured slices see `on_slices`.
+
     Args:
         record: What was drawn; the same record gives the same scan, bit for bit on a CPU.
         bank: Where anatomy, lesions and background come from.
@@ -51,21 +54,26 @@ def render(record: Record, bank: Bank, device: torch.device | str = "cpu") -> Sc
     Returns:
         The scan on the MNI grid, (192, 224, 192).
     """
-    native = acquire(tissue.build(record, bank, device), record)
-    lens = acquisition.optics(record.acquisition)
+    return on_mni_grid(acquire(tissue.build(record, bank, device), record))
 
-    def back(image: torch.Tensor) -> torch.Tensor:
-        return acquisition.bring_back(image.float(), lens)
 
-    return Scan(
-        dwi=back(native.dwi),
-        b0=back(native.b0),
-        adc=back(native.adc),
-        lesion=back(native.lesion) > 0.5,
-        brain=back(native.brain) > 0.5,
-        true_brain=back(native.true_brain) > 0.5,
-        record=record,
-    )
+def on_mni_grid(native: Scan) -> Scan:
+    """Bring a scan from the scanner's own grid onto the MNI grid, (192, 224, 192)."""
+    return _moved(native, acquisition.bring_back)
+
+
+def on_slices(native: Scan) -> Scan:
+    """Bring a scan onto the lattice of its measured slices, (192, 224, K)."""
+    return _moved(native, acquisition.onto_slices)
+
+
+def _moved(native: Scan, move: Callable[[torch.Tensor, acquisition.Optics], torch.Tensor]) -> Scan:
+    lens = acquisition.optics(native.record.acquisition)
+    images = (native.dwi, native.b0, native.adc)
+    masks = (native.lesion, native.brain, native.true_brain)
+    dwi, b0, adc = (move(image.float(), lens) for image in images)
+    lesion, brain, true_brain = (move(mask.float(), lens) > 0.5 for mask in masks)
+    return Scan(dwi, b0, adc, lesion, brain, true_brain, native.record)
 
 
 def acquire(head: Head, record: Record) -> Scan:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from infarct.lab.feed import Example, Fed, Order, feed, feed_ahead
 from infarct.lab.recipes import DeviceSettings, Recipe
@@ -83,13 +84,26 @@ def from_shelf(
                 else:
                     shelf[int(torch.randint(settings.size, (), generator=generator))] = kept
                 fetched += 1
-            picks = torch.randperm(len(shelf), generator=generator)[:batch].tolist()
+            picks = _pick(shelf, batch, generator)
             mirrored = (torch.rand(batch, generator=generator) < 0.5).tolist()
             drawn += batch
             chosen = [_mirror(shelf[k], flip) for k, flip in zip(picks, mirrored, strict=True)]
             contents = [(e.image, e.target, e.brain) for e in shelf]
             after = {"shelf": contents, "fetched": fetched, "drawn": drawn, "stream": stream}
             yield _together(chosen), after
+
+
+def _pick(shelf: list[Example], batch: int, generator: torch.Generator) -> list[int]:
+    """Choose volumes at random; where they have different numbers of slices, ones alike in that.
+
+    A batch is as large as its largest volume, and what is padded is computed for nothing.
+    """
+    order: list[int] = torch.randperm(len(shelf), generator=generator).tolist()
+    slices = [example.image.shape[-1] for example in shelf]
+    if len(set(slices)) > 1:
+        first = slices[order[0]]
+        order.sort(key=lambda k: abs(slices[k] - first))  # stable: ties stay at random
+    return order[:batch]
 
 
 def _mirror(example: Example, flip: bool) -> Example:
@@ -100,11 +114,19 @@ def _mirror(example: Example, flip: bool) -> Example:
 
 
 def _together(examples: list[Example]) -> Example:
+    sides = [max(e.image.shape[axis] for e in examples) for axis in (2, 3, 4)]
+
     def join(parts: list[Tensor]) -> Tensor:
-        return torch.cat(parts).float()
+        return torch.cat([_padded(part, sides) for part in parts]).float()
 
     return Example(
         join([e.image for e in examples]),
         join([e.target for e in examples]),
         join([e.brain for e in examples]),
     )
+
+
+def _padded(volume: Tensor, sides: list[int]) -> Tensor:
+    """Pad a volume with zeros: along x on both sides alike, so that its midplane stays amid."""
+    x, y, z = (wanted - size for wanted, size in zip(sides, volume.shape[2:], strict=True))
+    return functional.pad(volume, (0, z, 0, y, x // 2, x - x // 2)) if x or y or z else volume
