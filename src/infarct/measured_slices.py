@@ -69,8 +69,10 @@ def network_input(dwi: Image, adc: Image, brain: Mask, healthy: Healthy) -> NDAr
         (3, 192, 224, K) float32: DWI and ADC scaled to mean 0 and SD 1 over the brain, and the IS
         map; 0 outside the brain.
     """
-    normalised = [normalise(image, fit_tissue_peak(image, brain)) for image in (dwi, adc)]
-    ischemic = is_map(*normalised, brain, healthy)
+    dwi_normalised, adc_normalised = (
+        normalise(image, fit_tissue_peak(image, brain)) for image in (dwi, adc)
+    )
+    ischemic = is_map(dwi_normalised, adc_normalised, brain, healthy)
     return np.stack([zscore(dwi, brain), zscore(adc, brain), ischemic])
 
 

@@ -62,8 +62,10 @@ def healthy_on(grid: Grid) -> Healthy:
         grid: Such as the lattice of `measured_slices.lattice`.
     """
     n = int(json.loads(assets.path("templates/note").read_text())["n"])
-    images = (resample(volume, grid) for volume in healthy_statistics().values())
-    return Healthy(*images, n)
+    dwi_mean, dwi_sd, adc_mean, adc_sd = (
+        resample(volume, grid) for volume in healthy_statistics().values()
+    )
+    return Healthy(dwi_mean, dwi_sd, adc_mean, adc_sd, n)
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Training on measured slices: the stream shows what the runtime shows, and starts from the past."""
+"""Training on measured slices: the stream shows what the runtime shows."""
 
 from __future__ import annotations
 

@@ -124,12 +124,11 @@ def healthy_on_slices(statistics: Mapping[str, Image], lattice: Grid, n: int = 2
             statistics["dwi_mean"].shape, first, steps, lattice.shape, strict=True
         )
     ]
-    names = ("dwi_mean", "dwi_sd", "adc_mean", "adc_sd")
-    images = (
+    dwi_mean, dwi_sd, adc_mean, adc_sd = (
         np.asarray(separable.apply(torch.from_numpy(statistics[name]), matrices).numpy())
-        for name in names
+        for name in ("dwi_mean", "dwi_sd", "adc_mean", "adc_sd")
     )
-    return Healthy(*images, n)
+    return Healthy(dwi_mean, dwi_sd, adc_mean, adc_sd, n)
 
 
 def box(brain: torch.Tensor, margin: int = 8) -> Box:

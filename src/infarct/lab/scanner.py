@@ -9,7 +9,7 @@ import torch
 
 from infarct.lab import acquisition, artefacts, tissue
 from infarct.lab.bank import Bank
-from infarct.lab.reader import outlined
+from infarct.lab.reader import Seen, outlined
 from infarct.lab.record import Record
 from infarct.lab.tissue import Head
 
@@ -91,12 +91,13 @@ def acquire(head: Head, record: Record) -> Scan:
     share = artefacts.moved_dwi(acquisition.see(head.lesion, lens), record)
     soft_brain = acquisition.see(head.brain, lens)
     true_brain = soft_brain > 0.5
+    spacing = (*plan.in_plane_mm, plan.spacing_mm)
     brain = artefacts.mistaken_brain(soft_brain, record)
     return Scan(
         dwi=dwi,
         b0=b0,
         adc=adc,
-        lesion=outlined(share, dwi, adc, true_brain, plan.in_plane_mm),
+        lesion=outlined(share, Seen(dwi, adc, true_brain, spacing), record.habit),
         brain=brain,
         true_brain=true_brain,
         record=record,
