@@ -118,7 +118,7 @@ def test_cohort_files_are_checked(tmp_path, monkeypatch):
 
 
 def test_every_shipped_cohort_loads():
-    names = ["calibration", "day-after", "hyperacute", "not-visible", "test", "training"]
+    names = ["calibration", "day-after", "embolic", "hyperacute", "not-visible", "test", "training"]
     assert cohorts.cohort_names() == names
     for name in names:
         assert load_cohort(name).name == name
@@ -127,7 +127,7 @@ def test_every_shipped_cohort_loads():
 @pytest.mark.parametrize("name", ["training", "test", "hyperacute"])
 def test_no_infarct_is_invisible(name):
     cohort = replace(
-        load_cohort(name), lesion_free=0.0, hyperacute=1.0, subacute=0.0, volume_ml=0.2
+        load_cohort(name), lesion_free=0.0, hyperacute=1.0, subacute=0.0, late=0.0, volume_ml=0.2
     )
     for index in range(60):
         record = population.draw(cohort, BANK, 5, index)
