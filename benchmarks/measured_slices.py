@@ -132,9 +132,7 @@ def table(args: argparse.Namespace) -> None:
         gains = np.array([scores[other][n].dice - scores[first][n].dice for n in common])
         gains = gains[np.isfinite(gains)]
         error = gains.std() / np.sqrt(len(gains))
-        print(
-            f"\nDice of {other} less that of {first}: {gains.mean():+.4f} +- {error:.4f}"
-        )
+        print(f"\nDice of {other} less that of {first}: {gains.mean():+.4f} +- {error:.4f}")
 
 
 def real_files(data: Path) -> dict[str, tuple[CaseFiles, Path | None]]:
