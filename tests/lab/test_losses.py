@@ -162,5 +162,5 @@ def test_hardest_voxels_by_hand() -> None:
     loss = hardest_cross_entropy(p, volume(1, 0, 0, 0), 0.5)
     assert loss.item() == pytest.approx(-(math.log(0.6) + math.log(0.5)) / 2, abs=1e-6)
     whole = hardest_cross_entropy(p, volume(1, 0, 0, 0), 1.0)
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(p, volume(1, 0, 0, 0))
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(p, volume(1.0, 0, 0, 0))
     assert whole.item() == pytest.approx(expected.item(), abs=1e-6)
