@@ -151,6 +151,9 @@ def test_cropping_again_changes_nothing() -> None:
     once = crop_slices(Example(brain, brain, brain))
     assert once.image.shape == (1, 1, 80, 144, 16)
     assert crop_slices(once).image.shape == once.image.shape
+    roomy = crop_slices(once, (128, 160, 24)).brain
+    assert roomy.shape == (1, 1, 128, 160, 24)
+    assert torch.equal(roomy[:, :, 24:-24, :144, :16], once.brain)
 
 
 def test_batches_of_unlike_scans_need_a_shelf() -> None:

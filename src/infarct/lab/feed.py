@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -252,7 +252,7 @@ def look(
         slices: Whether the volumes are measured slices, which are shown whole.
     """
     if slices:
-        return crop_slices(example)
+        return crop_slices(example, least)
     if all(w >= s for w, s in zip(stage.window, example.image.shape[2:], strict=True)):
         return crop(example, least)
     starts = draw_windows(example, stage, generator)
@@ -274,17 +274,31 @@ def crop(example: Example, least: tuple[int, int, int] = (0, 0, 0)) -> Example:
     return Example(*(part[:, :, x, y, z].contiguous() for part in parts))
 
 
-def crop_slices(example: Example) -> Example:
+def crop_slices(example: Example, least: tuple[int, int, int] = (0, 0, 0)) -> Example:
     """Return the box that holds the brains of a batch of measured slices, ready to be mirrored.
 
     Args:
         example: On lattices of one shape, symmetric about the midplane.
+        least: Sides (x, y, z) that the box has at least, voxels.
     """
     x, y, z = brain_box_of_slices((example.brain > 0).any(0)[0].cpu().numpy())
     parts = (example.image, example.target, example.brain)
     boxes = [part[:, :, x, y, z] for part in parts]
-    beyond = -boxes[0].shape[-1] % SLICE_SIDES[2]
-    return Example(*(functional.pad(part, (0, beyond)).contiguous() for part in boxes))
+    slices = -(-boxes[0].shape[-1] // SLICE_SIDES[2]) * SLICE_SIDES[2]
+    sizes = (*boxes[0].shape[2:4], slices)
+    sides = [max(size, wanted) for size, wanted in zip(sizes, least, strict=True)]
+    return Example(*(padded(part, sides).contiguous() for part in boxes))
+
+
+def padded(volume: Tensor, sides: Sequence[int]) -> Tensor:
+    """Pad a batch with zeros: along x on both sides alike, so that the midplane stays in the middle.
+
+    Args:
+        volume: (N, C, X, Y, Z).
+        sides: Wanted along x, y and z, at least those of the volume; along x an even number more.
+    """
+    x, y, z = (wanted - size for wanted, size in zip(sides, volume.shape[2:], strict=True))
+    return functional.pad(volume, (0, z, 0, y, x // 2, x - x // 2)) if x or y or z else volume
 
 
 def _grown(part: slice, least: int, size: int) -> slice:

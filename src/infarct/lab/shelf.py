@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from infarct.lab.feed import Example, Fed, Order, feed, feed_ahead
+from infarct.lab.feed import Example, Fed, Order, feed, feed_ahead, padded
 from infarct.lab.recipes import DeviceSettings, Recipe
 
 _LEFT_RIGHT = 2
@@ -117,16 +116,10 @@ def _together(examples: list[Example]) -> Example:
     sides = [max(e.image.shape[axis] for e in examples) for axis in (2, 3, 4)]
 
     def join(parts: list[Tensor]) -> Tensor:
-        return torch.cat([_padded(part, sides) for part in parts]).float()
+        return torch.cat([padded(part, sides) for part in parts]).float()
 
     return Example(
         join([e.image for e in examples]),
         join([e.target for e in examples]),
         join([e.brain for e in examples]),
     )
-
-
-def _padded(volume: Tensor, sides: list[int]) -> Tensor:
-    """Pad a volume with zeros: along x on both sides alike, so that its midplane stays amid."""
-    x, y, z = (wanted - size for wanted, size in zip(sides, volume.shape[2:], strict=True))
-    return functional.pad(volume, (0, z, 0, y, x // 2, x - x // 2)) if x or y or z else volume
