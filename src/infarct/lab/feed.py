@@ -291,7 +291,7 @@ def crop_slices(example: Example, least: tuple[int, int, int] = (0, 0, 0)) -> Ex
 
 
 def padded(volume: Tensor, sides: Sequence[int]) -> Tensor:
-    """Pad a batch with zeros: along x on both sides alike, so that the midplane stays in the middle.
+    """Pad a batch with zeros, along x on both sides alike: the midplane stays in the middle.
 
     Args:
         volume: (N, C, X, Y, Z).
