@@ -179,7 +179,7 @@ def score(mask: Mask, case: SliceCase) -> CaseScore:
     sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
     found = np.bincount(parts[mask], minlength=count + 1)[1:] > 0
     predicted, predictions = ndimage.label(mask, _TOUCHING)
-    true = np.count_nonzero(np.bincount(predicted[case.lesion], minlength=predictions + 1)[1:])
+    true = int(np.count_nonzero(np.bincount(predicted[case.lesion], minlength=predictions + 1)[1:]))
     foci = zip((sizes * case.voxel_ml).tolist(), found.tolist(), strict=True)
     return CaseScore(
         name=case.name,
