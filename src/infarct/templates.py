@@ -11,7 +11,7 @@ import numpy as np
 from infarct import assets
 from infarct.classical import Healthy
 from infarct.grid import MNI_GRID, Grid
-from infarct.intensity import Image, Mask
+from infarct.intensity import Mask
 from infarct.resample import resample
 from infarct.volume import Volume, read
 
@@ -52,9 +52,24 @@ def load_template() -> Template:
 @lru_cache(maxsize=1)
 def load_healthy() -> Healthy:
     """Load mean and SD of brains without acute lesion, on the MNI grid."""
+    return healthy_on(MNI_GRID)
+
+
+def healthy_on(grid: Grid) -> Healthy:
+    """Load mean and SD of brains without acute lesion on some grid of MNI space.
+
+    Args:
+        grid: Such as the lattice of `measured_slices.lattice`.
+    """
     n = int(json.loads(assets.path("templates/note").read_text())["n"])
+    dwi_mean, dwi_sd, adc_mean, adc_sd = (
+        resample(volume, grid) for volume in healthy_statistics().values()
+    )
+    return Healthy(dwi_mean, dwi_sd, adc_mean, adc_sd, n)
 
-    def at_1mm(name: str) -> Image:
-        return resample(read(assets.path(f"templates/{name}")), MNI_GRID)
 
-    return Healthy(at_1mm("dwi_mean"), at_1mm("dwi_sd"), at_1mm("adc_mean"), at_1mm("adc_sd"), n)
+@lru_cache(maxsize=1)
+def healthy_statistics() -> dict[str, Volume]:
+    """Load `dwi_mean`, `dwi_sd`, `adc_mean` and `adc_sd` as they ship, (96, 112, 96) each."""
+    names = ("dwi_mean", "dwi_sd", "adc_mean", "adc_sd")
+    return {name: read(assets.path(f"templates/{name}")) for name in names}

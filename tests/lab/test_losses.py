@@ -12,9 +12,12 @@ from sklearn.metrics import log_loss
 from infarct.lab.losses import (
     LossSettings,
     balanced_cross_entropy,
+    component_dice_ce,
     generalised_dice,
+    hardest_cross_entropy,
     hybrid,
     l1,
+    nearest_component,
 )
 
 
@@ -111,3 +114,53 @@ def test_half_precision_logits_give_the_float32_loss_of_the_same_values() -> Non
     loss = hybrid((half,), lesion)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, hybrid((half.double(),), lesion))
+
+
+def test_every_voxel_belongs_to_the_nearest_component_of_its_sample() -> None:
+    lesion = torch.cat([volume(1, 0, 0, 0, 0, 1, 1), volume(0, 0, 0, 0, 0, 0, 0)])
+    regions, count = nearest_component(lesion)
+    assert count == 3
+    assert regions[0].flatten()[[0, 1, 2]].tolist() == [0, 0, 0]
+    assert regions[0].flatten()[[4, 5, 6]].tolist() == [1, 1, 1]
+    assert regions[1].unique().tolist() == [2]
+
+
+def test_component_loss_by_hand() -> None:
+    # Regions (0, 1, 2) and (3, 4, 5): Dice 2 * .8 / (1 + 1.0) and 2 * (.6 + .9) / (2 + 1.7).
+    lesion = volume(1, 0, 0, 0, 1, 1)
+    p = (0.8, 0.1, 0.1, 0.2, 0.6, 0.9)
+    entropy = -np.log([0.8, 0.9, 0.9, 0.8, 0.6, 0.9])
+    first = 1 - 1.6 / 2.0 + entropy[:3].mean()
+    second = 1 - 3.0 / 3.7 + entropy[3:].mean()
+    loss = component_dice_ce(logits(*p), lesion)
+    assert loss.item() == pytest.approx((first + second) / 2, abs=1e-5)
+
+
+def test_a_missed_focus_costs_the_same_whatever_its_size() -> None:
+    lesion = torch.zeros(1, 1, 20, 20, 4)
+    lesion[0, 0, 2, 2, 1] = 1
+    lesion[0, 0, 12:18, 12:18, :] = 1
+    sure = torch.where(lesion > 0, 12.0, -12.0)
+    costs = []
+    for box in ((slice(0, 6), slice(0, 6)), (slice(10, 20), slice(10, 20))):
+        missed = sure.clone()
+        missed[0, 0][box] = -12.0
+        entropy = hybrid((missed,), lesion, LossSettings(dice=0, bce=0, l1=0, component=1))
+        costs.append(float(entropy) - float(component_dice_ce(sure, lesion)))
+    assert costs[0] > 0.49  # one of two regions has lost all of its Dice
+    assert costs[1] > 0.49
+
+
+def test_component_loss_of_nothing_falls_with_false_alarms() -> None:
+    nothing = torch.zeros(1, 1, 4, 4, 4)
+    quiet, loud = (torch.full_like(nothing, value) for value in (-8.0, 0.0))
+    assert component_dice_ce(quiet, nothing) < 0.01 < component_dice_ce(loud, nothing)
+
+
+def test_hardest_voxels_by_hand() -> None:
+    p = logits(0.8, 0.1, 0.4, 0.5)
+    loss = hardest_cross_entropy(p, volume(1, 0, 0, 0), 0.5)
+    assert loss.item() == pytest.approx(-(math.log(0.6) + math.log(0.5)) / 2, abs=1e-6)
+    whole = hardest_cross_entropy(p, volume(1, 0, 0, 0), 1.0)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(p, volume(1.0, 0, 0, 0))
+    assert whole.item() == pytest.approx(expected.item(), abs=1e-6)

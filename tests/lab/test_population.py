@@ -54,7 +54,7 @@ def test_infarcts_lie_low_as_often_as_a_cohort_asks():
         f"{place}-{k}": _mask(z) for place, z in (("low", 20), ("high", 110)) for k in range(9)
     }
     bank = replace(BANK, lesions=pack_lesions(masks.items()))
-    plain = replace(load_cohort("training"), lesion_free=0.0, scattered=0.0)
+    plain = replace(load_cohort("training"), lesion_free=0.0, scattered=0.0, embolic=0.0)
     for low, least, most in ((0.0, 0.2, 0.5), (0.5, 0.6, 0.8), (1.0, 1.0, 1.0)):
         cohort = replace(plain, low=low)
         spots = [population.draw(cohort, bank, 3, k).lesions[0] for k in range(200)]
@@ -118,7 +118,7 @@ def test_cohort_files_are_checked(tmp_path, monkeypatch):
 
 
 def test_every_shipped_cohort_loads():
-    names = ["calibration", "day-after", "hyperacute", "not-visible", "test", "training"]
+    names = ["calibration", "day-after", "embolic", "hyperacute", "not-visible", "test", "training"]
     assert cohorts.cohort_names() == names
     for name in names:
         assert load_cohort(name).name == name
@@ -127,7 +127,7 @@ def test_every_shipped_cohort_loads():
 @pytest.mark.parametrize("name", ["training", "test", "hyperacute"])
 def test_no_infarct_is_invisible(name):
     cohort = replace(
-        load_cohort(name), lesion_free=0.0, hyperacute=1.0, subacute=0.0, volume_ml=0.2
+        load_cohort(name), lesion_free=0.0, hyperacute=1.0, subacute=0.0, late=0.0, volume_ml=0.2
     )
     for index in range(60):
         record = population.draw(cohort, BANK, 5, index)
@@ -135,3 +135,51 @@ def test_no_infarct_is_invisible(name):
         for spot in record.lesions:
             gain = spot.b0_gain * np.exp(b * population.TISSUE_ADC * (1 - spot.adc_gain))
             assert gain >= population.FAINTEST - 1e-9
+
+
+def test_showers_are_many_small_foci_where_a_cohort_asks_for_them():
+    records = _records("embolic", 200)
+    counts = np.array([len(r.lesions) for r in records])
+    assert counts.min() >= population.FEWEST_EMBOLI
+    assert counts.max() <= population.MOST_EMBOLI
+    assert np.median(counts) > 8
+    volumes = np.array([s.volume_ml for r in records for s in r.lesions])
+    least, most = population.EMBOLUS_ML
+    assert volumes.min() >= least
+    assert volumes.max() <= most
+    assert 0.5 < np.mean(volumes < 0.1) < 0.9
+    isotropic = [r.acquisition.spacing_mm == r.acquisition.in_plane_mm[0] for r in records]
+    assert 0.4 < np.mean(isotropic) < 0.6
+    sides = [{s.centre_mm[0] > 0 for s in r.lesions} for r in records]
+    assert 0.1 < np.mean([len(side) == 2 for side in sides]) < 0.5
+    assert not any(len(r.lesions) > 6 for r in _records("test", 200))
+
+
+def test_training_has_showers_late_infarcts_bands_and_thin_slices():
+    records = _records("training", 600)
+    infarcts = [r for r in records if r.lesions]
+    assert 0.1 < np.mean([len(r.lesions) > 6 for r in infarcts]) < 0.2
+    late = [r for r in infarcts if r.lesions[0].kind == "late"]
+    assert 0.03 < len(late) / len(infarcts) < 0.1
+    assert any(spot.b0_gain < 1 for r in late for spot in r.lesions)
+    thin = [r.acquisition.spacing_mm < 2.4 for r in records]
+    assert 0.2 < np.mean(thin) < 0.45
+    low = [r for r in infarcts if r.lesions[0].centre_mm[2] < LOW_MM]
+    touching = [
+        any(
+            np.linalg.norm(np.subtract(rim.centre_mm, r.lesions[0].centre_mm)) < 12
+            for rim in r.artefacts.rims
+        )
+        for r in low
+    ]
+    assert np.mean(touching) > 0.5
+
+
+def test_readers_differ_between_patients_and_change_nothing_else():
+    records = _records("test", 100)
+    habits = np.array([(r.habit.small, r.habit.large) for r in records])
+    assert habits.min(axis=0) == pytest.approx((0.15, 0.3), abs=0.02)
+    assert habits.max(axis=0) == pytest.approx((0.3, 0.5), abs=0.02)
+    other = replace(load_cohort("test"), small_outlined_from=(0.5, 0.5))
+    same = population.draw(other, BANK, 3, 0)
+    assert replace(same, habit=records[0].habit) == records[0]

@@ -3,9 +3,16 @@
 import pytest
 import torch
 
-from infarct.lab.reader import FAINTEST, outlined
+from infarct.lab.reader import FAINTEST, LARGE_ML, SMALL_ML, Seen, outlined, outlined_from
+from infarct.lab.record import Habit
 
 SHAPE = (60, 60, 8)
+HABIT = Habit(small=0.15, large=0.15)
+
+
+def outline(share: torch.Tensor, dwi: torch.Tensor, adc: torch.Tensor, brain: torch.Tensor):
+    """Outline on voxels of 1 mm by a reader with one habit for all volumes."""
+    return outlined(share, Seen(dwi, adc, brain, (1.0, 1.0, 1.0)), HABIT)
 
 
 def outline_of(gain: float, dwi: torch.Tensor | None = None, **changes: torch.Tensor):
@@ -15,7 +22,7 @@ def outline_of(gain: float, dwi: torch.Tensor | None = None, **changes: torch.Te
     dwi = torch.full(SHAPE, 100.0) if dwi is None else dwi
     adc = changes.get("adc", torch.full(SHAPE, 0.8e-3))
     brain = changes.get("brain", torch.ones(SHAPE, dtype=torch.bool))
-    return outlined(share, dwi * (1 + (gain - 1) * share), adc, brain, (1.0, 1.0)), share > 0.5
+    return outline(share, dwi * (1 + (gain - 1) * share), adc, brain), share > 0.5
 
 
 @pytest.mark.parametrize("gain", [FAINTEST + 0.01, 2.5])
@@ -53,7 +60,7 @@ def test_each_part_is_judged_by_itself():
     dwi[10:16, 10:16, 2] = 150.0
     dwi[40:46, 40:46, 5] = 105.0
     everywhere = torch.ones(SHAPE, dtype=torch.bool)
-    found = outlined(share, dwi, torch.full(SHAPE, 0.8e-3), everywhere, (1.0, 1.0))
+    found = outline(share, dwi, torch.full(SHAPE, 0.8e-3), everywhere)
     assert found[10:16, 10:16, 2].all()
     assert found.sum() == 36
 
@@ -65,7 +72,7 @@ def test_a_fainter_part_is_outlined_beside_one_that_is_seen_at_once(first, outli
     dwi[10:16, 10:16, 2] = 100 * first
     dwi[40:46, 40:46, 5] = 115.0
     everywhere = torch.ones(SHAPE, dtype=torch.bool)
-    found = outlined(share, dwi, torch.full(SHAPE, 0.8e-3), everywhere, (1.0, 1.0))
+    found = outline(share, dwi, torch.full(SHAPE, 0.8e-3), everywhere)
     assert bool(found[40:46, 40:46, 5].all()) == outlined_too
     assert found.any() == outlined_too
 
@@ -76,7 +83,7 @@ def test_the_fluid_of_sulci_within_an_outline_does_not_count():
     dwi[20:32, 20:32, 3] = 130.0
     dwi[20:32:2, 20:32, 3], adc[20:32:2, 20:32, 3] = 20.0, 3e-3
     everywhere = torch.ones(SHAPE, dtype=torch.bool)
-    assert outlined(share, dwi, adc, everywhere, (1.0, 1.0)).sum() == 144
+    assert outline(share, dwi, adc, everywhere).sum() == 144
 
 
 def test_a_lesion_thinner_than_a_slice_is_outlined_where_it_fills_most():
@@ -85,7 +92,7 @@ def test_a_lesion_thinner_than_a_slice_is_outlined_where_it_fills_most():
     share[20:24, 24, 3] = 0.1
     dwi = torch.full(SHAPE, 100.0) + 150 * share
     everywhere = torch.ones(SHAPE, dtype=torch.bool)
-    found = outlined(share, dwi, torch.full(SHAPE, 0.8e-3), everywhere, (1.0, 1.0))
+    found = outline(share, dwi, torch.full(SHAPE, 0.8e-3), everywhere)
     assert torch.equal(found, share > 0.2)
 
 
@@ -97,4 +104,38 @@ def test_with_nothing_around_to_compare_with_it_counts_as_seen():
 
 def test_where_there_is_no_infarct_nothing_is_outlined():
     flat = torch.ones(SHAPE)
-    assert not outlined(flat * 0, flat, flat * 0.8e-3, flat > 0, (1.0, 1.0)).any()
+    assert not outline(flat * 0, flat, flat * 0.8e-3, flat > 0).any()
+
+
+def a_wedge(width: int, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A block of infarct whose share falls linearly over ten columns at one side."""
+    share = torch.zeros(SHAPE)
+    share[10:20, 10 : 10 + width, 2 : 2 + depth] = 1.0
+    share[20:30, 10 : 10 + width, 2 : 2 + depth] = torch.linspace(0.95, 0.05, 10)[:, None, None]
+    return share, torch.full(SHAPE, 100.0) * (1 + share)
+
+
+def test_large_infarcts_are_outlined_at_their_edge_and_small_foci_with_partial_volume():
+    everywhere, adc = torch.ones(SHAPE, dtype=torch.bool), torch.full(SHAPE, 0.8e-3)
+    habit = Habit(small=0.15, large=0.5)
+    for spacing, level in (((0.4, 0.4, 0.4), 0.15), ((5.0, 5.0, 5.0), 0.5)):
+        share, dwi = a_wedge(6, 3)
+        found = outlined(share, Seen(dwi, adc, everywhere, spacing), habit)
+        assert torch.equal(found, share >= level)
+
+
+def test_each_part_is_outlined_by_its_own_volume():
+    share, dwi = a_wedge(40, 4)
+    share[50, 50, 6], share[50, 51, 6] = 1.0, 0.2
+    dwi = 100 * (1 + share)
+    everywhere, adc = torch.ones(SHAPE, dtype=torch.bool), torch.full(SHAPE, 0.8e-3)
+    found = outlined(share, Seen(dwi, adc, everywhere, (2.0, 2.0, 4.0)), Habit(0.15, 0.5))
+    assert found[50, 51, 6]
+    assert torch.equal(found[:40], (share >= 0.5)[:40])
+
+
+def test_a_habit_changes_with_the_logarithm_of_the_volume():
+    habit = Habit(small=0.2, large=0.4)
+    assert outlined_from(SMALL_ML / 9, habit) == habit.small
+    assert outlined_from(LARGE_ML * 9, habit) == habit.large
+    assert outlined_from((SMALL_ML * LARGE_ML) ** 0.5, habit) == pytest.approx(0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from infarct.grid import MNI_GRID, Grid
 from infarct.lab import separable
 from infarct.lab.record import Acquisition
 from infarct.lab.warp import SHAPE
+from infarct.measured_slices import LEFTMOST_MM, lattice
 
 
 def positions(acquisition: Acquisition) -> list[NDArray[np.float64]]:
@@ -41,10 +43,12 @@ class Optics:
     Attributes:
         see: (n, 192), (m, 224), (k, 192): point spread and slice profile.
         back: (192, n), (224, m), (192, k): linear interpolation back onto the lattice.
+        onto_slices: (192, n), (224, m), None: the same onto the measured-slice lattice.
     """
 
     see: tuple[NDArray[np.float64], ...]
     back: tuple[NDArray[np.float64], ...]
+    onto_slices: tuple[NDArray[np.float64] | None, ...]
 
 
 def optics(acquisition: Acquisition) -> Optics:
@@ -54,16 +58,36 @@ def optics(acquisition: Acquisition) -> Optics:
     widths = [max(acquisition.psf * step, 0.5) for step in acquisition.in_plane_mm]
     widths.append(acquisition.thickness_mm)
     see = tuple(separable.gaussian(n, p, w) for n, p, w in zip(SHAPE, at, widths, strict=True))
-    back = tuple(
-        separable.linear(len(p), (np.arange(n) - p[0]) / step)
-        for n, p, step in zip(SHAPE, at, steps, strict=True)
+    first = (0.0, 0.0, 0.0)
+    back = _interpolation(at, steps, first)
+    x, y, _ = _interpolation(at, steps, (LEFTMOST_MM - MNI_GRID.affine[0, 3], 0.0, 0.0))
+    return Optics(see, back, (x, y, None))
+
+
+def _interpolation(
+    at: list[NDArray[np.float64]], steps: Sequence[float], first: Sequence[float]
+) -> tuple[NDArray[np.float64], ...]:
+    """Interpolate at voxels 1 mm apart from `first` (voxels of the 1 mm lattice) on, per axis."""
+    return tuple(
+        separable.linear(len(p), (np.arange(n) + start - p[0]) / step)
+        for n, p, step, start in zip(SHAPE, at, steps, first, strict=True)
     )
-    return Optics(see, back)
 
 
 def see(volume: torch.Tensor, lens: Optics) -> torch.Tensor:
     """Take a 1 mm volume through point spread and slice profile: (192, 224, 192) -> native."""
     return separable.apply(volume, lens.see)
+
+
+def onto_slices(volume: torch.Tensor, lens: Optics) -> torch.Tensor:
+    """Interpolate a native volume within its slices: (n, m, K) -> (192, 224, K)."""
+    return separable.apply(volume, lens.onto_slices)
+
+
+def slice_lattice(acquisition: Acquisition) -> Grid:
+    """Return the measured-slice lattice of an acquisition, see `measured_slices.lattice`."""
+    native = grid(acquisition)
+    return lattice(native.affine, native.shape)
 
 
 def bring_back(volume: torch.Tensor, lens: Optics) -> torch.Tensor:

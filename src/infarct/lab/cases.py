@@ -120,6 +120,10 @@ class Mixed:
         """Make heads: all synthetic, for real cases come without a drawn brain."""
         return self.stream.head_batches()
 
+    def slice_batches(self) -> Iterator[Any]:
+        """Make scans on their measured slices: all synthetic, for real cases are sub-volumes."""
+        return self.stream.slice_batches()
+
     def state_dict(self) -> dict[str, Any]:
         """Return what the next batch depends on."""
         return {"stream": self.stream.state_dict(), "generator": self.generator.get_state()}

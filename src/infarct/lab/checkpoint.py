@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from infarct import assets
 from infarct.errors import InputFileError
 from infarct.lab import recipes
+from infarct.lab.from_sub_volumes import for_slices
 from infarct.lab.networks import DESIGNS, build
 from infarct.lab.recipes import Recipe
 from infarct.lab.widening import widened
@@ -110,7 +111,7 @@ def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
         network = build(recipe.network, recipe.features or None).to(device)
     if recipe.start:
         known = read_weights(_weights_of(recipe.start))
-        network.load_state_dict(widened(_fitting(known, recipe, network), network, recipe.seed))
+        network.load_state_dict(_started(known, recipe, network))
     if recipe.device.channels_last:
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     rate = recipe.rate
@@ -125,6 +126,23 @@ def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
         windows=torch.Generator().manual_seed(recipe.seed + rank),
         position=Position(),
     )
+
+
+def _started(known: Weights, recipe: Recipe, network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights a network starts with: those that are known, widened or for slices."""
+    theirs, wanted = (DESIGNS[name] for name in (known.recipe.network, recipe.network))
+    if theirs.slices == wanted.slices:
+        return widened(_fitting(known, recipe, network), network, recipe.seed)
+    original = recipe.network.partition("_slices")[0]
+    if theirs.slices or original not in DESIGNS:
+        raise InputFileError(
+            f"start = {recipe.start!r}: a {recipe.network} cannot start from a "
+            f"{known.recipe.network}; a network for measured slices can start from its original, "
+            "not the other way round"
+        )
+    narrow = build(original, recipe.features or None)
+    as_original = replace(recipe, network=original)
+    return for_slices(widened(_fitting(known, as_original, narrow), narrow, recipe.seed), network)
 
 
 def _fitting(known: Weights, recipe: Recipe, network: nn.Module) -> dict[str, Tensor]:

@@ -30,6 +30,13 @@ class Cohort:
         scattered: Share of infarcts with smaller ones about.
         low: Share of patients whose infarct is made to lie low, at the skull base, beside those
             that lie there anyway.
+        banded: Share of infarcts at the skull base that touch a bright susceptibility band, which
+            is no infarct.
+        late: Share of patients with a late subacute infarct of mixed signal, bleeding included.
+        embolic: Share of patients with a shower of small emboli instead of one infarct.
+        isotropic: Share of scans with isotropic voxels of about 2 mm.
+        small_outlined_from: Range of `record.Habit.small`, which a reader draws once per patient.
+        large_outlined_from: Range of `record.Habit.large`.
         mimics: Factor on how often mimics occur; 0 leaves them out.
         artefacts: Factor on how often artefacts occur; 0 leaves them out.
         snr: Range of the DWI's signal-to-noise ratio in white matter, drawn on a log scale.
@@ -50,6 +57,12 @@ class Cohort:
     subacute: float = 0.1
     scattered: float = 0.25
     low: float = 0.0
+    banded: float = 0.0
+    late: float = 0.0
+    embolic: float = 0.0
+    isotropic: float = 0.0
+    small_outlined_from: Range = (0.15, 0.3)
+    large_outlined_from: Range = (0.3, 0.5)
     mimics: float = 1.0
     artefacts: float = 1.0
     snr: Range = (6.0, 60.0)

@@ -15,17 +15,19 @@ import torch
 from torch.nn import functional
 
 from infarct.classical import FuzzySettings, Healthy
+from infarct.grid import MNI_GRID, Grid
 from infarct.intensity import Image, TissuePeak, fit_tissue_peak
 from infarct.lab import separable
 from infarct.lab.warp import Box
 
-_FIT_EVERY = 7
-"""Every seventh brain voxel, some 200,000, fits the tissue peak as well as all of them."""
+_FIT_VOXELS = 1_000_000
+"""Of a box; every so many voxels that about as many are left fit the tissue peak as well as all."""
 
 
 def tissue_peak(image: torch.Tensor, brain: torch.Tensor) -> TissuePeak:
     """Fit the tissue peak by `intensity.fit_tissue_peak`, on a part of the brain's voxels."""
-    part, inside = (volume.flatten()[::_FIT_EVERY] for volume in (image, brain))
+    every = max(1, image.numel() // _FIT_VOXELS)
+    part, inside = (volume.flatten()[::every] for volume in (image, brain))
     values = part[inside].cpu().numpy()
     return fit_tissue_peak(values, np.ones(values.shape, dtype=bool))
 
@@ -104,6 +106,29 @@ def healthy_at_1mm(statistics: Mapping[str, Image], n: int = 2) -> Healthy:
         return np.asarray(image[0, 0].numpy())
 
     return Healthy(fine("dwi_mean"), fine("dwi_sd"), fine("adc_mean"), fine("adc_sd"), n)
+
+
+def healthy_on_slices(statistics: Mapping[str, Image], lattice: Grid, n: int = 2) -> Healthy:
+    """Bring the healthy statistics to a measured-slice lattice, as `templates.healthy_on` does.
+
+    Args:
+        statistics: As for `healthy_at_1mm`.
+        lattice: From `measured_slices.lattice`.
+        n: Number of brains behind them; the IS map does not ask.
+    """
+    first = (lattice.affine[:3, 3] - MNI_GRID.affine[:3, 3] - 0.5) / 2
+    steps = lattice.spacing / 2
+    matrices = [
+        separable.linear(size, start + step * np.arange(count))
+        for size, start, step, count in zip(
+            statistics["dwi_mean"].shape, first, steps, lattice.shape, strict=True
+        )
+    ]
+    dwi_mean, dwi_sd, adc_mean, adc_sd = (
+        np.asarray(separable.apply(torch.from_numpy(statistics[name]), matrices).numpy())
+        for name in ("dwi_mean", "dwi_sd", "adc_mean", "adc_sd")
+    )
+    return Healthy(dwi_mean, dwi_sd, adc_mean, adc_sd, n)
 
 
 def box(brain: torch.Tensor, margin: int = 8) -> Box:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, multiprocessing
+from torch.nn import functional
 
 from infarct.folders import matching
 from infarct.interleave import brain_box
 from infarct.lab.networks import DESIGNS
 from infarct.lab.recipes import Recipe, Stage, parse
+from infarct.measured_slices import SIDES as SLICE_SIDES
+from infarct.measured_slices import brain_box as brain_box_of_slices
 
 if TYPE_CHECKING:
-    from infarct.lab.stream import Batch, HeadBatch, StreamSettings
+    from infarct.lab.stream import Batch, HeadBatch, SliceBatch, StreamSettings
 
 Split = Literal["train", "validation"]
 
@@ -45,6 +48,9 @@ class Source(Protocol):
 
     def head_batches(self) -> Iterator[HeadBatch]:
         """Make whole heads at 4 mm, without end."""
+
+    def slice_batches(self) -> Iterator[SliceBatch]:
+        """Make scans on the lattice of their measured slices, one by one, without end."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next batch depends on."""
@@ -170,6 +176,10 @@ def examples(source: Source, network: str) -> Iterator[Example]:
     if design.answers == "brain":
         for head in source.head_batches():
             yield Example(head.image, head.brain, torch.ones_like(head.brain))
+    elif design.slices:
+        for scan in source.slice_batches():
+            image = scan.image[:, : len(design.channels)]
+            yield crop_slices(Example(image, scan.lesion, scan.brain))
     else:
         for batch in source.batches():
             yield Example(batch.image[:, : len(design.channels)], batch.lesion, batch.brain)
@@ -231,6 +241,7 @@ def look(
     stage: Stage,
     generator: torch.Generator,
     least: tuple[int, int, int] = (0, 0, 0),
+    slices: bool = False,
 ) -> Example:
     """Return the windows of a stage, or the whole brains where its window is the whole volume.
 
@@ -239,7 +250,10 @@ def look(
         stage: What is looked at.
         generator: Of the choice of windows.
         least: Sides (x, y, z) of the smallest box for whole brains, voxels.
+        slices: Whether the volumes are measured slices, which are shown whole.
     """
+    if slices:
+        return crop_slices(example, least)
     if all(w >= s for w, s in zip(stage.window, example.image.shape[2:], strict=True)):
         return crop(example, least)
     starts = draw_windows(example, stage, generator)
@@ -259,6 +273,33 @@ def crop(example: Example, least: tuple[int, int, int] = (0, 0, 0)) -> Example:
     x, y, z = (_grown(*part) for part in zip(box, least, sizes, strict=True))
     parts = (example.image, example.target, example.brain)
     return Example(*(part[:, :, x, y, z].contiguous() for part in parts))
+
+
+def crop_slices(example: Example, least: tuple[int, int, int] = (0, 0, 0)) -> Example:
+    """Return the box that holds the brains of a batch of measured slices, ready to be mirrored.
+
+    Args:
+        example: On lattices of one shape, symmetric about the midplane.
+        least: Sides (x, y, z) that the box has at least, voxels.
+    """
+    x, y, z = brain_box_of_slices((example.brain > 0).any(0)[0].cpu().numpy())
+    parts = (example.image, example.target, example.brain)
+    boxes = [part[:, :, x, y, z] for part in parts]
+    slices = -(-boxes[0].shape[-1] // SLICE_SIDES[2]) * SLICE_SIDES[2]
+    sizes = (*boxes[0].shape[2:4], slices)
+    sides = [max(size, wanted) for size, wanted in zip(sizes, least, strict=True)]
+    return Example(*(padded(part, sides).contiguous() for part in boxes))
+
+
+def padded(volume: Tensor, sides: Sequence[int]) -> Tensor:
+    """Pad a batch with zeros, along x on both sides alike: the midplane stays in the middle.
+
+    Args:
+        volume: (N, C, X, Y, Z).
+        sides: Wanted along x, y and z, at least those of the volume; along x an even number more.
+    """
+    x, y, z = (wanted - size for wanted, size in zip(sides, volume.shape[2:], strict=True))
+    return functional.pad(volume, (0, z, 0, y, x // 2, x - x // 2)) if x or y or z else volume
 
 
 def _grown(part: slice, least: int, size: int) -> slice:

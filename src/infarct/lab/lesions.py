@@ -23,7 +23,8 @@ class Site:
         centre_mm: Of the site on the right (x > 0), MNI.
         spread_mm: SD of the centre.
         ml: Smallest and largest infarct seen here.
-        weight: How often, among the sites a volume fits; 0 only where low ones are asked for.
+        weight: How often, among the sites a volume fits; 0 only where low ones or those of a shower
+            of emboli are asked for.
     """
 
     territory: str
@@ -48,7 +49,21 @@ SITES: dict[str, Site] = {
     "cerebellum": Site("VB", (26, -64, -36), (12, 9, 8), (0.05, 60), 1.2),
     "temporal-base": Site("MCA", (52, -24, -20), (6, 16, 6), (0.1, 60), 0),
     "orbitofrontal": Site("MCA", (30, 34, -14), (8, 8, 5), (0.1, 40), 0),
+    "anterior-border-zone": Site("MCA", (26, 22, 42), (6, 18, 10), (0.008, 4), 0),
+    "posterior-border-zone": Site("MCA", (34, -64, 28), (7, 9, 12), (0.008, 4), 0),
+    "internal-border-zone": Site("MCA", (24, -8, 32), (3, 20, 6), (0.008, 4), 0),
 }
+
+SHOWERED: dict[str, tuple[str, ...]] = {
+    "MCA": (
+        *("mca-cortical-branch", "mca-cortical-branch", "insula", "corona-radiata"),
+        *("anterior-border-zone", "posterior-border-zone", "internal-border-zone"),
+    ),
+    "PCA": ("pca-occipital", "pca-occipital", "thalamus"),
+    "ACA": ("aca-medial", "anterior-border-zone"),
+    "VB": ("cerebellum", "cerebellum", "pons"),
+}
+"""Where small emboli of each territory come to lie; sites named twice get twice as many."""
 
 LOW_MM = -10.0
 """z of MNI below which the brain lies on the skull base."""

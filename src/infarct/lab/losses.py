@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,6 +34,10 @@ class LossSettings:
         balance: 1 gives lesion and background the same say in the cross-entropy however few voxels
             the lesion has (the paper), 0 gives every voxel the same say. In between, a class of a
             fraction f of the voxels has a say of f^(1 - balance).
+        component: Weight of the component-wise loss of the final answer, so that every focus counts
+            alike, however small; computed on the CPU.
+        hardest: Weight of the cross-entropy over the hardest voxels of the final answer.
+        hardest_share: Fraction of the voxels that are the hardest.
     """
 
     dice: float = 1.0
@@ -39,6 +45,9 @@ class LossSettings:
     l1: float = 1e-5
     side: float = 1.0
     balance: float = 1.0
+    component: float = 0.0
+    hardest: float = 0.0
+    hardest_share: float = 0.02
 
 
 def generalised_dice(logits: Tensor, lesion: Tensor) -> Tensor:
@@ -111,6 +120,76 @@ def l1(logits: Tensor) -> Tensor:
     return torch.sigmoid(logits.float()).sum(_SPACE).mean()
 
 
+def nearest_component(lesion: Tensor) -> tuple[Tensor, int]:
+    """Assign every voxel to the lesion component that lies nearest, in voxels.
+
+    Args:
+        lesion: (N, 1, X, Y, Z), 0 or 1.
+
+    Returns:
+        (N, 1, X, Y, Z) int64, the number of the component, counted over the batch; a sample without
+        lesion is one region. And the number of regions.
+    """
+    regions, count = [], 0
+    for sample in lesion[:, 0].cpu().numpy() > 0:
+        labels, found = ndimage.label(sample, np.ones((3, 3, 3)))
+        if found:
+            nearest = ndimage.distance_transform_edt(
+                labels == 0, return_distances=False, return_indices=True
+            )
+            labels = labels[tuple(nearest)] - 1
+        regions.append(torch.from_numpy(labels.astype(np.int64) + count))
+        count += max(found, 1)
+    return torch.stack(regions)[:, None].to(lesion.device), count
+
+
+def component_dice_ce(logits: Tensor, lesion: Tensor) -> Tensor:
+    """Return Dice loss plus cross-entropy, averaged over the regions of the lesion components.
+
+    Args:
+        logits: (N, 1, X, Y, Z).
+        lesion: Same shape, 0 or 1.
+
+    Returns:
+        Mean over regions. A region without lesion, of a sample that has none, adds its
+        cross-entropy and the share of its voxels that are taken for lesion.
+
+    References:
+        arXiv:2511.17146 (CC-DiceCE); Jaus et al. 2024, Every component counts (CC-Metrics).
+    """
+    regions, count = nearest_component(lesion)
+    index = regions.flatten()
+
+    def total(values: Tensor) -> Tensor:
+        return torch.zeros(count, device=index.device).index_add(0, index, values.flatten())
+
+    p, reference = torch.sigmoid(logits.float()), lesion.float()
+    surprise = functional.binary_cross_entropy_with_logits(
+        logits.float(), reference, reduction="none"
+    )
+    voxels, wanted, found = total(torch.ones_like(p)), total(reference), total(p)
+    overlap = 2 * total(p * reference) / (wanted + found).clamp(min=1e-6)
+    missed = torch.where(wanted > 0, 1 - overlap, found / voxels)
+    return (missed + total(surprise) / voxels).mean()
+
+
+def hardest_cross_entropy(logits: Tensor, lesion: Tensor, share: float) -> Tensor:
+    """Return the mean cross-entropy over the hardest voxels of each sample.
+
+    Args:
+        logits: (N, 1, X, Y, Z).
+        lesion: Same shape, 0 or 1.
+        share: Fraction of the voxels, in 0 - 1.
+
+    References:
+        Wu et al. 2016, Bridging category-level and instance-level semantic segmentation (top-k).
+    """
+    surprise = functional.binary_cross_entropy_with_logits(
+        logits.float(), lesion.float(), reduction="none"
+    ).flatten(1)
+    return surprise.topk(max(1, round(share * surprise.shape[1])), sorted=False).values.mean()
+
+
 def hybrid(
     outputs: tuple[Tensor, ...], lesion: Tensor, settings: LossSettings | None = None
 ) -> Tensor:
@@ -127,6 +206,10 @@ def hybrid(
     """
     s = settings or LossSettings()
     total = s.l1 * l1(outputs[0])
+    if s.component:
+        total = total + s.component * component_dice_ce(outputs[0], lesion)
+    if s.hardest:
+        total = total + s.hardest * hardest_cross_entropy(outputs[0], lesion, s.hardest_share)
     for k, logits in enumerate(outputs):
         # The largest, not the mean: a small lesion stays a lesion at every level.
         reference = functional.adaptive_max_pool3d(lesion, logits.shape[2:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from infarct.lab.bank import Bank
@@ -80,6 +82,10 @@ def draw_acquisition(cohort: Cohort, rng: np.random.Generator) -> Acquisition:
     pixel = float(np.clip(np.exp(rng.normal(np.log(1.25), 0.4)), low, high))
     thickness = float(rng.uniform(*cohort.thickness_mm))
     gap = float(rng.choice([0.0, 0.0, rng.uniform(0, 0.3)])) * thickness
+    # Drawn only where wanted: scans of other cohorts stay what they were.
+    if cohort.isotropic > 0 and rng.random() < cohort.isotropic:
+        pixel = thickness = float(rng.uniform(1.7, 2.3))
+        gap = 0.0
     spacing = thickness + gap
     bottom = float(rng.uniform(0, 8)) if rng.random() < 0.85 else float(rng.uniform(8, 45))
     top = 170.0 if rng.random() < 0.9 else float(rng.uniform(125, 165))
@@ -168,6 +174,13 @@ def draw_artefacts(cohort: Cohort, acquisition: Acquisition, rng: np.random.Gene
             if _often(0.06, often, rng)
         ),
     )
+
+
+def banded(artefacts: Artefacts, spot: Spot, rng: np.random.Generator) -> Artefacts:
+    """Let a bright susceptibility band run along the border of the brain beside an infarct."""
+    height = 0.4 + float(rng.exponential(0.8))
+    band = _near("rim", (spot.centre_mm, (14.0, 14.0, 9.0)), height, rng)
+    return replace(artefacts, rims=(*artefacts.rims, band))
 
 
 def draw_tracts(cohort: Cohort, rng: np.random.Generator) -> tuple[Bump, ...]:

@@ -7,11 +7,15 @@ seeing them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from infarct.lab.record import Habit
 from infarct.quantify import pieces
 
 FAINTEST = 1.2
@@ -21,11 +25,14 @@ that experts outlined on three real scans, 24 have more (`benchmarks/what_reader
 FAINTEST_BESIDE = 1.1
 """The same for a part on a scan with one that is seen at once: the eye goes on from there."""
 
-OUTLINED_SHARE = 0.15
-"""A reader outlines a voxel when this much of it is infarct: he takes in what shines at all. With
-.4 the outermost voxels of an outline (of .2 ml and more) kept half of its contrast (.42 to .55, by
-size) and those just beyond a fifth (.15 to .22), where on three real scans they keep .15 to .36 and
-.03 to .04; with this, .19 to .34 and .05 to .09 (`benchmarks/what_readers_outline.py`)."""
+SMALL_ML, LARGE_ML = 0.1, 10.0
+"""Volumes between which a reader's habit changes from that of small foci to that of large infarcts.
+On three real scans with small lesions, outlined voxels reach down to a share of about .15
+(`benchmarks/what_readers_outline.py`); on three with large infarcts, masks of networks that learned
+that edge are 6 to 23% too large, and bridge sulci."""
+
+_FAINT_SHARE = 0.15
+"""Of infarct in a voxel; what has more hangs together as one part, however it is outlined."""
 
 AROUND_MM = (2.5, 10.0)
 """In-plane distances from an infarct between which it is compared: beyond its blurred edge, and
@@ -38,46 +45,73 @@ _FEWEST = 10
 """Voxels to compare with; where there are fewer, an infarct is taken as seen."""
 
 
-def outlined(
-    share: torch.Tensor,
-    dwi: torch.Tensor,
-    adc: torch.Tensor,
-    brain: torch.Tensor,
-    pixel_mm: tuple[float, float],
-) -> torch.Tensor:
+@dataclass(frozen=True)
+class Seen:
+    """What a reader has before him, on the grid of the scan.
+
+    Attributes:
+        dwi: (X, Y, Z), any unit.
+        adc: Same shape, mm^2/s.
+        brain: Same shape, bool.
+        spacing_mm: Sides of a voxel along X, Y and Z.
+    """
+
+    dwi: torch.Tensor
+    adc: torch.Tensor
+    brain: torch.Tensor
+    spacing_mm: tuple[float, float, float]
+
+
+def outlined(share: torch.Tensor, seen: Seen, habit: Habit) -> torch.Tensor:
     """Outline what a reader would.
 
     Args:
         share: (X, Y, Z) how much of each voxel is infarct, 0 - 1.
-        dwi: Same shape, any unit.
-        adc: Same shape, mm^2/s.
-        brain: Same shape, bool.
-        pixel_mm: Sides of a voxel along X and Y.
+        seen: The images.
+        habit: How closely the reader follows the edge.
 
     Returns:
         (X, Y, Z) bool, on the device of `share`: if any part (26-connected) stands out from what
         lies around it by `FAINTEST`, all that do by `FAINTEST_BESIDE`.
     """
-    # A lesion thinner than a slice never fills a voxel; what shines most of it is outlined.
-    level = torch.clamp(0.7 * share.max(), max=OUTLINED_SHARE)
-    drawn: NDArray[np.bool_] = ((share >= level) & (share > 0.02)).cpu().numpy()
+    voxel_ml = float(np.prod(seen.spacing_mm)) / 1000
+    drawn = _drawn(share.float().cpu().numpy(), voxel_ml, habit)
     if not drawn.any():
         return torch.from_numpy(drawn).to(share.device)
     low, high = TISSUE_ADC
-    tissue = (brain & (adc > low) & (adc < high)).cpu().numpy()
+    tissue = (seen.brain & (seen.adc > low) & (seen.adc < high)).cpu().numpy()
     parts = pieces(drawn)
-    ratios = np.array(contrasts(parts, dwi.float().cpu().numpy(), tissue, pixel_mm))
+    ratios = np.array(contrasts(parts, seen.dwi.float().cpu().numpy(), tissue, seen.spacing_mm[:2]))
     # NaN, where there is nothing to compare with, is below nothing.
     least = FAINTEST_BESIDE if (~(ratios < FAINTEST)).any() else np.inf
-    seen = ~(ratios < least)
-    return torch.from_numpy(np.array([False, *seen])[parts]).to(share.device)
+    stands_out = ~(ratios < least)
+    return torch.from_numpy(np.array([False, *stands_out])[parts]).to(share.device)
+
+
+def outlined_from(volume_ml: float, habit: Habit) -> float:
+    """Return from which share of infarct on a voxel of an infarct of some volume is outlined."""
+    position = np.log(max(volume_ml, 1e-6) / SMALL_ML) / np.log(LARGE_ML / SMALL_ML)
+    return float(habit.small + np.clip(position, 0, 1) * (habit.large - habit.small))
+
+
+def _drawn(share: NDArray[np.float32], voxel_ml: float, habit: Habit) -> NDArray[np.bool_]:
+    """Outline every part of the infarcts from the share that fits its volume."""
+    # A lesion thinner than a slice never fills a voxel; what shines most of it is outlined.
+    faint = min(0.7 * float(share.max()), _FAINT_SHARE)
+    parts = pieces((share >= faint) & (share > 0.02))
+    drawn = np.zeros(share.shape, bool)
+    for number, box in enumerate(ndimage.find_objects(parts), start=1):
+        inside = np.where(parts[box] == number, share[box], 0)
+        level = outlined_from(float(inside.sum()) * voxel_ml, habit)
+        drawn[box] |= inside >= max(min(level, 0.7 * float(inside.max())), 0.02)
+    return drawn
 
 
 def contrasts(
     parts: NDArray[np.int32],
     signal: NDArray[np.float32],
     tissue: NDArray[np.bool_],
-    pixel_mm: tuple[float, float],
+    pixel_mm: Sequence[float],
 ) -> list[float]:
     """Return by how much each part of an outline is brighter than what lies around it.
 

@@ -232,6 +232,13 @@ def _checked(recipe: Recipe) -> Recipe:
         raise ValueError(f"shelf.size = {shelf.size} does not hold a batch = {recipe.batch}")
     if shelf.size and shelf.reuse < 1:
         raise ValueError(f"shelf.reuse = {shelf.reuse}; a volume serves at least once")
+    if DESIGNS[recipe.network].slices and not shelf.size and recipe.batch > 1:
+        raise ValueError(
+            f"batch = {recipe.batch} without a shelf: scans differ in their number of slices, and "
+            "only a shelf puts those alike together; set shelf.size, or batch = 1"
+        )
+    if DESIGNS[recipe.network].slices and recipe.cases.folder:
+        raise ValueError(f"{recipe.network} does not read prepared cases; leave [cases] out")
     if not 1 <= phases <= len(PHASES):
         raise ValueError(f"stream.phases_per_volume = {phases} is not in 1 - {len(PHASES)}")
     return recipe

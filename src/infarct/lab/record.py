@@ -186,6 +186,23 @@ class Artefacts:
 
 
 @dataclass(frozen=True)
+class Habit:
+    """How a reader outlines: from which share of infarct on a voxel belongs to the outline.
+
+    Readers include partial volume in small foci, and follow the edge of large infarcts.
+
+    Attributes:
+        small: Share of infarct in a voxel from which it is outlined, for a focus of `SMALL_ML` or
+            less.
+        large: The same for an infarct of `LARGE_ML` or more; in between it changes with the
+            logarithm of the volume.
+    """
+
+    small: float
+    large: float
+
+
+@dataclass(frozen=True)
 class Record:
     """One synthetic scan.
 
@@ -202,6 +219,7 @@ class Record:
         white_spots: (SD above which white matter is hyperintense, b0 gain, ADC gain), or None.
         acquisition: How it was scanned.
         artefacts: What went wrong.
+        habit: Of the reader who outlines the infarcts.
     """
 
     seed: int
@@ -216,6 +234,7 @@ class Record:
     white_spots: Triple | None
     acquisition: Acquisition
     artefacts: Artefacts
+    habit: Habit
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain values."""

@@ -20,7 +20,7 @@ import torch
 from infarct.lab.cohort import load_cohort
 from infarct.lab.feed import OpenSource, Source, Split, open_stream, stream_settings
 from infarct.lab.recipes import Recipe
-from infarct.lab.stream import Batch, HeadBatch
+from infarct.lab.stream import Batch, HeadBatch, SliceBatch
 
 
 class Recorded:
@@ -58,6 +58,10 @@ class Recorded:
     def head_batches(self) -> Iterator[HeadBatch]:
         """Make whole heads at 4 mm, without end and without a record."""
         return self._opened().head_batches()
+
+    def slice_batches(self) -> Iterator[SliceBatch]:
+        """Give scans on their measured slices, without end and without a record."""
+        return self._opened().slice_batches()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next batch depends on."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from infarct.lab import acquisition, artefacts, tissue
 from infarct.lab.bank import Bank
-from infarct.lab.reader import outlined
+from infarct.lab.reader import Seen, outlined
 from infarct.lab.record import Record
 from infarct.lab.tissue import Head
 
@@ -43,6 +44,8 @@ class Scan:
 def render(record: Record, bank: Bank, device: torch.device | str = "cpu") -> Scan:
     """Scan the head a record describes and bring it onto the MNI grid, as `prepare` would.
 
+    For the lattice of the measured slices see `on_slices`.
+
     Args:
         record: What was drawn; the same record gives the same scan, bit for bit on a CPU.
         bank: Where anatomy, lesions and background come from.
@@ -51,21 +54,26 @@ def render(record: Record, bank: Bank, device: torch.device | str = "cpu") -> Sc
     Returns:
         The scan on the MNI grid, (192, 224, 192).
     """
-    native = acquire(tissue.build(record, bank, device), record)
-    lens = acquisition.optics(record.acquisition)
+    return on_mni_grid(acquire(tissue.build(record, bank, device), record))
 
-    def back(image: torch.Tensor) -> torch.Tensor:
-        return acquisition.bring_back(image.float(), lens)
 
-    return Scan(
-        dwi=back(native.dwi),
-        b0=back(native.b0),
-        adc=back(native.adc),
-        lesion=back(native.lesion) > 0.5,
-        brain=back(native.brain) > 0.5,
-        true_brain=back(native.true_brain) > 0.5,
-        record=record,
-    )
+def on_mni_grid(native: Scan) -> Scan:
+    """Bring a scan from the scanner's own grid onto the MNI grid, (192, 224, 192)."""
+    return _moved(native, acquisition.bring_back)
+
+
+def on_slices(native: Scan) -> Scan:
+    """Bring a scan onto the lattice of its measured slices, (192, 224, K)."""
+    return _moved(native, acquisition.onto_slices)
+
+
+def _moved(native: Scan, move: Callable[[torch.Tensor, acquisition.Optics], torch.Tensor]) -> Scan:
+    lens = acquisition.optics(native.record.acquisition)
+    images = (native.dwi, native.b0, native.adc)
+    masks = (native.lesion, native.brain, native.true_brain)
+    dwi, b0, adc = (move(image.float(), lens) for image in images)
+    lesion, brain, true_brain = (move(mask.float(), lens) > 0.5 for mask in masks)
+    return Scan(dwi, b0, adc, lesion, brain, true_brain, native.record)
 
 
 def acquire(head: Head, record: Record) -> Scan:
@@ -83,12 +91,13 @@ def acquire(head: Head, record: Record) -> Scan:
     share = artefacts.moved_dwi(acquisition.see(head.lesion, lens), record)
     soft_brain = acquisition.see(head.brain, lens)
     true_brain = soft_brain > 0.5
+    spacing = (*plan.in_plane_mm, plan.spacing_mm)
     brain = artefacts.mistaken_brain(soft_brain, record)
     return Scan(
         dwi=dwi,
         b0=b0,
         adc=adc,
-        lesion=outlined(share, dwi, adc, true_brain, plan.in_plane_mm),
+        lesion=outlined(share, Seen(dwi, adc, true_brain, spacing), record.habit),
         brain=brain,
         true_brain=true_brain,
         record=record,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infarct.lab.feed import Example, Fed, Order, feed, feed_ahead
+from infarct.lab.feed import Example, Fed, Order, feed, feed_ahead, padded
 from infarct.lab.recipes import DeviceSettings, Recipe
 
 _LEFT_RIGHT = 2
@@ -83,13 +83,26 @@ def from_shelf(
                 else:
                     shelf[int(torch.randint(settings.size, (), generator=generator))] = kept
                 fetched += 1
-            picks = torch.randperm(len(shelf), generator=generator)[:batch].tolist()
+            picks = _pick(shelf, batch, generator)
             mirrored = (torch.rand(batch, generator=generator) < 0.5).tolist()
             drawn += batch
             chosen = [_mirror(shelf[k], flip) for k, flip in zip(picks, mirrored, strict=True)]
             contents = [(e.image, e.target, e.brain) for e in shelf]
             after = {"shelf": contents, "fetched": fetched, "drawn": drawn, "stream": stream}
             yield _together(chosen), after
+
+
+def _pick(shelf: list[Example], batch: int, generator: torch.Generator) -> list[int]:
+    """Choose volumes at random; where they have different numbers of slices, ones alike in that.
+
+    A batch is as large as its largest volume, and what is padded is computed for nothing.
+    """
+    order: list[int] = torch.randperm(len(shelf), generator=generator).tolist()
+    slices = [example.image.shape[-1] for example in shelf]
+    if len(set(slices)) > 1:
+        first = slices[order[0]]
+        order.sort(key=lambda k: abs(slices[k] - first))  # stable: ties stay at random
+    return order[:batch]
 
 
 def _mirror(example: Example, flip: bool) -> Example:
@@ -100,8 +113,10 @@ def _mirror(example: Example, flip: bool) -> Example:
 
 
 def _together(examples: list[Example]) -> Example:
+    sides = [max(e.image.shape[axis] for e in examples) for axis in (2, 3, 4)]
+
     def join(parts: list[Tensor]) -> Tensor:
-        return torch.cat(parts).float()
+        return torch.cat([padded(part, sides) for part in parts]).float()
 
     return Example(
         join([e.image for e in examples]),

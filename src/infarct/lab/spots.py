@@ -72,6 +72,19 @@ def made_spot(
         fitting = [name for name in fitting if SITES[name].centre_mm[2] < LOW_MM]
     weights = np.array([1.0 if low else SITES[name].weight for name in fitting])
     name = str(rng.choice(fitting, p=weights / weights.sum()))
+    return spot_at(name, volume_ml, side, look, rng)
+
+
+def spot_at(name: str, volume_ml: float, side: float, look: Look, rng: np.random.Generator) -> Spot:
+    """Draw a spot of made shape at a site.
+
+    Args:
+        name: Key of `lesions.SITES`.
+        volume_ml: Of the spot.
+        side: 1 on the right, -1 on the left.
+        look: Of the spot.
+        rng: Source of the draw.
+    """
     site = SITES[name]
     x, y, z = rng.normal(site.centre_mm, site.spread_mm)
     centre: Triple = (float(side * x), float(y), float(z))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
 from infarct.classical import Healthy
+from infarct.intensity import Image
 from infarct.interleave import PHASES, STRIDE
-from infarct.lab import features, population, scanner
+from infarct.lab import acquisition, features, population, scanner, tissue
 from infarct.lab.bank import Bank, Split
 from infarct.lab.cohort import Cohort, load_cohort
 from infarct.lab.features import HealthyTensors
@@ -67,6 +69,22 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class SliceBatch:
+    """One scan for the networks that read measured slices.
+
+    Attributes:
+        image: (1, 4, 192, 224, K) float32: DWI and ADC z-scored in the brain, IS raw, and the slice
+            spacing as `spacing_value` gives it; 0 outside the brain.
+        lesion: (1, 1, 192, 224, K) float32, 0 or 1.
+        brain: Same shape and values; as a masking tool would deliver it.
+    """
+
+    image: torch.Tensor
+    lesion: torch.Tensor
+    brain: torch.Tensor
+
+
+@dataclass(frozen=True)
 class HeadBatch:
     """Whole heads at 4 mm for the brain-mask network.
 
@@ -108,6 +126,29 @@ class Stream:
             drawn = [next(samples) for _ in range(self.settings.batch)]
             image, lesion, brain = (torch.stack(parts) for parts in zip(*drawn, strict=True))
             yield Batch(image, lesion, brain)
+
+    def slice_batches(self) -> Iterator[SliceBatch]:
+        """Make scans on the lattice of their measured slices, one by one, without end."""
+        while True:
+            index, self.scans = self.scans, self.scans + 1
+            record = population.draw(self.cohort, self.bank, self.seed, index)
+            native = scanner.acquire(tissue.build(record, self.bank, self.device), record)
+            scan = scanner.on_slices(native)
+            spacing = record.acquisition.spacing_mm
+            if float(scan.brain.sum()) * spacing < SMALLEST_BRAIN:
+                continue
+            lattice = acquisition.slice_lattice(record.acquisition)
+            healthy = features.healthy_on_slices(self._statistics, lattice)
+            image = network_input(scan, HealthyTensors.of(healthy, self.device))
+            spaced = scan.brain[None] * spacing_value(spacing)
+            lesion = (scan.lesion & scan.brain)[None, None].float()
+            yield SliceBatch(
+                torch.cat([image, spaced])[None], lesion, scan.brain[None, None].float()
+            )
+
+    @cached_property
+    def _statistics(self) -> Mapping[str, Image]:
+        return statistics_of(self.bank)
 
     def head_batches(self) -> Iterator[HeadBatch]:
         """Make whole heads at 4 mm, without end."""
@@ -171,6 +212,20 @@ def _healthy(bank: Bank) -> Healthy:
     return load_healthy()
 
 
+def statistics_of(bank: Bank) -> Mapping[str, Image]:
+    """Return the healthy statistics a bank carries, (96, 112, 96) each, or the installed ones."""
+    if bank.healthy:
+        return bank.healthy
+    from infarct.templates import healthy_statistics  # noqa: PLC0415 - as above
+
+    return {name: volume.data for name, volume in healthy_statistics().items()}
+
+
+def spacing_value(spacing_mm: float) -> float:
+    """Return what a network reads for a slice spacing: 0 at 5 mm, -.6 at 2 mm, .5 at 7.5 mm."""
+    return spacing_mm / 5.0 - 1.0
+
+
 def _cohort(settings: StreamSettings) -> Cohort:
     """Return the cohort with what the settings change about it."""
     cohort = replace(load_cohort(settings.cohort), split=settings.split)
@@ -196,11 +251,11 @@ def network_input(scan: Scan, healthy: HealthyTensors) -> torch.Tensor:
     """Return what the lesion networks read.
 
     Args:
-        scan: On the MNI grid.
-        healthy: For the IS map.
+        scan: On the MNI grid, or on the lattice of its slices.
+        healthy: For the IS map, on the same grid.
 
     Returns:
-        (3, 192, 224, 192) float32: DWI and ADC z-scored in the brain, IS raw.
+        (3, X, Y, Z) float32: DWI and ADC z-scored in the brain, IS raw.
     """
     # Nothing outside the brain counts, and its box holds half the volume.
     box = features.box(scan.brain)

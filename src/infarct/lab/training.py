@@ -41,6 +41,7 @@ from infarct.lab.feed import (
 )
 from infarct.lab.log import Log, Tally, draw_curve, read_log
 from infarct.lab.losses import hybrid
+from infarct.lab.networks import DESIGNS
 from infarct.lab.recipes import RateSettings, Recipe
 from infarct.lab.shelf import open_feed
 from infarct.lab.team import Team, join_team
@@ -164,7 +165,8 @@ def fetch(
         example, state = next(feed)
         volumes = len(example.image) * team.size
         stage = recipe.stage(progress)
-        example = look(example, stage, learner.windows, recipe.device.box).to(team.device)
+        slices = DESIGNS[recipe.network].slices
+        example = look(example, stage, learner.windows, recipe.device.box, slices).to(team.device)
     if side is not None:
         learns = torch.cuda.current_stream(side.device)
         learns.wait_stream(side)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from infarct.errors import InputFileError
 from infarct.interleave import PHASES
 from infarct.lab.cases import list_cases, read_case
-from infarct.lab.feed import Example, OpenSource, crop, examples
+from infarct.lab.feed import Example, OpenSource, crop, crop_slices, examples
 from infarct.lab.losses import LossSettings, hybrid
 from infarct.lab.networks import DESIGNS
 from infarct.lab.recipes import Recipe
@@ -54,11 +54,13 @@ class ValidationSet:
         synthetic: Kept in main memory.
         real: Files of prepared cases.
         channels: How many images of a case the network reads.
+        slices: Whether the synthetic scans are measured slices.
     """
 
     synthetic: list[Example]
     real: list[Path]
     channels: int
+    slices: bool = False
 
     def real_examples(self) -> Iterator[Example]:
         """Read the real cases, `REAL_PHASES` of each, one sub-volume after the other."""
@@ -77,11 +79,13 @@ def fixed_set(open_source: OpenSource, recipe: Recipe, device: str) -> Validatio
 
     Raises:
         InputFileError: If there are no real cases where the recipe says, or files that are none, if
-            it learns from them too, or if its network seeks no lesions.
+            it learns from them too, or if its network reads no sub-volumes of them.
     """
     design, cases = DESIGNS[recipe.network], recipe.validation.cases
-    if cases and design.answers != "lesion":
-        raise InputFileError(f"validation.cases = {cases!r}: {recipe.network} seeks no lesions")
+    if cases and (design.answers != "lesion" or design.slices):
+        raise InputFileError(
+            f"validation.cases = {cases!r}: {recipe.network} does not read prepared cases"
+        )
     learned_from = recipe.cases.folder
     if cases and learned_from and Path(cases).resolve() == Path(learned_from).resolve():
         raise InputFileError(
@@ -92,7 +96,8 @@ def fixed_set(open_source: OpenSource, recipe: Recipe, device: str) -> Validatio
     made = examples(open_source(SEED, "validation", device), recipe.network)
     while sum(len(example.image) for example in kept) < recipe.validation.samples:
         kept.append(next(made).to("cpu"))
-    return ValidationSet(kept, list_cases(Path(cases)) if cases else [], len(design.channels))
+    real = list_cases(Path(cases)) if cases else []
+    return ValidationSet(kept, real, len(design.channels), design.slices)
 
 
 def dice(logits: Tensor, target: Tensor) -> Tensor:
@@ -122,15 +127,20 @@ def score(network: nn.Module, kept: ValidationSet, loss: LossSettings, device: s
     """
     mode = network.training
     network.eval()
-    synthetic = _means(network, kept.synthetic, loss, device)
-    _, *real = _means(network, kept.real_examples(), loss, device)
+    cut = crop_slices if kept.slices else crop
+    synthetic = _means(network, kept.synthetic, cut, loss, device)
+    _, *real = _means(network, kept.real_examples(), crop, loss, device)
     network.train(mode)
     return Scores(*synthetic, *real)
 
 
 @torch.no_grad()
 def _means(
-    network: nn.Module, batches: Iterable[Example], loss: LossSettings, device: str
+    network: nn.Module,
+    batches: Iterable[Example],
+    cut: Callable[[Example], Example],
+    loss: LossSettings,
+    device: str,
 ) -> tuple[float, float, float]:
     """Return mean loss, Dice and false voxels; NaN of nothing."""
     losses, dices, false = [], [], []
@@ -138,7 +148,7 @@ def _means(
         # One by one: a batch of whole brains at full width may not fit beside the training.
         for n in range(len(batch.image)):
             parts = (batch.image, batch.target, batch.brain)
-            one = crop(Example(*(x[n : n + 1] for x in parts))).to(device)
+            one = cut(Example(*(x[n : n + 1] for x in parts))).to(device)
             target = one.target
             logits = network(one.image)[0]
             losses.append(hybrid((logits,), target, loss).cpu())

@@ -17,7 +17,10 @@ from infarct.lab.networks.fcn import FCN
 from infarct.lab.networks.unet import UNet
 
 SHAPE = (96, 112, 48)
-"""Voxels of one of the 16 sub-volumes: what every lesion network reads."""
+"""Voxels of one of the 16 sub-volumes: what the networks of the paper read."""
+
+SLICES_SHAPE = (192, 224, 32)
+"""Voxels of a scan of 32 slices on the measured-slice lattice."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Design:
         divisor: What the axes of its input, or of its tiles, must be divisible by.
         margin: Voxels of surroundings that a tile must bring on every side; None for a network that
             sees the whole brain at once and can't be tiled.
+        slices: Whether it reads the measured slices at 1 mm, see `infarct.measured_slices`, instead
+            of one interleaved sub-volume after another. Its `shape` is then one of many.
     """
 
     make: Callable[[int, int | None], nn.Module]
@@ -43,10 +48,12 @@ class Design:
     shape: tuple[int, int, int] = SHAPE
     divisor: int = 8
     margin: int | None = None
+    slices: bool = False
 
 
 CH2 = ("DWI", "ADC")
 CH3 = ("DWI", "ADC", "IS")
+SPACED = (*CH3, "spacing")
 
 
 def _sized(network: Callable[[int, int], nn.Module]) -> Callable[[int, int | None], nn.Module]:
@@ -64,6 +71,13 @@ def _deepmedic(channels: int, features: int | None) -> nn.Module:
     return DeepMedic(channels)
 
 
+def _of_slices(
+    network: type[nn.Module], channels: tuple[str, ...], features: int, mirrored: bool = True
+) -> Design:
+    make = _sized(partial(network, packed=True, mirrored=mirrored))
+    return Design(make, channels, features, shape=SLICES_SHAPE, divisor=16, slices=True)
+
+
 DESIGNS: dict[str, Design] = {
     "DAGMNet_CH3": Design(_sized(DAGMNet), CH3, 32),
     "DAGMNet_CH2": Design(_sized(DAGMNet), CH2, 32),
@@ -73,10 +87,16 @@ DESIGNS: dict[str, Design] = {
     "FCN_CH3": Design(_sized(FCN), CH3, 54),
     "FCN_CH2": Design(_sized(FCN), CH2, 54),
     "DeepMedic": Design(_deepmedic, CH2, None, divisor=FACTOR, margin=MARGIN),
+    "DAGMNet_CH3_slices": _of_slices(DAGMNet, CH3, 32),
+    "DAGMNet_CH3_slices_unmirrored": _of_slices(DAGMNet, CH3, 32, mirrored=False),
+    "DAGMNet_CH3_slices_spaced": _of_slices(DAGMNet, SPACED, 32),
+    "FCN_CH2_slices": _of_slices(FCN, CH2, 54),
     "BrainMask": Design(_sized(brainmask), ("DWI", "b0"), 16, answers="brain", shape=HEAD_SHAPE),
 }
 """UNet and FCN are as wide as gives them about the parameters of DAGMNet at Nf 32. The ungated
-DAGMNet is no network of the paper: it asks what the attention gates are worth."""
+DAGMNet is not in the paper; it measures what the attention gates contribute. Names with `slices`
+read the measured slices in one pass, `unmirrored` without the mirrored head as further channels and
+`spaced` with the slice spacing as a constant channel."""
 
 
 def build(name: str, features: int | None = None) -> nn.Module:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from infarct.lab.networks.pixels import PIXELS, pack, unpack, with_mirror
+
 LEVELS = 4
 REDUCTION = 16
 """How many channels share one neuron in the bottleneck of the channel gate."""
@@ -88,11 +90,21 @@ class DAGMNet(nn.Module):
         channels: Images of the input: DWI, ADC and, for CH3, the IS map.
         features: Nf, features of the first level; 32 in the paper.
         gated: Whether features pass through the gates; False asks what attention is worth.
+        packed: Whether 2 x 2 pixels are packed into channels, and unpacked from the answer.
+        mirrored: Whether the head mirrored at the midplane is read as further channels.
     """
 
-    def __init__(self, channels: int = 3, features: int = 32, gated: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int = 3,
+        features: int = 32,
+        gated: bool = True,
+        packed: bool = False,
+        mirrored: bool = False,
+    ) -> None:
         super().__init__()
-        self.gated = gated
+        self.gated, self.packed, self.mirrored = gated, packed, mirrored
+        channels *= (PIXELS if packed else 1) * (2 if mirrored else 1)
         widths = [features * 2**k for k in range(LEVELS)]
         finer = list(pairwise(widths))
         self.read = nn.ModuleList([_block(channels, features) for _ in widths])
@@ -108,7 +120,7 @@ class DAGMNet(nn.Module):
         # each pair of channels, as many as half of the network, and do no more.
         self.to_fuse = nn.ModuleList([self._raise(w, features, k) for k, w in enumerate(widths)])
         self.fuse = _block(LEVELS * features, features)
-        self.answer = nn.Conv3d(features, 1, 3, padding=1)
+        self.answer = nn.Conv3d(features, PIXELS if packed else 1, 3, padding=1)
 
     @staticmethod
     def _raise(width: int, features: int, doublings: int) -> nn.Sequential:
@@ -119,12 +131,17 @@ class DAGMNet(nn.Module):
         """Segment a batch.
 
         Args:
-            image: (N, C, X, Y, Z), the three axes divisible by 8.
+            image: (N, C, X, Y, Z), the three axes divisible by 8; X and Y by 16 if `packed`.
 
         Returns:
             Five logits: the fused answer (N, 1, X, Y, Z), then the side outputs at full, half,
-            quarter and eighth resolution.
+            quarter and eighth of the resolution that the network works at: blocks of 2 x 2 pixels
+            if `packed`.
         """
+        if self.mirrored:
+            image = with_mirror(image)
+        if self.packed:
+            image = pack(image)
         gated: list[Tensor] = []
         features = image
         for k in range(LEVELS):
@@ -147,7 +164,8 @@ class DAGMNet(nn.Module):
         fused = self.fuse(
             torch.cat([up(x) for up, x in zip(self.to_fuse, decoded, strict=True)], 1)
         )
-        return (self.answer(fused), *sides)
+        answer = self.answer(fused)
+        return (unpack(answer) if self.packed else answer, *sides)
 
     def _attention(self, level: int, local: Tensor, accumulated: Tensor) -> Tensor:
         """Return the dual weights of a level, (N, C, X, Y, Z) in 0 - 1."""

@@ -12,6 +12,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
+from infarct.lab.networks.pixels import PIXELS, pack, unpack, with_mirror
+
 LEVELS = 4
 
 
@@ -36,24 +38,38 @@ class FCN(nn.Module):
     Args:
         channels: Images of the input.
         features: Features of the first level; 54 gives as many parameters as DAGMNet at Nf 32.
+        packed: Whether 2 x 2 pixels are packed into channels, and unpacked from the answer.
+        mirrored: Whether the head mirrored at the midplane is read as further channels.
     """
 
-    def __init__(self, channels: int = 3, features: int = 54) -> None:
+    def __init__(
+        self,
+        channels: int = 3,
+        features: int = 54,
+        packed: bool = False,
+        mirrored: bool = False,
+    ) -> None:
         super().__init__()
+        self.packed, self.mirrored = packed, mirrored
+        channels *= (PIXELS if packed else 1) * (2 if mirrored else 1)
         widths = [features * 2**k for k in range(LEVELS)]
         self.encode = nn.ModuleList([_block(channels, features)])
         self.encode.extend(_block(a, b) for a, b in pairwise(widths))
-        self.score = nn.ModuleList([nn.Conv3d(w, 1, 1) for w in widths[1:]])
+        self.score = nn.ModuleList([nn.Conv3d(w, PIXELS if packed else 1, 1) for w in widths[1:]])
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Segment a batch.
 
         Args:
-            image: (N, C, X, Y, Z), the three axes divisible by 8.
+            image: (N, C, X, Y, Z), the three axes divisible by 8; X and Y by 16 if `packed`.
 
         Returns:
             One logit map (N, 1, X, Y, Z).
         """
+        if self.mirrored:
+            image = with_mirror(image)
+        if self.packed:
+            image = pack(image)
         features = self.encode[0](image)
         scores = []
         for encode, score in zip(self.encode[1:], self.score, strict=True):
@@ -62,7 +78,8 @@ class FCN(nn.Module):
         total = scores.pop()
         while scores:
             total = _double(total) + scores.pop()
-        return (_double(total),)
+        answer = _double(total)
+        return (unpack(answer) if self.packed else answer,)
 
 
 def _double(score: Tensor) -> Tensor:
