@@ -47,17 +47,24 @@ def templates(
     ] = None,
     synthetic: Annotated[int, typer.Option(min=0, help="How many synthetic scans go in.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the synthetic scans.")] = 0,
+    fwhm: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Smoothing of the healthy statistics, voxels; repeat it. Default: 2 (c-fuzzy) "
+            "and 4 (t-score)."
+        ),
+    ] = None,
 ) -> None:
     """Rebuild the b0 template and the healthy statistics that ship with the package."""
     from rich.progress import track
 
     from infarct.lab.bank import Bank
     from infarct.lab.controls import lesion_free_scans
-    from infarct.lab.templates import build
+    from infarct.lab.templates import SHIPPED_FWHM, build
 
     source = Bank.load(bank) if bank else Bank.from_icbm()
     scans = track(lesion_free_scans(source, synthetic, seed), "scans", total=synthetic)
-    names = build(normals, scans, synthetic)
+    names = build(normals, scans, synthetic, fwhm or SHIPPED_FWHM)
     typer.echo(f"{len(names)} lesion-free scans went in")
 
 
@@ -186,6 +193,9 @@ def search(
     method: Annotated[
         list[str] | None, typer.Option(help="cfuzzy or tscore, may be repeated; both if left out.")
     ] = None,
+    controls: Annotated[
+        int, typer.Option(min=2, help="Lesion-free scans to compare with, smoothed like each scan.")
+    ] = 60,
 ) -> None:
     """Search the paper's grids for the best settings of the classical methods."""
     from infarct.lab.grids import METHODS
@@ -196,7 +206,7 @@ def search(
         raise typer.BadParameter(
             f"no grid for {', '.join(unknown)}; there are {', '.join(METHODS)}"
         )
-    plan = Plan(cases, seed, folds, tuple(method or METHODS))
+    plan = Plan(cases, seed, folds, tuple(method or METHODS), controls)
     typer.echo(run(bank, out, plan).read_text(encoding="utf-8"))
 
 
