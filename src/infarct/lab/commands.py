@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from infarct.lab.recipes import Recipe
 
 app = typer.Typer(no_args_is_help=True, help="Make what the runtime ships.")
 
@@ -131,13 +134,42 @@ def train(
         Path | None,
         typer.Option(help="Folder of `infarct lab prepare-cases`: scored, never learned from."),
     ] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option(help="Folder of `infarct lab prepare-cases` to learn from."),
+    ] = None,
+    split: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed that draws the patients held out for validation."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Continue the run in the folder.")] = False,
 ) -> None:
     """Train a network; Ctrl-C saves, --resume continues exactly there."""
     from infarct.lab import recipes
-    from infarct.lab.training import is_over, progress_of, run
+    from infarct.lab.cases import on_patients
 
     chosen = recipes.changed(recipes.read(recipe), minutes, validate_on)
+    _train(on_patients(chosen, cases, split), bank, out, resume=resume)
+
+
+@app.command()
+def final(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that held out patients.")],
+    out: Annotated[Path, typer.Option(help="Folder of the final run.")],
+    bank: Annotated[
+        Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue the run in the folder.")] = False,
+) -> None:
+    """Train again on all patients, for as many epochs as the best snapshot of a run had."""
+    from infarct.lab.training import final_recipe
+
+    _train(final_recipe(run), bank, out, resume=resume)
+
+
+def _train(chosen: Recipe, bank: Path | None, out: Path, *, resume: bool) -> None:
+    from infarct.lab.training import is_over, progress_of, run
+
     if resume and not any((*out.glob("last.pt"), *out.glob("weights.pt*"))):
         typer.echo(f"{out}: no run is here to continue, so one begins", err=True)
     position = run(chosen, bank, out, resume)

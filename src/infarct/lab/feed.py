@@ -107,20 +107,31 @@ def describe_stream(bank: Path | None, recipe: Recipe) -> str:
     held = Bank.load(bank) if bank else Bank.from_icbm()
     settings = stream_settings(recipe, "train")
     left_out, split = settings.leave_out, settings.split
+    from infarct.lab.cases import split_cases  # noqa: PLC0415
+
     heads = held.anatomies_of(split)
     seen = held.without_backgrounds(left_out).backgrounds_of(split)
+    seeks_lesions = DESIGNS[recipe.network].answers == "lesion"
+    if not seeks_lesions:
+        seen = []  # `Stream.head_batches` draws none
     real = "no scan of a patient."
-    if recipe.cases.folder:
-        count = len(list(Path(recipe.cases.folder).glob("*.npz")))
+    if recipe.cases.folder and seeks_lesions:
+        count, aside = map(len, split_cases(recipe.cases))
         real = f"and, for {recipe.cases.share:.0%} of the volumes, {count} real cases with masks."
+        if aside:
+            real += f" {aside} more were held out for validation (seed {recipe.cases.split})."
+    kept_back = [", ".join(left_out) or "no background"]
+    for other in ("validation", "test"):
+        names = ", ".join(name for name in held.anatomies_of(other) if name not in heads)
+        masks = len(held.lesions.of(other))
+        kept_back.append(f"for {other} {names or 'no anatomy'} and {masks} lesion masks")
     lines = [
         f"Synthetic scans made by `infarct.lab.stream`; {real}",
         "",
         f"- anatomies ({len(heads)}): {', '.join(heads)}",
         f"- real lesion masks: {len(held.lesions.of(split))}, beside procedural shapes",
         f"- real lesion-free backgrounds seen: {', '.join(seen) or 'none'}",
-        f"- held back: {', '.join(left_out) or 'none'}, and the anatomies and masks that"
-        " `infarct.lab.bank` assigns to validation and test",
+        f"- never learned from: {'; '.join(kept_back)}",
     ]
     return "\n".join(lines) + "\n"
 
