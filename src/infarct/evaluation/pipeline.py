@@ -21,6 +21,7 @@ from infarct.evaluation.cases import Case, measure
 from infarct.evaluation.costs import read_costs
 from infarct.evaluation.displays import all_drawings, all_sections, all_tables, draw
 from infarct.evaluation.layouts import find_images, other_images
+from infarct.evaluation.raters import reading_names
 from infarct.evaluation.report import (
     Making,
     Section,
@@ -57,6 +58,8 @@ class EvaluationRequest:
         brain: Directory of brain masks; thresholds on the DWI outline the brain without it.
         subjects: `subjects.tsv`, see `subjects`.
         costs: Tab-separated `tool`, `parameters`, `seconds`, `memory_gb`, for Table 2.
+        raters: Name of a human rater and directory of the masks; a name given twice is a second
+            reading by the same rater. A rater need not have read every subject.
         focus: Cohort that strata, correlations and their figures are about; None for all.
         seed: Of the bootstrap.
         resamples: Bootstrap samples.
@@ -73,6 +76,7 @@ class EvaluationRequest:
     brain: Path | None = None
     subjects: Path | None = None
     costs: Path | None = None
+    raters: tuple[tuple[str, Path], ...] = ()
     focus: str | None = None
     seed: int = 0
     resamples: int = 2000
@@ -128,7 +132,8 @@ def evaluate(request: EvaluationRequest, progress: Progress | None = None) -> Ev
     for done, each in enumerate(_each(measure, cases.values(), workers), start=1):
         measured[each.subject] = each
         report_progress("measuring subjects", done, len(cases))
-    results = Results(tuple(request.predictions), measured, table, request.focus)
+    raters = tuple(name for name, _ in request.raters)
+    results = Results(tuple(request.predictions), measured, table, request.focus, raters)
     notes += _notes_on(results, request)
     analysis = analyse(results, np.random.default_rng(request.seed), request.resamples)
     report_progress("computing statistics", 1, 1)
@@ -187,6 +192,12 @@ def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
             )
         if extra:
             notes.append(f"{tool}: {len(extra)} masks without a reference: {_listed(extra)}.")
+    readings = [find_images(path, "lesion") for _, path in request.raters]
+    for name, read in zip(reading_names([n for n, _ in request.raters]), readings, strict=True):
+        if not any(subject in read for subject in references):
+            raise InputFileError(f"{name}: holds no subject of the reference; check the file names")
+        if unread := [subject for subject in references if subject not in read]:
+            notes.append(f"{name}: {len(unread)} of {len(references)} subjects were not read.")
     images = {
         kind: {} if directory is None else find_images(directory, kind)
         for kind, directory in (
@@ -204,6 +215,7 @@ def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
             subject=subject,
             reference=path,
             predictions={tool: found.get(subject) for tool, found in masks.items()},
+            readings=tuple(read.get(subject) for read in readings),
             **{kind: there.get(subject) for kind, there in images.items()},
         )
         for subject, path in references.items()
@@ -223,7 +235,8 @@ def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
             f"no subject with a lesion belongs to the cohort {request.focus!r}; "
             f"the subjects' table has {', '.join(results.cohorts.levels) or 'no cohorts'}"
         )
-    places = dict.fromkeys((request.reference, *request.predictions.values()))
+    raters = (path for _, path in request.raters)
+    places = dict.fromkeys((request.reference, *request.predictions.values(), *raters))
     if others := dict.fromkeys(name for place in places for name in other_images(place)):
         notes.append(f"Taken for no mask, by the end of their names: {_listed(list(others))}.")
     if labelled := [str(path) for case in results.measured.values() for path in case.labelled]:
@@ -260,7 +273,8 @@ def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
 def _check_output(out: Path, request: EvaluationRequest) -> None:
     """Refuse a place that is taken or cannot be written, before all the work rather than after."""
     others = (request.dwi, request.adc, request.brain, request.subjects, request.costs)
-    inputs = (request.reference, *request.predictions.values(), *others)
+    raters = (path for _, path in request.raters)
+    inputs = (request.reference, *request.predictions.values(), *raters, *others)
     try:
         refuse_to_replace(out, (path for path in inputs if path is not None))
         if out.is_dir() and any(out.iterdir()):

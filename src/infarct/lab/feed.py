@@ -122,7 +122,9 @@ def describe_stream(bank: Path | None, recipe: Recipe) -> str:
             real += f" {aside} more were held out for validation (seed {recipe.cases.split})."
     kept_back = [", ".join(left_out) or "no background"]
     for other in ("validation", "test"):
-        names = ", ".join(name for name in held.anatomies_of(other) if name not in heads)
+        theirs = held.anatomies_of(other)
+        # A split without anatomies of its own sees all of them.
+        names = ", ".join(theirs) if set(theirs).isdisjoint(heads) else ""
         masks = len(held.lesions.of(other))
         kept_back.append(f"for {other} {names or 'no anatomy'} and {masks} lesion masks")
     lines = [

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,9 +220,8 @@ def _conclude(out: Path, plan: Plan, done: Mapping[Key, Scores], lesion: Mask) -
             numbers = _top_scores(scores[row], lesion)
             top.append([name, str(rank), *keys[row][1:], *(f"{x:.6g}" for x in numbers)])
             dice, dice_sd, covered, covered_sd, false_ml = (f"{x:.3f}" for x in numbers)
-            cells = (name, str(rank), _spelled(keys[row]), f"{dice} ({dice_sd})")
-            cells += (f"{covered} ({covered_sd})", false_ml)
-            top_page.append(f"| {' | '.join(cells)} |")
+            said = f"{dice} ({dice_sd}) | {covered} ({covered_sd}) | {false_ml}"
+            top_page.append(f"| {name} | {rank} | {_spelled(keys[row])} | {said} |")
     _write_lines(out / "folds.tsv", ["\t".join(row) for row in rows])
     _write_lines(out / "top.tsv", ["\t".join(row) for row in top])
     return _write_lines(out / "search.md", [*page, *top_page])
@@ -249,8 +249,10 @@ def _controls(bank: Bank, plan: Plan, file: Path) -> dict[float, Healthy]:
         scans = lesion_free_scans(bank, plan.controls, plan.seed + SEEDS_APART)
         shown = track(scans, "controls", plan.controls, console=Console(stderr=True))
         statistics = healthy_statistics(shown, icbm_tissue(), FWHM)
-        flat = {
-            f"{fwhm:g}-{n}": image for fwhm, of in statistics.items() for n, image in of.items()
+        flat: dict[str, Any] = {
+            f"{fwhm:g}-{name}": image
+            for fwhm, named in statistics.items()
+            for name, image in named.items()
         }
         with written_whole(file) as draft, draft.open("wb") as opened:
             np.savez_compressed(opened, **flat)

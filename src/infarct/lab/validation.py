@@ -133,9 +133,9 @@ def score(network: nn.Module, kept: ValidationSet, loss: LossSettings, device: s
     mode = network.training
     network.eval()
     synthetic = _means(network, kept.synthetic, loss, device)
-    real_loss, *real = _means(network, kept.real_examples(), loss, device)
+    real_loss, real_dice, real_false = _means(network, kept.real_examples(), loss, device)
     network.train(mode)
-    return Scores(*synthetic, *real, real_loss)
+    return Scores(*synthetic, real_dice, real_false, real_loss)
 
 
 @torch.no_grad()
