@@ -12,7 +12,7 @@ import numpy as np
 
 from infarct import assets
 from infarct.calibration import Judge, find_judge
-from infarct.classical import TScoreSettings, t_score_mask
+from infarct.classical import t_score_mask
 from infarct.errors import AssetError
 from infarct.inference import Network, Phases, lesion_probability, open_network
 from infarct.intensity import Image
@@ -92,9 +92,7 @@ def _cfuzzy(_: Prepared, is_map: Image) -> Image:
 
 
 def _tscore(scan: Prepared, _: Image) -> Image:
-    settings = TScoreSettings()
-    images = (scan.dwi_normalised, scan.adc_normalised, scan.brain)
-    mask = t_score_mask(*images, load_healthy(settings.fwhm), settings)
+    mask = t_score_mask(scan.dwi_normalised, scan.adc_normalised, scan.brain, load_healthy())
     return mask.astype(np.float32)
 
 

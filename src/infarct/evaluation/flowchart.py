@@ -71,7 +71,7 @@ def flowchart(flow: Flow) -> Figure:
     References:
         Liu et al. 2021, Fig. 1.
     """
-    top = [f"Scans\nn = {flow.listed:,}"]
+    top = f"Scans\nn = {flow.listed:,}"
     parts = [
         _box("With a lesion", flow.with_lesion),
         _box("Without a visible lesion", flow.lesion_free),
@@ -84,8 +84,8 @@ def flowchart(flow: Flow) -> Figure:
     evaluated = f"Evaluated against a reference\nn = {flow.evaluated:,}"
     widths = [_width(part) for part in parts]
     inside = max(sum(widths) + _GAP * (len(parts) - 1), _width(evaluated), _width(delivered))
-    rows = (_height(top[0]), max(_height(evaluated), _height(aside)), max(map(_height, parts)))
-    height = sum(rows) + _height(delivered) + 3 * _GAP + 2 * _PAD + 0.3
+    rows = (_height(top), max(_height(evaluated), _height(aside)), max(map(_height, parts)))
+    height = sum(rows) + _height(delivered) + 3 * _GAP + 2 * _PAD + 0.1
     left = _width(aside) + _GAP if aside else 0.0
     width = left + inside + 4 * _PAD
     with rc_context(STYLE):
@@ -95,7 +95,7 @@ def flowchart(flow: Flow) -> Figure:
         axes.axis("off")
         middle = left + 2 * _PAD + inside / 2
         y = height - _PAD
-        start = (_draw(axes, middle, y, top[0]), y)[0]
+        start = _draw(axes, middle, y, top)
         y = start - _GAP
         _frame(axes, left + _PAD / 2, 0.1, inside + 3 * _PAD, y + 0.12 - 0.1)
         bottom = _draw(axes, middle, y, evaluated)

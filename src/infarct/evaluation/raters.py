@@ -5,7 +5,7 @@ pair, readings by two raters an inter-rater pair. Scans on which both readings a
 about an outline; they are counted, and left out of the Dice. One empty reading of two is Dice 0.
 
 References:
-    Liu et al. 2021, Methods, "Lesion delineation": inter-rater Dice .76 (.14), intra-rater .79 (.12).
+    Liu et al. 2021, Methods, "Lesion delineation": inter-rater Dice .76, intra-rater Dice .79.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ LIMITS = (0.001, 0.01, 0.05)
 
 _DEPTHS = (0.75, 0.45, 0.2)
 _BETTER, _WORSE = to_rgb("#0072B2"), to_rgb("#D55E00")
+_NO_DIFFERENCE = (0.95, 0.95, 0.95)
 _CELL_INCHES = (0.44, 0.23)
 _LETTER_INCHES = 0.068
 
@@ -35,11 +36,11 @@ def shade(pair: PairTest, *, first: bool = True) -> tuple[float, float, float]:
         first: Whether the side is the first of the pair.
     """
     p = pair.test.p
-    depth = next((d for limit, d in zip(LIMITS, _DEPTHS, strict=True) if p < limit), 0.0)
+    depth = next((d for limit, d in zip(LIMITS, _DEPTHS, strict=True) if p < limit), None)
+    if depth is None:
+        return _NO_DIFFERENCE
     better = (pair.difference > 0) == BY_KEY[pair.metric].higher_is_better
-    colour = _BETTER if better == first else _WORSE
-    red, green, blue = (1 - depth * (1 - part) for part in colour)
-    return red, green, blue
+    return _mixed(_BETTER if better == first else _WORSE, depth)
 
 
 def cell_text(pair: PairTest) -> str:
@@ -73,17 +74,17 @@ def tools_figure(analysis: Analysis, tools: Sequence[str]) -> Figure:
         panels[row, PAPER_METRICS.index(each.metric)] = cells
     titles = [f"{name}\nn = {n}" for name, n in groups]
     labels = [(tools[:-1], tools[1:])] * len(titles)
-    return _panels(panels, titles, labels, ("tool of the row is better", "worse"))
+    return _panels(panels, titles, labels, "tool of the row")
 
 
 def strata_figure(analysis: Analysis, tools: Sequence[str]) -> Figure:
     """Draw the P value of every pair of levels: a row of panels per stratum, a column per metric.
 
-    A cell compares, for the tool of its row, the two levels that its column names.
+    A cell compares, for the tool of its column, the two levels that its row names.
 
     Args:
         analysis: Its `level_pairs`.
-        tools: In the order of the rows.
+        tools: In the order of the columns.
 
     References:
         Liu et al. 2021, Supplementary Fig. 4.
@@ -91,23 +92,23 @@ def strata_figure(analysis: Analysis, tools: Sequence[str]) -> Figure:
     strata = list(dict.fromkeys(each.stratum for each in analysis.level_pairs))
     place = {tool: index for index, tool in enumerate(tools)}
     panels: dict[tuple[int, int], dict[tuple[int, int], PairTest]] = {}
-    columns: dict[str, list[str]] = {}
+    levels: dict[str, list[str]] = {}
     for each in analysis.level_pairs:
-        columns[each.stratum] = [f"{pair.first} vs {pair.second}" for pair in each.pairs]
+        levels[each.stratum] = [f"{pair.first} vs {pair.second}" for pair in each.pairs]
         panel = panels.setdefault(
             (strata.index(each.stratum), PAPER_METRICS.index(each.metric)), {}
         )
-        for column, pair in enumerate(each.pairs):
-            panel[place[each.tool], column] = pair
-    labels = [(tools, columns[stratum]) for stratum in strata]
-    return _panels(panels, strata, labels, ("first level of the pair is better", "worse"))
+        for row, pair in enumerate(each.pairs):
+            panel[row, place[each.tool]] = pair
+    labels = [(levels[stratum], tools) for stratum in strata]
+    return _panels(panels, [t.replace(" ", "\n", 1) for t in strata], labels, "first level")
 
 
 def _panels(
     panels: Mapping[tuple[int, int], Cells],
     titles: Sequence[str],
     labels: Sequence[tuple[Sequence[str], Sequence[str]]],
-    meaning: tuple[str, str],
+    subject: str,
 ) -> Figure:
     """Draw a grid of panels.
 
@@ -115,7 +116,7 @@ def _panels(
         panels: By row and column of the grid.
         titles: Of the rows.
         labels: Names of the rows and of the columns of the cells, for each row of the grid.
-        meaning: Of the two colours.
+        subject: What is better where a cell is blue, for the legend.
     """
     wide, high = _CELL_INCHES
     most = max(len(columns) for _, columns in labels)
@@ -134,21 +135,22 @@ def _panels(
         )
         for row, (title, (rows, columns)) in enumerate(zip(titles, labels, strict=True)):
             shown = [c for c in range(len(PAPER_METRICS)) if (row, c) in panels]
-            for column in range(len(PAPER_METRICS)):
+            for column, key in enumerate(PAPER_METRICS):
                 axes = grid[row, column]
+                _panel(axes, panels.get((row, column), {}), len(rows), columns)
+                if column in shown and (row == 0 or shown[0] > 0):
+                    axes.set_title(BY_KEY[key].title)
                 if column not in shown:
-                    axes.set_visible(False)
-                    continue
-                _panel(axes, panels[row, column], len(rows), columns)
-                axes.set_title(BY_KEY[PAPER_METRICS[column]].title if row == 0 else "")
-                if column == shown[0]:
-                    axes.set_yticks(range(len(rows)), rows)
-                    axes.set_ylabel(title, weight="bold")
-                    if row and column:
-                        axes.set_title(BY_KEY[PAPER_METRICS[column]].title)
+                    axes.set_xticks([])
+            grid[row, 0].set_yticks(range(len(rows)), rows)
+            grid[row, 0].set_ylabel(title, weight="bold")
         handles = [
-            Patch(facecolor=_mixed(colour, depth), edgecolor="0.6", label=f"{word}, P < {limit:g}")
-            for colour, word in ((_BETTER, meaning[0]), (_WORSE, meaning[1]))
+            Patch(
+                facecolor=_mixed(colour, depth),
+                edgecolor="0.6",
+                label=f"{subject} {word}, P < {limit:g}",
+            )
+            for colour, word in ((_BETTER, "better"), (_WORSE, "worse"))
             for limit, depth in zip(LIMITS[::-1], _DEPTHS[::-1], strict=True)
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)

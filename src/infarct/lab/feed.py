@@ -120,20 +120,20 @@ def describe_stream(bank: Path | None, recipe: Recipe) -> str:
         real = f"and, for {recipe.cases.share:.0%} of the volumes, {count} real cases with masks."
         if aside:
             real += f" {aside} more were held out for validation (seed {recipe.cases.split})."
-    kept_back = [", ".join(left_out) or "no background"]
+    held_out = [f"background {name}" for name in left_out]
     for other in ("validation", "test"):
         theirs = held.anatomies_of(other)
         # A split without anatomies of its own sees all of them.
-        names = ", ".join(theirs) if set(theirs).isdisjoint(heads) else ""
-        masks = len(held.lesions.of(other))
-        kept_back.append(f"for {other} {names or 'no anatomy'} and {masks} lesion masks")
+        names = theirs if set(theirs).isdisjoint(heads) else []
+        counted = [*names, f"{len(held.lesions.of(other))} lesion masks"]
+        held_out.append(f"{', '.join(counted)} for {other}")
     lines = [
         f"Synthetic scans made by `infarct.lab.stream`; {real}",
         "",
         f"- anatomies ({len(heads)}): {', '.join(heads)}",
         f"- real lesion masks: {len(held.lesions.of(split))}, beside procedural shapes",
         f"- real lesion-free backgrounds seen: {', '.join(seen) or 'none'}",
-        f"- never learned from: {'; '.join(kept_back)}",
+        f"- held out: {'; '.join(held_out)}",
     ]
     return "\n".join(lines) + "\n"
 
