@@ -62,7 +62,8 @@ def flow_of(results: Results) -> Flow:
         )
         for tool in results.tools
     }
-    return Flow(results.table.elsewhere, *map(by_cohort, parts), missing)
+    with_lesion, lesion_free = map(by_cohort, parts)
+    return Flow(results.table.elsewhere, with_lesion, lesion_free, missing)
 
 
 def flowchart(flow: Flow) -> Figure:

@@ -97,6 +97,6 @@ def rater_agreement(
             scans, empty = (
                 sum(getattr(pair, name) for pair in pairs) for name in ("scans", "both_empty")
             )
-            dice = st.summarise(pooled[kind], rng, resamples)
-            rows.append(RaterAgreement(kind, "all pairs", "", scans, empty, dice, None, None))
+            of_all = st.summarise(pooled[kind], rng, resamples)
+            rows.append(RaterAgreement(kind, "all pairs", "", scans, empty, of_all, None, None))
     return tuple(rows)

@@ -247,9 +247,11 @@ def rater_table(analysis: Analysis) -> Table:
         row.append(f"{number(volume.bias)} {_interval(volume.bias_interval)}" if volume else "")
         row.append(f"{number(icc.icc)} {_interval(icc.interval)}" if icc else "")
         rows.append(tuple(row))
-    header = ("Agreement", "Reading A", "Reading B", "Scans", "Both empty", "Dice, mean (SD)")
-    header += ("Mean Dice 95% CI", "Dice, median [IQR]", "Volume B - A, ml [95% CI]")
-    header += ("Volume ICC [95% CI]",)
+    header = (
+        *("Agreement", "Reading A", "Reading B", "Scans", "Both empty", "Dice, mean (SD)"),
+        *("Mean Dice 95% CI", "Dice, median [IQR]", "Volume B - A, ml [95% CI]"),
+        "Volume ICC [95% CI]",
+    )
     note = (
         "Scans that both readings outlined nothing on are counted and left out of Dice and volume. "
         "All pairs: over all pairs of readings of all scans."
