@@ -125,7 +125,7 @@ def test_a_run_tells_what_it_learns_from_and_of_nothing_else(tmp_path):
     recipe = Recipe("FCN_CH2", stream={"leave_out": ["scanner"]})
     told = describe_stream(tmp_path / "bank.npz", recipe)
     assert "- anatomies (1): training_seg_01\n- real lesion masks: 1, beside" in told
-    held_out = "background scanner; 0 lesion masks for validation; training_seg_06, 1 lesion masks"
+    held_out = "background scanner; 1 lesion masks for validation; training_seg_06, 0 lesion masks"
     assert f"backgrounds seen: none\n- held out: {held_out} for test\n" in told
 
 
