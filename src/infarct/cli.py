@@ -243,6 +243,13 @@ def evaluate(
     costs: Annotated[
         Path | None, typer.Option(help="Table: tool, parameters, seconds, memory_gb.")
     ] = None,
+    rater: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DIR",
+            help="A human rater and the masks; may be repeated. The same name twice: two readings.",
+        ),
+    ] = None,
     focus: Annotated[str | None, typer.Option(help="Cohort that strata are about.")] = None,
     label: Annotated[
         str | None,
@@ -259,10 +266,8 @@ def evaluate(
     from infarct.evaluation import EvaluationRequest
     from infarct.evaluation import evaluate as evaluate_masks
 
-    named = [pair.split("=", 1) for pair in prediction]
-    if any(len(pair) != 2 or not all(pair) for pair in named):
-        raise typer.BadParameter("give each tool as NAME=DIR, for example cfuzzy=results")
-    predictions = {name: Path(folder) for name, folder in named}
+    named = _named_folders(prediction, "tool", "cfuzzy=results")
+    predictions = dict(named)
     if len(predictions) < len(named):
         raise typer.BadParameter("give each tool a name of its own")
     request = EvaluationRequest(
@@ -274,6 +279,7 @@ def evaluate(
         brain=brain,
         subjects=subjects,
         costs=costs,
+        raters=tuple(_named_folders(rater or [], "rater", "anna=masks-anna")),
         focus=focus,
         label=label,
         seed=seed,
@@ -433,6 +439,13 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+def _named_folders(pairs: list[str], what: str, example: str) -> list[tuple[str, Path]]:
+    named = [pair.split("=", 1) for pair in pairs]
+    if any(len(pair) != 2 or not all(pair) for pair in named):
+        raise typer.BadParameter(f"give each {what} as NAME=DIR, for example {example}")
+    return [(name, Path(folder)) for name, folder in named]
 
 
 def _read_atlas(atlas: Path | None, labels: Path | None) -> Atlas | None:

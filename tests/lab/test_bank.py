@@ -1,8 +1,11 @@
 """The bank: what is packed comes back, and who is seen in training is fixed by name."""
 
+import re
+
 import numpy as np
 import pytest
 
+from infarct import assets
 from infarct.errors import GeometryError, InputFileError
 from infarct.grid import MNI_GRID
 from infarct.lab.bank import Background, Bank, pack_lesions, split_of_lesion
@@ -122,7 +125,32 @@ def test_a_run_tells_what_it_learns_from_and_of_nothing_else(tmp_path):
     recipe = Recipe("FCN_CH2", stream={"leave_out": ["scanner"]})
     told = describe_stream(tmp_path / "bank.npz", recipe)
     assert "- anatomies (1): training_seg_01\n- real lesion masks: 1, beside" in told
-    assert "backgrounds seen: none\n- held back: scanner, and" in told
+    held_out = "background scanner; 1 lesion masks for validation; training_seg_06, 0 lesion masks"
+    assert f"backgrounds seen: none\n- held out: {held_out} for test\n" in told
+
+
+def test_brain_networks_are_told_to_see_no_background(tmp_path, bank):
+    """`Stream.head_batches` draws none."""
+    bank.save(tmp_path / "bank.npz")
+    for network, seen in (("BrainMask", "none"), ("FCN_CH2", "scanner")):
+        told = describe_stream(tmp_path / "bank.npz", Recipe(network))
+        assert f"backgrounds seen: {seen}\n" in told
+
+
+@pytest.mark.parametrize(
+    "card", sorted((assets.ROOT / "networks").glob("*.md")), ids=lambda card: card.stem
+)
+def test_shipped_cards_list_as_training_data_what_is_not_held_out(card):
+    data = card.read_text().split("## Data")[1].split("## Limits")[0]
+    (learned,) = re.findall(r"- anatomies \((\d+)\): (.*)", data)
+    names = learned[1].split(", ")
+    held_out = re.findall(r"training_seg_\d+", data.split("- held out:")[1])
+    everyone = Bank(dict.fromkeys([*names, *held_out], np.zeros((1, 1, 1), np.uint8)), None, {})
+    assert int(learned[0]) == len(names) == 11
+    assert names == everyone.anatomies_of("train")
+    assert held_out == [*everyone.anatomies_of("validation"), *everyone.anatomies_of("test")]
+    counted = re.findall(r"masks: (\d+)|(\d+) lesion masks for", data)
+    assert sum(int(n or m) for n, m in counted) == 1293
 
 
 def test_lesions_drawn_left_come_to_lie_left():

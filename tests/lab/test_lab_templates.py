@@ -7,6 +7,7 @@ from infarct import assets
 from infarct.errors import InputFileError
 from infarct.grid import MNI_GRID
 from infarct.lab.templates import (
+    STATISTICS,
     LesionFree,
     build,
     build_template,
@@ -50,7 +51,8 @@ def test_mirroring_twice_is_doing_nothing_and_the_midline_stays() -> None:
 def test_statistics_find_mean_and_spread_of_the_scans(tissue) -> None:
     shifts = (-1.0, 0.0, 1.0)
     scans = [scan(tissue, seed, shift) for seed, shift in enumerate(shifts)]
-    statistics = healthy_statistics(scans, tissue)
+    by_width = healthy_statistics(scans, tissue, (2.0, 5.0))
+    statistics = by_width[2.0]
     # Deep in the left hemisphere's white matter: 0 on average, SD .82 between scans.
     white = np.linalg.inv(TEMPLATE_GRID.affine) @ [-26, -20, 30, 1]
     x, y, z = np.round(white[:3]).astype(int)
@@ -60,13 +62,19 @@ def test_statistics_find_mean_and_spread_of_the_scans(tissue) -> None:
     assert statistics["adc_mean"][at].mean() == pytest.approx(0, abs=0.6)
     assert all(np.isfinite(image).all() for image in statistics.values())
     assert min(image.min() for name, image in statistics.items() if "sd" in name) > 0
+    # Noise of independent voxels: what is smoothed more spreads less, about the same mean.
+    adc = {width: named["adc_sd"][at].mean() for width, named in by_width.items()}
+    assert adc[5.0] < 0.95 * adc[2.0]
+    apart = by_width[5.0]["dwi_mean"][at] - statistics["dwi_mean"][at]
+    assert np.abs(apart).mean() < 0.15
 
 
 def test_where_no_scan_reaches_the_tissue_maps_stand_in(tissue) -> None:
     part = scan(tissue, 1)
     slab = part.brain.copy()
     slab[:, :, :90] = False
-    statistics = healthy_statistics([LesionFree("slab", part.dwi, part.adc, slab)], tissue)
+    slab_alone = [LesionFree("slab", part.dwi, part.adc, slab)]
+    statistics = healthy_statistics(slab_alone, tissue, (2.0,))[2.0]
     low, brain = slice(20, 35), load_template().brain
     fluid = (load_template().b0.data > 2.2) & brain
     white = (load_template().b0.data < 1.1) & brain
@@ -94,10 +102,12 @@ def test_an_interruption_leaves_the_statistics_that_were_there(tmp_path, monkeyp
     monkeypatch.setattr(assets, "_INDEX", tmp_path / "assets.json")
     (tmp_path / "templates").mkdir()
     image = np.ones(TEMPLATE_GRID.shape, np.float32)
-    names = ("dwi_mean", "dwi_sd", "adc_mean", "adc_sd")
-    write_healthy(dict.fromkeys(names, image), ["a"], "made for this")
+    both = {width: dict.fromkeys(STATISTICS, image) for width in (2.0, 4.0)}
+    write_healthy(both, ["a"], "made for this")
     before = {path.name: path.read_bytes() for path in (tmp_path / "templates").iterdir()}
-    assert set(before) == {*(f"{name}.nii.gz" for name in names), "note.json"}
+    ends = ("", "_fwhm4")
+    files = {f"{name}{end}.nii.gz" for name in STATISTICS for end in ends}
+    assert set(before) == files | {f"note{end}.json" for end in ends}
     listed = (tmp_path / "assets.json").read_text()
 
     def interrupted():
@@ -109,6 +119,6 @@ def test_an_interruption_leaves_the_statistics_that_were_there(tmp_path, monkeyp
             return interrupted()
 
     with pytest.raises(KeyboardInterrupt):
-        write_healthy(Stopped(), ["a", "b"], "made for this")
+        write_healthy({2.0: Stopped.fromkeys(STATISTICS)}, ["a", "b"], "made for this")
     assert {path.name: path.read_bytes() for path in (tmp_path / "templates").iterdir()} == before
     assert (tmp_path / "assets.json").read_text() == listed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,15 @@ from typer.testing import CliRunner
 
 from infarct.classical import Healthy
 from infarct.errors import InputFileError, OutputError
+from infarct.grid import MNI_GRID
 from infarct.lab import search
+from infarct.lab.bank import Bank, pack_lesions
 from infarct.lab.commands import app
-from infarct.lab.grids import METHODS, Pool
+from infarct.lab.grids import FWHM, METHODS, SETTINGS, Pool
 from infarct.lab.scanner import Scan
 from infarct.lab.search import Plan, best, cross_validate, deal, run
+from infarct.lab.templates import STATISTICS
+from infarct.templates import TEMPLATE_GRID
 
 PLAN = Plan(cases=6, folds=2, methods=("cfuzzy",))
 
@@ -49,7 +54,7 @@ def stream(
     stream = Painted(painted_scans)
     monkeypatch.setattr(search, "Stream", stream)
     monkeypatch.setattr(search, "SMALLEST_BRAIN", 1000)
-    monkeypatch.setattr(search, "load_healthy", lambda: painted_healthy)
+    monkeypatch.setattr(search, "_controls", lambda *_: dict.fromkeys(FWHM, painted_healthy))
     monkeypatch.setattr(search.Bank, "from_icbm", lambda: None)
     few = {name: (value,) for name, value in vars(METHODS["cfuzzy"].paper).items()}
     few = {name: few[name] for name in METHODS["cfuzzy"].grid} | {"alpha_dwi": (0.5, 1.5)}
@@ -105,6 +110,26 @@ def test_the_tables_agree_with_each_other(tmp_path: Path, stream: Painted) -> No
     assert float(paper["lambda_dwi"]) == settings.lambda_dwi
     assert f"{float(paper['dice']):.3f}" in page
     assert f"{max(float(row['dice']) for row in scored):.3f}" in page
+    # The top four, found again from the table of all points.
+    tops, falsely = rows(tmp_path / "top.tsv"), [n for n in scored[0] if n.startswith("false_ml_")]
+    wanted = sorted(
+        scored,
+        key=lambda r: (-sum(float(r[n]) for n in lesions), sum(float(r[n]) for n in falsely)),
+    )
+    assert [row["rank"] for row in tops] == ["1", "2", "3", "4"]
+    covered = [name for name in scored[0] if name.startswith("net_overlap_")]
+    assert len(covered) == len(lesions)
+    for row, source in zip(tops, wanted, strict=False):
+        assert [row[s] for s in SETTINGS] == [source[s] for s in SETTINGS]
+        for title, names in (("dice", lesions), ("net_overlap", covered)):
+            values = np.array([float(source[name]) for name in names])
+            assert float(row[f"{title}_mean"]) == pytest.approx(values.mean(), abs=1e-5)
+            assert float(row[f"{title}_sd"]) == pytest.approx(values.std(ddof=1), abs=1e-5)
+        assert f"{float(row['net_overlap_mean']):.3f} ({float(row['net_overlap_sd']):.3f})" in page
+        # Dice is 2 TP / (A + B) and Net Overlap TP / A, so the latter is never below half of it.
+        assert all(
+            float(source[c]) >= float(source[d]) / 2 for c, d in zip(covered, lesions, strict=True)
+        )
     # Two lesions in each fold: their mean is that of all.
     assert np.mean([float(row["paper_dice"]) for row in folds]) == pytest.approx(
         float(paper["dice"]), abs=1e-5
@@ -140,8 +165,39 @@ def test_an_interrupted_search_goes_on_where_it_stopped(
     run(None, out, PLAN)
     assert stream.rendered == [0, 1, 2, 3, 4, 5]
     assert len(calls) == 4 + 1 + 4
-    for name in ("search.tsv", "folds.tsv", "search.md"):
+    for name in ("search.tsv", "folds.tsv", "top.tsv", "search.md"):
         assert (out / name).read_text() == (whole / name).read_text()
+
+
+def test_controls_are_smoothed_at_every_width_and_rendered_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def controls(_: object, count: int, seed: int) -> Iterator[str]:
+        asked.append((count, seed))
+        return iter(["scan"] * count)
+
+    def statistics(
+        scans: Iterable[str], tissue: object, widths: Sequence[float]
+    ) -> dict[float, dict[str, np.ndarray]]:
+        assert len(list(scans)) == 7
+        shape = TEMPLATE_GRID.shape
+        return {w: {n: np.full(shape, w, np.float32) for n in STATISTICS} for w in widths}
+
+    monkeypatch.setattr(search, "lesion_free_scans", controls)
+    monkeypatch.setattr(search, "healthy_statistics", statistics)
+    monkeypatch.setattr(search, "icbm_tissue", lambda: None)
+    plan = replace(PLAN, controls=7)
+    for _ in range(2):
+        found = search._controls(Bank({}, pack_lesions([]), {}), plan, tmp_path / "controls.npz")
+        assert list(found) == list(FWHM)
+        for fwhm, healthy in found.items():
+            assert healthy.n == 7
+            assert healthy.dwi_sd.shape == MNI_GRID.shape
+            assert np.unique(healthy.dwi_sd) == pytest.approx([fwhm])
+    assert len(asked) == 1
+    assert asked[0] != (7, plan.seed)  # not the heads that are searched on
 
 
 def test_scans_of_another_seed_are_refused(tmp_path: Path, stream: Painted) -> None:

@@ -9,12 +9,16 @@ from itertools import combinations
 import numpy as np
 
 from infarct.evaluation import statistics as st
+from infarct.evaluation.raters import RaterAgreement, rater_agreement
 from infarct.evaluation.results import METRICS, Group, Results
 
 PAIRED_METRICS = (
     *("dice", "precision", "sensitivity", "recognition_quality"),
     *("hausdorff95_mm", "absolute_difference_ml"),
 )
+PAPER_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")
+"""What the paper compares between models, in its Supplementary Figures 3 and 4."""
+
 STRATUM_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")
 
 CORRELATIONS = {
@@ -134,6 +138,63 @@ class ToolsTest:
 
 
 @dataclass(frozen=True)
+class PairTest:
+    """Two samples of one metric compared by ANOVA, as in the paper.
+
+    Attributes:
+        metric: Key of the metric.
+        first: Name of one sample: a tool, or a level of a stratum.
+        second: Name of the other.
+        difference: Mean of the first minus mean of the second.
+        test: One-way ANOVA of the two; the subjects are taken as independent, as in the paper.
+        p_holm: Corrected after Holm for all pairs of this metric in this family.
+        p_bonferroni: Corrected after Bonferroni for the same.
+    """
+
+    metric: str
+    first: str
+    second: str
+    difference: float
+    test: st.Test
+    p_holm: float
+    p_bonferroni: float
+
+
+@dataclass(frozen=True)
+class ToolPairs:
+    """Every pair of tools on one group and metric.
+
+    Attributes:
+        group: The group's name.
+        n: Subjects.
+        metric: Key of the metric.
+        pairs: In the order of the tools; empty for one tool.
+    """
+
+    group: str
+    n: int
+    metric: str
+    pairs: tuple[PairTest, ...]
+
+
+@dataclass(frozen=True)
+class LevelPairs:
+    """Every pair of levels of a stratum, for one tool and metric.
+
+    Attributes:
+        tool: Its name.
+        stratum: Title of the stratum.
+        metric: Key of the metric.
+        pairs: In the order of the levels.
+    """
+
+    tool: str
+    stratum: str
+    metric: str
+    pairs: tuple[PairTest, ...]
+
+
+@dataclass(frozen=True)
 class StratumTest:
     """One tool and metric across the levels of one stratum.
 
@@ -163,6 +224,9 @@ class Analysis:
         tools_tests: By group and metric; empty for one tool.
         comparisons: By group, metric and pair of tools.
         stratum_tests: By tool, stratum and metric.
+        tool_pairs: The paper's ANOVA of each pair of tools, by group and metric.
+        level_pairs: The paper's ANOVA of each pair of levels, by stratum, metric and tool.
+        raters: How far raters agree with each other and with themselves.
     """
 
     performance: tuple[Performance, ...]
@@ -171,6 +235,9 @@ class Analysis:
     tools_tests: tuple[ToolsTest, ...]
     comparisons: tuple[Comparison, ...]
     stratum_tests: tuple[StratumTest, ...]
+    tool_pairs: tuple[ToolPairs, ...] = ()
+    level_pairs: tuple[LevelPairs, ...] = ()
+    raters: tuple[RaterAgreement, ...] = ()
 
 
 def analyse(results: Results, rng: np.random.Generator, resamples: int = 2000) -> Analysis:
@@ -213,6 +280,9 @@ def analyse(results: Results, rng: np.random.Generator, resamples: int = 2000) -
         ),
         comparisons=tuple(comparisons),
         stratum_tests=_stratum_tests(results),
+        tool_pairs=_tool_pairs(results),
+        level_pairs=_level_pairs(results),
+        raters=rater_agreement(results, rng, resamples),
     )
 
 
@@ -304,4 +374,58 @@ def _stratum_tests(results: Results) -> tuple[StratumTest, ...]:
                 levels = {level: st.summarise(sample) for level, sample in samples.items()}
                 test = st.anova(list(samples.values()))
                 found.append(StratumTest(tool, stratum.title, key, levels, test))
+    return tuple(found)
+
+
+def pair_tests(metric: str, samples: Mapping[str, np.ndarray]) -> tuple[PairTest, ...]:
+    """Compare every pair of samples by ANOVA, and correct for the number of pairs.
+
+    Args:
+        metric: Key of the metric.
+        samples: Values by name; NaN are left out.
+
+    References:
+        Liu et al. 2021, "Statistical significance testing", Supplementary Fig. 3 and 4.
+    """
+    names = list(combinations(samples, 2))
+    tests = [st.anova([samples[first], samples[second]]) for first, second in names]
+    p = np.array([test.p for test in tests])
+    known = int(np.isfinite(p).sum())
+    mean = {name: st.summarise(values).mean for name, values in samples.items()}
+    return tuple(
+        PairTest(metric, first, second, mean[first] - mean[second], test, float(holm), float(bonf))
+        for (first, second), test, holm, bonf in zip(
+            names, tests, st.holm(p), np.minimum(p * known, 1.0), strict=True
+        )
+    )
+
+
+def _tool_pairs(results: Results) -> tuple[ToolPairs, ...]:
+    asked = [(group, key) for group in results.lesion_groups for key in PAPER_METRICS]
+    asked += [(group, "fp_voxels") for group in results.lesion_free_groups]
+    return tuple(
+        ToolPairs(
+            group.name,
+            len(group.subjects),
+            key,
+            pair_tests(
+                key, {tool: results.values(tool, key, group.subjects) for tool in results.tools}
+            ),
+        )
+        for group, key in asked
+        if len(results.tools) > 1
+    )
+
+
+def _level_pairs(results: Results) -> tuple[LevelPairs, ...]:
+    found = []
+    for stratum in results.strata:
+        members = {
+            level: stratum.members(level, results.focused.subjects) for level in stratum.levels
+        }
+        for key in PAPER_METRICS:
+            for tool in results.tools:
+                samples = {level: results.values(tool, key, who) for level, who in members.items()}
+                pairs = pair_tests(key, samples)
+                found.append(LevelPairs(tool, stratum.title, key, pairs))
     return tuple(found)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from infarct.brain import find_brain
 from infarct.errors import ContentError, GeometryError
-from infarct.evaluation.metrics import Images, Scores, score
+from infarct.evaluation.metrics import Images, Scores, dice, score
 from infarct.grid import Grid, reorder
 from infarct.intensity import Image, Mask, TissuePeak, fit_tissue_peak
 from infarct.resample import reached, resample
@@ -39,6 +40,7 @@ class Case:
         dwi: Its DWI, or None.
         adc: Its ADC, or None.
         brain: Its brain mask, or None: then it is outlined by thresholds on the DWI.
+        readings: Mask of each human reading; None where that rater did not read it.
     """
 
     subject: str
@@ -47,6 +49,22 @@ class Case:
     dwi: Path | None = None
     adc: Path | None = None
     brain: Path | None = None
+    readings: tuple[Path | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReadingPair:
+    """Two human readings of one scan.
+
+    Attributes:
+        dice: Of the two masks; 1 where both are empty.
+        first_ml: Volume outlined in the first.
+        second_ml: In the second.
+    """
+
+    dice: float
+    first_ml: float
+    second_ml: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +93,7 @@ class Measured:
         histogram: Of the DWI, if there is one.
         covers: Whether DWI and ADC reach all of the brain; contrast is measured where they do.
         labelled: Files of the masks with more than one label, each of them counted as lesion.
+        readings: By the numbers of two human readings, from 0; those that are both there.
     """
 
     subject: str
@@ -83,6 +102,7 @@ class Measured:
     histogram: Histogram | None
     covers: bool = True
     labelled: tuple[Path, ...] = ()
+    readings: Mapping[tuple[int, int], ReadingPair] = field(default_factory=dict)
 
 
 class MaskFile(NamedTuple):
@@ -119,9 +139,18 @@ def measure(case: Case) -> Measured:
             prediction, labels = _read_on(path, grid, case.reference)
             labelled += [path] if labels > 1 else []
         scores[tool] = score(reference, prediction, grid.affine, images)
+    read: dict[int, Mask] = {}
+    for number, path in enumerate(case.readings):
+        if path is not None:
+            read[number], labels = _read_on(path, grid, case.reference)
+            labelled += [path] if labels > 1 else []
+    ml = {number: float(mask.sum()) * grid.voxel_ml for number, mask in read.items()}
+    readings = {
+        (i, j): ReadingPair(dice(read[i], read[j]), ml[i], ml[j]) for i, j in combinations(read, 2)
+    }
     x, y, z = (float(step) for step in grid.spacing)
     histogram = None if images is None else _histogram(images)
-    return Measured(case.subject, (x, y, z), scores, histogram, covers, tuple(labelled))
+    return Measured(case.subject, (x, y, z), scores, histogram, covers, tuple(labelled), readings)
 
 
 def read_mask(path: Path) -> MaskFile:

@@ -13,10 +13,12 @@ from infarct.evaluation.analysis import Analysis
 from infarct.evaluation.cases import Case
 from infarct.evaluation.cohort_table import cohort_table
 from infarct.evaluation.costs import Cost
+from infarct.evaluation.flowchart import flow_of, flowchart
 from infarct.evaluation.gallery import gallery, pick
 from infarct.evaluation.looks import save
 from infarct.evaluation.report import Section
 from infarct.evaluation.results import Results
+from infarct.evaluation.significance import strata_figure, tools_figure
 from infarct.evaluation.subjects import Stratum
 from infarct.evaluation.table_figure import draw_table
 from infarct.evaluation.tables import Table
@@ -34,7 +36,10 @@ def all_tables(results: Results, analysis: Analysis, costs: Mapping[str, Cost]) 
         tables.relation_table(analysis),
         tables.comparison_table(analysis),
         tables.tools_test_table(analysis),
+        tables.tool_pairs_table(analysis),
         tables.stratum_table(analysis),
+        tables.level_pairs_table(analysis),
+        tables.rater_table(analysis),
     )
     return {table.name: table for table in made if table.rows}
 
@@ -44,7 +49,7 @@ def all_drawings(
 ) -> dict[str, Drawing]:
     """Name every picture, and how to draw it."""
     focused = results.focused.subjects
-    drawings: dict[str, Drawing] = {}
+    drawings: dict[str, Drawing] = {"fig1_flowchart": partial(flowchart, flow_of(results))}
     if results.with_lesion:
         if len(results.cohorts.levels) > 1:
             drawings["fig3_cohort"] = partial(
@@ -69,7 +74,12 @@ def all_drawings(
     if histograms:
         strata = _histogram_strata(results)
         drawings["figS1_normalisation"] = partial(figures.normalisation, histograms, strata)
-    for name in ("table1_cohort", "table2_performance", "false_alarms", "relations"):
+    if analysis.tool_pairs:
+        drawings["figS3_tools"] = partial(tools_figure, analysis, results.tools)
+    if analysis.level_pairs:
+        drawings["figS4_strata"] = partial(strata_figure, analysis, results.tools)
+    pictured = ("table1_cohort", "table2_performance", "false_alarms", "relations")
+    for name in (*pictured, "rater_agreement"):
         if name in shown:
             drawings[name] = partial(draw_table, shown[name])
     return drawings
@@ -113,8 +123,14 @@ def all_sections(
         "White square: mean; black line: median; box: quartiles; whiskers: 1.5 times the "
         "interquartile range; voxel counts on a logarithmic scale."
     )
+    pairs = "P values of ANOVA on pairs; star: below 0.05 after Holm's correction too."
     sections = [
-        part("Who was measured", ("table1_cohort",)),
+        part(
+            "Who was measured (Fig. 1, Table 1)",
+            ("table1_cohort",),
+            "fig1",
+            "Dashed: the scans that were evaluated.",
+        ),
         part("Performance", ("table2_performance", "false_alarms")),
         part("By cohort, territory and volume (Fig. 3)", (), "fig3", boxes),
         part("Density of Dice (Fig. 4)", (), "fig4", f"{group}, and by lesion volume."),
@@ -134,6 +150,26 @@ def all_sections(
             "figS1",
             "Inside the brain. Thin: single subjects, at most 40 of a group; thick: median of all.",
         ),
-        part("Tests", ("comparisons", "tools_anova", "strata"), folded=True),
+        part(
+            "Tools against each other (Supplementary Fig. 3)",
+            (),
+            "figS3",
+            f"{pairs} Blue: the tool of the row is better than that of the column; orange: worse.",
+        ),
+        part(
+            "Levels of the strata (Supplementary Fig. 4)",
+            (),
+            "figS4",
+            f"{pairs} Blue: better in the first level of the pair; orange: worse.",
+        ),
+        part("Human raters", ("rater_agreement",)),
+        part(
+            "Tests",
+            (
+                *("comparisons", "tools_anova", "tools_anova_pairs"),
+                *("strata", "strata_anova_pairs"),
+            ),
+            folded=True,
+        ),
     ]
     return [section for section in sections if section.tables or section.figures]

@@ -20,6 +20,7 @@ from infarct.evaluation.cases import Case, measure
 from infarct.evaluation.costs import read_costs
 from infarct.evaluation.displays import all_drawings, all_sections, all_tables, draw
 from infarct.evaluation.layouts import find_images, other_images, subjects_with
+from infarct.evaluation.raters import reading_names
 from infarct.evaluation.report import (
     Making,
     Section,
@@ -60,6 +61,8 @@ class EvaluationRequest:
         brain: Directory of brain masks; thresholds on the DWI outline the brain without it.
         subjects: `subjects.tsv`, see `subjects`.
         costs: Tab-separated `tool`, `parameters`, `seconds`, `memory_gb`, for Table 2.
+        raters: Name of a human rater and directory of the masks; a name given twice is a second
+            reading by the same rater. A rater need not have read every subject.
         focus: Cohort that strata, correlations and their figures are about; None for all.
         label: Which lesion masks are meant where subjects have several, by their label, such as
             `lesionAcute`; predictions without any such label are taken as they are.
@@ -78,6 +81,7 @@ class EvaluationRequest:
     brain: Path | None = None
     subjects: Path | None = None
     costs: Path | None = None
+    raters: tuple[tuple[str, Path], ...] = ()
     focus: str | None = None
     label: str | None = None
     seed: int = 0
@@ -140,7 +144,8 @@ def _evaluate(request: EvaluationRequest, out: Path, progress: Progress | None) 
     for done, each in enumerate(_each(measure, cases.values(), workers), start=1):
         measured[each.subject] = each
         report_progress("measuring subjects", done, len(cases))
-    results = Results(tuple(request.predictions), measured, table, request.focus)
+    raters = tuple(name for name, _ in request.raters)
+    results = Results(tuple(request.predictions), measured, table, request.focus, raters)
     notes += _notes_on(results, request)
     analysis = analyse(results, np.random.default_rng(request.seed), request.resamples)
     report_progress("computing statistics", 1, 1)
@@ -181,24 +186,15 @@ def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
     """
     if not request.predictions:
         raise InputFileError("no predictions were given; name at least one tool and its directory")
-    label, notes = request.label, []
+    label = request.label
+    notes: list[str] = []
     references = find_images(request.reference, "lesion", label)
     masks = {
         tool: find_images(path, "lesion", label if subjects_with(path, label) else None)
         for tool, path in request.predictions.items()
     }
     if label is not None:
-        without = sorted(subjects_with(request.reference) - set(references))
-        if without:
-            notes.append(
-                f"No reference mask labelled {label} for {len(without)} subjects, which are not "
-                f"evaluated: {_listed(without)}."
-            )
-        unlabelled = [
-            tool for tool, at in request.predictions.items() if not subjects_with(at, label)
-        ]
-        if unlabelled:
-            notes.append(f"No mask labelled {label}, all masks were used: {_listed(unlabelled)}.")
+        notes += _notes_on_label(request, label, set(references))
     for tool, found in masks.items():
         missing = [subject for subject in references if subject not in found]
         extra = [subject for subject in found if subject not in references]
@@ -215,6 +211,12 @@ def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
             )
         if extra:
             notes.append(f"{tool}: {len(extra)} masks without a reference: {_listed(extra)}.")
+    readings = [find_images(path, "lesion") for _, path in request.raters]
+    for name, read in zip(reading_names([n for n, _ in request.raters]), readings, strict=True):
+        if not any(subject in read for subject in references):
+            raise InputFileError(f"{name}: holds no subject of the reference; check the file names")
+        if unread := [subject for subject in references if subject not in read]:
+            notes.append(f"{name}: {len(unread)} of {len(references)} subjects were not read.")
     images = {
         kind: {} if directory is None else find_images(directory, kind)
         for kind, directory in (
@@ -232,11 +234,27 @@ def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
             subject=subject,
             reference=path,
             predictions={tool: found.get(subject) for tool, found in masks.items()},
+            readings=tuple(read.get(subject) for read in readings),
             **{kind: there.get(subject) for kind, there in images.items()},
         )
         for subject, path in references.items()
     }
     return cases, notes
+
+
+def _notes_on_label(request: EvaluationRequest, label: str, labelled: set[str]) -> list[str]:
+    """Name the subjects and tools without a mask of the label that was asked for."""
+    notes = []
+    without = sorted(subjects_with(request.reference) - labelled)
+    if without:
+        notes.append(
+            f"No reference mask labelled {label} for {len(without)} subjects, which are not "
+            f"evaluated: {_listed(without)}."
+        )
+    unlabelled = [tool for tool, at in request.predictions.items() if not subjects_with(at, label)]
+    if unlabelled:
+        notes.append(f"No mask labelled {label}, all masks were used: {_listed(unlabelled)}.")
+    return notes
 
 
 def _listed(names: list[str]) -> str:
@@ -251,7 +269,8 @@ def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
             f"no subject with a lesion belongs to the cohort {request.focus!r}; "
             f"the subjects' table has {', '.join(results.cohorts.levels) or 'no cohorts'}"
         )
-    places = dict.fromkeys((request.reference, *request.predictions.values()))
+    raters = (path for _, path in request.raters)
+    places = dict.fromkeys((request.reference, *request.predictions.values(), *raters))
     if others := dict.fromkeys(name for place in places for name in other_images(place)):
         notes.append(f"Taken for no mask, by the end of their names: {_listed(list(others))}.")
     if labelled := [str(path) for case in results.measured.values() for path in case.labelled]:
@@ -288,7 +307,8 @@ def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
 def _check_output(out: Path, request: EvaluationRequest) -> None:
     """Refuse a place that is taken or cannot be written, before all the work rather than after."""
     others = (request.dwi, request.adc, request.brain, request.subjects, request.costs)
-    inputs = (request.reference, *request.predictions.values(), *others)
+    raters = (path for _, path in request.raters)
+    inputs = (request.reference, *request.predictions.values(), *raters, *others)
     try:
         refuse_to_replace(out, (path for path in inputs if path is not None))
         if out.is_dir():

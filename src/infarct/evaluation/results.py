@@ -76,12 +76,14 @@ class Results:
         measured: Numbers of each subject, by its name.
         table: What else is known about the subjects.
         focus: Cohort that strata, correlations and tests between strata are about; None for all.
+        raters: Who made each of the human readings, see `raters`.
     """
 
     tools: tuple[str, ...]
     measured: Mapping[str, Measured]
     table: Subjects
     focus: str | None = None
+    raters: tuple[str, ...] = ()
 
     @cached_property
     def reference_ml(self) -> dict[str, float]:

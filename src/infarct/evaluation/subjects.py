@@ -15,7 +15,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from infarct.errors import InputFileError
@@ -90,12 +90,15 @@ class Subjects:
         missing: Our names of the columns that the table does not have.
         unread: Cells that are unknown because they hold no number, in words.
         unlisted: Subjects without a row.
+        elsewhere: Rows of subjects that were not measured, counted by cohort; "" where it is
+            unknown.
     """
 
     values: Mapping[str, Mapping[str, str]]
     missing: tuple[str, ...]
     unread: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
 
     def value(self, subject: str, column: str) -> str | None:
         """Return one cell, or None where it is unknown."""
@@ -129,12 +132,15 @@ def read_subjects(path: Path | None, subjects: Iterable[str]) -> Subjects:
     values: dict[str, dict[str, str]] = {}
     unread: list[str] = []
     unlisted: list[str] = []
+    found: set[str] = set()
     folders = Counter(_last_folder(subject) for subject in subjects)
     for subject in subjects:
         row = _row_of(subject, known, alone=folders[_last_folder(subject)] == 1)
         if row is None:
             unlisted.append(subject)
-        cells = row or {}
+        else:
+            found.add(row)
+        cells = known[row] if row is not None else {}
         counted = {column: _understood(column, cell) for column, cell in cells.items()}
         values[subject] = {column: cell for column, cell in counted.items() if cell}
         unread += [f"{c} of {subject} ({cells[c]!r})" for c, cell in counted.items() if not cell]
@@ -142,7 +148,8 @@ def read_subjects(path: Path | None, subjects: Iterable[str]) -> Subjects:
     if "cohort" in missing and in_folders:
         missing = tuple(column for column in missing if column != "cohort")
         values = {s: {**values[s], "cohort": s.split("/")[0]} for s in subjects}
-    return Subjects(values, missing, tuple(unread), tuple(unlisted))
+    elsewhere = Counter(row.get("cohort", "") for name, row in known.items() if name not in found)
+    return Subjects(values, missing, tuple(unread), tuple(unlisted), dict(elsewhere))
 
 
 def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
@@ -193,13 +200,11 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
     return known, tuple(ours for ours, theirs in columns.items() if theirs is None)
 
 
-def _row_of(
-    subject: str, known: Mapping[str, Mapping[str, str]], *, alone: bool
-) -> Mapping[str, str] | None:
+def _row_of(subject: str, known: Mapping[str, Mapping[str, str]], *, alone: bool) -> str | None:
     folder = _last_folder(subject)
     others = (folder, folder.split("_")[0]) if alone else ()
     names = (_bare(name) for name in (subject, *others))
-    return next((known[name] for name in names if name in known), None)
+    return next((name for name in names if name in known), None)
 
 
 def _last_folder(subject: str) -> str:

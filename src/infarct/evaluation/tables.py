@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infarct.evaluation import statistics as st
-from infarct.evaluation.analysis import CORRELATIONS, Analysis
+from infarct.evaluation.analysis import CORRELATIONS, Analysis, PairTest
 from infarct.evaluation.costs import Cost
 from infarct.evaluation.results import BY_KEY, METRICS
 
@@ -186,6 +186,78 @@ def tools_test_table(analysis: Analysis) -> Table:
     )
     title = "Do the tools differ at all? ANOVA, as in the paper"
     return Table("tools_anova", title, ("Group", "Metric", "F", "p"), rows)
+
+
+def tool_pairs_table(analysis: Analysis) -> Table:
+    """Show the paper's ANOVA of every pair of tools."""
+    rows = tuple(
+        (
+            each.group,
+            str(each.n),
+            BY_KEY[each.metric].label,
+            pair.first,
+            pair.second,
+            *_pair_cells(pair),
+        )
+        for each in analysis.tool_pairs
+        for pair in each.pairs
+    )
+    header = ("Group", "n", "Metric", "Tool A", "Tool B", *_PAIR_HEADER)
+    note = f"{_PAIR_NOTE} for the pairs of tools on one metric in one group."
+    title = "Pairs of tools: ANOVA, as in the paper"
+    return Table("tools_anova_pairs", title, header, rows, (note,))
+
+
+def level_pairs_table(analysis: Analysis) -> Table:
+    """Show the paper's ANOVA of every pair of levels of a stratum."""
+    rows = tuple(
+        (
+            each.stratum,
+            BY_KEY[each.metric].label,
+            each.tool,
+            pair.first,
+            pair.second,
+            *_pair_cells(pair),
+        )
+        for each in analysis.level_pairs
+        for pair in each.pairs
+    )
+    header = ("Stratum", "Metric", "Tool", "Level A", "Level B", *_PAIR_HEADER)
+    note = f"{_PAIR_NOTE} for the pairs of levels of one tool, metric and stratum."
+    title = "Pairs of levels: ANOVA, as in the paper"
+    return Table("strata_anova_pairs", title, header, rows, (note,))
+
+
+_PAIR_HEADER = ("A - B, mean", "F", "p", "p Holm", "p Bonferroni")
+_PAIR_NOTE = "One-way ANOVA of two samples, taken as independent; corrected"
+
+
+def _pair_cells(pair: PairTest) -> tuple[str, ...]:
+    p = (p_value(value) for value in (pair.test.p, pair.p_holm, pair.p_bonferroni))
+    return number(pair.difference, 3), number(pair.test.statistic), *p
+
+
+def rater_table(analysis: Analysis) -> Table:
+    """Show how far human raters agree."""
+    rows = []
+    for each in analysis.raters:
+        row = [each.kind, each.first, each.second, str(each.scans), str(each.both_empty)]
+        row += [_mean_sd(each.dice), _interval(each.dice.interval), median_iqr(each.dice)]
+        volume, icc = each.volume, each.volume_icc
+        row.append(f"{number(volume.bias)} {_interval(volume.bias_interval)}" if volume else "")
+        row.append(f"{number(icc.icc)} {_interval(icc.interval)}" if icc else "")
+        rows.append(tuple(row))
+    header = (
+        *("Agreement", "Reading A", "Reading B", "Scans", "Both empty", "Dice, mean (SD)"),
+        *("Mean Dice 95% CI", "Dice, median [IQR]", "Volume B - A, ml [95% CI]"),
+        "Volume ICC [95% CI]",
+    )
+    note = (
+        "Scans that both readings outlined nothing on are counted and left out of Dice and volume. "
+        "All pairs: over all pairs of readings of all scans."
+    )
+    title = "Agreement of human raters"
+    return Table("rater_agreement", title, header, tuple(rows), (note,))
 
 
 def stratum_table(analysis: Analysis) -> Table:

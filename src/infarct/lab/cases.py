@@ -6,7 +6,7 @@ Cases are prepared once, see `infarct.lab.casebook`; what is read here needs num
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -19,7 +19,7 @@ from infarct.errors import InputFileError
 from infarct.folders import matching
 from infarct.interleave import PHASES, STRIDE
 from infarct.lab.feed import Source
-from infarct.lab.recipes import CasesSettings
+from infarct.lab.recipes import CasesSettings, Recipe
 
 _LEFT_RIGHT = 1
 
@@ -89,6 +89,65 @@ def read_case(file: Path, phases: Sequence[int]) -> list[tuple[Tensor, ...]]:
     return parts
 
 
+def split_cases(settings: CasesSettings) -> tuple[list[Path], list[Path]]:
+    """Split the prepared cases of a folder at random into those learned from and those held out.
+
+    Patients are split, not scans: all sessions of one patient (`sub-X_ses-...`) stay together.
+
+    Args:
+        settings: Folder, fraction of the patients held out, and seed of the draw.
+
+    Returns:
+        Files to learn from and files held out, each in alphabetical order.
+
+    Raises:
+        InputFileError: If there are no cases, or too few patients to hold some out.
+    """
+    files = list_cases(Path(settings.folder))
+    if not settings.validation:
+        return files, []
+    patients = sorted({_patient(file) for file in files})
+    count = max(1, round(settings.validation * len(patients)))
+    if count >= len(patients):
+        raise InputFileError(
+            f"{settings.folder}: has {len(patients)} patients, too few to hold out "
+            f"{settings.validation:.0%}; prepare more cases or set cases.validation = 0"
+        )
+    drawn = np.random.default_rng(settings.split).permutation(len(patients))[:count]
+    held_out = {patients[index] for index in drawn}
+    return (
+        [file for file in files if _patient(file) not in held_out],
+        [file for file in files if _patient(file) in held_out],
+    )
+
+
+def _patient(file: Path) -> str:
+    return file.stem.split("_ses-")[0]
+
+
+def on_patients(recipe: Recipe, folder: Path | None, split: int | None) -> Recipe:
+    """Return a recipe that learns from the prepared cases of a folder.
+
+    Args:
+        recipe: As read. If all of its samples are real, an epoch becomes one pass over the
+            patients that are learned from.
+        folder: Of `infarct lab prepare-cases`; None leaves the recipe's.
+        split: Seed of the validation split; None leaves the recipe's.
+
+    Raises:
+        InputFileError: If there are no cases, or too few patients to hold some out.
+    """
+    cases = recipe.cases
+    if folder is not None:
+        cases = replace(cases, folder=str(folder))
+    if split is not None:
+        cases = replace(cases, split=split)
+    recipe = replace(recipe, cases=cases)
+    if cases.folder and cases.share >= 1:
+        recipe = replace(recipe, epoch=len(split_cases(cases)[0]))
+    return recipe
+
+
 class Mixed:
     """A stream in which a share of the batches are real.
 
@@ -101,10 +160,11 @@ class Mixed:
 
     def __init__(self, stream: Source, settings: CasesSettings, batch: int, seed: int) -> None:
         self.stream = stream
-        self.files = list_cases(Path(settings.folder))
+        self.files, _ = split_cases(settings)
         self.share = settings.share
         self.batch = batch
         self.generator = torch.Generator().manual_seed(seed)
+        self.left: list[int] = []
 
     def batches(self) -> Iterator[Any]:
         """Make batches, synthetic or real, by the toss of a biased coin."""
@@ -126,18 +186,26 @@ class Mixed:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next batch depends on."""
-        return {"stream": self.stream.state_dict(), "generator": self.generator.get_state()}
+        return {
+            "stream": self.stream.state_dict(),
+            "generator": self.generator.get_state(),
+            "left": list(self.left),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state."""
         self.stream.load_state_dict(state["stream"])
         self.generator.set_state(state["generator"].cpu())
+        self.left = list(state.get("left", ()))
 
     def _draw(self) -> tuple[Tensor, ...]:
         """Return image, lesion and brain of one sub-volume of one case."""
-        case, phase, flip = (
-            int(torch.randint(n, (), generator=self.generator))
-            for n in (len(self.files), len(PHASES), 2)
+        # Every case once before any comes again, as in the paper's epochs.
+        if not self.left:
+            self.left = torch.randperm(len(self.files), generator=self.generator).tolist()
+        case = self.left.pop()
+        phase, flip = (
+            int(torch.randint(n, (), generator=self.generator)) for n in (len(PHASES), 2)
         )
         parts = read_case(self.files[case], [phase])[0]
         return tuple(part.flip(_LEFT_RIGHT) for part in parts) if flip else parts

@@ -120,8 +120,9 @@ def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
         network=network,
         mean=deepcopy(network).requires_grad_(False) if recipe.ema else None,
         optimiser=optimiser,
+        # torch waits for more than `patience` stale scores, Keras and the paper for as many.
         plateau=torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimiser, factor=rate.factor, patience=rate.patience, min_lr=rate.floor
+            optimiser, factor=rate.factor, patience=rate.patience - 1, min_lr=rate.floor
         ),
         windows=torch.Generator().manual_seed(recipe.seed + rank),
         position=Position(),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infarct.process_setup import check_printed
+
+if TYPE_CHECKING:
+    from infarct.lab.recipes import Recipe
 
 app = typer.Typer(no_args_is_help=True, help="Make what the runtime ships.")
 
@@ -49,17 +52,24 @@ def templates(
     ] = None,
     synthetic: Annotated[int, typer.Option(min=0, help="How many synthetic scans go in.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the synthetic scans.")] = 0,
+    fwhm: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Smoothing of the healthy statistics, voxels; repeat it. Default: 2 (c-fuzzy) "
+            "and 4 (t-score)."
+        ),
+    ] = None,
 ) -> None:
     """Rebuild the b0 template and the healthy statistics that ship with the package."""
     from rich.progress import track
 
     from infarct.lab.bank import Bank
     from infarct.lab.controls import lesion_free_scans
-    from infarct.lab.templates import build
+    from infarct.lab.templates import SHIPPED_FWHM, build
 
     source = Bank.load(bank) if bank else Bank.from_icbm()
     scans = track(lesion_free_scans(source, synthetic, seed), "scans", total=synthetic)
-    names = build(normals, scans, synthetic)
+    names = build(normals, scans, synthetic, fwhm or SHIPPED_FWHM)
     typer.echo(f"{len(names)} lesion-free scans went in")
 
 
@@ -126,13 +136,42 @@ def train(
         Path | None,
         typer.Option(help="Folder of `infarct lab prepare-cases`: scored, never learned from."),
     ] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option(help="Folder of `infarct lab prepare-cases` to learn from."),
+    ] = None,
+    split: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed that draws the patients held out for validation."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Continue the run in the folder.")] = False,
 ) -> None:
     """Train a network; Ctrl-C saves, --resume continues exactly there."""
     from infarct.lab import recipes
-    from infarct.lab.training import is_over, progress_of, run
+    from infarct.lab.cases import on_patients
 
     chosen = recipes.changed(recipes.read(recipe), minutes, validate_on)
+    _train(on_patients(chosen, cases, split), bank, out, resume=resume)
+
+
+@app.command()
+def final(
+    run: Annotated[Path, typer.Argument(help="Folder of a run that held out patients.")],
+    out: Annotated[Path, typer.Option(help="Folder of the final run.")],
+    bank: Annotated[
+        Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue the run in the folder.")] = False,
+) -> None:
+    """Train again on all patients, for as many epochs as the best snapshot of a run had."""
+    from infarct.lab.training import final_recipe
+
+    _train(final_recipe(run), bank, out, resume=resume)
+
+
+def _train(chosen: Recipe, bank: Path | None, out: Path, *, resume: bool) -> None:
+    from infarct.lab.training import is_over, progress_of, run
+
     if resume and not any((*out.glob("last.pt"), *out.glob("weights.pt*"))):
         typer.echo(f"{out}: no run is here to continue, so one begins", err=True)
     position = run(chosen, bank, out, resume)
@@ -188,6 +227,9 @@ def search(
     method: Annotated[
         list[str] | None, typer.Option(help="cfuzzy or tscore, may be repeated; both if left out.")
     ] = None,
+    controls: Annotated[
+        int, typer.Option(min=2, help="Lesion-free scans to compare with, smoothed like each scan.")
+    ] = 60,
 ) -> None:
     """Search the paper's grids for the best settings of the classical methods."""
     from infarct.lab.grids import METHODS
@@ -198,7 +240,7 @@ def search(
         raise typer.BadParameter(
             f"no grid for {', '.join(unknown)}; there are {', '.join(METHODS)}"
         )
-    plan = Plan(cases, seed, folds, tuple(method or METHODS))
+    plan = Plan(cases, seed, folds, tuple(method or METHODS), controls)
     typer.echo(run(bank, out, plan).read_text(encoding="utf-8"))
 
 

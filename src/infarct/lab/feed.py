@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, multiprocessing
 from torch.nn import functional
 
-from infarct.folders import matching
 from infarct.interleave import brain_box
 from infarct.lab.networks import DESIGNS
 from infarct.lab.recipes import Recipe, Stage, parse
@@ -114,20 +113,33 @@ def describe_stream(bank: Path | None, recipe: Recipe) -> str:
     held = Bank.load(bank) if bank else Bank.from_icbm()
     settings = stream_settings(recipe, "train")
     left_out, split = settings.leave_out, settings.split
+    from infarct.lab.cases import split_cases  # noqa: PLC0415
+
     heads = held.anatomies_of(split)
     seen = held.without_backgrounds(left_out).backgrounds_of(split)
+    seeks_lesions = DESIGNS[recipe.network].answers == "lesion"
+    if not seeks_lesions:
+        seen = []  # `Stream.head_batches` draws none
     real = "no scan of a patient."
-    if recipe.cases.folder:
-        count = len(matching(Path(recipe.cases.folder), "*.npz"))
+    if recipe.cases.folder and seeks_lesions:
+        count, aside = map(len, split_cases(recipe.cases))
         real = f"and, for {recipe.cases.share:.0%} of the volumes, {count} real cases with masks."
+        if aside:
+            real += f" {aside} more were held out for validation (seed {recipe.cases.split})."
+    held_out = [f"background {name}" for name in left_out]
+    for other in ("validation", "test"):
+        theirs = held.anatomies_of(other)
+        # A split without anatomies of its own sees all of them.
+        names = theirs if set(theirs).isdisjoint(heads) else []
+        counted = [*names, f"{len(held.lesions.of(other))} lesion masks"]
+        held_out.append(f"{', '.join(counted)} for {other}")
     lines = [
         f"Synthetic scans made by `infarct.lab.stream`; {real}",
         "",
         f"- anatomies ({len(heads)}): {', '.join(heads)}",
         f"- real lesion masks: {len(held.lesions.of(split))}, beside procedural shapes",
         f"- real lesion-free backgrounds seen: {', '.join(seen) or 'none'}",
-        f"- held back: {', '.join(left_out) or 'none'}, and the anatomies and masks that"
-        " `infarct.lab.bank` assigns to validation and test",
+        f"- held out: {'; '.join(held_out)}",
     ]
     return "\n".join(lines) + "\n"
 

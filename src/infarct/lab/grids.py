@@ -125,28 +125,39 @@ class Pool:
         )
 
     def score(self, outlined: Mask) -> Scores:
-        """Return (C,) Dice of each case with a lesion, falsely outlined ml of each without.
+        """Score the outlines of all cases.
 
         Args:
             outlined: (N,).
+
+        Returns:
+            (2, C). First row: Dice of each case with a lesion, falsely outlined ml of each without.
+            Second row: Net Overlap, the share of the lesion that is outlined; NaN without a lesion.
+
+        References:
+            Nazari-Farsani et al. 2020 (Net Overlap).
         """
         count = len(self.lesion_voxels)
         outline = np.bincount(self.case[outlined], minlength=count)
         shared = np.bincount(self.case[outlined & self.lesion], minlength=count)
-        return np.array(
-            [
-                Overlap(int(both), int(mine - both), int(size - both)).dice if size else mine / 1e3
-                for mine, both, size in zip(outline, shared, self.lesion_voxels, strict=True)
-            ]
-        )
+        scores = np.full((2, count), np.nan)
+        for case, (mine, both, size) in enumerate(
+            zip(outline, shared, self.lesion_voxels, strict=True)
+        ):
+            if size:
+                overlap = Overlap(int(both), int(mine - both), int(size - both))
+                scores[:, case] = overlap.dice, overlap.sensitivity
+            else:
+                scores[0, case] = mine / 1e3
+        return scores
 
 
-def keep(scan: Scan, healthy: Healthy) -> dict[str, Any]:
+def keep(scan: Scan, healthy: Mapping[float, Healthy]) -> dict[str, Any]:
     """Reduce a scan to the voxels that any point of the grids may outline.
 
     Args:
         scan: On the MNI grid.
-        healthy: To compare with.
+        healthy: To compare with, for each FWHM: brains smoothed as the scan is.
 
     Returns:
         `lesion_voxels`, and for each FWHM `voxels-FWHM` (7, N): the fields of `Compared` and of its
@@ -162,7 +173,7 @@ def keep(scan: Scan, healthy: Healthy) -> dict[str, Any]:
     for fwhm in FWHM:
         loosest = [(method, method.loosest(fwhm)) for method in METHODS.values()]
         least = min(settings.sigma_id for _, settings in loosest)
-        bright, compared = compare(dwi, adc, brain, healthy.at(box), fwhm, least)
+        bright, compared = compare(dwi, adc, brain, healthy[fwhm].at(box), fwhm, least)
         found = np.logical_or.reduce([m.outline(compared, settings) for m, settings in loosest])
         compared = compared.at(found)
         h = compared.healthy
@@ -221,7 +232,7 @@ def score_points(
         open_pool: Reads the voxels at an FWHM.
 
     Yields:
-        The point, and the (C,) scores of the cases, see `Pool.score`.
+        The point, and the (2, C) scores of the cases, see `Pool.score`.
     """
     for fwhm, of_width in groupby(points, key=lambda s: s.fwhm):
         pool = open_pool(fwhm)

@@ -22,7 +22,10 @@ from infarct.lab.validation import Scores
 
 _POSITION = ("minutes", "samples", "epoch")
 _PROGRESS = ("rate", "samples_per_s", "loss", "dice", "waiting")
-_SCORES = ("validation_loss", "validation_dice", "false_voxels", "real_dice", "real_false_voxels")
+_SCORES = (
+    *("validation_loss", "validation_dice", "false_voxels"),
+    *("real_dice", "real_false_voxels", "real_loss"),
+)
 
 COLUMNS = (*_POSITION, *_PROGRESS, *_SCORES)
 """Of the log; scores are empty between two epochs, and those of real cases without any."""

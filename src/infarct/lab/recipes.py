@@ -31,23 +31,26 @@ class RateSettings:
     Attributes:
         peak: Highest learning rate of Adam.
         schedule: "plateau" multiplies by `factor` when the validation loss has not fallen for
-            `patience` scores; "cosine" rises over `warmup` and falls to zero at the end of the run.
+            `patience` scores; "cosine" rises over `warmup` and falls to zero at the end of the run;
+            "steps" multiplies by `factor` after each epoch in `drops`.
         factor: Of one reduction on a plateau.
         patience: Scores without improvement before a reduction, see `ValidationSettings.every`.
-        floor: Lowest learning rate on a plateau.
+        floor: Lowest learning rate on a plateau, and of steps.
+        drops: Epochs after which "steps" lowers the rate; `infarct lab final` sets them.
         warmup: Fraction of a cosine run spent rising.
         weight_decay: Of AdamW; 0 is plain Adam.
         clip: Largest norm of a gradient; 0 leaves gradients alone.
     """
 
     peak: float = 3e-4
-    schedule: Literal["plateau", "cosine"] = "plateau"
+    schedule: Literal["plateau", "cosine", "steps"] = "plateau"
     factor: float = 0.5
     patience: int = 5
     floor: float = 1e-5
     warmup: float = 0.02
     weight_decay: float = 0.0
     clip: float = 0.0
+    drops: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,10 +140,15 @@ class CasesSettings:
     Attributes:
         folder: Of prepared cases, see `infarct lab prepare-cases`; empty for none.
         share: Fraction of the samples that come from it.
+        validation: Fraction of the patients that are held out at random; the learning rate, the
+            early stop and the best weights are then decided by their scores alone.
+        split: Seed of that draw.
     """
 
     folder: str = ""
     share: float = 0.5
+    validation: float = 0.0
+    split: int = 0
 
 
 @dataclass(frozen=True)
@@ -239,6 +247,12 @@ def _checked(recipe: Recipe) -> Recipe:
         )
     if DESIGNS[recipe.network].slices and recipe.cases.folder:
         raise ValueError(f"{recipe.network} does not read prepared cases; leave [cases] out")
+    if recipe.rate.patience < 1:
+        raise ValueError(f"rate.patience = {recipe.rate.patience} is not at least 1")
+    if not 0 <= recipe.cases.validation < 1:
+        raise ValueError(f"cases.validation = {recipe.cases.validation} is not in [0, 1)")
+    if recipe.cases.validation and recipe.validation.cases:
+        raise ValueError("give either cases.validation or validation.cases, not both")
     if not 1 <= phases <= len(PHASES):
         raise ValueError(f"stream.phases_per_volume = {phases} is not in 1 - {len(PHASES)}")
     return recipe

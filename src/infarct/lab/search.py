@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,13 @@ from infarct.classical import Healthy
 from infarct.errors import InputFileError
 from infarct.evaluation.statistics import bootstrap_mean
 from infarct.intensity import Mask
-from infarct.lab.bank import Bank, made_from
+from infarct.lab.bank import Bank, digest
 from infarct.lab.claim import claim
+from infarct.lab.controls import lesion_free_scans
+from infarct.lab.features import healthy_at_1mm
+from infarct.lab.feed import SEEDS_APART
 from infarct.lab.grids import (
+    FWHM,
     METHODS,
     SETTINGS,
     Scores,
@@ -34,19 +39,30 @@ from infarct.lab.grids import (
     score_points,
 )
 from infarct.lab.stream import SMALLEST_BRAIN, Stream, StreamSettings
-from infarct.templates import load_healthy
+from infarct.lab.templates import STATISTICS, healthy_statistics, icbm_tissue
 from infarct.whole import written_whole
 
 Key = tuple[str, ...]
 """A method and its settings, as the cells of a table."""
 
 _FOLD_SCORES = ("dice_others", "dice", "false_ml", "paper_dice", "paper_false_ml")
+_TOP = 4
+"""Configurations listed, as in the paper's Supplementary Table 2."""
+
+_TOP_SCORES = ("dice_mean", "dice_sd", "net_overlap_mean", "net_overlap_sd", "false_ml")
 _PAGE = """\
-{cases} synthetic scans of the training cohort, seed {seed}. Dice: mean of the {n} with a lesion;
-false ml: mean of the others. Held out: each of {folds} folds under the best settings of the others.
+{cases} synthetic scans of the training cohort, seed {seed}, compared with {controls} lesion-free
+scans smoothed at the same FWHM. Dice: mean of the {n} with a lesion; false ml: mean of the others.
+Held out: each of {folds} folds under the best settings of the others.
 
 | method | settings | Dice | false ml | Dice, held out | false ml, held out | gain, held out |
 |---|---|---|---|---|---|---|"""
+_TOP_PAGE = """
+The {top} configurations with the highest Dice, as mean (SD). Net Overlap is the share of the
+reference lesion that is outlined.
+
+| method | rank | settings | Dice | Net Overlap | false ml |
+|---|---|---|---|---|---|"""
 
 
 @dataclass(frozen=True)
@@ -58,12 +74,14 @@ class Plan:
         seed: Of the scans, and of how they are dealt into folds.
         folds: Of the cross-validation.
         methods: Names in `METHODS`.
+        controls: Lesion-free scans that the scans are compared with.
     """
 
     cases: int = 60
     seed: int = 0
     folds: int = 5
     methods: tuple[str, ...] = tuple(METHODS)
+    controls: int = 60
 
 
 def deal(lesion: Mask, folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -88,11 +106,16 @@ def best(scores: Scores, lesion: Mask) -> int:
     """Return the row of the highest Dice; among equals, that which outlines least falsely.
 
     Args:
-        scores: (S, C) of each setting and case, see `Pool.score`.
+        scores: (S, C) of each setting and case, first row of `Pool.score`.
         lesion: (C,) which cases have one.
     """
+    return int(_ranked(scores, lesion)[0])
+
+
+def _ranked(scores: Scores, lesion: Mask) -> NDArray[np.intp]:
     dice, false_ml = scores[:, lesion].sum(axis=1), scores[:, ~lesion].sum(axis=1)
-    return int(np.lexsort((false_ml, -dice))[0])
+    ranked: NDArray[np.intp] = np.lexsort((false_ml, -dice))
+    return ranked
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +124,7 @@ class Found:
 
     Attributes:
         keys: Of the S settings.
-        scores: (S, C) of each setting and case, see `Pool.score`.
+        scores: (S, C) of each setting and case, first row of `Pool.score`.
         paper: Row of the paper's settings.
         best: Row of the best on all cases.
         chosen: (K,) rows of the best on all cases but those of one fold.
@@ -123,7 +146,7 @@ def cross_validate(
 
     Args:
         keys: Of the S settings.
-        scores: (S, C) of each setting and case, see `Pool.score`.
+        scores: (S, C) of each setting and case, first row of `Pool.score`.
         paper: Row of the paper's settings.
         lesion: (C,) which cases have a lesion.
         fold: (C,) of each case, from `deal`.
@@ -139,7 +162,8 @@ def run(bank: Path | None, out: Path, plan: Plan) -> Path:
 
     Args:
         bank: To draw scans from; None for the ICBM brain alone.
-        out: Gets `search.tsv`, every setting and case; `folds.tsv`; `search.md`, the outcome.
+        out: Gets `controls.npz`, mean and SD of the lesion-free scans; `search.tsv`, every setting
+            and case; `folds.tsv`; `top.tsv`, the best configurations; `search.md`, the outcome.
         plan: What to search.
 
     Returns:
@@ -148,10 +172,16 @@ def run(bank: Path | None, out: Path, plan: Plan) -> Path:
     Raises:
         InputFileError: If the folder holds other scans, or too few scans have a lesion.
     """
-    healthy = load_healthy()
-    stream = Stream(Bank.load(bank) if bank else Bank.from_icbm(), StreamSettings(), plan.seed)
-    facts = {**made_from(bank), "cases": plan.cases, "seed": plan.seed}
+    source = Bank.load(bank) if bank else Bank.from_icbm()
+    stream = Stream(source, StreamSettings(), plan.seed)
+    facts = {
+        "bank": digest(bank),
+        "cases": plan.cases,
+        "seed": plan.seed,
+        "controls": plan.controls,
+    }
     claim(out / "scans.json", facts, "search into another folder")
+    healthy = _controls(source, plan, out / "controls.npz")
     files = _render(stream, plan.cases, healthy, out / "cases")
     lesion = read_lesion_voxels(files) > 0
     if lesion.sum() < plan.folds:
@@ -164,7 +194,7 @@ def run(bank: Path | None, out: Path, plan: Plan) -> Path:
     for name in plan.methods:
         method = METHODS[name]
         points = [point for point in method.settings() if _key(name, point) not in done]
-        scored = score_points(method, points, lambda fwhm: load_pool(files, fwhm, healthy.n))
+        scored = score_points(method, points, lambda fwhm: load_pool(files, fwhm, plan.controls))
         for point, scores in track(scored, name, len(points), console=Console(stderr=True)):
             with table.open("a", encoding="utf-8") as rows:
                 rows.write(_line(_key(name, point), scores, lesion) + "\n")
@@ -176,15 +206,33 @@ def _conclude(out: Path, plan: Plan, done: Mapping[Key, Scores], lesion: Mask) -
     rng = np.random.default_rng(plan.seed)
     fold = deal(lesion, plan.folds, rng)
     rows = [["method", "fold", *SETTINGS, *_FOLD_SCORES]]
-    page = [_PAGE.format(cases=plan.cases, seed=plan.seed, n=lesion.sum(), folds=plan.folds)]
+    page = [_PAGE.format(**asdict(plan), n=lesion.sum())]
+    top = [["method", "rank", *SETTINGS, *_TOP_SCORES]]
+    top_page = [_TOP_PAGE.format(top=_TOP)]
     for name in plan.methods:
         keys = [_key(name, point) for point in METHODS[name].settings()]
         paper = keys.index(_key(name, METHODS[name].paper))
-        found = cross_validate(keys, np.stack([done[key] for key in keys]), paper, lesion, fold)
+        scores = np.stack([done[key] for key in keys])
+        found = cross_validate(keys, scores[:, 0], paper, lesion, fold)
         rows += _fold_rows(found, lesion, fold)
         page += _page_rows(found, lesion, rng)
+        for rank, row in enumerate(_ranked(scores[:, 0], lesion)[:_TOP], start=1):
+            numbers = _top_scores(scores[row], lesion)
+            top.append([name, str(rank), *keys[row][1:], *(f"{x:.6g}" for x in numbers)])
+            dice, dice_sd, covered, covered_sd, false_ml = (f"{x:.3f}" for x in numbers)
+            said = f"{dice} ({dice_sd}) | {covered} ({covered_sd}) | {false_ml}"
+            top_page.append(f"| {name} | {rank} | {_spelled(keys[row])} | {said} |")
     _write_lines(out / "folds.tsv", ["\t".join(row) for row in rows])
-    return _write_lines(out / "search.md", page)
+    _write_lines(out / "top.tsv", ["\t".join(row) for row in top])
+    return _write_lines(out / "search.md", [*page, *top_page])
+
+
+def _top_scores(scores: Scores, lesion: Mask) -> tuple[float, ...]:
+    """Return the columns `_TOP_SCORES` from the (2, C) scores of one setting."""
+    both = scores[:, lesion]
+    spread = both.std(axis=1, ddof=1) if lesion.sum() > 1 else np.full(2, np.nan)
+    pairs = zip(both.mean(axis=1), spread, strict=True)
+    return (*(float(x) for pair in pairs for x in pair), _means(scores[0], lesion)[1])
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> Path:
@@ -194,7 +242,33 @@ def _write_lines(path: Path, lines: Iterable[str]) -> Path:
     return path
 
 
-def _render(stream: Stream, cases: int, healthy: Healthy, folder: Path) -> list[Path]:
+def _controls(bank: Bank, plan: Plan, file: Path) -> dict[float, Healthy]:
+    """Return the healthy statistics at every FWHM of the grids, rendering the controls once."""
+    if not file.is_file():
+        # Other heads than those searched on: the stream draws its own by the plan's seed.
+        scans = lesion_free_scans(bank, plan.controls, plan.seed + SEEDS_APART)
+        shown = track(scans, "controls", plan.controls, console=Console(stderr=True))
+        statistics = healthy_statistics(shown, icbm_tissue(), FWHM)
+        flat: dict[str, Any] = {
+            f"{fwhm:g}-{name}": image
+            for fwhm, named in statistics.items()
+            for name, image in named.items()
+        }
+        with written_whole(file) as draft, draft.open("wb") as opened:
+            np.savez_compressed(opened, **flat)
+    with np.load(file) as kept:
+        arrays = {name: kept[name] for name in kept.files}
+    return {
+        fwhm: healthy_at_1mm(
+            {name: arrays[f"{fwhm:g}-{name}"] for name in STATISTICS}, plan.controls
+        )
+        for fwhm in FWHM
+    }
+
+
+def _render(
+    stream: Stream, cases: int, healthy: Mapping[float, Healthy], folder: Path
+) -> list[Path]:
     """Return the files of all cases, rendering those that are not there yet."""
     folder.mkdir(exist_ok=True)
 
@@ -219,7 +293,7 @@ def _key(name: str, settings: Settings) -> Key:
 
 
 def _line(key: Key, scores: Scores, lesion: Mask) -> str:
-    numbers = (*_means(scores, lesion), *scores)
+    numbers = (*_means(scores[0], lesion), scores[1, lesion].mean(), *scores[0], *scores[1, lesion])
     return "\t".join([*key, *(f"{x:.6g}" for x in numbers)])
 
 
@@ -233,15 +307,17 @@ def _resume(table: Path, lesion: Mask) -> dict[Key, Scores]:
     """Read the scores there are, and leave a table of whole lines to go on with."""
     width = 1 + len(SETTINGS)
     cases = [f"{'dice' if has else 'false_ml'}_{n}" for n, has in enumerate(lesion)]
-    header = ["method", *SETTINGS, "dice", "false_ml", *cases]
+    covered = [f"net_overlap_{n}" for n in np.flatnonzero(lesion)]
+    header = ["method", *SETTINGS, "dice", "false_ml", "net_overlap", *cases, *covered]
     lines = table.read_text(encoding="utf-8").splitlines(True) if table.is_file() else []
     # A run that was killed may have left half a line.
     cells = [line.split() for line in lines[1:] if line.endswith("\n")]
-    done = {
-        tuple(row[:width]): np.array(row[width + 2 :], dtype=float)
-        for row in cells
-        if len(row) == len(header)
-    }
+    done = {}
+    for row in (row for row in cells if len(row) == len(header)):
+        numbers = np.array(row[width + 3 :], dtype=float)
+        scores = np.full((2, len(lesion)), np.nan)
+        scores[0], scores[1, lesion] = numbers[: len(lesion)], numbers[len(lesion) :]
+        done[tuple(row[:width])] = scores
     rows = [_line(key, scores, lesion) for key, scores in done.items()]
     _write_lines(table, ["\t".join(header), *rows])
     return done
@@ -260,6 +336,12 @@ def _fold_rows(found: Found, lesion: Mask, fold: NDArray[np.intp]) -> Iterator[l
         yield [key[0], str(number + 1), *key[1:], *(f"{x:.6g}" for x in numbers)]
 
 
+def _spelled(key: Key) -> str:
+    """Write the settings of a point as text."""
+    pairs = zip(SETTINGS, key[1:], strict=True)
+    return ", ".join(f"{setting} {cell}" for setting, cell in pairs if cell != "n/a")
+
+
 def _page_rows(found: Found, lesion: Mask, rng: np.random.Generator) -> Iterator[str]:
     """Yield the rows of `search.md` about one method: the paper's settings, and the best."""
     paper = found.scores[found.paper]
@@ -268,9 +350,7 @@ def _page_rows(found: Found, lesion: Mask, rng: np.random.Generator) -> Iterator
     said = f"{gain.mean():+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
     rows = (("paper", found.paper, paper, ""), ("best here", found.best, found.held_out, said))
     for title, row, held_out, end in rows:
-        name, *cells = found.keys[row]
-        pairs = zip(SETTINGS, cells, strict=True)
-        settings = ", ".join(f"{setting} {cell}" for setting, cell in pairs if cell != "n/a")
+        name, settings = found.keys[row][0], _spelled(found.keys[row])
         means = (*_means(found.scores[row], lesion), *_means(held_out, lesion))
         numbers = " | ".join(f"{x:.3f}" for x in means)
         yield f"| {name}, {title} | {settings} | {numbers} | {end} |"

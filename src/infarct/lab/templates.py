@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +18,14 @@ from scipy import ndimage
 
 from infarct import assets
 from infarct.case import CaseFiles, open_case
-from infarct.classical import SIGMA_PER_FWHM, FuzzySettings, smooth_in_plane
+from infarct.classical import SIGMA_PER_FWHM, FuzzySettings, TScoreSettings, smooth_in_plane
 from infarct.errors import InputFileError
 from infarct.folders import entries_of
 from infarct.grid import MNI_GRID
 from infarct.intensity import Image, Mask
 from infarct.prepare import prepare
 from infarct.resample import resample
-from infarct.templates import TEMPLATE_GRID, Template, load_template
+from infarct.templates import TEMPLATE_GRID, Template, healthy_asset, load_template
 from infarct.volume import Volume, read, write
 
 _NEIGHBOURHOOD_FWHM = 6.0
@@ -33,6 +33,12 @@ _NEIGHBOURHOOD_FWHM = 6.0
 
 _PRIOR_WEIGHT = 2.0
 """Scans that the tissue maps count for."""
+
+STATISTICS = ("dwi_mean", "dwi_sd", "adc_mean", "adc_sd")
+"""Of the healthy brain, as their files are called."""
+
+SHIPPED_FWHM = (FuzzySettings().fwhm, TScoreSettings().fwhm)
+"""Voxels; what the two classical methods smooth a scan by, so the controls are smoothed alike."""
 
 MNI_NOTICE = (
     "ICBM 152 nonlinear symmetric 2009a, (C) 1993-2004 Louis Collins, McConnell Brain Imaging "
@@ -150,8 +156,12 @@ def real_normals(normals: Iterable[CaseFiles], template: Template) -> Iterator[L
         )
 
 
-def healthy_statistics(scans: Iterable[LesionFree], tissue: Tissue) -> dict[str, Image]:
+def healthy_statistics(
+    scans: Iterable[LesionFree], tissue: Tissue, widths: Sequence[float]
+) -> dict[float, dict[str, Image]]:
     """Estimate mean and SD of DWI and ADC at every voxel of the healthy brain.
+
+    Smoothing lowers the SD between brains, so the statistics hold for scans smoothed equally.
 
     A brain and its mirror image count half each. What lies near in one brain lies here in another,
     so the neighbourhood counts with a Gaussian weight. Where few scans reach, a regression on the
@@ -160,24 +170,26 @@ def healthy_statistics(scans: Iterable[LesionFree], tissue: Tissue) -> dict[str,
     Args:
         scans: Lesion-free scans.
         tissue: The average brain.
+        widths: FWHM of the in-plane smoothing, voxels of 1 mm.
 
     Returns:
-        `dwi_mean`, `dwi_sd`, `adc_mean`, `adc_sd`: (96, 112, 96) on the template grid.
+        For each width `dwi_mean`, `dwi_sd`, `adc_mean`, `adc_sd`: (96, 112, 96) on the template
+        grid.
     """
-    sums = {name: _Sums() for name in ("dwi", "adc")}
-    fwhm = FuzzySettings().fwhm
+    sums = {(fwhm, name): _Sums() for fwhm in widths for name in ("dwi", "adc")}
     for scan in scans:
         weight = scan.brain.astype(np.float32)
-        for name, image in (("dwi", scan.dwi), ("adc", scan.adc)):
-            smooth = smooth_in_plane(image, scan.brain, fwhm)
-            for view in (lambda x: x, mirrored):
-                sums[name].add(_blocks(view(smooth)), _blocks(view(weight)) > 0.5)
+        for fwhm in widths:
+            for name, image in (("dwi", scan.dwi), ("adc", scan.adc)):
+                smooth = smooth_in_plane(image, scan.brain, fwhm)
+                for view in (lambda x: x, mirrored):
+                    sums[fwhm, name].add(_blocks(view(smooth)), _blocks(view(weight)) > 0.5)
     design = np.stack([_blocks(t) for t in (tissue.fluid, tissue.grey, tissue.white)])
     brain = _blocks(tissue.brain.astype(np.float32)) > 0
-    statistics = {}
-    for name, total in sums.items():
+    statistics: dict[float, dict[str, Image]] = {fwhm: {} for fwhm in widths}
+    for (fwhm, name), total in sums.items():
         mean, sd = total.posterior(design, brain)
-        statistics[f"{name}_mean"], statistics[f"{name}_sd"] = mean, sd
+        statistics[fwhm] |= {f"{name}_mean": mean, f"{name}_sd": sd}
     return statistics
 
 
@@ -226,27 +238,44 @@ def write_template(template: Template, source: str) -> None:
     _write_asset("brain", template.brain.astype(np.float32), source)
 
 
-def write_healthy(statistics: dict[str, Image], names: list[str], source: str) -> None:
-    """Write the healthy statistics among the assets, with a note of what went in."""
+def write_healthy(statistics: dict[float, dict[str, Image]], names: list[str], source: str) -> None:
+    """Write the healthy statistics among the assets, with a note for each FWHM of what went in.
+
+    Args:
+        statistics: From `healthy_statistics`.
+        names: Of the scans.
+        source: Where they come from, for the list of assets.
+    """
+    stems = [healthy_asset(name, fwhm) for fwhm, named in statistics.items() for name in named]
+    notes = [healthy_asset("note", fwhm) for fwhm in statistics]
     note = {"n": len(names), "scans": names, "source": source, "notice": MNI_NOTICE}
     home = assets.ROOT / "templates"
     # All of them or none: a mean with another scan's SD would look whole.
     with tempfile.TemporaryDirectory(dir=home) as drafts:
-        for name, image in statistics.items():
-            _write_steps(image, Path(drafts) / f"{name}.nii.gz")
-        (Path(drafts) / "note.json").write_text(json.dumps(note, indent=1) + "\n")
+        for fwhm, named in statistics.items():
+            for name, image in named.items():
+                _write_steps(image, Path(drafts) / f"{healthy_asset(name, fwhm)}.nii.gz")
+        for stem in notes:
+            (Path(drafts) / f"{stem}.json").write_text(json.dumps(note, indent=1) + "\n")
         for draft in sorted(Path(drafts).iterdir()):
             draft.replace(home / draft.name)
-    _record([*(home / f"{name}.nii.gz" for name in statistics), home / "note.json"], source)
+    files = [*(f"{stem}.nii.gz" for stem in stems), *(f"{stem}.json" for stem in notes)]
+    _record([home / file for file in files], source)
 
 
-def build(normals: Path | None, synthetic: Iterable[LesionFree] = (), count: int = 0) -> list[str]:
-    """Build and write all templates.
+def build(
+    normals: Path | None,
+    synthetic: Iterable[LesionFree] = (),
+    count: int = 0,
+    widths: Sequence[float] = SHIPPED_FWHM,
+) -> list[str]:
+    """Build and write the b0 template and the healthy statistics.
 
     Args:
         normals: Folder of real lesion-free scans, or None.
         synthetic: Lesion-free synthetic scans on the MNI grid.
         count: How many they are.
+        widths: FWHM of the healthy statistics to build, voxels; others stay as they are.
 
     Returns:
         The names of the scans that went into the healthy statistics.
@@ -274,7 +303,7 @@ def build(normals: Path | None, synthetic: Iterable[LesionFree] = (), count: int
             names.append(scan.name)
             yield scan
 
-    statistics = healthy_statistics(all_scans(), tissue)
+    statistics = healthy_statistics(all_scans(), tissue, widths)
     source = f"{len(names)} lesion-free scans (named in note.json); prior from {MNI_NOTICE}"
     write_healthy(statistics, names, source)
     return names

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import astuple, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from infarct.errors import OutputError
+from infarct.errors import InputFileError, OutputError
 from infarct.lab import checkpoint, recipes
 from infarct.lab.bank import digest
+from infarct.lab.cases import on_patients
 from infarct.lab.checkpoint import Learner, Position, make_learner, rounded, write_weights
 from infarct.lab.feed import (
     Example,
@@ -105,6 +107,8 @@ def train(
                 waited = time.monotonic() - asked
                 if recipe.rate.schedule == "cosine":
                     set_rate(learner, cosine_rate(progress, recipe.rate))
+                elif recipe.rate.schedule == "steps":
+                    set_rate(learner, stepped_rate(position.epochs, recipe.rate))
                 tally.add(volumes, *learn(example, forward, learner, recipe), waited)
                 position.samples += volumes
                 position.seconds = team.agree(time.monotonic() - started)
@@ -259,7 +263,8 @@ def is_over(recipe: Recipe, position: Position) -> bool:
     """Tell whether the run has reached its end, or no longer gets better."""
     v = recipe.validation
     scored = position.epochs - position.epochs % v.every
-    stale = v.samples > 0 and scored - position.lowest_epoch >= v.stop_patience
+    guided = v.samples > 0 or recipe.cases.validation > 0
+    stale = guided and scored - position.lowest_epoch >= v.stop_patience
     early = v.stop_after > 0 and position.epochs >= v.stop_after and stale
     return early or progress_of(recipe, position) >= 1
 
@@ -270,6 +275,12 @@ def cosine_rate(progress: float, settings: RateSettings) -> float:
         return settings.peak * progress / settings.warmup
     fraction = min((progress - settings.warmup) / (1 - settings.warmup), 1.0)
     return settings.peak * 0.5 * (1 + math.cos(math.pi * fraction))
+
+
+def stepped_rate(epochs: int, settings: RateSettings) -> float:
+    """Return the learning rate after some epochs: lowered by `factor` at each of the `drops`."""
+    lowered = sum(drop <= epochs for drop in settings.drops)
+    return max(settings.peak * settings.factor**lowered, min(settings.floor, settings.peak))
 
 
 def set_rate(learner: Learner, rate: float) -> None:
@@ -295,18 +306,23 @@ def validate(
     """
     settings, position = recipe.validation, learner.position
     due = position.epochs % settings.every == 0 or is_over(recipe, position)
-    if not due or not (settings.samples or settings.cases):
+    guided = settings.samples or recipe.cases.validation
+    if not due or not (guided or settings.cases):
         return None
     scores = Scores(math.nan, math.nan, math.nan)
     if kept is not None:
         scores = score(rounded(learner.candidate), kept, recipe.loss, team.device)
     scores = Scores(*(team.agree(x) for x in astuple(scores)))
-    if recipe.rate.schedule == "plateau" and settings.samples:
-        learner.plateau.step(scores.loss)
-    if scores.loss < position.lowest:
-        position.lowest, position.lowest_epoch = scores.loss, position.epochs
-    better = scores.dice > position.best
-    position.best = scores.dice if better else position.best
+    loss, found = scores.deciding(recipe)
+    if recipe.rate.schedule == "plateau" and guided:
+        learner.plateau.step(loss)
+    # Where snapshots are kept the best is one of them, or what the run ends with, as in the paper.
+    every = settings.snapshot_every
+    kept_now = not every or position.epochs % every == 0 or is_over(recipe, position)
+    if loss < position.lowest:
+        position.lowest, position.lowest_epoch = loss, position.epochs
+    better = kept_now and found > position.best
+    position.best = found if better else position.best
     if team.rank == 0:
         if better:
             write_weights(out / "best.pt", recipe, position, learner.candidate)
@@ -357,6 +373,44 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     (out / "data.md").write_text(about)
     return train(recipe, open_source or open_stream(bank, recipe), out, again, source)
+
+
+def final_recipe(run: Path) -> Recipe:
+    """Return the recipe of the final run: the chosen one again, on all patients.
+
+    It lasts as many epochs as the best weights of the run had seen. On a plateau schedule the
+    learning rate falls after the same epochs, for nobody is held out who could decide that.
+
+    Args:
+        run: Folder of a run that held patients out.
+
+    Raises:
+        InputFileError: If it has no best weights, or held nobody out.
+
+    References:
+        Liu et al. 2021, Methods, "Hyperparameter".
+    """
+    best = checkpoint.read_weights(run / "best.pt")
+    recipe, epochs = best.recipe, best.position.epochs
+    if not recipe.cases.validation or epochs < 1:
+        raise InputFileError(
+            f"{run}: holds no run with a validation split; train one with cases.validation above 0"
+        )
+    rate = recipe.rate
+    if rate.schedule == "plateau":
+        rates = {
+            int(row["epoch"]): float(row["rate"])
+            for row in read_log(run / "log.csv")
+            if int(row["epoch"]) <= epochs
+        }
+        seen = pairwise([(0, rate.peak), *sorted(rates.items())])
+        drops = tuple(epoch for (_, before), (epoch, after) in seen if after < 0.99 * before)
+        rate = replace(rate, schedule="steps", drops=drops)
+    cases = replace(recipe.cases, validation=0.0)
+    longer = replace(recipe, epochs=epochs, minutes=0.0, rate=rate, cases=cases)
+    if cases.share >= 1:
+        longer = on_patients(longer, None, None)
+    return longer
 
 
 def main(arguments: list[str] | None = None) -> None:

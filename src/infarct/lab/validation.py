@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from infarct.errors import InputFileError
 from infarct.interleave import PHASES
-from infarct.lab.cases import list_cases, read_case
+from infarct.lab.cases import list_cases, read_case, split_cases
 from infarct.lab.feed import Example, OpenSource, crop, crop_slices, examples
 from infarct.lab.losses import LossSettings, hybrid
 from infarct.lab.networks import DESIGNS
@@ -37,6 +37,7 @@ class Scores:
         false_voxels: Mean number of voxels outlined in samples that have nothing; NaN without any.
         real_dice: Dice over the sub-volumes of real cases; NaN without any.
         real_false_voxels: False voxels in those that have nothing; NaN without any.
+        real_loss: As `loss`, on real cases; NaN without any.
     """
 
     loss: float
@@ -44,6 +45,12 @@ class Scores:
     false_voxels: float
     real_dice: float = math.nan
     real_false_voxels: float = math.nan
+    real_loss: float = math.nan
+
+    def deciding(self, recipe: Recipe) -> tuple[float, float]:
+        """Return the loss and the Dice that guide a run: of held-out patients, if it has any."""
+        held_out = recipe.cases.validation > 0
+        return (self.real_loss, self.real_dice) if held_out else (self.loss, self.dice)
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,8 @@ def fixed_set(open_source: OpenSource, recipe: Recipe, device: str) -> Validatio
     while sum(len(example.image) for example in kept) < recipe.validation.samples:
         kept.append(next(made).to("cpu"))
     real = list_cases(Path(cases)) if cases else []
+    if recipe.cases.folder and design.answers == "lesion":
+        real += split_cases(recipe.cases)[1]
     return ValidationSet(kept, real, len(design.channels), design.slices)
 
 
@@ -129,9 +138,10 @@ def score(network: nn.Module, kept: ValidationSet, loss: LossSettings, device: s
     network.eval()
     cut = crop_slices if kept.slices else crop
     synthetic = _means(network, kept.synthetic, cut, loss, device)
-    _, *real = _means(network, kept.real_examples(), crop, loss, device)
+    real = _means(network, kept.real_examples(), crop, loss, device)
+    real_loss, real_dice, real_false = real
     network.train(mode)
-    return Scores(*synthetic, *real)
+    return Scores(*synthetic, real_dice, real_false, real_loss)
 
 
 @torch.no_grad()
