@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from infarct import agreement, alignment, quality
 from infarct.brain import BrainMethod, find_brain
 from infarct.errors import ContentError, GeometryError, InputFileError
+from infarct.findings import Finding, FindingCode
 from infarct.intensity import (
     B0_BELOW,
     USUAL_BVALUE,
@@ -22,7 +23,6 @@ from infarct.intensity import (
     scanned_slices,
     trace,
 )
-from infarct.quality import Finding
 from infarct.resample import reached, resample
 from infarct.volume import Volume, read
 
@@ -130,7 +130,7 @@ def open_case(files: CaseFiles) -> Case:
     if b0 is None and adc is not None:
         b0 = dwi.like(b0_from_adc(dwi.data, adc, bvalue))
         text = f"no b0 was given; it was computed from DWI and ADC with b = {bvalue:.0f} s/mm^2"
-        findings.append(Finding("b0-computed", "note", text))
+        findings.append(Finding(FindingCode.B0_COMPUTED, "note", text))
         rough, found = _find_brain(dwi, b0)
     assert b0 is not None
     given = _given_brain(dwi, files.brain, findings)
@@ -167,7 +167,7 @@ def _read_signals(files: CaseFiles, findings: list[Finding]) -> tuple[Volume, Vo
             text = (
                 f"--bvalue {files.bvalue:g} was left aside: the series' own .bval says {bvalue:g}"
             )
-            findings.append(Finding("bvalue-from-series", "warning", text))
+            findings.append(Finding(FindingCode.BVALUE_FROM_SERIES, "warning", text))
     else:
         b0, bvalue = None, _bvalue_of_image(files, findings)
     findings += quality.check_grid("DWI", dwi)
@@ -188,14 +188,14 @@ def _bvalue_of_image(files: CaseFiles, findings: list[Finding]) -> float:
     if files.bvalue is not None:
         if said and abs(files.bvalue - said) > 0.1 * said:
             text = f"--bvalue {files.bvalue:g} was used, but {beside.name} beside says {said:g}"
-            findings.append(Finding("bvalue-contradicts", "warning", text))
+            findings.append(Finding(FindingCode.BVALUE_CONTRADICTS, "warning", text))
         return files.bvalue
     if said:
         text = f"the b-value, {said:g} s/mm^2, was taken from {beside.name}"
-        findings.append(Finding("bvalue-from-file", "note", text))
+        findings.append(Finding(FindingCode.BVALUE_FROM_FILE, "note", text))
         return said
     text = f"no b-value was given; b = {USUAL_BVALUE:.0f} s/mm^2 was assumed"
-    findings.append(Finding("bvalue-assumed", "note", text))
+    findings.append(Finding(FindingCode.BVALUE_ASSUMED, "note", text))
     return USUAL_BVALUE
 
 
@@ -230,7 +230,7 @@ def _split_series(
         f"b = {bvalue:.0f} s/mm^2, b0 the mean of {len(low)} below b = {B0_BELOW:.0f}"
         + (f"; left aside: b = {', '.join(map(str, left))}" if left else "")
     )
-    findings.append(Finding("series", "note", text))
+    findings.append(Finding(FindingCode.SERIES, "note", text))
     first = replace(series, data=series.data[..., 0])
     b0 = first.like(series.data[..., low].mean(axis=-1)) if low else None
     # Before they are averaged, or what is no signal in one of them would not be told.
@@ -250,7 +250,7 @@ def _alive(series: Volume, volumes: list[int], findings: list[Finding]) -> list[
             f"series: {len(dead)} of its volumes hold no image (number "
             f"{', '.join(str(each + 1) for each in dead)}) and were left aside"
         )
-        findings.append(Finding("empty-volumes", "warning", text))
+        findings.append(Finding(FindingCode.EMPTY_VOLUMES, "warning", text))
     return alive
 
 
@@ -294,13 +294,13 @@ def _read_on(
             "the two headers place them in different parts of space: are they of one scan?"
         )
     text = f"{name}: lies on another grid than the DWI and was resampled to it"
-    findings.append(Finding("resampled", "note", text))
+    findings.append(Finding(FindingCode.RESAMPLED, "note", text))
     if share < _WHOLE and not labels:
         text = (
             f"{name}: covers {share:.0%} of what the DWI shows; the rest was left aside as if it "
             "had not been scanned, and the volume is a lower bound"
         )
-        findings.append(Finding("covers-part", "warning", text))
+        findings.append(Finding(FindingCode.COVERS_PART, "warning", text))
     return moved, reach
 
 

@@ -14,7 +14,7 @@ from infarct.dicom.choose import Choice, differing_uid, explain, rank, write_cas
 from infarct.dicom.convert import Image, convert
 from infarct.dicom.series import Contents, Series, read_folder
 from infarct.errors import ContentError, InfarctError, InputFileError, OutputError
-from infarct.quality import Finding
+from infarct.findings import Finding, FindingCode
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _use(
 def _broken(found: list[Series], broken: dict[str, InfarctError]) -> list[Finding]:
     """Warn of diffusion series that could not be used: a better one may be among them."""
     return [
-        Finding("dicom-unusable", "warning", f"DICOM: {broken[series.uid]}")
+        Finding(FindingCode.DICOM_UNUSABLE, "warning", f"DICOM: {broken[series.uid]}")
         for series in found
         if series.uid in broken
     ]
