@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infarct import agreement, alignment, quality
+from infarct import agreement, alignment, corruption, image_type, quality
 from infarct.brain import BrainMethod, find_brain
 from infarct.errors import ContentError, GeometryError, InputFileError
 from infarct.findings import Finding, FindingCode
@@ -25,6 +25,9 @@ from infarct.intensity import (
 )
 from infarct.resample import reached, resample
 from infarct.volume import Volume, read
+
+_TRACE = 1e-7
+"""Less than this share of the largest value is no signal: 16-bit steps are 1.5e-5."""
 
 _WHOLE = 0.98
 """A companion that covers less of the DWI leaves out some of the brain."""
@@ -110,6 +113,7 @@ def open_case(files: CaseFiles) -> Case:
     findings: list[Finding] = []
     dwi, b0, bvalue = _read_signals(files, findings)
     findings += quality.check_bvalue(bvalue)
+    as_read = {"DWI": dwi} if b0 is None else {"DWI": dwi, "b0": b0}
     dwi = _clean("DWI", dwi, findings)
     b0 = _clean("b0", b0, findings) if b0 is not None else None
     adc = None
@@ -123,8 +127,13 @@ def open_case(files: CaseFiles) -> Case:
         )
     b0_given = b0 is not None
     rough, found = _find_brain(dwi, b0)
+    for name, image in as_read.items():
+        findings += corruption.check_voxels(name, image, rough)
+    del as_read  # frees the images as read: they are large
+    findings += image_type.check_types(dwi.data, b0.data if b0 else None, adc, rough)
     if adc is not None:
         scale, told = agreement.adc_scale(adc, rough)
+        findings += corruption.check_adc_voxels(dwi.like(adc), rough, scale)
         adc = np.nan_to_num(adc * np.float32(scale), nan=0.0, posinf=0.0, neginf=0.0)
         findings += told
     if b0 is None and adc is not None:
@@ -171,6 +180,7 @@ def _read_signals(files: CaseFiles, findings: list[Finding]) -> tuple[Volume, Vo
     else:
         b0, bvalue = None, _bvalue_of_image(files, findings)
     findings += quality.check_grid("DWI", dwi)
+    quality.check_signal("DWI", dwi.data)  # before a companion is compared with it
     if files.b0 is not None:
         data, reach = _read_on(dwi, "b0", files.b0, findings)
         dwi, b0 = _within(dwi, reach), dwi.like(data)
@@ -307,7 +317,10 @@ def _read_on(
 def _clean(name: str, volume: Volume, findings: list[Finding]) -> Volume:
     findings += quality.check_signal(name, volume.data)
     data = np.nan_to_num(volume.data, nan=0.0, posinf=0.0, neginf=0.0)
-    return volume.like(np.maximum(data, 0.0))
+    np.maximum(data, 0.0, out=data)
+    # Resampling leaves traces of 1e-40 in the background; as a signal their ADC would be infinite.
+    data[data < _TRACE * data.max()] = 0.0
+    return volume.like(data)
 
 
 def _find_brain(dwi: Volume, b0: Volume | None) -> tuple[Mask, BrainMethod]:
