@@ -127,8 +127,10 @@ def open_case(files: CaseFiles) -> Case:
         )
     b0_given = b0 is not None
     rough, found = _find_brain(dwi, b0)
-    for name, image in as_read.items():
-        findings += corruption.check_voxels(name, image, rough)
+    for name, volume in as_read.items():
+        findings += corruption.check_voxels(name, volume, rough)
+    if adc is not None:
+        corruption.refuse_negative("ADC", adc, rough)
     del as_read  # frees the images as read: they are large
     findings += image_type.check_types(dwi.data, b0.data if b0 else None, adc, rough)
     if adc is not None:

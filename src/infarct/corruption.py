@@ -71,7 +71,7 @@ def check_voxels(name: str, image: Volume, brain: Mask) -> list[Finding]:
     data, grid = image.data, image.grid
     inside = close(brain, _CLOSE_MM, grid.spacing)
     inside &= _slices_with_values(data, image.slice_axis)
-    _refuse_negative(name, data, inside)
+    refuse_negative(name, data, inside)
     finite = np.isfinite(data)
     low, high = float(data[finite].min()), float(data[finite].max())
     found = _check_slices(name, image, brain)
@@ -110,17 +110,13 @@ def check_voxels(name: str, image: Volume, brain: Mask) -> list[Finding]:
 
 
 def check_adc_voxels(adc: Volume, brain: Mask, scale: float) -> list[Finding]:
-    """Check an ADC map for a wrong sign and for values clipped in tissue.
+    """Check an ADC map for values clipped in tissue.
 
     Args:
         adc: (X, Y, Z) as read, in any unit.
         brain: (X, Y, Z).
         scale: Factor that makes it mm^2/s.
-
-    Raises:
-        ContentError: If much of the brain is negative.
     """
-    _refuse_negative("ADC", adc.data, brain)
     finite = adc.data[np.isfinite(adc.data)]
     high = float(finite.max())
     if high * scale > _TISSUE_ADC_MOST:
@@ -128,7 +124,17 @@ def check_adc_voxels(adc: Volume, brain: Mask, scale: float) -> list[Finding]:
     return _check_top("ADC", adc, brain, high)
 
 
-def _refuse_negative(name: str, data: Image, inside: Mask) -> None:
+def refuse_negative(name: str, data: Image, inside: Mask) -> None:
+    """Refuse an image with much of the brain below zero.
+
+    Args:
+        name: `DWI`, `b0` or `ADC`.
+        data: (X, Y, Z) as read.
+        inside: (X, Y, Z) brain.
+
+    Raises:
+        ContentError: If more than a fifth of the brain is negative.
+    """
     values = data[inside & np.isfinite(data)]
     share = float((values < 0).mean()) if values.size else 0.0
     if share > 0.9:
@@ -150,7 +156,7 @@ def _check_slices(name: str, image: Volume, brain: Mask) -> list[Finding]:
     shown = np.flatnonzero(brain.any(axis=across))
     if not shown.size:
         return []
-    values = _slices_with_values(image.data, axis).any(axis=across)
+    values = np.asarray(_slices_with_values(image.data, axis).any(axis=across))
     empty = [int(k) + 1 for k in range(shown[0], shown[-1] + 1) if not values[k]]
     if not empty:
         return []
@@ -163,8 +169,8 @@ def _check_slices(name: str, image: Volume, brain: Mask) -> list[Finding]:
 
 def _slices_with_values(data: Image, axis: int) -> Mask:
     across = tuple(each for each in range(3) if each != axis)
-    some = (np.isfinite(data) & (data != 0)).any(axis=across, keepdims=True)
-    return np.broadcast_to(some, data.shape)
+    some = np.asarray((np.isfinite(data) & (data != 0)).any(axis=across, keepdims=True))
+    return np.broadcast_to(np.asarray(some), data.shape)
 
 
 def _check_overflow(

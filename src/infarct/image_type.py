@@ -27,6 +27,9 @@ _LEAST_TAIL, _DOUBTFUL_TAIL = 1.2, 2.0
 side of an ADC: 3.0 to 9.3 on twelve scans; .3 to 1.4 on DWI, exponential ADC and anisotropy (2.3 on
 a DWI with a large infarct)."""
 
+_SWAPPED_TAIL = 0.36
+"""The same of ln(b0 / DWI) where the two are swapped: .11 to .33."""
+
 _LEAST_FOLLOWS, _DOUBTFUL_FOLLOWS = 0.5, 0.7
 """Rank correlation of DWI and b0 where the attenuation is alike: .86 to .97 on twelve scans. An ADC
 as b0, an exponential ADC or anisotropy as DWI: at most .54."""
@@ -126,7 +129,8 @@ def _check_adc(dwi: _Values, adc: _Values) -> list[str]:
             )
         raise ContentError(
             "fluid is bright on the image given as DWI as well as on the ADC map, and it is dark "
-            "on any DWI: is it the b0, or an ADC map? give the image of b = 1000 s/mm^2 or so as --dwi"
+            "on any DWI: is it the b0, or an ADC map? give the image of b = 1000 s/mm^2 "
+            "or so as --dwi"
         )
     if seen.overall > _UNRELATED:
         return [f"DWI and ADC are hardly related (rank correlation {seen.overall:.2f}, usual -.5)"]
@@ -144,7 +148,7 @@ def _check_b0(dwi: _Values, b0: _Values) -> list[str]:
     if np.ptp(attenuation) < 1e-3:
         return []
     if seen.tail < _LEAST_TAIL:
-        if _tail(b0) < _LEAST_TAIL < _tail(dwi):
+        if seen.tail < _SWAPPED_TAIL:
             raise ContentError(
                 "DWI and b0 look swapped: fluid is bright on the image given as DWI and dark on "
                 "the one given as b0; exchange --dwi and --b0"
@@ -154,7 +158,7 @@ def _check_b0(dwi: _Values, b0: _Values) -> list[str]:
             "an ADC map or a b0"
             if _tail(dwi) > _DOUBTFUL_TAIL
             else "fluid is not brighter on the image given as b0 than on the one given as DWI: one "
-            "of the two is probably an exponential ADC (eADC), a map of fractional anisotropy (FA), "
+            "of the two is probably an exponential ADC (eADC), a map of fractional anisotropy (FA) "
             "or standardised or log-scaled, or they are swapped"
         )
         raise ContentError(

@@ -82,10 +82,14 @@ def check_signal(name: str, data: Image) -> list[Finding]:
     if low == high:
         raise ContentError(f"{name}: every voxel is {low:g}; there is no image in this file")
     negative = float((values < 0).mean())
-    if low < -200 and negative > 0.2:
+    # Of what is not background; noise about zero is small beside the signal.
+    signed = values[values != 0]
+    deep = float(np.percentile(signed, 5)) if negative > 0 else 0.0
+    if (signed < 0).mean() > 0.2 and -deep > 0.03 * float(np.percentile(signed, 99)):
         raise ContentError(
-            f"{name}: {negative:.0%} of voxels are negative, down to {low:.0f}; "
-            "that is CT in Hounsfield units or a phase image, not diffusion MRI"
+            f"{name}: {(signed < 0).mean():.0%} of the voxels that are not 0 are negative, down to "
+            f"{low:.4g}: it was standardised (z-scored), its sign was inverted, or it is CT in "
+            "Hounsfield units or a phase image; give the magnitude image as the scanner made it"
         )
     findings = []
     bad = int(data.size - values.size)
