@@ -75,7 +75,8 @@ def check_voxels(name: str, image: Volume, brain: Mask) -> list[Finding]:
     finite = np.isfinite(data)
     low, high = float(data[finite].min()), float(data[finite].max())
     found = _check_slices(name, image, brain)
-    bad = inside & ~(finite & (data > 0))
+    bad = ~(finite & (data > 0))
+    bad &= inside & ~_background(bad)
     pieces = _pieces(bad, data, finite & (data > 0), high - low, grid.voxel_ml)
     negative = inside & finite & (data < 0)
     wrapped = [
@@ -171,6 +172,13 @@ def _slices_with_values(data: Image, axis: int) -> Mask:
     across = tuple(each for each in range(3) if each != axis)
     some = np.asarray((np.isfinite(data) & (data != 0)).any(axis=across, keepdims=True))
     return np.broadcast_to(np.asarray(some), data.shape)
+
+
+def _background(empty: Mask) -> Mask:
+    """Return the empty voxels connected to the border of the image: skull-stripping leaves them."""
+    border = empty.copy()
+    border[1:-1, 1:-1, 1:-1] = False
+    return np.asarray(ndimage.binary_propagation(border, _NEAREST, mask=empty))
 
 
 def _check_overflow(

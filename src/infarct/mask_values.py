@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infarct.errors import ContentError
-from infarct.intensity import Image
 
 _ROUNDING = 1e-3
 """Scaled or resampled masks hold .99999 where they mean 1."""
 
 
-def whole_labels(values: Image, path: Path) -> NDArray[np.int64]:
+def whole_labels(values: NDArray[np.floating], path: Path) -> NDArray[np.int64]:
     """Return the labels of a mask as whole numbers, 0 for background.
 
     NaN is background, and so is one negative whole number, such as -1, where others are labelled.
