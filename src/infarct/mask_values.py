@@ -41,5 +41,6 @@ def whole_labels(values: NDArray[np.floating], path: Path) -> NDArray[np.int64]:
             f"{path}: holds values such as {strange[0]:.3g}; a mask holds 0 where there is no "
             "lesion and whole numbers where there is one: apply the tool's threshold first"
         )
-    labels = np.rint(np.nan_to_num(values, nan=0.0)).astype(np.int64)
-    return np.maximum(labels, 0)
+    labels: NDArray[np.int64] = np.rint(np.nan_to_num(values, nan=0.0)).astype(np.int64)
+    labels[labels < 0] = 0
+    return labels
