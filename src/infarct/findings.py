@@ -127,6 +127,10 @@ class FindingCode(StrEnum):
     DICOM_CANDIDATES = "dicom-candidates", _NOTE
     DICOM_STUDIES = "dicom-studies", _WARNING
     DICOM_UNUSABLE = "dicom-unusable", _WARNING
+    DICOM_SPACING = "dicom-spacing", _WARNING
+    DICOM_B0_BY_SIGNAL = "dicom-b0-by-signal", _WARNING
+    DICOM_UNREADABLE = "dicom-unreadable", _WARNING
+    DICOM_OTHER_FILES = "dicom-other-files", _NOTE
 
 
 @dataclass(frozen=True)

@@ -206,8 +206,8 @@ def _not_read(contents: Contents) -> list[Finding]:
     findings = []
     if contents.losses:
         text = f"DICOM: {contents.losses}; check that no part of the scan is missing"
-        findings.append(Finding("dicom-unreadable", "warning", text))
+        findings.append(Finding(FindingCode.DICOM_UNREADABLE, "warning", text))
     if contents.other_files:
         text = f"DICOM: {contents.other_files} files in the folder are not DICOM and were ignored"
-        findings.append(Finding("dicom-other-files", "note", text))
+        findings.append(Finding(FindingCode.DICOM_OTHER_FILES, "note", text))
     return findings
