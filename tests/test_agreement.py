@@ -3,7 +3,7 @@ import pytest
 
 from infarct import agreement
 from infarct.errors import ContentError
-from infarct.quality import Finding
+from infarct.findings import Finding
 
 BRAIN = np.zeros((32, 32, 8), bool)
 BRAIN[8:24, 8:24, 1:7] = True

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from infarct.brain import ball, brain_by_threshold, find_brain, otsu
+from infarct.brain import brain_by_threshold, close, dilate, erode, find_brain, otsu
 from infarct.evaluation.metrics import dice
 from infarct.volume import read
 
@@ -60,12 +61,33 @@ def test_agrees_with_the_mask_of_the_papers_tool(real_data: Path) -> None:
     assert dice(reference, brain) > 0.92
 
 
-def test_ball_is_round_in_mm_and_flat_on_thick_slices() -> None:
-    assert ball(4.0, np.array([2.0, 2.0, 5.0])).shape == (5, 5, 1)
-    round_one = ball(3.0, np.ones(3))
-    assert round_one.shape == (7, 7, 7)
-    assert not round_one[0, 0, 0]
-    assert round_one[3, 3, 0]
+def ball(radius: float, spacing: np.ndarray) -> np.ndarray:
+    """Return the structuring element that the distance transform stands for."""
+    reach = [int(radius / step + 1e-9) for step in spacing]
+    axes = np.ogrid[tuple(slice(-r, r + 1) for r in reach)]
+    return sum((x * step) ** 2 for x, step in zip(axes, spacing, strict=True)) <= radius**2 + 1e-6
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 2.0, 5.0), (0.9, 1.3, 9.0)])
+def test_morphology_by_distance_is_that_by_a_ball(spacing: tuple[float, float, float]) -> None:
+    mm = np.array(spacing)
+    noise = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(24, 26, 12)), 1.5)
+    for mask in (noise > 0.05, np.pad(noise[8:16, 8:16, 4:8] > -0.1, ((8, 8), (8, 10), (4, 4)))):
+        for radius in (2.0, 4.5, 8.0):
+            element = ball(radius, mm)
+            assert np.array_equal(dilate(mask, radius, mm), ndimage.binary_dilation(mask, element))
+            assert np.array_equal(erode(mask, radius, mm), ndimage.binary_erosion(mask, element))
+            closed = ndimage.binary_closing(np.pad(mask, 10), element)[10:-10, 10:-10, 10:-10]
+            assert np.array_equal(close(mask, radius, mm), closed)
+
+
+def test_morphology_of_nothing_and_of_everything() -> None:
+    nothing, everything = np.zeros((6, 6, 6), bool), np.ones((6, 6, 6), bool)
+    for change in (dilate, erode, close):
+        assert not change(nothing, 3.0, np.ones(3)).any()
+    assert dilate(everything, 3.0, np.ones(3)).all()
+    assert close(everything, 3.0, np.ones(3)).all()
+    assert not erode(everything, 3.0, np.ones(3)).any()
 
 
 def test_otsu_agrees_with_scikit_image() -> None:

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from infarct.certainty import compare_readers, doubt_of, is_void
-from infarct.quality import Finding
+from infarct.certainty import compare_readers, doubt_of
 
 
 def outlines(first: slice, second: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -40,13 +39,3 @@ def test_volumes_are_in_millilitres() -> None:
     assert reading.shared_ml == pytest.approx(5 * 25 * 0.01)
     message = doubt_of(compare_readers(*outlines(slice(0, 10), slice(0)), 0.01, "cfuzzy"), 2.5)
     assert "2.50 ml" in message[0].message
-
-
-def test_certainty_is_void_where_the_head_or_an_image_lies_elsewhere() -> None:
-    def found(code: str) -> Finding:
-        return Finding(code, "warning", "Something is amiss.")
-
-    assert not is_void([])
-    assert not is_void([found("brain-cut")])
-    assert is_void([found("brain-cut"), found("registration-poor")])
-    assert is_void([found("out-of-place")])

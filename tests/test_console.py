@@ -5,7 +5,7 @@ import pytest
 
 from infarct.cohort.jobs import Outcome
 from infarct.console import describe_outcome, live_journal, show_result
-from infarct.quality import Finding
+from infarct.findings import Finding
 
 
 def test_a_person_reads_verdict_lesions_warnings_and_where_to_look(

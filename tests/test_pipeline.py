@@ -8,10 +8,10 @@ from infarct import pipeline
 from infarct.case import CaseFiles, open_case
 from infarct.errors import AssetError
 from infarct.evaluation.metrics import dice
+from infarct.findings import Finding
 from infarct.grid import MNI_GRID
 from infarct.inference import Network, load_network
 from infarct.pipeline import _judged, doubts, segment_case
-from infarct.quality import Finding
 
 
 def test_a_painted_infarct_is_outlined_by_its_intensities(head, quick) -> None:

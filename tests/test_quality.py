@@ -3,6 +3,7 @@ import pytest
 
 from infarct import quality
 from infarct.errors import ContentError, GeometryError
+from infarct.findings import Finding
 from infarct.grid import MNI_GRID, Grid
 from infarct.intensity import TissuePeak
 from infarct.register import InPlane, Registration
@@ -15,7 +16,7 @@ BRAIN[8:24, 8:24, 1:7] = True
 EVERYWHERE = np.ones(BRAIN.shape, dtype=bool)
 
 
-def codes(findings: list[quality.Finding]) -> list[str]:
+def codes(findings: list[Finding]) -> list[str]:
     return [finding.code for finding in findings]
 
 

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from infarct import assets, report
-from infarct.certainty import VOIDS_CERTAINTY
 from infarct.correction import recompute
 from infarct.errors import OutputError
-from infarct.quality import Finding
+from infarct.findings import Finding, FindingCode
 from infarct.report import (
     check_destination,
     destination,
@@ -195,7 +194,7 @@ def test_undefined_numbers_become_null(segmentation) -> None:
     json.dumps(summary, allow_nan=False)
 
 
-@pytest.mark.parametrize("code", sorted(VOIDS_CERTAINTY))
+@pytest.mark.parametrize("code", [code for code in FindingCode if code.voids_confidence])
 def test_a_head_out_of_place_has_no_certainty(code, segmentation) -> None:
     poor = Finding(code, "warning", "The head lies elsewhere.")
     sure = summarise(segmentation)["certainty"]

@@ -121,7 +121,7 @@ def test_certainty_is_said_or_plainly_missing() -> None:
     assert "cfuzzy: 9.14 ml) disagrees" in said
     assert "no calibrated certainty" in said
     poor = {**FULL, "warnings": [{"code": "registration-poor"}]}
-    assert "look at every slice" in certainty(poor)
+    assert "review every slice" in certainty(poor)
     assert "indicative" not in certainty(poor)
     apart = {**FULL, "warnings": [{"code": "out-of-place"}]}
     assert "align them" in certainty(apart)

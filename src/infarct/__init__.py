@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         SettingError,
     )
     from infarct.face import segment
+    from infarct.findings import Finding, FindingCode
     from infarct.pipeline import Segmentation, segment_case
-    from infarct.quality import Finding
     from infarct.quantify import Lesion, Measurements
     from infarct.report import write_results
     from infarct.volume import Volume
@@ -41,7 +41,8 @@ _ROOMS = {
     "Case": "case",
     "CaseFiles": "case",
     "ContentError": "errors",
-    "Finding": "quality",
+    "Finding": "findings",
+    "FindingCode": "findings",
     "GeometryError": "errors",
     "InfarctError": "errors",
     "InputFileError": "errors",
@@ -65,6 +66,7 @@ __all__ = [
     "CaseFiles",
     "ContentError",
     "Finding",
+    "FindingCode",
     "GeometryError",
     "InfarctError",
     "InputFileError",

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import stats
 
 from infarct.errors import ContentError
+from infarct.findings import Finding, FindingCode
 from infarct.intensity import TISSUE_ADC, Image, Mask
-from infarct.quality import Finding
 
 _ADC_UNITS = {1.0: "mm^2/s", 1e-3: "1e-3 mm^2/s", 1e-5: "1e-5 mm^2/s", 1e-6: "1e-6 mm^2/s"}
 
@@ -49,7 +49,7 @@ def adc_scale(adc: Image, brain: Mask) -> tuple[float, list[Finding]]:
             if scale == 1.0:
                 return scale, []
             text = f"ADC: its median in the brain is {median:.4g}, so it was taken as {unit}"
-            return scale, [Finding("adc-units", "note", text)]
+            return scale, [Finding(FindingCode.ADC_UNITS, "note", text)]
     raise ContentError(
         f"ADC: its median in the brain is {median:.4g}; brain tissue has about 0.0008 mm^2/s "
         "(0.8 in 1e-3 mm^2/s, 800 in 1e-6 mm^2/s): is this the ADC map, in one of these units?"
@@ -71,7 +71,7 @@ def check_holes(adc: Image, brain: Mask) -> list[Finding]:
         f"ADC: {share:.1%} of the brain has no value (0, negative or not finite) and counts as the "
         "lowest there is; give the b0, from which it can be computed, and look at the images"
     )
-    return [Finding("adc-holes", "warning", text)]
+    return [Finding(FindingCode.ADC_HOLES, "warning", text)]
 
 
 def check_weighting(dwi: Image, adc: Image, brain: Mask) -> None:
@@ -132,7 +132,7 @@ def check_contrast(
             f"the median ADC in the brain is {tissue * 1e3:.2f}e-3 mm^2/s (usual .6 to 1.1); "
             "check the b-value and that DWI, b0 and ADC are of one scan"
         )
-        return [Finding("adc-unusual", "warning", text)]
+        return [Finding(FindingCode.ADC_UNUSUAL, "warning", text)]
     return []
 
 
@@ -174,7 +174,7 @@ def check_agreement(dwi: Image, b0: Image, adc: Image, brain: Mask, bvalue: floa
             f"b0, DWI and ADC together imply b = {implied:.0f} s/mm^2, not {bvalue:.0f}; "
             "the signals may be scaled apart or the b-value wrong (the ADC map was trusted)"
         )
-        findings.append(Finding("bvalue-disagrees", "warning", text))
+        findings.append(Finding(FindingCode.BVALUE_DISAGREES, "warning", text))
     if np.ptp(attenuation) <= _SAME_IMAGE:
         return findings  # one image made of the other: the b-value above cannot be right either
     likeness = float(stats.spearmanr(attenuation, adc[seen]).statistic)
@@ -183,5 +183,5 @@ def check_agreement(dwi: Image, b0: Image, adc: Image, brain: Mask, bvalue: floa
             f"the ADC map does not follow from b0 and DWI (rank correlation {likeness:.2f}, usual "
             "above .8): it may be of another scan or out of place (the ADC map was trusted)"
         )
-        findings.append(Finding("adc-disagrees", "warning", text))
+        findings.append(Finding(FindingCode.ADC_DISAGREES, "warning", text))
     return findings

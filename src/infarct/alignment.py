@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from infarct.errors import ContentError
+from infarct.findings import Finding, FindingCode
 from infarct.intensity import Image, Mask
-from infarct.quality import Finding
 from infarct.volume import Volume, closest_axes
 
 _THICK_MM = 3.0
@@ -97,7 +97,7 @@ def check_alignment(name: str, companion: Image, dwi: Volume, brain: Mask) -> li
             f"{fit.best:.2f}, as it lies {fit.here:.2f}): the head moved, or slices are missing; "
             "outline and ADC cannot be trusted: align the two images"
         )
-        return [Finding("out-of-place", "warning", text)]
+        return [Finding(FindingCode.OUT_OF_PLACE, "warning", text)]
     return []
 
 

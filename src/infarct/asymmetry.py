@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from infarct.findings import Finding, FindingCode
 from infarct.intensity import Image, Mask
-from infarct.quality import Finding
 from infarct.resample import shrink
 
 LARGE_ML = 15.0
@@ -101,7 +101,7 @@ def doubt_of_asymmetry(found: Asymmetry) -> list[Finding]:
         f"may be {missed}, and no interval of the volume knows of it; look at the images before "
         "using a number"
     )
-    return [Finding("asymmetry", "warning", text)]
+    return [Finding(FindingCode.ASYMMETRY, "warning", text)]
 
 
 def _smooth(image: Image) -> Image:

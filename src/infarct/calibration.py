@@ -302,18 +302,19 @@ def find_judge(method: str, point: str = "", own: Path | None = None) -> Judge |
     return Judge(calibration, point or DEFAULT_POINT, file.name, digest)
 
 
-def judge(evidence: Evidence, by: Judge) -> Judgement:
+def judge(evidence: Evidence, by: Judge, *, keep_all: bool = False) -> Judgement:
     """Keep the candidates that are probable enough, measure them, and say how sure that is.
 
     Args:
         evidence: Of one scan.
         by: Of the method.
+        keep_all: Remove no candidate, because the calibration does not hold for this scan.
     """
     scan, calibration = evidence.scan, by.calibration
     every = measure(evidence.candidates, scan, evidence.slice_axis)
     logits = [calibration.lesion_logit(row) for row in features(evidence, every)]
     probabilities = expit(logits)
-    keep = by.keeps(logits)
+    keep = np.ones(len(logits), dtype=bool) if keep_all else by.keeps(logits)
     lesion = keep_pieces(evidence.candidates, keep)
     kept = measure(lesion, scan, evidence.slice_axis)
     named = tuple(

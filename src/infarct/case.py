@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infarct import agreement, alignment, quality
+from infarct import agreement, alignment, corruption, image_type, quality
 from infarct.brain import BrainMethod, find_brain
 from infarct.errors import ContentError, GeometryError, InputFileError
+from infarct.findings import Finding, FindingCode
 from infarct.intensity import (
     B0_BELOW,
     USUAL_BVALUE,
@@ -22,9 +23,11 @@ from infarct.intensity import (
     scanned_slices,
     trace,
 )
-from infarct.quality import Finding
 from infarct.resample import reached, resample
 from infarct.volume import Volume, read
+
+_TRACE = 1e-7
+"""Less than this share of the largest value is no signal: 16-bit steps are 1.5e-5."""
 
 _WHOLE = 0.98
 """A companion that covers less of the DWI leaves out some of the brain."""
@@ -110,6 +113,7 @@ def open_case(files: CaseFiles) -> Case:
     findings: list[Finding] = []
     dwi, b0, bvalue = _read_signals(files, findings)
     findings += quality.check_bvalue(bvalue)
+    as_read = {"DWI": dwi} if b0 is None else {"DWI": dwi, "b0": b0}
     dwi = _clean("DWI", dwi, findings)
     b0 = _clean("b0", b0, findings) if b0 is not None else None
     adc = None
@@ -123,14 +127,21 @@ def open_case(files: CaseFiles) -> Case:
         )
     b0_given = b0 is not None
     rough, found = _find_brain(dwi, b0)
+    for name, volume in as_read.items():
+        findings += corruption.check_voxels(name, volume, rough)
+    if adc is not None:
+        corruption.refuse_negative("ADC", adc, rough)
+    del as_read  # frees the images as read: they are large
+    findings += image_type.check_types(dwi.data, b0.data if b0 else None, adc, rough)
     if adc is not None:
         scale, told = agreement.adc_scale(adc, rough)
+        findings += corruption.check_adc_voxels(dwi.like(adc), rough, scale)
         adc = np.nan_to_num(adc * np.float32(scale), nan=0.0, posinf=0.0, neginf=0.0)
         findings += told
     if b0 is None and adc is not None:
         b0 = dwi.like(b0_from_adc(dwi.data, adc, bvalue))
         text = f"no b0 was given; it was computed from DWI and ADC with b = {bvalue:.0f} s/mm^2"
-        findings.append(Finding("b0-computed", "note", text))
+        findings.append(Finding(FindingCode.B0_COMPUTED, "note", text))
         rough, found = _find_brain(dwi, b0)
     assert b0 is not None
     given = _given_brain(dwi, files.brain, findings)
@@ -167,10 +178,11 @@ def _read_signals(files: CaseFiles, findings: list[Finding]) -> tuple[Volume, Vo
             text = (
                 f"--bvalue {files.bvalue:g} was left aside: the series' own .bval says {bvalue:g}"
             )
-            findings.append(Finding("bvalue-from-series", "warning", text))
+            findings.append(Finding(FindingCode.BVALUE_FROM_SERIES, "warning", text))
     else:
         b0, bvalue = None, _bvalue_of_image(files, findings)
     findings += quality.check_grid("DWI", dwi)
+    quality.check_signal("DWI", dwi.data)  # before a companion is compared with it
     if files.b0 is not None:
         data, reach = _read_on(dwi, "b0", files.b0, findings)
         dwi, b0 = _within(dwi, reach), dwi.like(data)
@@ -188,14 +200,14 @@ def _bvalue_of_image(files: CaseFiles, findings: list[Finding]) -> float:
     if files.bvalue is not None:
         if said and abs(files.bvalue - said) > 0.1 * said:
             text = f"--bvalue {files.bvalue:g} was used, but {beside.name} beside says {said:g}"
-            findings.append(Finding("bvalue-contradicts", "warning", text))
+            findings.append(Finding(FindingCode.BVALUE_CONTRADICTS, "warning", text))
         return files.bvalue
     if said:
         text = f"the b-value, {said:g} s/mm^2, was taken from {beside.name}"
-        findings.append(Finding("bvalue-from-file", "note", text))
+        findings.append(Finding(FindingCode.BVALUE_FROM_FILE, "note", text))
         return said
     text = f"no b-value was given; b = {USUAL_BVALUE:.0f} s/mm^2 was assumed"
-    findings.append(Finding("bvalue-assumed", "note", text))
+    findings.append(Finding(FindingCode.BVALUE_ASSUMED, "note", text))
     return USUAL_BVALUE
 
 
@@ -230,7 +242,7 @@ def _split_series(
         f"b = {bvalue:.0f} s/mm^2, b0 the mean of {len(low)} below b = {B0_BELOW:.0f}"
         + (f"; left aside: b = {', '.join(map(str, left))}" if left else "")
     )
-    findings.append(Finding("series", "note", text))
+    findings.append(Finding(FindingCode.SERIES, "note", text))
     first = replace(series, data=series.data[..., 0])
     b0 = first.like(series.data[..., low].mean(axis=-1)) if low else None
     # Before they are averaged, or what is no signal in one of them would not be told.
@@ -250,7 +262,7 @@ def _alive(series: Volume, volumes: list[int], findings: list[Finding]) -> list[
             f"series: {len(dead)} of its volumes hold no image (number "
             f"{', '.join(str(each + 1) for each in dead)}) and were left aside"
         )
-        findings.append(Finding("empty-volumes", "warning", text))
+        findings.append(Finding(FindingCode.EMPTY_VOLUMES, "warning", text))
     return alive
 
 
@@ -294,20 +306,23 @@ def _read_on(
             "the two headers place them in different parts of space: are they of one scan?"
         )
     text = f"{name}: lies on another grid than the DWI and was resampled to it"
-    findings.append(Finding("resampled", "note", text))
+    findings.append(Finding(FindingCode.RESAMPLED, "note", text))
     if share < _WHOLE and not labels:
         text = (
             f"{name}: covers {share:.0%} of what the DWI shows; the rest was left aside as if it "
             "had not been scanned, and the volume is a lower bound"
         )
-        findings.append(Finding("covers-part", "warning", text))
+        findings.append(Finding(FindingCode.COVERS_PART, "warning", text))
     return moved, reach
 
 
 def _clean(name: str, volume: Volume, findings: list[Finding]) -> Volume:
     findings += quality.check_signal(name, volume.data)
     data = np.nan_to_num(volume.data, nan=0.0, posinf=0.0, neginf=0.0)
-    return volume.like(np.maximum(data, 0.0))
+    np.maximum(data, 0.0, out=data)
+    # Resampling leaves traces of 1e-40 in the background; as a signal their ADC would be infinite.
+    data[data < _TRACE * data.max()] = 0.0
+    return volume.like(data)
 
 
 def _find_brain(dwi: Volume, b0: Volume | None) -> tuple[Mask, BrainMethod]:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+from infarct.findings import Finding, FindingCode
 from infarct.intensity import Mask
-from infarct.quality import Finding
 from infarct.spoken import ml
-
-VOIDS_CERTAINTY = frozenset({"registration-poor", "out-of-place"})
-"""Codes of the findings under which no calibrated certainty applies: it was learned on heads that
-lie where they should, in every image; one that does not can hide half a brain from the network."""
 
 FAR_APART = 3.0
 """Two volumes that differ by more than this factor are two opinions."""
@@ -32,11 +27,6 @@ class SecondReading:
     volume_ml: float
     shared_ml: float
     agrees: bool
-
-
-def is_void(findings: Iterable[Finding]) -> bool:
-    """Tell whether what was found of a scan forbids to say how sure its outline is."""
-    return any(finding.code in VOIDS_CERTAINTY for finding in findings)
 
 
 def compare_readers(first: Mask, second: Mask, voxel_ml: float, model: str) -> SecondReading:
@@ -73,7 +63,7 @@ def doubt_of(reading: SecondReading, volume_ml: float) -> list[Finding]:
     confirmed = reading.shared_ml > 0 or volume_ml == 0
     if confirmed and reading.volume_ml > volume_ml:
         text = f"a second reader sees more: {seen}; look whether something was missed"
-        return [Finding("readers-disagree", "note", text)]
+        return [Finding(FindingCode.READERS_DISAGREE, "note", text)]
     seen += "" if confirmed else ", nothing by both"
     text = f"a second reader does not confirm the outline: {seen}; look whether it is an infarct"
-    return [Finding("readers-disagree", "warning", text)]
+    return [Finding(FindingCode.READERS_DISAGREE, "warning", text)]

@@ -16,11 +16,11 @@ from infarct.anatomy import find_anatomy
 from infarct.asymmetry import Asymmetry, asymmetry_beyond, doubt_of_asymmetry
 from infarct.atlas import Atlas
 from infarct.errors import GeometryError, InputFileError
+from infarct.findings import Finding, FindingCode, stored_code
 from infarct.grid import MNI_GRID, reorder
 from infarct.intensity import scanned_slices
 from infarct.page import write_page
 from infarct.pipeline import doubts, missing_scores
-from infarct.quality import Finding
 from infarct.quantify import Measurements, Scan, measure
 from infarct.report import PAGE, relisted, write_outline_mni
 from infarct.resample import resample
@@ -36,18 +36,6 @@ from infarct.stored import (
 from infarct.tables import as_utf8, numbers, write_json, write_tables, write_tsv
 from infarct.volume import Volume, read_labels, write
 from infarct.whole import changed_whole, reserved
-
-_ABOUT_THE_OUTLINE = {
-    "adc-not-low",
-    "aspects-coverage",
-    "asymmetry",
-    "left-out",
-    "lesion-huge",
-    "outside-brain",
-    "readers-disagree",
-    "verdict-unsure",
-}
-"""Codes of findings that a new outline does away with, or earns anew."""
 
 _CHANGED = (
     *(OUTLINE, f"mni/{OUTLINE}", THUMBNAIL, AUDIT),
@@ -240,7 +228,7 @@ def _warnings(stored: Stored, measurements: Measurements, lesion: Volume) -> lis
             f"{outside:.0%} of the corrected outline lies outside the brain mask; "
             "is it the mask of this scan, and not mirrored?"
         )
-        found.append(Finding("outside-brain", "warning", text))
+        found.append(Finding(FindingCode.OUTSIDE_BRAIN, "warning", text))
     kept = _still_true(stored.summary["warnings"])
     return [*kept, *(asdict(finding) for finding in found)]
 
@@ -251,7 +239,12 @@ def _one_line(text: str) -> str:
 
 
 def _still_true(findings: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [finding for finding in findings if finding["code"] not in _ABOUT_THE_OUTLINE]
+    """Drop the findings that describe the earlier mask."""
+    return [
+        finding
+        for finding in findings
+        if (code := stored_code(finding["code"])) is None or not code.about_mask
+    ]
 
 
 def _write_audit(corrections: list[dict[str, Any]], path: Path) -> None:

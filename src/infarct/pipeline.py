@@ -12,12 +12,12 @@ from infarct.asymmetry import asymmetry_beyond, doubt_of_asymmetry
 from infarct.atlas import Atlas
 from infarct.calibration import Judgement, judge
 from infarct.case import Case
-from infarct.certainty import SecondReading, compare_readers, doubt_of, is_void
+from infarct.certainty import SecondReading, compare_readers, doubt_of
+from infarct.findings import Finding, FindingCode, void_reason
 from infarct.inference import load_network
 from infarct.intensity import Image, scanned_slices
 from infarct.journal import Journal
 from infarct.prepare import Prepared, prepare, to_mni
-from infarct.quality import Finding
 from infarct.quantify import Measurements, measure
 from infarct.reading import SECOND_READER, evidence_of, native_scan, read_scan
 from infarct.register import Refinement, refine
@@ -106,12 +106,14 @@ def segment_case(
     with journal.step("measure"):
         native = native_scan(case, prepared, reading, place)
         evidence = evidence_of(case, prepared, reading, place) if segmenter.judge else None
-        judgement = judge(evidence, segmenter.judge) if evidence and segmenter.judge else None
+        void = bool(void_reason((*case.findings, *prepared.findings)))
+        judgement = None
+        if evidence and segmenter.judge:
+            judgement = judge(evidence, segmenter.judge, keep_all=void)
         lesion = judgement.lesion if judgement else reading.candidates
         measurements = (
             judgement.measurements if judgement else measure(lesion, native, case.slice_axis)
         )
-        void = is_void((*case.findings, *prepared.findings))
         if void:
             unsaid = tuple(replace(one, probability=None) for one in measurements.lesions)
             measurements = replace(measurements, lesions=unsaid)
@@ -151,7 +153,7 @@ def segment_case(
             *_limits(refinement),
             *missing_scores(anatomy),
             *_computed_by(brain_network.engine.name),
-            Finding("method", "note", segmenter.caution),
+            Finding(FindingCode.METHOD, "note", segmenter.caution),
         ),
         seconds=dict(journal.seconds),
         engine=brain_network.engine.record(),
@@ -163,7 +165,7 @@ def _computed_by(engine: str) -> list[Finding]:
     if engine == engines.USUAL:
         return []
     text = f"the networks were computed by {engine}; with {engines.USUAL} some voxels may differ"
-    return [Finding("engine", "note", text)]
+    return [Finding(FindingCode.ENGINE, "note", text)]
 
 
 def doubts(measurements: Measurements) -> list[Finding]:
@@ -176,18 +178,18 @@ def doubts(measurements: Measurements) -> list[Finding]:
                 f"the outlined tissue has {measurements.kappa_adc:.2f} times the ADC of normal "
                 "tissue; acute infarcts have .4 to .9: it may be old, subacute or an artefact"
             )
-            found.append(Finding("adc-not-low", "warning", text))
+            found.append(Finding(FindingCode.ADC_NOT_LOW, "warning", text))
         share = measurements.lesion_volume_ml / measurements.intracranial_volume_ml
         if share > 0.35:
             text = f"{share:.0%} of the brain is outlined; look at the images before using a number"
-            found.append(Finding("lesion-huge", "warning", text))
+            found.append(Finding(FindingCode.LESION_HUGE, "warning", text))
     return found
 
 
 def _judged(judgement: Judgement, *, void: bool = False) -> list[Finding]:
-    """Say when the verdict hangs on a doubtful candidate, or one was left out.
+    """Say when the verdict hangs on a doubtful candidate, and what the filter did.
 
-    Of a probability that is void, nothing.
+    A probability that is void is not used.
     """
     found = []
     visible, outlined = judgement.lesion_visible, judgement.measurements.lesion_count > 0
@@ -197,7 +199,13 @@ def _judged(judgement: Judgement, *, void: bool = False) -> list[Finding]:
             f"{verdict}, yet the probability that the scan shows an infarct is {chance(visible)}; "
             "look at the images, and at another operating point"
         )
-        found.append(Finding("verdict-unsure", "warning", text))
+        found.append(Finding(FindingCode.VERDICT_UNSURE, "warning", text))
+    if void and judgement.measurements.lesion_count:
+        text = (
+            "the candidate filter was not applied, because its calibration does not hold for this "
+            "scan: every candidate is in the mask, false positives included"
+        )
+        found.append(Finding(FindingCode.NOT_FILTERED, "warning", text))
     if judgement.left_out:
         one = judgement.left_out == 1
         seen = "1 candidate" if one else f"{judgement.left_out} candidates"
@@ -206,7 +214,7 @@ def _judged(judgement: Judgement, *, void: bool = False) -> list[Finding]:
             f"outlined at the operating point {judgement.point}; "
             "the probability map shows them"
         )
-        found.append(Finding("left-out", "note", text))
+        found.append(Finding(FindingCode.LEFT_OUT, "note", text))
     return found
 
 
@@ -217,7 +225,7 @@ def missing_scores(anatomy: Anatomy) -> list[Finding]:
     scores = {"ASPECTS": anatomy.aspects, "PC-ASPECTS": anatomy.pc_aspects}
     missing = " and ".join(name for name, score in scores.items() if score is None)
     text = f"the scan does not cover every region of {missing}: no such score is given"
-    return [Finding("aspects-coverage", "note", text)]
+    return [Finding(FindingCode.ASPECTS_COVERAGE, "note", text)]
 
 
 def _limits(refinement: Refinement) -> list[Finding]:
@@ -228,4 +236,4 @@ def _limits(refinement: Refinement) -> list[Finding]:
         "territories and regions were looked up by the in-plane transform alone, because "
         f"{refinement.reason}; borders may lie several mm off"
     )
-    return [Finding("atlas-in-plane", "note", text)]
+    return [Finding(FindingCode.ATLAS_IN_PLANE, "note", text)]

@@ -10,11 +10,11 @@ from scipy import ndimage
 from infarct import quality
 from infarct.brain import BrainMethod
 from infarct.case import Case
+from infarct.findings import Finding
 from infarct.grid import MNI_GRID
 from infarct.inference import Network, brain_mask
 from infarct.intensity import Image, Mask, TissuePeak, fit_tissue_peak, normalise
 from infarct.journal import Journal
-from infarct.quality import Finding
 from infarct.register import Registration, register
 from infarct.resample import resample
 from infarct.templates import Template

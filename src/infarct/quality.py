@@ -6,31 +6,14 @@ exception. Nothing is guessed in silence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 
 from infarct.errors import ContentError, GeometryError
+from infarct.findings import Finding, FindingCode, Level
 from infarct.grid import Affine, Grid
 from infarct.intensity import Image, Mask, TissuePeak
 from infarct.register import Registration
 from infarct.volume import Volume, form_disagreement_mm, has_position
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something a reader of the result should know.
-
-    Attributes:
-        code: Stable, for machines: `adc-units`, `brain-cut`, ...
-        level: `note` for a decision taken, `warning` for a reason to doubt the result.
-        message: One sentence or two, for people.
-    """
-
-    code: str
-    level: Literal["note", "warning"]
-    message: str
 
 
 def check_grid(name: str, volume: Volume) -> list[Finding]:
@@ -60,7 +43,7 @@ def check_grid(name: str, volume: Volume) -> list[Finding]:
     if not has_position(volume):
         findings.append(
             Finding(
-                "no-position",
+                FindingCode.NO_POSITION,
                 "warning",
                 f"{name}: neither sform nor qform is set, so left and right cannot be known; "
                 "voxel order right to left is not checked, the sides reported may be wrong",
@@ -73,7 +56,7 @@ def check_grid(name: str, volume: Volume) -> list[Finding]:
             told = "its qform is damaged"
         findings.append(
             Finding(
-                "forms-disagree",
+                FindingCode.FORMS_DISAGREE,
                 "warning",
                 f"{name}: {told}; the sform was used",
             )
@@ -99,20 +82,24 @@ def check_signal(name: str, data: Image) -> list[Finding]:
     if low == high:
         raise ContentError(f"{name}: every voxel is {low:g}; there is no image in this file")
     negative = float((values < 0).mean())
-    if low < -200 and negative > 0.2:
+    # Of what is not background; noise about zero is small beside the signal.
+    signed = values[values != 0]
+    deep = float(np.percentile(signed, 5)) if negative > 0 else 0.0
+    if (signed < 0).mean() > 0.2 and -deep > 0.03 * float(np.percentile(signed, 99)):
         raise ContentError(
-            f"{name}: {negative:.0%} of voxels are negative, down to {low:.0f}; "
-            "that is CT in Hounsfield units or a phase image, not diffusion MRI"
+            f"{name}: {(signed < 0).mean():.0%} of the voxels that are not 0 are negative, down to "
+            f"{low:.4g}: it was standardised (z-scored), its sign was inverted, or it is CT in "
+            "Hounsfield units or a phase image; give the magnitude image as the scanner made it"
         )
     findings = []
     bad = int(data.size - values.size)
     if bad:
         text = f"{name}: {bad} voxels are not finite numbers; they were set to 0"
-        findings.append(Finding("not-finite", "warning", text))
+        findings.append(Finding(FindingCode.NOT_FINITE, "warning", text))
     if negative > 0:
-        level: Literal["note", "warning"] = "warning" if negative > 0.01 else "note"
+        level: Level = "warning" if negative > 0.01 else "note"
         text = f"{name}: {int((values < 0).sum())} voxels are negative; they were set to 0"
-        findings.append(Finding("negative", level, text))
+        findings.append(Finding(FindingCode.NEGATIVE, level, text))
     return findings
 
 
@@ -132,7 +119,7 @@ def check_bvalue(bvalue: float) -> list[Finding]:
         )
     if not 500 <= bvalue <= 3500:
         text = f"b = {bvalue:g} s/mm^2 is unusual for stroke (500 to 3500); check the --bvalue"
-        return [Finding("bvalue-unusual", "warning", text)]
+        return [Finding(FindingCode.BVALUE_UNUSUAL, "warning", text)]
     return []
 
 
@@ -167,7 +154,7 @@ def check_brain(brain: Mask, grid: Grid, slice_axis: int, scanned: Mask) -> list
     findings = []
     if not 800 <= ml <= 2100:
         text = f"the brain mask holds {ml:.0f} ml (usual 900 to 1900); look at brain_mask.nii.gz"
-        findings.append(Finding("brain-volume", "warning", text))
+        findings.append(Finding(FindingCode.BRAIN_VOLUME, "warning", text))
     for axis in range(3):
         area = brain.sum(axis=tuple(a for a in range(3) if a != axis))
         along_slices = axis == slice_axis
@@ -183,7 +170,7 @@ def check_brain(brain: Mask, grid: Grid, slice_axis: int, scanned: Mask) -> list
                 f"the brain is cut off at the {' and the '.join(cut)} {place}: "
                 "what lies beyond was not scanned, and the volume is a lower bound"
             )
-            findings.append(Finding("brain-cut", "warning", text))
+            findings.append(Finding(FindingCode.BRAIN_CUT, "warning", text))
     return findings
 
 
@@ -205,14 +192,14 @@ def check_registration(
             f"the head was scaled by {sx:.2f} x {sy:.2f} and turned by {turned:.0f} degrees to fit "
             "the template; that is unusual: check that the images in mni/ look straight"
         )
-        findings.append(Finding("registration-unusual", "warning", text))
+        findings.append(Finding(FindingCode.REGISTRATION_UNUSUAL, "warning", text))
     overlap = overlap_where_scanned(brain_mni, expected)
     if overlap < 0.75:
         text = (
             f"the brain overlaps the template's by Dice {overlap:.2f} only (usual .85 or more); "
             "places and sides reported may be wrong: look at mni/dwi.nii.gz"
         )
-        findings.append(Finding("registration-poor", "warning", text))
+        findings.append(Finding(FindingCode.REGISTRATION_POOR, "warning", text))
     return findings
 
 
@@ -235,7 +222,7 @@ def check_network_brain(sought: Mask, by_threshold: Mask, expected: Mask) -> lis
         f"the network's brain fits the template by Dice {fits:.2f}, the one found by thresholds by "
         f"{fitted:.2f}; thresholds were used: look at brain_mask.nii.gz"
     )
-    return [Finding("brain-by-threshold", "warning", text)]
+    return [Finding(FindingCode.BRAIN_BY_THRESHOLD, "warning", text)]
 
 
 def check_brain_is_left(brain_mni: Mask) -> None:
@@ -259,12 +246,15 @@ def check_peaks(dwi: TissuePeak, adc: TissuePeak) -> list[Finding]:
     """Tell when the histogram of DWI or ADC had no clear tissue peak."""
     return [
         Finding(
-            f"{name.lower()}-peak",
+            code,
             "warning",
             f"{name}: the two-Gaussian fit of its histogram failed; median and spread stand in, "
             "so the contrast may be misjudged: look for artefacts or a wrong brain mask",
         )
-        for name, peak in (("DWI", dwi), ("ADC", adc))
+        for name, code, peak in (
+            ("DWI", FindingCode.DWI_PEAK, dwi),
+            ("ADC", FindingCode.ADC_PEAK, adc),
+        )
         if not peak.converged
     ]
 

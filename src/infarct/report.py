@@ -16,8 +16,8 @@ import numpy as np
 
 from infarct import assets
 from infarct.calibration import COVERAGE
-from infarct.certainty import is_void
 from infarct.errors import OutputError
+from infarct.findings import void_reason
 from infarct.grid import MNI_GRID, Affine
 from infarct.intensity import Image, Mask
 from infarct.page import write_page
@@ -313,7 +313,7 @@ def _certainty(result: Segmentation) -> dict[str, Any] | None:
         return None
     if judged is None:
         return {"second_reader": asdict(second)}
-    void = is_void(result.findings)
+    void = void_reason(result.findings)
     return {
         "lesion_visible": None if void else judged.lesion_visible,
         "volume_interval_ml": None if void else judged.volume_interval_ml,

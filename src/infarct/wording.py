@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from infarct.certainty import VOIDS_CERTAINTY
+from infarct.findings import stored_code
 from infarct.spoken import chance, ml
 
 Summary = Mapping[str, Any]
@@ -73,16 +73,9 @@ def certainty(summary: Summary) -> str:
     if second:
         verb = "agrees" if second["agrees"] else "disagrees"
         said.append(f"A second method ({second['model']}: {ml(second['volume_ml'])}) {verb}.")
-    codes = {warning["code"] for warning in summary.get("warnings", ())}
-    if "out-of-place" in codes:
-        said.append(
-            "The images do not lie on each other, so no certainty can be given: align them first."
-        )
-    elif codes & VOIDS_CERTAINTY:
-        said.append(
-            "The head was not placed well, so no certainty can be given, nor may all of the brain "
-            "have been read: look at every slice, and give the brain with --brain."
-        )
+    codes = [stored_code(warning["code"]) for warning in summary.get("warnings", ())]
+    if reasons := dict.fromkeys(code.void_reason for code in codes if code and code.void_reason):
+        said.extend(reasons)
     elif sure.get("lesion_visible") is None:
         said.append(
             "This method gives no calibrated certainty: look at the images before using a number."

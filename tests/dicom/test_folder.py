@@ -11,7 +11,7 @@ from infarct.case import CaseFiles
 from infarct.dicom.folder import check_outside, opened_folder
 from infarct.dicom.series import find_series
 from infarct.errors import ContentError, InputFileError, OutputError
-from infarct.quality import Finding
+from infarct.findings import Finding
 
 
 @dataclass(frozen=True)

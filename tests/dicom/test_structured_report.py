@@ -13,7 +13,7 @@ from infarct.dicom.folder import opened_folder
 from infarct.dicom.seg import segmentation
 from infarct.dicom.sources import source_images
 from infarct.dicom.structured_report import structured_report
-from infarct.quality import Finding
+from infarct.findings import Finding
 from infarct.quantify import Measurements
 from infarct.volume import read
 

@@ -11,8 +11,8 @@ from infarct.dicom.convert import Image
 from infarct.dicom.headers import ADC_BY_NAME, TRACE
 from infarct.dicom.series import Series
 from infarct.errors import ContentError
+from infarct.findings import Finding, FindingCode
 from infarct.intensity import B0_BELOW, USUAL_BVALUE
-from infarct.quality import Finding
 from infarct.volume import read, write
 
 
@@ -100,14 +100,14 @@ def explain(choice: Choice, others: int, studies: int) -> tuple[Finding, ...]:
         parts.append(f"ADC from series {adc.series.number}")
     if choice.aside is not None:
         parts.append(f"ADC computed, since {_whose(choice.aside, choice.owners)}")
-    found = [Finding("dicom-series", "note", "DICOM: " + ", ".join(parts))]
+    found = [Finding(FindingCode.DICOM_SERIES, "note", "DICOM: " + ", ".join(parts))]
     if adc is not None and choice.owners:
         text = (
             f"DICOM: {_whose(adc, choice.owners)}; it was taken for series {dwi.series.number} "
             "because no b0 of that series is there: the head may have moved between the two, "
             "compare them"
         )
-        found.append(Finding("dicom-adc", "warning", text))
+        found.append(Finding(FindingCode.DICOM_ADC, "warning", text))
     weighted = {i: round(b) for i, b in enumerate(dwi.bvalues) if b >= B0_BELOW}
     for image in {id(each): each for each in (dwi, b0, adc) if each is not None}.values():
         found += image.findings
@@ -117,20 +117,20 @@ def explain(choice: Choice, others: int, studies: int) -> tuple[Finding, ...]:
             f"DICOM: of several b-values the one nearest 1000 s/mm^2 was taken, "
             f"{dwi.bvalue:.0f}; left aside: {', '.join(map(str, left))}"
         )
-        found.append(Finding("dicom-bvalues", "note", text))
+        found.append(Finding(FindingCode.DICOM_BVALUES, "note", text))
     if others:
         text = (
             f"DICOM: {others} other series could have been taken; "
             "--series takes another, the terminal lists them"
         )
-        found.append(Finding("dicom-candidates", "note", text))
+        found.append(Finding(FindingCode.DICOM_CANDIDATES, "note", text))
     if studies > 1:
         text = (
             f"DICOM: the folder holds {studies} studies; "
             f"check that series {dwi.series.number} is of the one you mean "
             "(--series takes a UID, the terminal lists them with their dates)"
         )
-        found.append(Finding("dicom-studies", "warning", text))
+        found.append(Finding(FindingCode.DICOM_STUDIES, "warning", text))
     return tuple(found)
 
 

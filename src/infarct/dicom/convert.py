@@ -14,9 +14,9 @@ from infarct.dicom.headers import Content
 from infarct.dicom.order import check_places, lend, volume_bvalues, volumes_told
 from infarct.dicom.series import Series, check_complete
 from infarct.errors import ContentError, InfarctError, InputFileError
+from infarct.findings import Finding, FindingCode
 from infarct.grid import Grid
 from infarct.intensity import B0_BELOW, find_shell
-from infarct.quality import Finding
 from infarct.volume import Volume, closest_axes, read
 
 _OPTIONS = (
@@ -199,7 +199,7 @@ def _image(series: Series, path: Path, volume: Volume) -> Image | None:
         f"volumes give no b-value; they were taken as b0, since they are {ratio:.1f} times as "
         "bright as the diffusion-weighted volumes: check that this is right"
     )
-    return replace(image, findings=(Finding("dicom-b0-by-signal", "warning", text),))
+    return replace(image, findings=(Finding(FindingCode.DICOM_B0_BY_SIGNAL, "warning", text),))
 
 
 def _bvalues(series: Series, bval: Path, volume: Volume) -> tuple[float | None, ...] | None:

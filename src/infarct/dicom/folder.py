@@ -13,7 +13,7 @@ from infarct.dicom.choose import Choice, differing_uid, explain, rank, write_cas
 from infarct.dicom.convert import Image, convert
 from infarct.dicom.series import Contents, Series, read_folder
 from infarct.errors import ContentError, InfarctError, InputFileError, OutputError
-from infarct.quality import Finding
+from infarct.findings import Finding, FindingCode
 from infarct.whole import scratch
 
 
@@ -195,7 +195,7 @@ def _use(
 def _broken(found: list[Series], broken: dict[str, InfarctError]) -> list[Finding]:
     """Warn of diffusion series that could not be used: a better one may be among them."""
     return [
-        Finding("dicom-unusable", "warning", f"DICOM: {broken[series.uid]}")
+        Finding(FindingCode.DICOM_UNUSABLE, "warning", f"DICOM: {broken[series.uid]}")
         for series in found
         if series.uid in broken
     ]
@@ -206,8 +206,8 @@ def _not_read(contents: Contents) -> list[Finding]:
     findings = []
     if contents.losses:
         text = f"DICOM: {contents.losses}; check that no part of the scan is missing"
-        findings.append(Finding("dicom-unreadable", "warning", text))
+        findings.append(Finding(FindingCode.DICOM_UNREADABLE, "warning", text))
     if contents.other_files:
         text = f"DICOM: {contents.other_files} files in the folder are not DICOM and were ignored"
-        findings.append(Finding("dicom-other-files", "note", text))
+        findings.append(Finding(FindingCode.DICOM_OTHER_FILES, "note", text))
     return findings

@@ -17,7 +17,7 @@ import numpy as np
 from infarct.dicom.headers import Frame
 from infarct.dicom.series import Series, levels
 from infarct.errors import ContentError
-from infarct.quality import Finding
+from infarct.findings import Finding, FindingCode
 
 _SMALLEST_PIXEL_MM, _LARGEST_PIXEL_MM = 0.1, 20.0
 _SAME_DIRECTION = 2e-3
@@ -98,7 +98,7 @@ def check_distance(series: Series) -> tuple[Finding, ...]:
         f"SpacingBetweenSlices {stated:.2f} mm; the positions were used: check that no slices are "
         "missing"
     )
-    return (Finding("dicom-spacing", "warning", text),)
+    return (Finding(FindingCode.DICOM_SPACING, "warning", text),)
 
 
 def _check_faults(series: Series) -> None:

@@ -13,7 +13,7 @@ from pydicom.sr.codedict import codes
 
 from infarct.dicom.seg import BRAIN, BRAIN_SEGMENT, INFARCT, LESION_SEGMENT
 from infarct.dicom.sources import SourceImages
-from infarct.quality import Finding
+from infarct.findings import Finding
 from infarct.quantify import Measurements
 
 _ML = CodedConcept("ml", "UCUM", "milliliter")

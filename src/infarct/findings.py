@@ -1,0 +1,179 @@
+"""Findings about a scan and its result: one stable code each, with what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+Level = Literal["note", "warning"]
+
+_NOTE: tuple[Level, ...] = ("note",)
+_WARNING: tuple[Level, ...] = ("warning",)
+_EITHER: tuple[Level, ...] = ("note", "warning")
+
+_DAMAGED = (
+    "Voxels inside the brain are missing or damaged, so no confidence can be given: export the "
+    "images again."
+)
+_HEAD = (
+    "The head could not be aligned well with the template, so no confidence can be given and part "
+    "of the brain may not have been examined: review every slice, and provide a brain mask with "
+    "--brain."
+)
+_IMAGES = "The images are misaligned, so no confidence can be given: align them first."
+_TYPE = (
+    "An image may not be of the type it was given as, so no confidence can be given: check the "
+    "input images."
+)
+
+
+class FindingCode(StrEnum):
+    """Stable code of a finding; the value is what `summary.json` holds.
+
+    Every rule that depends on the kind of a finding is a property here, so that no other module
+    keeps a list of codes.
+
+    Attributes:
+        levels: Levels that a finding of this kind may have.
+        void_reason: Sentence that tells the reader why no calibrated confidence applies under a
+            warning of this kind; empty if it still does.
+        about_mask: Whether it describes the lesion mask, so that correcting the mask makes it
+            obsolete.
+    """
+
+    levels: tuple[Level, ...]
+    void_reason: str
+    about_mask: bool
+
+    def __new__(
+        cls,
+        value: str,
+        levels: tuple[Level, ...] = _WARNING,
+        void_reason: str = "",
+        about_mask: bool = False,
+    ) -> FindingCode:
+        """Attach the properties to the string."""
+        code = str.__new__(cls, value)
+        code._value_ = value
+        code.levels, code.void_reason, code.about_mask = levels, void_reason, about_mask
+        return code
+
+    @property
+    def severity(self) -> Level:
+        """The most severe level that a finding of this kind may have."""
+        return self.levels[-1]
+
+    @property
+    def voids_confidence(self) -> bool:
+        """Whether no calibrated confidence applies under a warning of this kind."""
+        return bool(self.void_reason)
+
+    # Files and headers
+    NO_POSITION = "no-position", _WARNING
+    FORMS_DISAGREE = "forms-disagree", _WARNING
+    RESAMPLED = "resampled", _NOTE
+    COVERS_PART = "covers-part", _WARNING
+    SERIES = "series", _NOTE
+    EMPTY_VOLUMES = "empty-volumes", _WARNING
+    BVALUE_ASSUMED = "bvalue-assumed", _NOTE
+    BVALUE_FROM_FILE = "bvalue-from-file", _NOTE
+    BVALUE_FROM_SERIES = "bvalue-from-series", _WARNING
+    BVALUE_CONTRADICTS = "bvalue-contradicts", _WARNING
+    BVALUE_UNUSUAL = "bvalue-unusual", _WARNING
+    BVALUE_DISAGREES = "bvalue-disagrees", _WARNING
+    # Voxel values
+    NOT_FINITE = "not-finite", _WARNING
+    NEGATIVE = "negative", _EITHER
+    INVALID_VOXELS = "invalid-voxels", _WARNING, _DAMAGED
+    EMPTY_SLICES = "empty-slices", _WARNING, _DAMAGED
+    OVERFLOW = "overflow", _WARNING, _DAMAGED
+    SATURATED = "saturated", _EITHER, _DAMAGED
+    ADC_HOLES = "adc-holes", _EITHER, _DAMAGED
+    # What the images are, and whether they belong together
+    IMAGE_TYPE = "image-type", _WARNING, _TYPE
+    ADC_UNITS = "adc-units", _NOTE
+    ADC_UNUSUAL = "adc-unusual", _WARNING
+    ADC_DISAGREES = "adc-disagrees", _WARNING
+    B0_COMPUTED = "b0-computed", _NOTE
+    OUT_OF_PLACE = "out-of-place", _WARNING, _IMAGES
+    # Brain and registration
+    BRAIN_VOLUME = "brain-volume", _WARNING
+    BRAIN_CUT = "brain-cut", _WARNING
+    BRAIN_BY_THRESHOLD = "brain-by-threshold", _WARNING
+    REGISTRATION_UNUSUAL = "registration-unusual", _WARNING
+    REGISTRATION_POOR = "registration-poor", _WARNING, _HEAD
+    DWI_PEAK = "dwi-peak", _WARNING
+    ADC_PEAK = "adc-peak", _WARNING
+    ATLAS_IN_PLANE = "atlas-in-plane", _NOTE
+    # The lesion mask
+    ADC_NOT_LOW = "adc-not-low", _WARNING, "", True
+    LESION_HUGE = "lesion-huge", _WARNING, "", True
+    READERS_DISAGREE = "readers-disagree", _EITHER, "", True
+    VERDICT_UNSURE = "verdict-unsure", _WARNING, "", True
+    LEFT_OUT = "left-out", _NOTE, "", True
+    NOT_FILTERED = "not-filtered", _WARNING, "", True
+    ASYMMETRY = "asymmetry", _WARNING, "", True
+    ASPECTS_COVERAGE = "aspects-coverage", _NOTE, "", True
+    OUTSIDE_BRAIN = "outside-brain", _WARNING, "", True
+    # The method
+    METHOD = "method", _NOTE
+    ENGINE = "engine", _NOTE
+    # DICOM
+    DICOM_SERIES = "dicom-series", _NOTE
+    DICOM_ADC = "dicom-adc", _WARNING
+    DICOM_BVALUES = "dicom-bvalues", _NOTE
+    DICOM_CANDIDATES = "dicom-candidates", _NOTE
+    DICOM_STUDIES = "dicom-studies", _WARNING
+    DICOM_UNUSABLE = "dicom-unusable", _WARNING
+    DICOM_SPACING = "dicom-spacing", _WARNING
+    DICOM_B0_BY_SIGNAL = "dicom-b0-by-signal", _WARNING
+    DICOM_UNREADABLE = "dicom-unreadable", _WARNING
+    DICOM_OTHER_FILES = "dicom-other-files", _NOTE
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a reader of the result should know.
+
+    Attributes:
+        code: Kind of finding, stable, for machines.
+        level: `note` for a decision taken, `warning` for a reason to doubt the result.
+        message: One sentence or two, for people.
+
+    Raises:
+        ValueError: If the code is unknown or does not allow this level.
+    """
+
+    code: FindingCode
+    level: Level
+    message: str
+
+    def __post_init__(self) -> None:
+        code = FindingCode(self.code)
+        if self.level not in code.levels:
+            raise ValueError(f"a finding of kind {code} is never a {self.level}")
+        object.__setattr__(self, "code", code)
+
+
+def void_reason(findings: Iterable[Finding]) -> str:
+    """Return why no calibrated confidence applies to a scan, or an empty string if it does.
+
+    Args:
+        findings: Of the scan.
+    """
+    warnings = (finding for finding in findings if finding.level == "warning")
+    return next((each.code.void_reason for each in warnings if each.code.void_reason), "")
+
+
+def stored_code(text: str) -> FindingCode | None:
+    """Return the code of a stored finding, or None if another version wrote it.
+
+    Args:
+        text: The `code` in `summary.json`.
+    """
+    try:
+        return FindingCode(text)
+    except ValueError:
+        return None
