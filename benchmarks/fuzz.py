@@ -325,7 +325,7 @@ def run_batch(batch: tuple[range, Path | None]) -> tuple[Counter[str], list[str]
             taken = time.perf_counter() - start
             longest = max(longest, taken)
             outcome = f"SLOW {taken:.0f} s" if taken > SECONDS else outcome
-            counts[outcome.split()[0] if outcome.isupper() else outcome.splitlines()[0]] += 1
+            counts[outcome.split()[0] if outcome[:2].isupper() else outcome] += 1
             if outcome.split()[0].isupper():
                 failures.append(f"{mutant.name} ({mutant.change}): {outcome}")
                 if keep:
