@@ -48,6 +48,20 @@ def test_dwi_and_b0_make_an_adc(head, tmp_path: Path) -> None:
     assert case.brain_method == "threshold"
 
 
+def test_a_low_b_value_is_b0_only_on_request(head, tmp_path: Path) -> None:
+    low = (head.b0 * np.exp(-50 * head.adc)).astype(np.float32)
+    image = nib.Nifti1Image(np.stack([low, head.dwi.astype(np.float32)], -1), head.affine)
+    image.to_filename(tmp_path / "x.nii.gz")
+    (tmp_path / "x.bvals").write_text("50,1000")
+    with pytest.raises(InputFileError, match=r"50 s/mm\^2, counts as diff.*--b0-below 51"):
+        open_case(CaseFiles(tmp_path / "x.nii.gz"))
+    case = open_case(CaseFiles(tmp_path / "x.nii.gz", b0_below=51))
+    # With the difference of the two b-values.
+    assert near(case.adc.data[head.brain], head.adc[head.brain], absolute=2e-6)
+    with pytest.raises(ContentError, match="b0-below"):
+        open_case(CaseFiles(tmp_path / "x.nii.gz", b0_below=np.nan))
+
+
 def test_dwi_and_adc_make_a_b0(head, tmp_path: Path) -> None:
     paths = head.save(tmp_path)
     case = open_case(CaseFiles(paths["dwi"], adc=paths["adc"], bvalue=1000))
@@ -93,8 +107,8 @@ def test_a_series_without_usable_b_values_is_refused(head, tmp_path: Path) -> No
     bval = tmp_path / "series.bval"
     for content, reason in (
         ("0 1000", "2 b-values for 3"),
-        ("0 b b", "3 numbers"),
-        ("0 nan 1000", "3 numbers"),
+        ("0 b b", "one number"),
+        ("0 nan 1000", "one number"),
     ):
         bval.write_text(content)
         with pytest.raises(InputFileError, match=reason):

@@ -115,7 +115,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_code_is_documented_and_every_documented_code_exists() -> None:
     source = "\n".join(path.read_text() for path in (ROOT / "src" / "infarct").rglob("*.py"))
-    used = set(re.findall(r'Finding\(\s*"([a-z0-9-]+)"', source))
+    used = set(re.findall(r'(?:Finding|HeaderRemark)\(\s*"([a-z0-9-]+)"', source))
     used |= {f"{name}-peak" for name in ("dwi", "adc")}
     table = (ROOT / "docs" / "outputs.md").read_text()
     documented = {

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "infarct"
 ROOMS = sorted(SOURCE.rglob("*.py"))
-MOST_LINES = 420
+MOST_LINES = 460
 MOST_ARGUMENTS = 8
 
 # Rooms whose whole content another test runs: the bare entry point and the tree of exceptions.

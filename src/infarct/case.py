@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from infarct import agreement, alignment, corruption, image_type, quality
 from infarct.brain import BrainMethod, find_brain
+from infarct.bvalues import bvalue_file, bvalue_name, read_bvalues
 from infarct.errors import ContentError, GeometryError, InputFileError
 from infarct.findings import Finding, FindingCode
 from infarct.intensity import (
@@ -24,7 +25,7 @@ from infarct.intensity import (
     trace,
 )
 from infarct.resample import reached, resample
-from infarct.volume import Volume, read
+from infarct.volume import Volume, files_of, read
 
 _TRACE = 1e-7
 """Less than this share of the largest value is no signal: 16-bit steps are 1.5e-5."""
@@ -46,6 +47,7 @@ class CaseFiles:
             that the series has.
         brain: Brain mask drawn or made elsewhere; found here when missing.
         bval: The b-values of a 4D series, if they are not in the `.bval` file beside it.
+        b0_below: s/mm^2; volumes of a series with a lower b-value serve as b0.
     """
 
     dwi: Path
@@ -54,16 +56,22 @@ class CaseFiles:
     bvalue: float | None = None
     brain: Path | None = None
     bval: Path | None = None
+    b0_below: float = B0_BELOW
 
     def paths(self) -> dict[str, Path]:
-        """Return the files that were given, by role."""
+        """Return the files that were given, by role; of an image in two files also the other."""
         given = {"dwi": self.dwi, "b0": self.b0, "adc": self.adc, "brain": self.brain}
-        return {role: Path(path) for role, path in given.items() if path is not None}
+        found = {}
+        for role, path in given.items():
+            if path is not None:
+                first, *others = {Path(path): None, **dict.fromkeys(files_of(Path(path)))}
+                found[role] = first
+                found |= {f"{role}_{other.suffix.lstrip('.').lower()}": other for other in others}
+        return found
 
-    def bval_path(self) -> Path:
-        """Return where the b-values of the series are, if it is one."""
-        name = Path(self.dwi).name.removesuffix(".gz").removesuffix(".nii")
-        return self.bval or Path(self.dwi).with_name(f"{name}.bval")
+    def bval_path(self) -> Path | None:
+        """Return the file of the b-values, given or found beside the DWI; None if there is none."""
+        return self.bval or bvalue_file(Path(self.dwi))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +104,15 @@ class Case:
         return self.dwi.slice_axis
 
 
+def _lone_dwi(findings: list[Finding]) -> InputFileError:
+    """Return the error for a DWI that came without b0 and ADC, and why no volume served as b0."""
+    low = [f"{each.message}. " for each in findings if each.code == FindingCode.SERIES_WITHOUT_B0]
+    return InputFileError(
+        f"{''.join(low)}DWI alone cannot distinguish an infarct from a bright vessel or an old "
+        "scar; give its b0 (--b0), its ADC map (--adc), or a 4D series with a .bval file"
+    )
+
+
 def open_case(files: CaseFiles) -> Case:
     """Read one scan, complete what is missing, and check all of it.
 
@@ -111,7 +128,8 @@ def open_case(files: CaseFiles) -> Case:
         ContentError: If what it shows cannot be diffusion MRI of a brain.
     """
     findings: list[Finding] = []
-    dwi, b0, bvalue = _read_signals(files, findings)
+    dwi, b0, bvalue, b0_bvalue = _read_signals(files, findings)
+    weighting = bvalue - b0_bvalue
     findings += quality.check_bvalue(bvalue)
     as_read = {"DWI": dwi} if b0 is None else {"DWI": dwi, "b0": b0}
     dwi = _clean("DWI", dwi, findings)
@@ -121,10 +139,7 @@ def open_case(files: CaseFiles) -> Case:
         adc, reach = _read_on(dwi, "ADC", files.adc, findings)
         dwi, b0 = _within(dwi, reach), b0 and _within(b0, reach)
     if b0 is None and adc is None:
-        raise InputFileError(
-            "a DWI alone does not tell an infarct from a bright vessel or old scar; "
-            "give its b0 (--b0), its ADC map (--adc), or a 4D series with a .bval file"
-        )
+        raise _lone_dwi(findings)
     b0_given = b0 is not None
     rough, found = _find_brain(dwi, b0)
     for name, volume in as_read.items():
@@ -151,11 +166,11 @@ def open_case(files: CaseFiles) -> Case:
     for name, image in (("b0", b0.data if b0_given else None), ("ADC", adc)):
         if image is not None:
             findings += alignment.check_alignment(name, image, dwi, brain)
-    computed = adc_from_signal(b0.data, dwi.data, bvalue)
+    computed = adc_from_signal(b0.data, dwi.data, weighting)
     if adc is None:
         adc = computed
     elif b0_given:
-        findings += agreement.check_agreement(dwi.data, b0.data, adc, brain, bvalue)
+        findings += agreement.check_agreement(dwi.data, b0.data, adc, brain, weighting)
         # Maps are saved with 0 or a negative code where a fit failed: the lowest ADC of all. Not in
         # this brain only, for a network may find more of it.
         adc = np.where((adc <= 0) & (computed > 0), computed, adc)
@@ -164,16 +179,21 @@ def open_case(files: CaseFiles) -> Case:
     case = Case(dwi, b0, dwi.like(adc), bvalue, brain, method, files)
     if files.adc is not None and not b0_given:
         agreement.check_weighting(dwi.data, adc, brain)
-    given_adc = files.adc is not None
-    findings += agreement.check_contrast(dwi.data, b0.data, adc, brain, adc_given=given_adc)
+    findings += agreement.check_contrast(
+        dwi.data, b0.data, adc, brain, adc_given=files.adc is not None
+    )
     return replace(case, findings=tuple(findings))
 
 
-def _read_signals(files: CaseFiles, findings: list[Finding]) -> tuple[Volume, Volume | None, float]:
-    """Read DWI, b0 if there is one, and b-value, from separate files or one 4D series."""
-    dwi = read(files.dwi)
+def _read_signals(
+    files: CaseFiles, findings: list[Finding]
+) -> tuple[Volume, Volume | None, float, float]:
+    """Read DWI, b0 if there is one, and their b-values, from separate files or one 4D series."""
+    if not files.b0_below > 0:
+        raise ContentError(f"--b0-below {files.b0_below:g}: a b-value above 0 s/mm^2 is expected")
+    dwi, b0_bvalue = read(files.dwi), 0.0
     if dwi.data.ndim == 4:
-        dwi, b0, bvalue = _split_series(files, dwi, findings)
+        dwi, b0, bvalue, b0_bvalue = _split_series(files, dwi, findings)
         if files.bvalue is not None and abs(files.bvalue - bvalue) > 0.1 * bvalue:
             text = (
                 f"--bvalue {files.bvalue:g} was left aside: the series' own .bval says {bvalue:g}"
@@ -185,24 +205,24 @@ def _read_signals(files: CaseFiles, findings: list[Finding]) -> tuple[Volume, Vo
     quality.check_signal("DWI", dwi.data)  # before a companion is compared with it
     if files.b0 is not None:
         data, reach = _read_on(dwi, "b0", files.b0, findings)
-        dwi, b0 = _within(dwi, reach), dwi.like(data)
-    return dwi, b0, bvalue
+        dwi, b0, b0_bvalue = _within(dwi, reach), dwi.like(data), 0.0
+    return dwi, b0, bvalue, b0_bvalue
 
 
 def _bvalue_of_image(files: CaseFiles, findings: list[Finding]) -> float:
     """Find the b-value of a single image: as given, else as a file beside it says."""
     beside = files.bval_path()
-    stated = _read_bvalues(beside, 1) if beside.is_file() else np.empty(0)
-    shells = {round(b) for b in stated if b >= B0_BELOW}
+    stated = read_bvalues(beside) if beside is not None else np.empty(0)
+    shells = {round(b) for b in stated if b >= files.b0_below}
     if files.bvalue is None and stated.size and not shells:
         return float(stated.max())
     said = float(shells.pop()) if len(shells) == 1 else None
     if files.bvalue is not None:
-        if said and abs(files.bvalue - said) > 0.1 * said:
+        if beside and said and abs(files.bvalue - said) > 0.1 * said:
             text = f"--bvalue {files.bvalue:g} was used, but {beside.name} beside says {said:g}"
             findings.append(Finding(FindingCode.BVALUE_CONTRADICTS, "warning", text))
         return files.bvalue
-    if said:
+    if beside and said:
         text = f"the b-value, {said:g} s/mm^2, was taken from {beside.name}"
         findings.append(Finding(FindingCode.BVALUE_FROM_FILE, "note", text))
         return said
@@ -213,41 +233,51 @@ def _bvalue_of_image(files: CaseFiles, findings: list[Finding]) -> float:
 
 def _split_series(
     files: CaseFiles, series: Volume, findings: list[Finding]
-) -> tuple[Volume, Volume | None, float]:
-    """Take b0 (mean of b < 50) and DWI (geometric mean of one shell) from a series."""
-    path, beside = Path(files.dwi), files.bval_path()
+) -> tuple[Volume, Volume | None, float, float]:
+    """Take b0 (mean of the low b-values) and DWI (geometric mean of one shell) from a series."""
+    path, beside, below = Path(files.dwi), files.bval_path(), files.b0_below
     n = series.data.shape[3]
-    if not beside.is_file():
+    if beside is None:
         raise InputFileError(
-            f"{path}: is a series of {n} volumes, but {beside.name} is not beside it; "
+            f"{path}: is a series of {n} volumes, but {bvalue_name(path)} is not beside it; "
             "put the .bval file there or give single images with --dwi and --b0"
         )
-    bvalues = _read_bvalues(beside, n)
+    bvalues = read_bvalues(beside)
     if bvalues.size != n:
         raise InputFileError(
             f"{beside}: holds {bvalues.size} b-values for {n} volumes of {path.name}"
         )
     quality.check_bvalue(float(bvalues.max()))
     wanted = USUAL_BVALUE if files.bvalue is None else files.bvalue
-    shell = list(find_shell(bvalues.tolist(), wanted))
-    low = np.flatnonzero(bvalues < B0_BELOW).tolist()
+    shell = list(find_shell(bvalues.tolist(), wanted, below))
+    low = np.flatnonzero(bvalues < below).tolist()
     shell, low = (_alive(series, volumes, findings) for volumes in (shell, low))
     if not shell:
         raise ContentError(f"{path}: no volume of b = {wanted:.0f} s/mm^2 holds an image")
     bvalue = float(bvalues[shell].mean())
-    weighted = bvalues[bvalues >= B0_BELOW]
+    weighted = bvalues[bvalues >= below]
     left = sorted({round(b) for b in weighted} - {round(b) for b in bvalues[shell]})
     text = (
         f"series of {n} volumes: DWI is the geometric mean of {len(shell)} at "
-        f"b = {bvalue:.0f} s/mm^2, b0 the mean of {len(low)} below b = {B0_BELOW:.0f}"
+        f"b = {bvalue:.0f} s/mm^2, b0 the mean of {len(low)} below b = {below:.0f}"
         + (f"; left aside: b = {', '.join(map(str, left))}" if left else "")
     )
     findings.append(Finding(FindingCode.SERIES, "note", text))
+    if not low:
+        lowest = float(bvalues.min())
+        text = (
+            f"no volume of the series serves as b0: its lowest b-value, {lowest:g} s/mm^2, counts "
+            f"as diffusion-weighted, since b0 is below {below:g}"
+        )
+        if lowest < bvalue / 2:
+            text += f"; to use it as b0, add --b0-below {np.floor(lowest) + 1:.0f}"
+        findings.append(Finding(FindingCode.SERIES_WITHOUT_B0, "note", text))
     first = replace(series, data=series.data[..., 0])
     b0 = first.like(series.data[..., low].mean(axis=-1)) if low else None
     # Before they are averaged, or what is no signal in one of them would not be told.
     findings += quality.check_signal("DWI", series.data[..., shell])
-    return first.like(trace(series.data[..., shell])), b0, bvalue
+    b0_bvalue = float(bvalues[low].mean()) if low else 0.0
+    return first.like(trace(series.data[..., shell])), b0, bvalue, b0_bvalue
 
 
 def _alive(series: Volume, volumes: list[int], findings: list[Finding]) -> list[int]:
@@ -264,14 +294,6 @@ def _alive(series: Volume, volumes: list[int], findings: list[Finding]) -> list[
         )
         findings.append(Finding(FindingCode.EMPTY_VOLUMES, "warning", text))
     return alive
-
-
-def _read_bvalues(path: Path, volumes: int) -> NDArray[np.float64]:
-    try:
-        return np.asarray_chkfinite(path.read_text().split(), dtype=float)
-    except (ValueError, UnicodeDecodeError) as error:
-        numbers = "1 number" if volumes == 1 else f"{volumes} numbers"
-        raise InputFileError(f"{path}: should hold {numbers} ({error})") from error
 
 
 def _measured(dwi: Volume, b0: Volume) -> Mask:

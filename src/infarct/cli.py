@@ -155,6 +155,7 @@ def segment(
         float | None,
         typer.Option(help="s/mm^2, 1000 if not given; of a series, the nearest shell is taken."),
     ] = None,
+    b0_below: Annotated[float, typer.Option(help="s/mm^2; b0 of a series lies below.")] = 50.0,
     brain: Annotated[Path | None, typer.Option(help="Brain mask, if you have one.")] = None,
     model: Model = DEFAULT_MODEL,
     atlas: OwnAtlas = None,
@@ -181,8 +182,8 @@ def segment(
     if atlas and labels:
         check_place(out, (atlas, labels))
     if dicom is not None:
-        if dwi or b0 or adc or bvalue is not None:
-            raise typer.BadParameter("--dicom stands instead of --dwi, --b0, --adc and --bvalue")
+        if dwi or b0 or adc or bvalue is not None or b0_below != 50:
+            raise typer.BadParameter("--dicom replaces --dwi, --b0, --adc, --bvalue and --b0-below")
         if keep_identity and not dicom_out:
             raise typer.BadParameter("--keep-identity goes with --dicom-out")
         from infarct.dicom.command import DicomRequest, segment_folder
@@ -205,7 +206,7 @@ def segment(
         raise typer.BadParameter("give a scan: --dwi (with --b0 or --adc), or --dicom")
     if series is not None or dicom_out or keep_identity:
         raise typer.BadParameter("--series, --dicom-out and --keep-identity go with --dicom")
-    files = CaseFiles(dwi, b0, adc, bvalue, brain)
+    files = CaseFiles(dwi, b0, adc, bvalue, brain, b0_below=b0_below)
     may = (overwrite, overwrite_corrected)
     _segment_into(files, out, model, may, territories)
 

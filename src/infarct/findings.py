@@ -76,6 +76,15 @@ class FindingCode(StrEnum):
     RESAMPLED = "resampled", _NOTE
     COVERS_PART = "covers-part", _WARNING
     SERIES = "series", _NOTE
+    SERIES_WITHOUT_B0 = "series-without-b0", _NOTE
+    FORM_CODE = "form-code", _WARNING
+    OFFSET_REPAIRED = "offset-repaired", _WARNING
+    TRAILING_BYTES = "trailing-bytes", _WARNING
+    HEADER_CONTRADICTS = "header-contradicts", _WARNING
+    VOXEL_SIZE_CONTRADICTS = "voxel-size-contradicts", _WARNING
+    UNIT_CONTRADICTS = "unit-contradicts", _WARNING
+    UNIT_UNKNOWN = "unit-unknown", _WARNING
+    UNIT_CONVERTED = "unit-converted", _NOTE
     EMPTY_VOLUMES = "empty-volumes", _WARNING
     BVALUE_ASSUMED = "bvalue-assumed", _NOTE
     BVALUE_FROM_FILE = "bvalue-from-file", _NOTE

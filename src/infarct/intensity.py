@@ -55,22 +55,25 @@ def b0_from_adc(dwi: Image, adc: Image, bvalue: float) -> Image:
     return b0
 
 
-def find_shell(bvalues: Sequence[float], wanted: float = USUAL_BVALUE) -> tuple[int, ...]:
+def find_shell(
+    bvalues: Sequence[float], wanted: float = USUAL_BVALUE, b0_below: float = B0_BELOW
+) -> tuple[int, ...]:
     """Choose the volumes of a series that were weighted alike.
 
     Args:
         bvalues: s/mm^2 of each volume.
         wanted: s/mm^2; of several shells the one nearest to it is taken, of two as near the higher.
+        b0_below: s/mm^2; what has less is not weighted.
 
     Returns:
         Their numbers; none if nothing is weighted.
     """
-    weighted = [b for b in bvalues if b >= B0_BELOW]
+    weighted = [b for b in bvalues if b >= b0_below]
     if not weighted:
         return ()
     nearest = min(weighted, key=lambda b: (abs(b - wanted), -b))
     close = max(B0_BELOW, 0.05 * nearest)
-    return tuple(i for i, b in enumerate(bvalues) if b >= B0_BELOW and abs(b - nearest) <= close)
+    return tuple(i for i, b in enumerate(bvalues) if b >= b0_below and abs(b - nearest) <= close)
 
 
 def trace(signals: NDArray[np.float32]) -> Image:

@@ -26,7 +26,14 @@ def check_grid(name: str, volume: Volume) -> list[Finding]:
     Raises:
         GeometryError: If the image is too thin, too small or too large to be a head.
     """
-    findings = []
+    findings = [
+        Finding(
+            FindingCode(each.code),
+            "warning" if each.doubtful else "note",
+            f"{name}: {each.message}",
+        )
+        for each in volume.remarks
+    ]
     spacing, shape = volume.grid.spacing, volume.data.shape
     extent = spacing * shape
     if min(shape) < 3 or max(shape) < 32:

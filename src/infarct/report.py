@@ -348,7 +348,7 @@ def calibration_record(segmenter: Segmenter) -> dict[str, str] | None:
 def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
     """Say how the result was made, so that it can be made again. File names only, no folders."""
     inputs = result.case.files.paths()
-    if (bvalues := result.case.files.bval_path()).is_file():
+    if (bvalues := result.case.files.bval_path()) is not None:
         inputs["bval"] = bvalues
     territories = result.anatomy.places.atlas
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from infarct import assets
+from infarct import assets, result_schema
 from infarct.errors import InputFileError
 from infarct.grid import Affine
 from infarct.intensity import Mask
@@ -184,7 +183,7 @@ def read_stored(folder: Path) -> Stored:
         InputFileError: If a file of it is missing or damaged, or the outline is not the one that
             the numbers describe.
     """
-    manifest = _json(folder, "manifest.json")
+    manifest = _checked(folder, "manifest.json", result_schema.MANIFEST)
     written = (manifest.get("outputs") or {}).get(OUTLINE)
     if written is None:
         raise _not_whole(folder, "the hash of its outline in manifest.json")
@@ -221,7 +220,7 @@ def read_stored(folder: Path) -> Stored:
         lesion_mni=image("mni/lesion_mask").data > 0.5,
         mni_from_native=_matrix(_there(folder, "mni/mni_from_native.txt", manifest)),
         atlas_from_native=_matrix(_there(folder, "mni/atlas_from_native.txt", manifest)),
-        summary=_json(folder, "summary.json"),
+        summary=_checked(folder, "summary.json", result_schema.SUMMARY),
         manifest=manifest,
         elsewhere=_elsewhere(folder, manifest),
     )
@@ -267,12 +266,23 @@ def _matrix(path: Path) -> Affine:
     return matrix
 
 
+def _checked(folder: Path, name: str, pattern: dict[str, Any]) -> dict[str, Any]:
+    content = _json(folder, name)
+    try:
+        result_schema.check(content, pattern)
+    except ValueError as error:
+        raise InputFileError(
+            f"{folder / name} is damaged ({error}); restore it from a copy, or segment again"
+        ) from error
+    return content
+
+
 def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        content: Any = json.loads(_there(folder, name).read_text(encoding="utf-8"))
+        content = result_schema.parse(_there(folder, name).read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputFileError(f"{folder / name} is damaged ({error})") from error
-    if not isinstance(content, dict) or not _KEYS[name] <= content.keys():
+    if not _KEYS[name] <= content.keys():
         raise InputFileError(
             f"{folder / name} is damaged: {', '.join(sorted(_KEYS[name]))} are expected in it"
         )

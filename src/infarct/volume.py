@@ -1,21 +1,20 @@
-"""NIfTI in and out; the only room that imports nibabel."""
+"""Images in and out: read from NIfTI, MetaImage or NRRD, written as NIfTI."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import DTypeLike, NDArray
 
-from infarct.errors import ContentError, GeometryError, InputFileError
+from infarct.errors import ContentError, GeometryError
 from infarct.grid import Affine, Grid
+from infarct.input_files import HeaderRemark, check_file, is_file
+from infarct.nifti import halves, qform, read_nifti, unit_mm
+from infarct.other_formats import SUFFIXES, detached_voxels, is_other_format, read_other
 
 # nibabel prints header details to stderr through a handler of its own; without that its messages go
 # where the program that uses us sends all others.
@@ -27,17 +26,10 @@ _GEOMETRY_FIELDS = (
     *("srow_x", "srow_y", "srow_z"),
 )
 
-_QUATERNION_ROUNDING = 1e-4
-"""How far beyond one the squares of a quaternion may add up: some tools write five digits."""
-
 _ROUNDED = 1e-3
 """How far the values of a mask may be from whole numbers."""
 
-_UNREADABLE = (
-    *(ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError),
-    *(OverflowError, MemoryError),
-)
-"""What damaged files raise; the last two where a header tells of impossible sizes."""
+_FORMS = ("sform", "qform")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +41,13 @@ class Volume:
         affine: (4, 4) voxel -> world RAS+ mm.
         header: The NIfTI header the image was read with; its geometry goes into every file written
             on the same grid. None for an image made in memory.
+        remarks: Contradictions in that header, and how they were resolved.
     """
 
     data: NDArray[Any]
     affine: Affine
     header: nib.Nifti1Header | None = None
+    remarks: tuple[HeaderRemark, ...] = ()
 
     @property
     def grid(self) -> Grid:
@@ -74,54 +68,34 @@ class Volume:
 
 
 def read(path: Path | str) -> Volume:
-    """Read a NIfTI image, its scaling applied.
+    """Read an image, its scaling applied.
 
     Args:
-        path: A `.nii` or `.nii.gz` file with three axes, or four for a series.
+        path: NIfTI (`.nii`, `.nii.gz`, or either half of a `.hdr`/`.img` pair) with three axes, or
+            four for a series; or one 3D image as MetaImage (`.mha`, `.mhd`) or NRRD.
 
     Returns:
         The image as float32; trailing axes of length one are dropped.
 
     Raises:
-        InputFileError: If the file is missing, truncated, empty or no NIfTI image.
+        InputFileError: If the file is missing, truncated, empty, damaged or of another kind.
         GeometryError: If it has fewer than three axes, or an affine that cannot be inverted.
         ContentError: If its voxels are colours or complex numbers.
     """
     path = Path(path)
-    if not path.is_file():
-        seen = "is a folder" if path.is_dir() else "no such file"
-        raise InputFileError(f"{path}: {seen}; give the path of a .nii or .nii.gz image")
-    try:
-        image = nib.load(path)
-        if not isinstance(image, nib.Nifti1Image):
-            raise InputFileError(
-                f"{path}: is {type(image).__name__}, not NIfTI; convert it to .nii.gz first"
-            )
-        if path.suffix.lower() == ".gz":
-            # Unpacked to the end, where the checksum is; nibabel would stop before it.
-            image = type(image).from_bytes(gzip.decompress(path.read_bytes()))
-        kind = image.get_data_dtype()
-        if kind.names is not None or kind.kind == "c":
-            raise ContentError(
-                f"{path}: its voxels are {'colours' if kind.names else 'complex numbers'}; "
-                "a magnitude image with one number per voxel is needed"
-            )
-        data = image.get_fdata(dtype=np.float32, caching="unchanged")
-    except _UNREADABLE as error:
-        raise InputFileError(
-            f"{path}: cannot be read as NIfTI ({error}); "
-            "the file may be truncated or of another kind: convert or copy it again"
-        ) from error
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
-    if data.ndim not in (3, 4) or min(data.shape[:3]) < 2:
-        raise GeometryError(f"{path}: has shape {data.shape}; a stack of slices is needed")
-    affine = np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise GeometryError(
-            f"{path}: its affine cannot be inverted:\n{affine}\nrepair the header (sform, qform)"
-        )
-    return Volume(data, affine, image.header)
+    check_file(path, "a .nii or .nii.gz image")
+    if is_other_format(path):
+        data, affine = read_other(path)
+        return Volume(data, affine, _header_of(data.shape, affine))
+    image = read_nifti(path)
+    return Volume(image.data, image.affine, image.header, image.remarks)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return all files of an image: two if its voxels are not in the file of its header."""
+    if path.suffix.lower() in SUFFIXES and is_file(path):
+        return tuple(dict.fromkeys((path, detached_voxels(path))))
+    return tuple(dict.fromkeys((path, *halves(path))))
 
 
 def write(
@@ -138,7 +112,8 @@ def write(
     """
     kind: Any = nib.Nifti2Image if isinstance(volume.header, nib.Nifti2Header) else nib.Nifti1Image
     stored = volume.data if step is None else np.round(volume.data / step)
-    image = kind(stored.astype(dtype), volume.affine)
+    # With a header, its own fields say where it lies: an affine in mm would overwrite metres.
+    image = kind(stored.astype(dtype), None if volume.header is not None else volume.affine)
     if step is not None:
         image.header.set_slope_inter(step, 0.0)
     if volume.header is None:
@@ -201,12 +176,14 @@ def form_disagreement_mm(volume: Volume) -> float:
     Zero when one of the two is not set: then nothing can disagree. Infinite where the qform is no
     rotation at all.
     """
-    if volume.header is None or not (volume.header["sform_code"] and volume.header["qform_code"]):
+    if volume.header is None or min(volume.header[f"{form}_code"] for form in _FORMS) <= 0:
         return 0.0
-    header = volume.header.copy()
-    header.quaternion_threshold = _QUATERNION_ROUNDING
+    # One unit for both, whatever the header counts in.
+    unit = unit_mm(volume.header, volume.data.shape)
+    sform = np.vstack([*(volume.header[f"srow_{axis}"] for axis in "xyz"), [0, 0, 0, 1]])
+    sform[:3] *= unit
     try:
-        apart = (header.get_sform() - header.get_qform()) @ volume.grid.corners
+        apart = (sform - qform(volume.header, unit)) @ volume.grid.corners
     except ValueError:
         return np.inf
     furthest = float(np.sqrt((apart[:3] ** 2).sum(axis=0)).max())
@@ -233,3 +210,13 @@ def closest_axes(affine: Affine) -> NDArray[np.float64]:
     for voxel_axis, (world_axis, sign) in enumerate(orientation):
         axes[int(world_axis), voxel_axis] = sign
     return axes
+
+
+def _header_of(shape: tuple[int, ...], affine: Affine) -> nib.Nifti1Header:
+    """Return the header of an image that was stored in another format."""
+    header = nib.Nifti1Header()
+    header.set_data_shape(shape)
+    header.set_sform(affine, code="scanner")
+    header.set_qform(affine, code="scanner")
+    header.set_xyzt_units("mm")
+    return header

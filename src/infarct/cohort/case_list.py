@@ -12,6 +12,7 @@ from infarct.case import CaseFiles
 from infarct.cohort.jobs import Job, id_problem
 from infarct.errors import InputFileError
 from infarct.folders import entries_of
+from infarct.input_files import why_missing
 
 _IMAGES = ("dwi", "b0", "adc", "brain")
 COLUMNS = (*_IMAGES, "bvalue", "id")
@@ -90,7 +91,8 @@ def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:
     if not any(files.dwi.is_file() for files in found.values()):
         example = next(iter(found.values())).dwi
         raise InputFileError(
-            f"{path}: none of its DWI images is there, {example} for example; paths are absolute "
+            f"{path}: none of its DWI images is there; {example}, for example: "
+            f"{why_missing(example)}; paths are absolute "
             "or start at the folder of the table"
         )
     return list(found.items())

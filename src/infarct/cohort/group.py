@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import shutil
 from collections import Counter
@@ -17,6 +16,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from infarct import result_schema
 from infarct.cohort.jobs import GROUP, NUMBERS, Job, refuse_foreign_group
 from infarct.cohort.ledger import Ledger
 from infarct.cohort.pictures import overlap_figure, thumbnail, volume_figure
@@ -163,7 +163,8 @@ def _collect(job: Job, row: Mapping[str, str], group: Path) -> tuple[Row, Mask]:
     if not (job.folder / "manifest.json").is_file():
         return Row(job.id, "missing"), nothing
     try:
-        summary = json.loads(job.output("summary.json").read_text(encoding="utf-8"))
+        summary = result_schema.parse(job.output("summary.json").read_text(encoding="utf-8"))
+        result_schema.check(summary, result_schema.SUMMARY)
         lesion = read(job.output("mni/lesion_mask.nii.gz"))
         if lesion.data.shape != MNI_GRID.shape:
             raise ValueError(f"its lesion in MNI has shape {lesion.data.shape}")

@@ -63,7 +63,8 @@ class Job:
     def without_folders(self, text: str) -> str:
         """Leave the folders of this case out of a text: they may name a patient or a site."""
         outputs = [self.folder, *(export.path for export in self.exports)]
-        paths = [*self.files.paths().values(), self.files.bval_path(), *outputs]
+        bvalues = [path for path in (self.files.bval_path(),) if path is not None]
+        paths = [*self.files.paths().values(), *bvalues, *outputs]
         # The deepest first, or its last part would be left.
         parents = sorted({path.parent for path in paths}, key=lambda p: len(p.parts), reverse=True)
         for parent in parents:

@@ -22,6 +22,7 @@ from infarct.errors import (
     OutputError,
 )
 from infarct.inference import load_network
+from infarct.input_files import check_file
 from infarct.pipeline import segment_case
 from infarct.report import calibration_record, check_destination, relisted, write_results
 from infarct.segmenters import BRAIN_NETWORK, get_segmenter
@@ -105,8 +106,7 @@ def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
     """
 
     def seen(path: Path) -> dict[str, str]:
-        if not path.is_file():
-            raise InputFileError(f"{path}: no such file; the path of an image was expected")
+        check_file(path, "an image")
         return {"file": path.name, "sha256": assets.sha256(path)}
 
     bval = job.files.bval_path()
@@ -124,7 +124,7 @@ def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
         "cohort": {
             "id": job.id,
             "bvalue": job.files.bvalue,
-            "bval": assets.sha256(bval) if bval.is_file() else None,
+            "bval": assets.sha256(bval) if bval else None,
         },
     }
     recipe: dict[str, Any] = json.loads(as_json(content))

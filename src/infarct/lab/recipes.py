@@ -24,6 +24,24 @@ PACKAGED = Path(__file__).parent / "recipes"
 """Recipes that come with the package; `infarct lab train NAME` finds them by name."""
 
 
+_LARGEST = 1e9
+"""No setting is larger, or negative; the tighter ranges are below."""
+
+_TINY = 1e-12
+_RANGES: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(("batch", "epoch", "epochs", "validation.every", "device.streams"), (1, 1e9)),
+    **dict.fromkeys(("device.ahead", "shelf.reuse", "rate.patience"), (1, 1e9)),
+    **dict.fromkeys(("stages.per_volume", "stream.batch"), (1, 1e6)),
+    **dict.fromkeys(("ema", "rate.warmup", "cases.share", "loss.balance"), (0, 1)),
+    **dict.fromkeys(("stream.lesion_free", "stream.real_background"), (0, 1)),
+    **{"seed": (0, 2**63 - 1), "features": (0, 4096), "rate.peak": (_TINY, 10)},
+    **{"rate.factor": (_TINY, 1), "rate.floor": (0, 10), "rate.weight_decay": (0, 10)},
+    **{"stages.until": (_TINY, 1), "stages.window": (8, 4096), "minutes": (0, 1e7)},
+    **{"stream.phases_per_volume": (1, len(PHASES))},
+}
+"""Lowest and highest value of each number; not-a-number lies in no range."""
+
+
 @dataclass(frozen=True)
 class RateSettings:
     """How the learning rate moves; the defaults are the paper's.
@@ -219,8 +237,10 @@ def read(source: Path | str) -> Recipe:
         known = ", ".join(sorted(p.stem for p in PACKAGED.glob("*.toml")))
         raise InputFileError(f"{source}: no such recipe; give a TOML file or one of {known}")
     try:
-        return _checked(parse(Recipe, tomllib.loads(path.read_text())))
-    except (tomllib.TOMLDecodeError, ValueError) as error:
+        return _checked(parse(Recipe, tomllib.loads(path.read_text(encoding="utf-8"))))
+    except RecursionError as error:
+        raise InputFileError(f"{path}: is nested too deeply; a recipe has two levels") from error
+    except (ValueError, OSError) as error:
         raise InputFileError(f"{path}: {error}") from error
 
 
@@ -233,13 +253,21 @@ def _checked(recipe: Recipe) -> Recipe:
     # Here, not above: the networks can be exported and measured without the scanner.
     from infarct.lab.stream import StreamSettings  # noqa: PLC0415
 
-    shelf, phases = recipe.shelf, parse(StreamSettings, recipe.stream, "stream.").phases_per_volume
+    shelf = recipe.shelf
+    _check_ranges(recipe, "")
+    _check_ranges(parse(StreamSettings, recipe.stream, "stream."), "stream.")
+    for stage in recipe.stages:
+        if any(size % 8 for size in stage.window):
+            raise ValueError(f"stages.window = {list(stage.window)}; each must be divisible by 8")
+    ends = [stage.until for stage in recipe.stages]
+    if not ends or ends != sorted(set(ends)) or ends[-1] != 1:
+        raise ValueError(f"stages.until = {ends}; ends must rise and the last be 1")
+    if recipe.rate.schedule == "plateau" and recipe.rate.floor > recipe.rate.peak:
+        raise ValueError(f"rate.floor = {recipe.rate.floor} is above rate.peak")
     if recipe.network not in DESIGNS:
         raise ValueError(f"network = {recipe.network!r}; there are {', '.join(DESIGNS)}")
     if shelf.size and shelf.size < recipe.batch:
         raise ValueError(f"shelf.size = {shelf.size} does not hold a batch = {recipe.batch}")
-    if shelf.size and shelf.reuse < 1:
-        raise ValueError(f"shelf.reuse = {shelf.reuse}; a volume serves at least once")
     if DESIGNS[recipe.network].slices and not shelf.size and recipe.batch > 1:
         raise ValueError(
             f"batch = {recipe.batch} without a shelf: scans differ in their number of slices, and "
@@ -247,15 +275,28 @@ def _checked(recipe: Recipe) -> Recipe:
         )
     if DESIGNS[recipe.network].slices and recipe.cases.folder:
         raise ValueError(f"{recipe.network} does not read prepared cases; leave [cases] out")
-    if recipe.rate.patience < 1:
-        raise ValueError(f"rate.patience = {recipe.rate.patience} is not at least 1")
-    if not 0 <= recipe.cases.validation < 1:
-        raise ValueError(f"cases.validation = {recipe.cases.validation} is not in [0, 1)")
     if recipe.cases.validation and recipe.validation.cases:
         raise ValueError("give either cases.validation or validation.cases, not both")
-    if not 1 <= phases <= len(PHASES):
-        raise ValueError(f"stream.phases_per_volume = {phases} is not in 1 - {len(PHASES)}")
     return recipe
+
+
+def _check_ranges(settings: Any, where: str) -> None:
+    """Check every number of a dataclass, and of those in it, against its range.
+
+    Raises:
+        ValueError: If one lies outside, or is not finite.
+    """
+    for each in fields(settings):
+        value, name = getattr(settings, each.name), f"{where}{each.name}"
+        parts = value if isinstance(value, tuple) else (value,)
+        low, high = _RANGES.get(name, (0.0, _LARGEST))
+        for part in parts:
+            if is_dataclass(part):
+                _check_ranges(part, f"{name}.")
+                continue
+            number = isinstance(part, int | float) and not isinstance(part, bool)
+            if number and not low <= part <= high:
+                raise ValueError(f"{name} = {_short(part)} is not in {low:g} - {high:g}")
 
 
 def changed(recipe: Recipe, minutes: float | None, validate_on: Path | str | None) -> Recipe:
@@ -319,7 +360,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return value if value is None else _value(arguments[0], value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        # A whole number of hundreds of digits has no float; its range is refused later.
+        return float(max(min(value, 10**300), -(10**300)))
     plain = origin or hint
     if (
         isinstance(plain, type)
@@ -327,4 +369,11 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         and isinstance(value, bool) == (plain is bool)
     ):
         return value
-    raise ValueError(f"{where} = {value!r} is not {getattr(hint, '__name__', hint)}")
+    raise ValueError(f"{where} = {_short(value)} is not {getattr(hint, '__name__', hint)}")
+
+
+def _short(value: Any) -> str:
+    """Return a value for a message; nested ones may be too deep or too long to print."""
+    plain = isinstance(value, str | int | float)
+    said = repr(value) if plain else f"a {type(value).__name__}"
+    return said if len(said) <= 60 else f"{said[:60]}..."

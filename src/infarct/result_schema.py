@@ -1,0 +1,193 @@
+"""The shape of `summary.json` and `manifest.json`, checked whenever a result is read back.
+
+People edit these files, and disks and transfers damage them. What is missing or of the wrong type
+is named here once, so that the code that uses a result can rely on it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_LARGEST = 1e12
+"""No volume, ratio or count of a scan comes near."""
+
+
+@dataclass(frozen=True)
+class _Maybe:
+    """Null is allowed."""
+
+    pattern: Any
+
+
+@dataclass(frozen=True)
+class _Table:
+    """An object with keys of any name."""
+
+    pattern: Any
+
+
+_NUMBER, _WHOLE, _TEXT, _TRUTH = float, int, str, bool
+_POINT = (_NUMBER, _NUMBER, _NUMBER)
+_FINDINGS = [{"code": _TEXT, "message": _TEXT}]
+_SHARES = {"side": _Maybe(_TEXT), "ml": _NUMBER, "share_of_lesion": _Maybe(_NUMBER)}
+_TERRITORY = {"name": _TEXT, **_SHARES, "share_of_territory": _Maybe(_NUMBER)}
+_SCORE = _Maybe({"score": _WHOLE, "side": _Maybe(_TEXT), "affected": [_TEXT], "rule": _TEXT})
+_PEAKS = {"kappa_dwi": _Maybe(_NUMBER), "kappa_adc": _Maybe(_NUMBER), "mean_adc": _Maybe(_NUMBER)}
+
+SUMMARY: dict[str, Any] = {
+    **{"lesion_volume_ml": _NUMBER, "lesion_count": _WHOLE, "left_ml": _NUMBER},
+    **{"right_ml": _NUMBER, "intracranial_volume_ml": _NUMBER, **_PEAKS},
+    "lesions": [
+        {
+            **{"label": _WHOLE, "volume_ml": _NUMBER, "slices": _WHOLE, **_PEAKS},
+            **{"side": ("left", "right", "bilateral"), "mean_probability": _Maybe(_NUMBER)},
+            **{"centroid_mm": _POINT, "centroid_mni_mm": _POINT, "probability": _Maybe(_NUMBER)},
+            **{"territory": _Maybe(_TEXT), "compartment": _Maybe(_TEXT)},
+        }
+    ],
+    **{"warnings": _FINDINGS, "notes": _FINDINGS},
+    **{"method": _TEXT, "model": _TEXT, "threshold": _NUMBER, "brain_method": _TEXT},
+    "bvalue_s_per_mm2": _NUMBER,
+    "territories?": _Maybe([{**_TERRITORY, "side": _TEXT, "sub?": [_TERRITORY]}]),
+    "regions?": _Maybe([{"name": _TEXT, **_SHARES, "share_of_region": _Maybe(_NUMBER)}]),
+    "pattern?": _Maybe(_Table(_Maybe((_TEXT, _NUMBER)))),
+    **{"aspects?": _SCORE, "pc_aspects?": _SCORE},
+    "certainty?": _Maybe(
+        {
+            "lesion_visible?": _Maybe(_NUMBER),
+            "volume_interval_ml?": _Maybe((_NUMBER, _NUMBER)),
+            "volume_interval_probability?": _NUMBER,
+            "left_out?": {"candidates": _WHOLE, "ml": _NUMBER},
+            "second_reader?": _Maybe({"model": _TEXT, "volume_ml": _NUMBER, "agrees": _TRUTH}),
+        }
+    ),
+    "corrections?": [
+        {
+            **{"date_utc": _TEXT, "by": _TEXT, "reason": _TEXT, "kept_as": _TEXT},
+            **{"ml_before": _NUMBER, "ml_after": _NUMBER},
+        }
+    ],
+}
+"""What the page and a correction use; other keys may be there."""
+
+MANIFEST: dict[str, Any] = {
+    **{"infarct": _TEXT, "model": _TEXT, "python": _TEXT, "made": _TEXT},
+    **{"libraries": _Table(_TEXT), "command": _Maybe([_TEXT])},
+    "territories": {"file": _TEXT, "sha256": _TEXT, "names_sha256?": _Maybe(_TEXT)},
+    "inputs": _Table({"file": _TEXT, "sha256": _TEXT}),
+    **{"outputs?": _Maybe(_Table(_TEXT)), "elsewhere?": _Maybe(_Table(_TEXT))},
+}
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Return the object that a JSON text holds.
+
+    Raises:
+        ValueError: If it is not JSON, nested too deeply, not an object, or holds NaN or Infinity.
+    """
+    try:
+        content = json.loads(text, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"an object is expected, found {_named(content)}")
+    return content
+
+
+def check(content: Mapping[str, Any], pattern: Mapping[str, Any]) -> None:
+    """Check that an object has the keys and types that a pattern names.
+
+    Args:
+        content: As parsed.
+        pattern: `SUMMARY` or `MANIFEST`.
+
+    Raises:
+        ValueError: Names the first key that is missing or has the wrong type.
+    """
+    _check(content, pattern, "")
+    if pattern is SUMMARY:
+        _check_agreement(content)
+
+
+def _check_agreement(summary: Mapping[str, Any]) -> None:
+    lesions = summary["lesions"]
+    if summary["lesion_count"] != len(lesions):
+        raise ValueError(f"lesion_count is {summary['lesion_count']}, lesions has {len(lesions)}")
+    for index, lesion in enumerate(lesions):
+        missing = [key for key in _PEAKS if lesion[key] is None]
+        if 0 < len(missing) < len(_PEAKS):
+            raise ValueError(f"lesions[{index}].{missing[0]} is null, the other ratios are not")
+    for index, part in enumerate(summary.get("territories") or []):
+        if lesions and part["share_of_lesion"] is None:
+            raise ValueError(f"territories[{index}].share_of_lesion is null, but there are lesions")
+    certainty = summary.get("certainty") or {}
+    if certainty.get("volume_interval_ml") and "volume_interval_probability" not in certainty:
+        raise ValueError("certainty.volume_interval_probability is missing")
+
+
+def _check(content: Any, pattern: Any, where: str) -> None:
+    if isinstance(pattern, _Maybe):
+        if content is not None:
+            _check(content, pattern.pattern, where)
+    elif isinstance(pattern, _Table):
+        _expect(isinstance(content, dict), content, "an object", where)
+        for key, value in content.items():
+            _check(value, pattern.pattern, f"{where}.{key}")
+    elif isinstance(pattern, Mapping):
+        _expect(isinstance(content, dict), content, "an object", where)
+        for key, each in pattern.items():
+            name = key.removesuffix("?")
+            place = f"{where}.{name}".lstrip(".")
+            if name in content:
+                _check(content[name], each, place)
+            elif name == key:
+                raise ValueError(f"{place} is missing")
+    elif isinstance(pattern, list):
+        _expect(isinstance(content, list), content, "a list", where)
+        for index, value in enumerate(content):
+            _check(value, pattern[0], f"{where}[{index}]")
+    elif isinstance(pattern, tuple):
+        _check_tuple(content, pattern, where)
+    else:
+        expected = {_NUMBER: "a number", _WHOLE: "a whole number", _TEXT: "text", _TRUTH: "boolean"}
+        _expect(_is(content, pattern), content, expected[pattern], where)
+
+
+def _check_tuple(content: Any, pattern: tuple[Any, ...], where: str) -> None:
+    """Check one of several words or types, or a list of fixed length."""
+    if isinstance(pattern[0], str):
+        _expect(content in pattern, content, " or ".join(pattern), where)
+    elif isinstance(content, list):
+        _expect(len(content) == len(pattern), content, f"a list of {len(pattern)}", where)
+        for value, each in zip(content, pattern, strict=True):
+            _check(value, each, where)
+    else:
+        # Text or a number, never only numbers.
+        mixed = len(set(pattern)) > 1
+        _expect(mixed and any(_is(content, each) for each in pattern), content, "a value", where)
+
+
+def _is(content: Any, kind: Any) -> bool:
+    if kind is _TEXT or kind is _TRUTH:
+        return isinstance(content, kind)
+    if isinstance(content, bool) or not isinstance(content, int if kind is _WHOLE else int | float):
+        return False
+    return math.isfinite(content) and abs(content) <= _LARGEST
+
+
+def _expect(holds: bool, content: Any, expected: str, where: str) -> None:
+    if not holds:
+        raise ValueError(f"{where or 'content'}: {expected} is expected, found {_named(content)}")
+
+
+def _named(content: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "a boolean"}
+    return kinds.get(type(content), "null" if content is None else "a number out of range")
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a number")
