@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +217,10 @@ def test_a_brain_network_is_not_asked_about_lesions(tmp_path: Path) -> None:
 
 def test_a_contract_survives_the_file() -> None:
     assert Contract.from_json(LESION.to_json()) == LESION
+
+
+def test_a_network_for_measured_slices_is_refused_for_sub_volumes(tmp_path: Path) -> None:
+    contract = replace(LESION, name="Slices", slices=True)
+    images, brain = scan((16, 32, 32)), np.ones((16, 32, 32), bool)
+    with pytest.raises(AssetError, match="Slices reads measured slices"):
+        lesion_probability(passing(tmp_path, contract, 0, 0, 1), images, brain)

@@ -66,6 +66,7 @@ class Contract:
     scaled: tuple[bool, ...]
     divisor: int
     margin: int | None = None
+    slices: bool = False
 
     def to_json(self) -> str:
         """Return what goes into the ONNX file."""
@@ -352,5 +353,10 @@ def _expect(network: Network, answers: str) -> Contract:
         raise AssetError(
             f"{network.contract.name} finds the {network.contract.answers}; "
             f"a network that finds the {answers} is needed"
+        )
+    if network.contract.slices:
+        raise AssetError(
+            f"{network.contract.name} reads measured slices, which `infarct segment` does not "
+            "provide yet; use a network for interleaved sub-volumes"
         )
     return network.contract

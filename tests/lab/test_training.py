@@ -294,8 +294,11 @@ def test_every_network_overfits_one_batch(name: str) -> None:
     network = build(name, None if name == "DeepMedic" else 4)
     # DeepMedic reads 24 voxels around every edge: the smallest volume is large enough for it.
     shape = (9, 9, 6) if name == "DeepMedic" else (16, 16, 8)
+    if DESIGNS[name].slices:
+        shape = (32, 32, 8)  # as many blocks of pixels as the others have pixels
     batch = spheres(torch.Generator().manual_seed(5), 2, shape)
-    image = batch.image[:, : len(DESIGNS[name].channels)]
+    spacing = torch.zeros_like(batch.lesion)
+    image = torch.cat([batch.image, spacing], 1)[:, : len(DESIGNS[name].channels)]
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(400):
         outputs = network(image)

@@ -21,7 +21,7 @@ def test_a_wider_network_answers_the_same(name, wide):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             module.running_mean.uniform_(-0.5, 0.5)
             module.running_var.uniform_(0.5, 1.5)
-    image = torch.randn(2, len(DESIGNS[name].channels), 16, 24, 16)
+    image = torch.randn(2, len(DESIGNS[name].channels), 16, 32, 16)
     large.load_state_dict(widened(small.state_dict(), large, 3))
     with torch.no_grad():
         for expected, found in zip(small(image), large(image), strict=True):

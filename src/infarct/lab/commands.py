@@ -74,6 +74,21 @@ def templates(
 
 
 @app.command()
+def recover(
+    name: Annotated[str, typer.Argument(help="Bundled network, such as FCN_CH2.")],
+    features: Annotated[int, typer.Option(help="Width of its first level.")],
+    bank: Annotated[Path, typer.Option(help="From `infarct lab bank`.")],
+    out: Annotated[Path, typer.Option(help="File to write, ending in .pt.")],
+    scans: Annotated[int, typer.Option(min=1, help="Synthetic scans to measure batches on.")] = 12,
+) -> None:
+    """Recover trainable weights of a bundled network that ships as ONNX alone."""
+    from infarct.lab.from_onnx import recover_weights
+
+    recover_weights(name, features, bank, scans, out)
+    typer.echo(out)
+
+
+@app.command()
 def regions(
     anatomies: Annotated[Path, typer.Option(help="Folder of whole heads as FreeSurfer labels.")],
 ) -> None:

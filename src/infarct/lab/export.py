@@ -30,7 +30,7 @@ from infarct.whole import written_whole
 OPSET = 20
 """Of the ONNX operators; onnxruntime reads it since 1.17."""
 
-_RAW = {"IS"}
+_RAW = {"IS", "spacing"}
 """Channels that go in as they are; all others are scaled to mean 0 and SD 1."""
 
 
@@ -200,6 +200,7 @@ def contract_of(name: str) -> Contract:
         scaled=tuple(channel not in _RAW for channel in design.channels),
         divisor=design.divisor,
         margin=design.margin,
+        slices=design.slices,
     )
 
 

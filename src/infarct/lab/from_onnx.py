@@ -8,13 +8,41 @@ training can go on from it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import onnx
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
+
+from infarct import assets
+from infarct.lab.checkpoint import Position, write_weights
+from infarct.lab.feed import crop, examples, open_stream
+from infarct.lab.networks import build
+from infarct.lab.recipes import Recipe
+
+
+def recover_weights(name: str, features: int, bank: Path, scans: int, out: Path) -> None:
+    """Write trainable weights of a bundled network that ships as ONNX alone.
+
+    Args:
+        name: Of the network, a key of `networks.DESIGNS`.
+        features: Width of its first level.
+        bank: Synthetic scans are drawn from it.
+        scans: On how many of them batches are measured.
+        out: File to write.
+
+    Raises:
+        AssetError: If no such network ships.
+    """
+    recipe = Recipe(name, features, batch=1)
+    network = build(name, features)
+    recover(assets.path(f"networks/{name}"), network)
+    source = open_stream(bank, recipe)(0, "train", "cpu")
+    drawn = islice(examples(source, name), scans)
+    measure_batches(network, (crop(example).image for example in drawn))
+    write_weights(out, recipe, Position(), network, whole=True)
 
 
 def recover(path: Path, network: nn.Module) -> None:

@@ -1,5 +1,8 @@
 """Packs 2 x 2 pixels into channels and back, so that one pass reads every measured pixel.
 
+Both are convolutions with kernels of ones and zeros: an exported network then fits images of any
+size, which reshaping by traced sizes would not.
+
 References:
     Shi et al. 2016, Real-time single image super-resolution (sub-pixel convolution).
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 SIDE = 2
 PIXELS = SIDE * SIDE
@@ -23,10 +27,9 @@ def pack(image: Tensor) -> Tensor:
     Returns:
         (N, 4 C, X / 2, Y / 2, Z); the four pixels of an image are neighbouring channels.
     """
-    n, c, x, y, z = image.shape
-    blocks = image.reshape(n, c, x // SIDE, SIDE, y // SIDE, SIDE, z)
-    blocks = blocks.permute(0, 1, 3, 5, 2, 4, 6)
-    return blocks.reshape(n, c * PIXELS, x // SIDE, y // SIDE, z)
+    channels = image.shape[1]
+    kernels = _one_hot(image).repeat(channels, 1, 1, 1, 1)
+    return functional.conv3d(image, kernels, stride=(SIDE, SIDE, 1), groups=channels)
 
 
 def unpack(image: Tensor) -> Tensor:
@@ -38,10 +41,15 @@ def unpack(image: Tensor) -> Tensor:
     Returns:
         (N, C, 2 X, 2 Y, Z).
     """
-    n, c, x, y, z = image.shape
-    blocks = image.reshape(n, c // PIXELS, SIDE, SIDE, x, y, z)
-    blocks = blocks.permute(0, 1, 4, 2, 5, 3, 6)
-    return blocks.reshape(n, c // PIXELS, x * SIDE, y * SIDE, z)
+    groups = image.shape[1] // PIXELS
+    kernels = _one_hot(image).repeat(groups, 1, 1, 1, 1)
+    return functional.conv_transpose3d(image, kernels, stride=(SIDE, SIDE, 1), groups=groups)
+
+
+def _one_hot(like: Tensor) -> Tensor:
+    """Return one kernel for each pixel of a block, (4, 1, 2, 2, 1)."""
+    eye = torch.eye(PIXELS, dtype=like.dtype, device=like.device)
+    return eye.reshape(PIXELS, 1, SIDE, SIDE, 1)
 
 
 def with_mirror(image: Tensor) -> Tensor:
