@@ -178,6 +178,8 @@ def test_the_final_run_repeats_the_course_of_the_learning_rate(tmp_path: Path) -
     [
         ("[rate]\npatience = 0", r"rate\.patience = 0"),
         ("[cases]\nvalidation = 1.0", r"cases\.validation = 1\.0"),
+        ("[cases]\nvalidation = 1.5", r"cases\.validation = 1\.5"),
+        ("[cases]\nvalidation = -0.1", r"cases\.validation = -0\.1"),
         ('[cases]\nvalidation = 0.2\n[validation]\ncases = "x"', "not both"),
     ],
 )

@@ -275,6 +275,11 @@ def _checked(recipe: Recipe) -> Recipe:
         )
     if DESIGNS[recipe.network].slices and recipe.cases.folder:
         raise ValueError(f"{recipe.network} does not read prepared cases; leave [cases] out")
+    if recipe.cases.validation >= 1:
+        raise ValueError(
+            f"cases.validation = {recipe.cases.validation} leaves no patients to train on; it must "
+            "be below 1"
+        )
     if recipe.cases.validation and recipe.validation.cases:
         raise ValueError("give either cases.validation or validation.cases, not both")
     return recipe
