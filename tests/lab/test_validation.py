@@ -75,7 +75,7 @@ def test_cases_that_cant_be_validated_on_are_refused(tmp_path: Path, real_cases:
     with pytest.raises(InputFileError, match="own"):
         fixed_set(SphereStream, same, "cpu")
     brain = replace(recipes.changed(RECIPE, None, real_cases), network="BrainMask")
-    with pytest.raises(InputFileError, match="seeks no lesions"):
+    with pytest.raises(InputFileError, match="BrainMask does not read prepared cases; leave"):
         fixed_set(SphereStream, brain, "cpu")
     with pytest.raises(InputFileError, match="prepare-cases"):
         fixed_set(SphereStream, recipes.changed(RECIPE, None, tmp_path / "none"), "cpu")

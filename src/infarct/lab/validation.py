@@ -91,7 +91,8 @@ def fixed_set(open_source: OpenSource, recipe: Recipe, device: str) -> Validatio
     design, cases = DESIGNS[recipe.network], recipe.validation.cases
     if cases and (design.answers != "lesion" or design.slices):
         raise InputFileError(
-            f"validation.cases = {cases!r}: {recipe.network} does not read prepared cases"
+            f"validation.cases = {cases!r}: {recipe.network} does not read prepared cases; "
+            "leave validation.cases out"
         )
     learned_from = recipe.cases.folder
     if cases and learned_from and Path(cases).resolve() == Path(learned_from).resolve():
