@@ -185,7 +185,7 @@ def test_a_mask_counts_where_it_is_not_zero_and_lies_where_the_scan_does(stand_i
     outside[3] = 1
     kept = []
     for k, drawn in enumerate((mask, mask * 255, mask * 3)):
-        draw(stand_in, drawn, shift=k / 30)  # as headers are rounded
+        draw(stand_in, drawn, shift=k / 50)  # as headers are rounded
         ((_, said),) = prepare_cases(stand_in / "set", stand_in / f"out{k}")
         assert said == "prepared"
         with np.load(next((stand_in / f"out{k}").glob("*.npz"))) as file:
