@@ -55,7 +55,7 @@ def test_rows_of_another_bank_or_network_are_not_taken_for_ones_own(
     class Pool:
         """Stands in for the processes: they make nothing here."""
 
-        def __init__(self, _: int) -> None:
+        def __init__(self, _: int, **__: object) -> None:
             pass
 
         def __enter__(self) -> Pool:
