@@ -1,6 +1,6 @@
 """Arguments in, exit codes out, nothing else.
 
-Exit codes: 0 done, 1 unexpected fault, 2 wrong usage, 3 to 11 see `infarct.errors`,
+Exit codes: 0 done, 1 unexpected fault, 2 wrong usage, 3 to 12 see `infarct.errors`,
 130 interrupted, 128 + number stopped by a signal.
 """
 

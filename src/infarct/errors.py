@@ -74,7 +74,7 @@ class MemoryShortageError(InfarctError, MemoryError):
 class SettingError(InfarctError):
     """An environment variable has a value that cannot be used."""
 
-    exit_code = 2
+    exit_code = 12
 
 
 class TrainingError(InfarctError):
