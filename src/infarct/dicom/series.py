@@ -230,8 +230,11 @@ def check_complete(series: Series) -> None:
         ContentError: If slices are unevenly spaced, or there more often at one place than another;
             or if only some slices of a volume give a b-value.
     """
+    stacks = list(_stacks(series))
+    # First, since the other images of those volumes then look as if files were missing.
+    _check_without_bvalue(series, stacks)
     first: NDArray[np.float64] | None = None
-    for frames in _stacks(series):
+    for frames in stacks:
         at, level = levels(frames)
         counts = np.bincount(level)
         steps = np.diff(at)
@@ -241,17 +244,26 @@ def check_complete(series: Series) -> None:
                 f"{steps.max():.2f} mm apart, as if some were missing; export it again, whole"
             )
         first = at if first is None else first
-        if frames[0].bvalue is None and counts.min() != counts.max():
-            raise ContentError(
-                f"series {series.number}: {len(frames)} of its {len(series.frames)} images give no "
-                "b-value and do not make up whole volumes; export it again from the scanner"
-            )
         same_levels = len(at) == len(first) and np.allclose(at, first, atol=_SAME_PLACE_MM)
         if counts.min() != counts.max() or not same_levels:
             raise ContentError(
                 f"series {series.number}: some volumes have slices that others lack, "
                 "so files are missing; export it again, whole"
             )
+
+
+def _check_without_bvalue(series: Series, stacks: list[list[Frame]]) -> None:
+    """Refuse images without a b-value that are not, at every place, equally many."""
+    if not stacks or stacks[-1][0].bvalue is not None:
+        return
+    without = len(stacks[-1])
+    at, level = levels([frame for frames in stacks for frame in frames])
+    counts = np.bincount(level[-without:], minlength=len(at))
+    if counts.min() != counts.max():
+        raise ContentError(
+            f"series {series.number}: {without} of its {len(series.frames)} images give no b-value "
+            "and do not make up whole volumes; export it again from the scanner"
+        )
 
 
 def levels(frames: Sequence[Frame]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
