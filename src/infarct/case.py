@@ -147,6 +147,14 @@ def open_case(files: CaseFiles) -> Case:
     if adc is not None:
         corruption.refuse_negative("ADC", adc, rough)
     del as_read  # frees the images as read: they are large
+    given = _given_brain(dwi, files.brain, findings)
+    # Alignment before types: a mirrored companion correlates with the DWI as little as an image of
+    # another type does.
+    shown = (rough if given is None else given) & _measured(dwi, b0 or dwi)
+    for name, image in (("b0", b0.data if b0 else None), ("ADC", adc)):
+        if image is not None:
+            finite = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
+            findings += alignment.check_alignment(name, finite, dwi, shown)
     findings += image_type.check_types(dwi.data, b0.data if b0 else None, adc, rough)
     if adc is not None:
         scale, told = agreement.adc_scale(adc, rough)
@@ -159,13 +167,9 @@ def open_case(files: CaseFiles) -> Case:
         findings.append(Finding(FindingCode.B0_COMPUTED, "note", text))
         rough, found = _find_brain(dwi, b0)
     assert b0 is not None
-    given = _given_brain(dwi, files.brain, findings)
     brain, method = (rough, found) if given is None else (given, "given")
     brain &= _measured(dwi, b0)
     quality.check_brain_is_found(brain, dwi.grid)
-    for name, image in (("b0", b0.data if b0_given else None), ("ADC", adc)):
-        if image is not None:
-            findings += alignment.check_alignment(name, image, dwi, brain)
     computed = adc_from_signal(b0.data, dwi.data, weighting)
     if adc is None:
         adc = computed
