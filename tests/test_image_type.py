@@ -52,6 +52,7 @@ def test_images_of_the_right_type_pass(scale: float) -> None:
         ("eadc", None, "adc", "exponential ADC"),
         ("adc", None, "dwi", "swapped"),
         ("b0", "dwi", None, "swapped"),
+        ("b0", "dwi", "adc", "swapped"),
         ("adc", "b0", None, "ADC map"),
         ("eadc", "b0", None, "exponential ADC"),
         ("fa", "b0", None, "FA"),

@@ -80,10 +80,11 @@ def check_types(dwi: Image, b0: Image | None, adc: Image | None, brain: Mask) ->
         ContentError: If an image is of another type; the message names the likely one.
     """
     doubts = []
-    if adc is not None:
-        doubts += _check_adc(*_sample(dwi, adc, brain))
+    # The b0 first: if it was swapped with the DWI, the ADC map cannot tell.
     if b0 is not None:
         doubts += _check_b0(*_sample(dwi, b0, brain))
+    if adc is not None:
+        doubts += _check_adc(*_sample(dwi, adc, brain))
     if not doubts:
         return []
     text = f"{doubts[0]}: check that DWI, b0 and ADC are what they were given as"
