@@ -17,6 +17,7 @@ from infarct.findings import Finding, FindingCode
 from infarct.intensity import (
     B0_BELOW,
     USUAL_BVALUE,
+    Image,
     Mask,
     adc_from_signal,
     b0_from_adc,
@@ -150,11 +151,7 @@ def open_case(files: CaseFiles) -> Case:
     given = _given_brain(dwi, files.brain, findings)
     # Alignment before types: a mirrored companion correlates with the DWI as little as an image of
     # another type does.
-    shown = (rough if given is None else given) & _measured(dwi, b0 or dwi)
-    for name, image in (("b0", b0.data if b0 else None), ("ADC", adc)):
-        if image is not None:
-            finite = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
-            findings += alignment.check_alignment(name, finite, dwi, shown)
+    findings += _check_alignment(dwi, b0, adc, rough if given is None else given)
     findings += image_type.check_types(dwi.data, b0.data if b0 else None, adc, rough)
     if adc is not None:
         scale, told = agreement.adc_scale(adc, rough)
@@ -360,6 +357,19 @@ def _find_brain(dwi: Volume, b0: Volume | None) -> tuple[Mask, BrainMethod]:
             "look at the image, or give the brain with --brain"
         )
     return brain, method
+
+
+def _check_alignment(
+    dwi: Volume, b0: Volume | None, adc: Image | None, brain: Mask
+) -> list[Finding]:
+    """Check the companions that were given, where they were scanned, against the DWI."""
+    shown = brain & _measured(dwi, b0 or dwi)
+    findings = []
+    for name, image in (("b0", b0.data if b0 else None), ("ADC", adc)):
+        if image is not None:
+            finite = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
+            findings += alignment.check_alignment(name, finite, dwi, shown)
+    return findings
 
 
 def _given_brain(dwi: Volume, path: Path | None, findings: list[Finding]) -> Mask | None:
