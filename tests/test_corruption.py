@@ -58,10 +58,10 @@ def test_an_overflow_of_bytes_leaves_no_negative_value_and_is_told() -> None:
 
 def test_a_pocket_of_air_between_bright_fluid_is_no_overflow(head, healthy_head) -> None:
     for each in (head, healthy_head):
-        brain, _ = find_brain(each.dwi, each.b0, (2.0, 2.0, 5.0))
-        for name, data in (("DWI", each.dwi), ("b0", each.b0)):
-            image = Volume(data.astype(np.float32), each.affine)
-            assert corruption.check_voxels(name, image, brain) == []
+        dwi, b0 = (Volume(data.astype(np.float32), each.affine) for data in (each.dwi, each.b0))
+        brain, _ = find_brain(dwi.data, b0.data, dwi.grid.spacing)
+        assert corruption.check_voxels("DWI", dwi, brain) == []
+        assert corruption.check_voxels("b0", b0, brain) == []
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, -5.0])
