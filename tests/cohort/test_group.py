@@ -16,7 +16,6 @@ from infarct.errors import OutputError
 from infarct.grid import MNI_GRID
 from infarct.volume import Volume, write
 
-
 ASPECTS = {"score": 8, "side": "left", "affected": ["M1", "M2"], "rule": "20% of a region"}
 
 
