@@ -64,7 +64,7 @@ SUMMARY: dict[str, Any] = {
             "volume_interval_probability?": _NUMBER,
             "left_out?": {"candidates": _WHOLE, "ml": _NUMBER},
             "calibration?": _Maybe(
-                {"learned_from": _Maybe(_TEXT), "scans": _WHOLE, "with_infarct": _WHOLE}
+                {"learned_from": _TEXT, "scans": _WHOLE, "with_infarct": _WHOLE}
             ),
             "second_reader?": _Maybe({"model": _TEXT, "volume_ml": _NUMBER, "agrees": _TRUTH}),
         }
