@@ -3,6 +3,7 @@ import pytest
 from scipy import ndimage
 
 from infarct import corruption
+from infarct.brain import find_brain
 from infarct.errors import ContentError
 from infarct.findings import Finding
 from infarct.volume import Volume
@@ -53,6 +54,14 @@ def test_an_integer_overflow_is_recognized(name: str) -> None:
 def test_an_overflow_of_bytes_leaves_no_negative_value_and_is_told() -> None:
     values = np.round(painted() / 40000 * 300).astype(np.uint16)
     assert codes(values.astype(np.uint8)) == ["overflow"]
+
+
+def test_a_pocket_of_air_between_bright_fluid_is_no_overflow(head, healthy_head) -> None:
+    for each in (head, healthy_head):
+        dwi, b0 = (Volume(data.astype(np.float32), each.affine) for data in (each.dwi, each.b0))
+        brain, _ = find_brain(dwi.data, b0.data, dwi.grid.spacing)
+        assert corruption.check_voxels("DWI", dwi, brain) == []
+        assert corruption.check_voxels("b0", b0, brain) == []
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, -5.0])

@@ -86,3 +86,21 @@ def test_the_first_wrong_key_is_named(stored) -> None:
         check(summary, SUMMARY)
     with pytest.raises(ValueError, match="lesion_count"):
         check({**stored.summary, "lesion_count": 99}, SUMMARY)
+
+
+def test_a_lesion_that_leaves_no_normal_tissue_has_a_mean_but_no_ratios(stored) -> None:
+    for null, reason in (
+        (("kappa_dwi", "kappa_adc"), None),
+        (("kappa_dwi", "kappa_adc", "mean_adc"), None),
+        (("kappa_dwi",), "kappa_dwi is null"),
+        (("kappa_adc", "mean_adc"), "kappa_adc is null"),
+        (("mean_adc",), "mean_adc is null"),
+    ):
+        summary = copy.deepcopy(stored.summary)
+        summary["lesions"][0] |= dict.fromkeys(null)
+        if reason is None:
+            check(summary, SUMMARY)
+            assert impression({**dict.fromkeys(_OPTIONAL), **summary})
+        else:
+            with pytest.raises(ValueError, match=rf"lesions\[0\]\.{reason}"):
+                check(summary, SUMMARY)

@@ -36,14 +36,15 @@ _FINDINGS = [{"code": _TEXT, "message": _TEXT}]
 _SHARES = {"side": _Maybe(_TEXT), "ml": _NUMBER, "share_of_lesion": _Maybe(_NUMBER)}
 _TERRITORY = {"name": _TEXT, **_SHARES, "share_of_territory": _Maybe(_NUMBER)}
 _SCORE = _Maybe({"score": _WHOLE, "side": _Maybe(_TEXT), "affected": [_TEXT], "rule": _TEXT})
-_PEAKS = {"kappa_dwi": _Maybe(_NUMBER), "kappa_adc": _Maybe(_NUMBER), "mean_adc": _Maybe(_NUMBER)}
+_RATIOS = {"kappa_dwi": _Maybe(_NUMBER), "kappa_adc": _Maybe(_NUMBER)}
+_MEANS = {**_RATIOS, "mean_adc": _Maybe(_NUMBER)}
 
 SUMMARY: dict[str, Any] = {
     **{"lesion_volume_ml": _NUMBER, "lesion_count": _WHOLE, "left_ml": _NUMBER},
-    **{"right_ml": _NUMBER, "intracranial_volume_ml": _NUMBER, **_PEAKS},
+    **{"right_ml": _NUMBER, "intracranial_volume_ml": _NUMBER, **_MEANS},
     "lesions": [
         {
-            **{"label": _WHOLE, "volume_ml": _NUMBER, "slices": _WHOLE, **_PEAKS},
+            **{"label": _WHOLE, "volume_ml": _NUMBER, "slices": _WHOLE, **_MEANS},
             **{"side": ("left", "right", "bilateral"), "mean_probability": _Maybe(_NUMBER)},
             **{"centroid_mm": _POINT, "centroid_mni_mm": _POINT, "probability": _Maybe(_NUMBER)},
             **{"territory": _Maybe(_TEXT), "compartment": _Maybe(_TEXT)},
@@ -62,6 +63,9 @@ SUMMARY: dict[str, Any] = {
             "volume_interval_ml?": _Maybe((_NUMBER, _NUMBER)),
             "volume_interval_probability?": _NUMBER,
             "left_out?": {"candidates": _WHOLE, "ml": _NUMBER},
+            "calibration?": _Maybe(
+                {"learned_from": _TEXT, "scans": _WHOLE, "with_infarct": _WHOLE}
+            ),
             "second_reader?": _Maybe({"model": _TEXT, "volume_ml": _NUMBER, "agrees": _TRUTH}),
         }
     ),
@@ -118,9 +122,12 @@ def _check_agreement(summary: Mapping[str, Any]) -> None:
     if summary["lesion_count"] != len(lesions):
         raise ValueError(f"lesion_count is {summary['lesion_count']}, lesions has {len(lesions)}")
     for index, lesion in enumerate(lesions):
-        missing = [key for key in _PEAKS if lesion[key] is None]
-        if 0 < len(missing) < len(_PEAKS):
-            raise ValueError(f"lesions[{index}].{missing[0]} is null, the other ratios are not")
+        # Both ratios are undefined where a mask leaves no normal tissue; the mean is still known.
+        missing = [key for key in _RATIOS if lesion[key] is None]
+        if len(missing) == 1:
+            raise ValueError(f"lesions[{index}].{missing[0]} is null, the other ratio is not")
+        if not missing and lesion["mean_adc"] is None:
+            raise ValueError(f"lesions[{index}].mean_adc is null, the ratios are not")
     for index, part in enumerate(summary.get("territories") or []):
         if lesions and part["share_of_lesion"] is None:
             raise ValueError(f"territories[{index}].share_of_lesion is null, but there are lesions")

@@ -16,17 +16,30 @@ from infarct.errors import OutputError
 from infarct.grid import MNI_GRID
 from infarct.volume import Volume, write
 
+ASPECTS = {"score": 8, "side": "left", "affected": ["M1", "M2"], "rule": "20% of a region"}
+
 
 def summary(ml: float, codes: tuple[str, ...] = ()) -> dict:
+    ratios = (1.8, 0.6, 5e-4) if ml else (None,) * 3
+    lesion = {
+        **{"label": 1, "volume_ml": ml, "slices": 2, "side": "left"},
+        **{"centroid_mm": [1.0, 2.0, 3.0], "centroid_mni_mm": [1.0, 2.0, 3.0]},
+        **{"kappa_dwi": 1.8, "kappa_adc": 0.6, "mean_adc": 5e-4, "mean_probability": 0.9},
+        **{"probability": None, "territory": "MCA left", "compartment": "deep"},
+    }
     return {
         "lesion_volume_ml": ml,
         "lesion_count": int(ml > 0),
         "left_ml": ml,
         "right_ml": 0.0,
-        "kappa_adc": 0.6 if ml else None,
-        "model": "cfuzzy",
+        "intracranial_volume_ml": 1500.0,
+        **dict(zip(("kappa_dwi", "kappa_adc", "mean_adc"), ratios, strict=True)),
+        "lesions": [lesion] if ml else [],
+        **{"method": "c-fuzzy", "model": "cfuzzy", "threshold": 0.5, "brain_method": "network"},
+        "bvalue_s_per_mm2": 1000.0,
         "registration": {"translation_mm": [1.0, 2.0], "scale": [1.0, 1.01]},
         "warnings": [{"code": c, "level": "warning", "message": f"<{c}>"} for c in codes],
+        "notes": [],
         "seconds": {"is map": 1.25},
     }
 
@@ -37,7 +50,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Job]]:
     out = tmp_path_factory.mktemp("cohort")
     names = ["small", "doubtful", "none", "broken", "later"]
     jobs = [Job(name, CaseFiles(out.parent / "dwi.nii.gz"), out / name) for name in names]
-    sure = {"certainty": {"lesion_visible": 0.97, "volume_interval_ml": [1.5, 3.25]}}
+    interval = {"volume_interval_ml": [1.5, 3.25], "volume_interval_probability": 0.9}
+    sure = {"certainty": {"lesion_visible": 0.97, **interval}}
     summaries = [summary(2.0) | sure, summary(9.0, ("adc-not-low", "brain-cut")), summary(0.0)]
     dwi = np.full(MNI_GRID.shape, 100, np.int16)
     for job, numbers, extent in zip(jobs, summaries, (10, 20, 0), strict=False):
@@ -112,7 +126,7 @@ def test_the_numbers_of_a_real_result_fit_into_one_line(written: Path, tmp_path:
 
 def test_what_is_null_in_one_case_and_divided_in_another_has_no_column(tmp_path: Path) -> None:
     jobs = [Job(name, CaseFiles(Path("dwi.nii.gz")), tmp_path / name) for name in ("a", "b")]
-    score = {"aspects": {"score": 8}, "certainty": None}
+    score = {"aspects": ASPECTS, "certainty": None}
     for job, more in zip(jobs, (score, {"aspects": None, "certainty": None}), strict=True):
         (job.folder / "mni").mkdir(parents=True)
         (job.folder / "manifest.json").write_text("{}")
