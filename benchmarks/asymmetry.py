@@ -20,15 +20,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from infarct.asymmetry import LARGE_ML, asymmetry_beyond
-from infarct.case import open_case
+from infarct.core.nifti import read
 from infarct.evaluation.metrics import dice
-from infarct.inference import load_network
-from infarct.lab import synth
-from infarct.prepare import prepare, to_mni
-from infarct.segmenters import BRAIN_NETWORK, DEFAULT
-from infarct.templates import load_template
-from infarct.volume import read
+from infarct.inference.network import load_network
+from infarct.lab.simulation import write_cases
+from infarct.preprocessing.load import open_case
+from infarct.preprocessing.preprocess import preprocess, to_mni
+from infarct.preprocessing.templates import load_template
+from infarct.segmentation.models import BRAIN_NETWORK, DEFAULT
+from infarct.uncertainty.asymmetry import LARGE_ML, asymmetry_beyond
 
 LARGE_INFARCT_ML = 30.0
 BADLY = 0.6
@@ -37,8 +37,8 @@ BADLY = 0.6
 def look_at(mask: Path, cases: Path) -> tuple[str, str, float]:
     """Return the group of a scan, its name, and the ml that look ischemic beyond its outline."""
     folder = cases / mask.parent.parent.name / mask.parent.name
-    case = open_case(synth.files_of(folder))
-    scan = prepare(case, load_template(), load_network(BRAIN_NETWORK))
+    case = open_case(write_cases.files_of(folder))
+    scan = preprocess(case, load_template(), load_network(BRAIN_NETWORK))
     outlined, true = read(mask).data > 0, read(folder / "lesion.nii.gz").data > 0
     outline_mni = to_mni(outlined.astype(np.float32), case, scan.registration) >= 0.5
     found = asymmetry_beyond(scan.dwi, scan.adc, scan.brain, outline_mni)

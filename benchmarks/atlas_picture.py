@@ -17,9 +17,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from infarct.atlas import Atlas, load_atlas
-from infarct.resample import resample
-from infarct.templates import load_template
+from infarct.core.resampling import resample
+from infarct.measurement.atlas import Atlas, load_atlas
+from infarct.preprocessing.templates import load_template
 
 HEIGHTS_MM = (-37, -21, -9, 5, 25, 45)
 COLUMNS_PER_LEGEND = 9

@@ -16,7 +16,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from infarct import assets
+from infarct.core import assets
 
 DWI, B0 = assets.path("demo/dwi"), assets.path("demo/b0")
 

@@ -27,13 +27,13 @@ import numpy as np
 
 from infarct.bids.dataset import find_scans, join_participants
 from infarct.bids.derivatives import describe, jobs_of
-from infarct.case import CaseFiles
-from infarct.cohort import work
-from infarct.cohort.engine import Pool
-from infarct.cohort.group import write_group
+from infarct.cohort import worker
+from infarct.cohort.group_report import write_group
 from infarct.cohort.jobs import Job, Outcome, Settings
 from infarct.cohort.run import Request, Watcher, run_cohort
-from infarct.lab import synth
+from infarct.cohort.runner import Pool
+from infarct.lab.simulation import write_cases
+from infarct.preprocessing.case import CaseFiles
 
 RENDERS = 4
 BROKEN = {"03": "truncated", "11": "wrong b-values", "27": "empty image"}
@@ -43,9 +43,9 @@ def render(folder: Path, bank_file: Path | None) -> list[Path]:
     """Render a few scans, or find them from an earlier run."""
     done = sorted(path.parent for path in folder.glob("*/record.json"))
     if len(done) < RENDERS:
-        from infarct.lab.bank import Bank  # noqa: PLC0415 - torch is needed only here
-        from infarct.lab.cohort import load_cohort  # noqa: PLC0415
-        from infarct.lab.synth import synthesise  # noqa: PLC0415
+        from infarct.lab.simulation.cohort import load_cohort  # noqa: PLC0415
+        from infarct.lab.simulation.write_cases import synthesise  # noqa: PLC0415
+        from infarct.lab.sources.bank import Bank  # noqa: PLC0415 - torch is needed only here
 
         bank = Bank.load(bank_file) if bank_file else Bank.from_icbm()
         done = list(synthesise(load_cohort("test"), bank, RENDERS, 0, folder))
@@ -74,7 +74,7 @@ def write_dataset(root: Path, scans: Sequence[Path], subjects: int) -> None:
 
 def write_session(stem: Path, scan: Path, kind: int, broken: str, rng: np.random.Generator) -> None:
     """Write one session as a series (kind 0), as trace, S0map and ADC (1), or without ADC (2)."""
-    bvalue = synth.files_of(scan).bvalue
+    bvalue = write_cases.files_of(scan).bvalue
     dwi, b0 = (nib.load(scan / f"{name}.nii.gz") for name in ("dwi", "b0"))
     affine = dwi.affine
     signals = []
@@ -122,17 +122,17 @@ def borrow(lent: Path, job: Job, settings: Settings) -> Outcome:
         return out
 
     with (
-        mock.patch.object(work, "segment_case", lambda case, _: case),
-        mock.patch.object(work, "write_results", copied),
+        mock.patch.object(worker, "segment_case", lambda case, _: case),
+        mock.patch.object(worker, "write_results", copied),
     ):
-        return work.process(job, settings)
+        return worker.process(job, settings)
 
 
 def lend(lent: Path, scans: Sequence[Path], settings: Settings) -> None:
     """Outline each rendered scan once."""
     for scan in scans:
         files = CaseFiles(scan / "dwi.nii.gz", scan / "b0.nii.gz", bvalue=1000.0)
-        outcome = work.process(Job(scan.name, files, lent / scan.name), settings)
+        outcome = worker.process(Job(scan.name, files, lent / scan.name), settings)
         print(f"outlined {scan.name}: {outcome.status} {outcome.reason}", flush=True)
 
 
@@ -162,7 +162,7 @@ def main() -> None:
     settings = Settings("cfuzzy", ("bids", "dataset", "derivatives", "participant"))
     if not given.real:
         lend(given.folder / "lent", scans, settings)
-    how = work.process if given.real else partial(borrow, given.folder / "lent")
+    how = worker.process if given.real else partial(borrow, given.folder / "lent")
     found = find_scans(root)
     jobs = jobs_of(found, root, out)
     describe(root, out)

@@ -20,15 +20,16 @@ import nibabel as nib
 import numpy as np
 from rich.progress import track
 
-from infarct.case import CaseFiles, open_case
+from infarct.core.diffusion import Mask
+from infarct.core.nifti import read
 from infarct.evaluation.metrics import dice
-from infarct.inference import load_network
-from infarct.intensity import Mask
-from infarct.lab import synth
-from infarct.prepare import prepare
-from infarct.segmenters import BRAIN_NETWORK
-from infarct.templates import load_template
-from infarct.volume import read
+from infarct.inference.network import load_network
+from infarct.lab.simulation import write_cases
+from infarct.preprocessing.case import CaseFiles
+from infarct.preprocessing.load import open_case
+from infarct.preprocessing.preprocess import preprocess
+from infarct.preprocessing.templates import load_template
+from infarct.segmentation.models import BRAIN_NETWORK
 
 DATA = Path(__file__).parents[2] / "shared/data"
 
@@ -55,8 +56,8 @@ def overlaps(
 ) -> tuple[str, list[float]]:
     """Return whose outline it is, and the Dice of ours, of thresholds alone, and of the rival."""
     case, truth = open_case(files), read(reference).data > 0.5
-    ours = prepare(case, load_template(), load_network(BRAIN_NETWORK))
-    thresholds = prepare(case, load_template())
+    ours = preprocess(case, load_template(), load_network(BRAIN_NETWORK))
+    thresholds = preprocess(case, load_template())
     found = [ours.brain_native, thresholds.brain_native]
     if deepbet:
         found.append(deepbet(files.b0 or files.dwi))
@@ -88,7 +89,7 @@ def main() -> None:
     )
     rows = []
     for home in track(homes[: options.cases], "heads", transient=True):
-        rows.append(overlaps(synth.files_of(home), home / "brain.nii.gz", None))
+        rows.append(overlaps(write_cases.files_of(home), home / "brain.nii.gz", None))
     methods, scores = zip(*rows, strict=True)
     by_network = f"network in {methods.count('network')}"
     for name, value in (("mean", np.mean(scores, 0)), ("lowest", np.min(scores, 0))):

@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
 
-from infarct.calibration import COVERAGE, load_calibration
-from infarct.lab.calibrating import check
-from infarct.lab.candidates import Row, read_row
-from infarct.segmenters import DEFAULT
+from infarct.lab.calibration.collect import Row, read_row
+from infarct.lab.calibration.fit import check
+from infarct.segmentation.models import DEFAULT
+from infarct.uncertainty.calibration import COVERAGE, load_calibration
 
 
 def cohort_of(row: Row) -> str:

@@ -20,20 +20,21 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from infarct.case import open_case
-from infarct.classical import FuzzySettings, is_map, t_score_mask
+from infarct.core.diffusion import Image
+from infarct.core.nifti import read
 from infarct.evaluation.metrics import dice
-from infarct.inference import load_network
-from infarct.intensity import Image
-from infarct.lab.bank import Bank
-from infarct.lab.grids import METHODS, Settings, keep, load_pool, score_points
-from infarct.lab.scanner import Scan
-from infarct.lab.stream import Stream, StreamSettings
-from infarct.postprocess import outline
-from infarct.prepare import Prepared, prepare, restore
-from infarct.segmenters import BRAIN_NETWORK, get_segmenter
-from infarct.templates import load_healthy, load_template
-from infarct.volume import read
+from infarct.inference.network import load_network
+from infarct.lab.simulation.scanner import SimulatedScan
+from infarct.lab.sources.bank import Bank
+from infarct.lab.training.stream import Stream, StreamSettings
+from infarct.lab.tuning.grids import METHODS, Settings, keep, load_pool, score_points
+from infarct.preprocessing.load import open_case
+from infarct.preprocessing.preprocess import Prepared, preprocess, restore
+from infarct.preprocessing.templates import load_template
+from infarct.segmentation.classical import FuzzySettings, is_map, t_score_mask
+from infarct.segmentation.controls import load_healthy
+from infarct.segmentation.models import BRAIN_NETWORK, get_model
+from infarct.segmentation.postprocess import outline
 from real_cases import jobs
 
 COHORTS = ("test", "hyperacute", "not-visible")
@@ -68,7 +69,7 @@ def on_cohort(
     return scores
 
 
-def _showing(stream: Stream) -> Iterator[Scan]:
+def _showing(stream: Stream) -> Iterator[SimulatedScan]:
     """Yield the scans that belong to a cohort: of one of infarcts, those that show any."""
     for number in count():
         scan = stream.scan(number)
@@ -109,13 +110,13 @@ def main() -> None:
         print(f"| {cohort} | " + " | ".join(f"{s:.2f}" for s in scores) + " |", flush=True)
     for job in jobs(options.data):
         case = open_case(job.files)
-        scan = prepare(case, load_template(), load_network(BRAIN_NETWORK))
+        scan = preprocess(case, load_template(), load_network(BRAIN_NETWORK))
         drawn = read(job.reference).data if job.reference else np.zeros(case.dwi.data.shape)
         reference = drawn > 0.5
         cells = []
         for name, settings in tried:
             native = restore(probability(settings, scan), case, scan.registration)
-            limit = get_segmenter(name).threshold
+            limit = get_model(name).threshold
             mask = outline(native, limit, scan.brain_native, case.slice_axis)
             false_ml = (mask & ~reference).sum() * case.dwi.grid.voxel_ml
             agreement = f"{dice(reference, mask):.2f} " if reference.any() else ""

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infarct import assets
-from infarct.cohort.ledger import Ledger
+from infarct.cohort.case_log import Ledger
+from infarct.core import assets
 
 PROGRAMS = Path(sys.executable).parent
 RECIPE = re.compile(r"```python\n(.*?)```", re.DOTALL)

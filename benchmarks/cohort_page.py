@@ -18,16 +18,16 @@ from unittest import mock
 
 import numpy as np
 
-from infarct.case import CaseFiles
-from infarct.cohort.group import write_group
+from infarct.cohort.case_log import Ledger
+from infarct.cohort.figures import thumbnail
+from infarct.cohort.group_report import write_group
 from infarct.cohort.jobs import Job, Outcome, Settings
-from infarct.cohort.ledger import Ledger
-from infarct.cohort.pictures import thumbnail
-from infarct.grid import MNI_GRID
-from infarct.resample import resample
-from infarct.stored import THUMBNAIL
-from infarct.templates import load_template
-from infarct.volume import Volume, read, write
+from infarct.core.geometry import MNI_GRID
+from infarct.core.nifti import Volume, read, write
+from infarct.core.resampling import resample
+from infarct.preprocessing.case import CaseFiles
+from infarct.preprocessing.templates import load_template
+from infarct.reporting.reader import THUMBNAIL
 
 WARNINGS = {
     "adc-not-low": "the outlined tissue has 1.02 times the ADC of normal tissue",
@@ -104,7 +104,7 @@ def main() -> None:
         path.resolve(): mask for path, mask in zip(sorted(shelf.iterdir()), masks, strict=True)
     }
     start = time.perf_counter()
-    with mock.patch("infarct.cohort.group.read", lambda path: known[path.resolve()]):
+    with mock.patch("infarct.cohort.group_report.read", lambda path: known[path.resolve()]):
         page = write_group(jobs, out)
     seconds = time.perf_counter() - start
     size = page.stat().st_size / 1e6

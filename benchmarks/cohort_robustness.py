@@ -32,17 +32,18 @@ from unittest import mock
 import numpy as np
 import psutil
 
-from infarct import assets, machine
-from infarct.case import Case, CaseFiles, open_case
-from infarct.cohort import work
+from infarct.cohort import worker
 from infarct.cohort.case_list import find_jobs
-from infarct.cohort.engine import Pool
+from infarct.cohort.case_log import Ledger
 from infarct.cohort.jobs import Job, Outcome, Settings
-from infarct.cohort.ledger import Ledger
 from infarct.cohort.run import Request, run_cohort
-from infarct.lab import synth
-from infarct.segmenters import DEFAULT
-from infarct.volume import read
+from infarct.cohort.runner import Pool
+from infarct.core import assets, machine
+from infarct.core.nifti import read
+from infarct.lab.simulation import write_cases
+from infarct.preprocessing.case import Case, CaseFiles
+from infarct.preprocessing.load import open_case
+from infarct.segmentation.models import DEFAULT
 
 WORKER_KILLS, RUN_KILLS = 5, 2
 
@@ -64,12 +65,12 @@ def watched(notes: Path, job: Job, settings: Settings) -> Outcome:
         publish(made, job)
         note("published")
 
-    publish = work.publish
+    publish = worker.publish
     with (
-        mock.patch.object(work, "open_case", opened),
-        mock.patch.object(work, "publish", published),
+        mock.patch.object(worker, "open_case", opened),
+        mock.patch.object(worker, "publish", published),
     ):
-        return work.process(job, settings)
+        return worker.process(job, settings)
 
 
 def jobs_in(folder: Path) -> list[Job]:
@@ -93,7 +94,7 @@ def make(folder: Path, synthetic: Path, cases: int) -> None:
     broken.write_bytes(b"broken")
     rows = [
         f"{files.dwi.parent.name},{files.dwi},{files.b0},{files.adc},{files.bvalue:g}"
-        for files in map(synth.files_of, found)
+        for files in map(write_cases.files_of, found)
     ]
     rows.insert(min(17, cases), f"broken,{broken},,,1000")
     (folder / "cases.csv").write_text("\n".join(["id,dwi,b0,adc,bvalue", *rows]) + "\n")
@@ -163,7 +164,7 @@ def judge(folder: Path, cases: int, toll: Toll, model: str) -> None:
     started = Counter(line.split()[0] for line in lines(folder / "notes" / "started"))
     status = Counter(row["status"] for row in Ledger(results).read().values())
     right = sum(
-        work.is_done(job, settings)
+        worker.is_done(job, settings)
         and read(job.folder / "lesion_mask.nii.gz").grid.matches(read(job.files.dwi).grid)
         for job in jobs
     )

@@ -30,19 +30,20 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from infarct.calibration import keep_pieces
-from infarct.case import CaseFiles, open_case
-from infarct.inference import load_network
-from infarct.lab import synth
-from infarct.lab.bank import Bank, made_from
-from infarct.lab.candidates import NOTE, networks_of, read_row, row_of, write_row
-from infarct.lab.claim import claim
-from infarct.lab.cohort import load_cohort
-from infarct.prepare import prepare
-from infarct.reading import read_by_several
-from infarct.segmenters import BRAIN_NETWORK, get_segmenter, segmenter_names
-from infarct.templates import load_template
-from infarct.volume import Volume, read, write
+from infarct.core.nifti import Volume, read, write
+from infarct.inference.network import load_network
+from infarct.lab.calibration.collect import NOTE, networks_of, read_row, row_of, write_row
+from infarct.lab.provenance import claim
+from infarct.lab.simulation import write_cases
+from infarct.lab.simulation.cohort import load_cohort
+from infarct.lab.sources.bank import Bank, made_from
+from infarct.preprocessing.case import CaseFiles
+from infarct.preprocessing.load import open_case
+from infarct.preprocessing.preprocess import preprocess
+from infarct.preprocessing.templates import load_template
+from infarct.segmentation.models import BRAIN_NETWORK, get_model, model_names
+from infarct.segmentation.predict import predict_several
+from infarct.uncertainty.candidate_filter import keep_pieces
 from real_cases import Job, run
 
 COHORTS = ("test", "hyperacute", "day-after", "not-visible")
@@ -58,7 +59,7 @@ def load_bank(path: Path) -> Bank:
 def ensure_case(bank: Path, cohort: str, index: int, cases: Path) -> CaseFiles:
     """Return one case, made if it is not there."""
     folder = cases / cohort / f"{cohort}-{SEED:04d}-{index:04d}"
-    return synth.ensure_case(load_cohort(cohort), load_bank(bank), SEED, index, folder)
+    return write_cases.ensure_case(load_cohort(cohort), load_bank(bank), SEED, index, folder)
 
 
 def run_case(bank: Path, cohort: str, index: int, models: Sequence[str], out: Path) -> None:
@@ -67,12 +68,12 @@ def run_case(bank: Path, cohort: str, index: int, models: Sequence[str], out: Pa
     name = files.dwi.parent.name
     candidates = {m: out / "candidates" / m / cohort / f"{name}.nii.gz" for m in models}
     rows = {m: out / "rows" / m / f"{name}.json" for m in models}
-    open_work = [get_segmenter(m) for m, file in candidates.items() if not file.is_file()]
+    open_work = [get_model(m) for m, file in candidates.items() if not file.is_file()]
     if open_work:
         case = open_case(files)
-        prepared = prepare(case, load_template(), load_network(BRAIN_NETWORK))
+        prepared = preprocess(case, load_template(), load_network(BRAIN_NETWORK))
         reference = read(files.dwi.with_name("lesion.nii.gz")).data > 0
-        readings = read_by_several(case, prepared, open_work)
+        readings = predict_several(case, prepared, open_work)
         for segmenter, reading in zip(open_work, readings, strict=True):
             if segmenter.networks:
                 row = row_of(case, prepared, reading, reference)
@@ -81,9 +82,11 @@ def run_case(bank: Path, cohort: str, index: int, models: Sequence[str], out: Pa
     for model, file in candidates.items():
         found = read(file)
         lesion = found.data > 0
-        if judge := get_segmenter(model).judge:
+        if candidate_filter := get_model(model).candidate_filter:
             features = read_row(rows[model]).candidates
-            keep = judge.keeps([judge.calibration.lesion_logit(row) for row in features])
+            keep = candidate_filter.keeps(
+                [candidate_filter.calibration.lesion_logit(row) for row in features]
+            )
             lesion = keep_pieces(lesion, keep)
         save(found.like(lesion), out / model / cohort / name / "lesion_mask.nii.gz")
 
@@ -107,7 +110,7 @@ def save(mask: Volume, file: Path) -> None:
 
 def parameters_of(model: str) -> int:
     """Count the parameters of a model that ships, as the cards of its networks say."""
-    cards = [network.with_suffix(".md").read_text() for network in get_segmenter(model).networks]
+    cards = [network.with_suffix(".md").read_text() for network in get_model(model).networks]
     counts = (re.search(r"([\d,]+) parameters", card) for card in cards)
     return sum(int(count[1].replace(",", "")) for count in counts if count)
 
@@ -131,7 +134,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--cohorts", nargs="+", default=list(COHORTS))
-    parser.add_argument("--models", nargs="*", default=segmenter_names())
+    parser.add_argument("--models", nargs="*", default=model_names())
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     claim_folders(options.bank, options.models, options.out)
@@ -145,7 +148,7 @@ def main() -> None:
         ]
         for job in track(as_completed(jobs), "cases", total=len(jobs)):
             job.result()
-    synth.write_subjects(options.out / "cases")
+    write_cases.write_subjects(options.out / "cases")
     del os.environ["OMP_NUM_THREADS"]
     first = ensure_case(options.bank, options.cohorts[0], 0, options.out / "cases")
     write_costs(first, options.models, options.out / "costs.tsv")

@@ -27,15 +27,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from infarct.lab import recipes, training
-from infarct.lab.checkpoint import Position
-from infarct.lab.feed import one_thread_each
-from infarct.lab.log import read_log
 from infarct.lab.networks import build, parameters
-from infarct.lab.recipes import Recipe, Stage
-from infarct.lab.recorded import open_recorded
-from infarct.lab.scoring import score_run
-from infarct.lab.validation import SEED as VALIDATION_SEED
+from infarct.lab.training import config, loop
+from infarct.lab.training.checkpoint import Position
+from infarct.lab.training.config import Recipe, Stage
+from infarct.lab.training.data_loader import one_thread_each
+from infarct.lab.training.log import read_log
+from infarct.lab.training.recorded_stream import open_recorded
+from infarct.lab.training.scoring import score_run
+from infarct.lab.training.validation import SEED as VALIDATION_SEED
 
 # Widths that give every network about the parameters of DAGMNet's 8 features.
 NETWORKS = {
@@ -91,7 +91,7 @@ def is_over(folder: Path, recipe: Recipe) -> bool:
     reached = Position(
         samples=int(rows[-1]["samples"]), seconds=60 * float(rows[-1]["minutes"]) + ROUNDED_S
     )
-    return training.progress_of(recipe, reached) >= 1
+    return loop.progress_of(recipe, reached) >= 1
 
 
 def last_scores(folder: Path, recipe: Recipe) -> tuple[float, float] | None:
@@ -131,7 +131,7 @@ def write_table(out: Path, base: Recipe, seeds: Sequence[int]) -> str:
 def record(recipe: Recipe, bank: Path, out: Path) -> None:
     """Render what a run will learn from and be scored on, as far as that is not done yet."""
     opened = open_recorded(bank, recipe, out / "records")
-    train = opened(training.stream_seed(recipe), "train", "cpu")
+    train = opened(loop.stream_seed(recipe), "train", "cpu")
     fetched = math.ceil(recipe.epochs * recipe.epoch / recipe.shelf.reuse)
     scored = opened(VALIDATION_SEED, "validation", "cpu")
     for source, count in ((train, fetched), (scored, recipe.validation.samples)):
@@ -142,8 +142,8 @@ def record(recipe: Recipe, bank: Path, out: Path) -> None:
 def train(recipe: Recipe, bank: Path, out: Path, name: str) -> bool:
     """Make a run, or go on with it; return whether it has come to its end."""
     opened = open_recorded(bank, recipe, out / "records")
-    reached = training.run(recipe, bank, out / name, again=True, open_source=opened)
-    return training.progress_of(recipe, reached) >= 1
+    reached = loop.run(recipe, bank, out / name, again=True, open_source=opened)
+    return loop.progress_of(recipe, reached) >= 1
 
 
 def side_by_side(
@@ -173,7 +173,7 @@ def train_at_once(open_runs: dict[Path, Recipe], bank: Path) -> None:
     """Train side by side on one GPU, which renders too, each in a process of its own."""
     context = multiprocessing.get_context("spawn")
     processes = [
-        context.Process(target=training.run, args=(recipe, bank, folder, True))
+        context.Process(target=loop.run, args=(recipe, bank, folder, True))
         for folder, recipe in open_runs.items()
     ]
     for process in processes:
@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--at-once", action="store_true", help="train all, score none")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    base = recipes.read(options.recipe)
+    base = config.read(options.recipe)
     wanted = {
         options.out / f"{name}-{seed}": replace(recipe, seed=seed)
         for seed in options.seeds

@@ -19,8 +19,8 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from infarct.core.nifti import Volume, write
 from infarct.evaluation import EvaluationRequest, evaluate
-from infarct.volume import Volume, write
 
 SHAPE = (182, 218, 182)
 DISTINCT = 40

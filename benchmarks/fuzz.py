@@ -30,9 +30,9 @@ from pathlib import Path
 
 import numpy as np
 
-from infarct.errors import InfarctError
-from infarct.quality import check_grid
-from infarct.volume import read
+from infarct.core.errors import InfarctError
+from infarct.core.nifti import read
+from infarct.preprocessing.image_checks import check_grid
 
 MEMORY = 3 * 2**30
 """Bytes of address space beyond what the libraries take."""

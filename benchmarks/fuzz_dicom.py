@@ -45,8 +45,8 @@ from dicom_scanner import (
     save_mosaic,
 )
 
-from infarct.dicom import DicomCase, opened_folder, source_images
-from infarct.errors import InfarctError
+from infarct.core.errors import InfarctError
+from infarct.dicom import DicomCase, find_source_images, opened_folder
 
 B0_BELOW = 50.0
 TURN = np.deg2rad(20)
@@ -326,7 +326,7 @@ def _state(folder: Path) -> dict[str, bytes]:
 
 def _sources(case: DicomCase) -> None:
     try:
-        source_images(case.choice, keep_identity=False)
+        find_source_images(case.choice, keep_identity=False)
     except InfarctError:
         # A refusal is an answer.
         return

@@ -21,9 +21,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infarct import assets
-from infarct.errors import InfarctError
-from infarct.stored import AUDIT, FILES, list_files, read_stored
+from infarct.core import assets
+from infarct.core.errors import InfarctError
+from infarct.reporting.reader import AUDIT, FILES, list_files, read_stored
 
 
 def infarct(*arguments: str | Path) -> list[str]:

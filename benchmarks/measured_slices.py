@@ -23,24 +23,27 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from infarct import assets
-from infarct.case import CaseFiles, open_case
-from infarct.inference import lesion_probability, load_network
-from infarct.intensity import Image
-from infarct.lab import features, scanner, separable, slice_validation
-from infarct.lab.bank import Bank
-from infarct.lab.checkpoint import read_weights, rounded
-from infarct.lab.from_sub_volumes import for_slices
+from infarct.core import assets
+from infarct.core.diffusion import Image
+from infarct.core.nifti import Volume, read
+from infarct.core.resampling import resample
+from infarct.inference.network import lesion_probability, load_network
 from infarct.lab.networks import DESIGNS, build
-from infarct.lab.slice_validation import CaseScore, SliceCase
-from infarct.lab.stream import network_input as mni_input
-from infarct.lab.stream import spacing_value, statistics_of
-from infarct.measured_slices import brain_box, lattice, network_input
-from infarct.prepare import prepare
-from infarct.resample import resample
-from infarct.segmenters import BRAIN_NETWORK
-from infarct.templates import healthy_on, load_template
-from infarct.volume import Volume, read
+from infarct.lab.simulation import scanner, separable_filters
+from infarct.lab.sources.bank import Bank
+from infarct.lab.training import slice_validation, torch_features
+from infarct.lab.training.checkpoint import read_weights, rounded
+from infarct.lab.training.from_sub_volumes import for_slices
+from infarct.lab.training.slice_validation import CaseScore, SliceCase
+from infarct.lab.training.stream import network_input as mni_input
+from infarct.lab.training.stream import spacing_value, statistics_of
+from infarct.preprocessing.case import CaseFiles
+from infarct.preprocessing.load import open_case
+from infarct.preprocessing.preprocess import preprocess
+from infarct.preprocessing.templates import load_template
+from infarct.segmentation.controls import healthy_on
+from infarct.segmentation.measured_lattice import brain_box, lattice, network_input
+from infarct.segmentation.models import BRAIN_NETWORK
 
 Network = Callable[[Image], Image]
 """Takes the four images of a box to the probability in it."""
@@ -72,18 +75,18 @@ def by_phases(name: str, network: str, bank: Bank) -> Image:
     """Run a bundled network on 16 interleaved sub-volumes, and read its map at the slices."""
     native = slice_validation.acquire(name, bank)
     scan = scanner.on_mni_grid(native)
-    healthy = features.HealthyTensors.of(features.healthy_at_1mm(statistics_of(bank)))
+    healthy = torch_features.HealthyTensors.of(torch_features.healthy_at_1mm(statistics_of(bank)))
     images = dict(zip(("DWI", "ADC", "IS"), mni_input(scan, healthy).numpy(), strict=True))
     probability = lesion_probability(load_network(network), images, scan.brain.numpy())
     plan = native.record.acquisition
     sizes = probability.shape
     heights = plan.first_mm + plan.spacing_mm * np.arange(plan.slices)
     matrices = [
-        separable.linear(sizes[0], np.arange(sizes[0]) + 0.5),
+        separable_filters.linear(sizes[0], np.arange(sizes[0]) + 0.5),
         None,
-        separable.linear(sizes[2], heights),
+        separable_filters.linear(sizes[2], heights),
     ]
-    on_slices = separable.apply(torch.from_numpy(probability), matrices).numpy()
+    on_slices = separable_filters.apply(torch.from_numpy(probability), matrices).numpy()
     return slice_validation.to_box(on_slices, scanner.on_slices(native).brain.numpy())
 
 
@@ -154,7 +157,7 @@ def real_files(data: Path) -> dict[str, tuple[CaseFiles, Path | None]]:
 def read_real(files: CaseFiles, network: Network) -> tuple[Volume, Image]:
     """Return the DWI of a real scan and the probability on its own grid."""
     case = open_case(files)
-    prepared = prepare(case, load_template(), load_network(BRAIN_NETWORK))
+    prepared = preprocess(case, load_template(), load_network(BRAIN_NETWORK))
     registration = prepared.registration
     grid = lattice(registration.mni_from_voxel, case.dwi.data.shape)
     native_from_mni = np.linalg.inv(registration.mni_from_native)

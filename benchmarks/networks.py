@@ -26,10 +26,10 @@ import onnx
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from infarct import engines
-from infarct.inference import lesion_probability, open_network, run_part
-from infarct.lab.export import to_onnx
+from infarct.inference import backends
+from infarct.inference.network import lesion_probability, open_network, run_part
 from infarct.lab.networks import DESIGNS, build, parameters
+from infarct.lab.training.export_onnx import to_onnx
 
 ENGINES = ("torch", "onnxruntime", "openvino")
 GRID = (192, 224, 192)
@@ -78,7 +78,7 @@ def forward(name: str, engine: str, path: Path, threads: int, repeats: int) -> d
                 return network(tensor)[0]
 
     else:
-        os.environ[engines.ENGINE] = engine
+        os.environ[backends.ENGINE] = engine
         session = open_network(path, threads)
         everywhere = np.ones(design.shape, dtype=bool)
 
@@ -145,7 +145,7 @@ def main() -> None:
             print("| " + " | ".join(cells) + " |", flush=True)
         if options.forward_only:
             return
-        print("\nA 1 mm volume with `infarct.inference.lesion_probability`:")
+        print("\nA 1 mm volume with `infarct.inference.network.lesion_probability`:")
         print("| network | 16 phases s | MB | 4 phases s | MB | 1 phase s | MB |")
         print("|---|---|---|---|---|---|---|")
         for name in names:

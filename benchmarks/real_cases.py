@@ -20,14 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from infarct.case import CaseFiles
+from infarct.core.geometry import MNI_GRID
+from infarct.core.nifti import Volume, read
+from infarct.core.resampling import resample
 from infarct.evaluation.metrics import dice
-from infarct.grid import MNI_GRID
-from infarct.quality import overlap_where_scanned
-from infarct.resample import resample
-from infarct.segmenters import DEFAULT
-from infarct.templates import load_template
-from infarct.volume import Volume, read
+from infarct.preprocessing.case import CaseFiles
+from infarct.preprocessing.checks import overlap_where_scanned
+from infarct.preprocessing.templates import load_template
+from infarct.segmentation.models import DEFAULT
 
 
 @dataclass(frozen=True)

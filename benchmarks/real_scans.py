@@ -18,15 +18,17 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from infarct.case import Case, CaseFiles, open_case
-from infarct.classical import is_map
-from infarct.inference import Network, lesion_probability, load_network, open_network
-from infarct.intensity import Mask
-from infarct.postprocess import outline
-from infarct.prepare import prepare, restore
-from infarct.segmenters import BRAIN_NETWORK
-from infarct.templates import load_healthy, load_template
-from infarct.volume import read
+from infarct.core.diffusion import Mask
+from infarct.core.nifti import read
+from infarct.inference.network import Network, lesion_probability, load_network, open_network
+from infarct.preprocessing.case import Case, CaseFiles
+from infarct.preprocessing.load import open_case
+from infarct.preprocessing.preprocess import preprocess, restore
+from infarct.preprocessing.templates import load_template
+from infarct.segmentation.classical import is_map
+from infarct.segmentation.controls import load_healthy
+from infarct.segmentation.models import BRAIN_NETWORK
+from infarct.segmentation.postprocess import outline
 
 DATA = Path(os.environ.get("INFARCT_DATA", Path(__file__).parents[2] / "shared/data"))
 
@@ -66,7 +68,7 @@ def scans() -> dict[str, CaseFiles]:
 def outlined(name: str, files: CaseFiles, network: Network, phases: int) -> Result:
     """Run one scan as the pipeline does."""
     case = open_case(files)
-    scan = prepare(case, load_template(), load_network(BRAIN_NETWORK))
+    scan = preprocess(case, load_template(), load_network(BRAIN_NETWORK))
     images = {"DWI": scan.dwi_normalised, "ADC": scan.adc_normalised}
     images["IS"] = is_map(scan.dwi_normalised, scan.adc_normalised, scan.brain, load_healthy())
     start = time.perf_counter()

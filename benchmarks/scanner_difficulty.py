@@ -18,16 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from infarct.case import CaseFiles, open_case
+from infarct.core.nifti import read
 from infarct.evaluation.metrics import dice
-from infarct.lab import synth
-from infarct.lab.bank import Bank
-from infarct.lab.cohort import load_cohort
+from infarct.lab.simulation import write_cases
+from infarct.lab.simulation.cohort import load_cohort
+from infarct.lab.sources.bank import Bank
 from infarct.pipeline import segment_case
-from infarct.postprocess import outline
-from infarct.prepare import restore
-from infarct.segmenters import get_segmenter
-from infarct.volume import read
+from infarct.preprocessing.case import CaseFiles
+from infarct.preprocessing.load import open_case
+from infarct.preprocessing.preprocess import restore
+from infarct.segmentation.models import get_model
+from infarct.segmentation.postprocess import outline
 
 PAPER = {
     "test": "c-fuzzy .45, t-score .37",
@@ -58,7 +59,7 @@ def score(folder: Path) -> Score:
     )
     case = open_case(CaseFiles(dwi, b0, adc, brain=brain))
     result = segment_case(case, "cfuzzy")
-    tscore = get_segmenter("tscore")
+    tscore = get_model("tscore")
     probability = tscore.lesion_probability(result.prepared, result.is_map_mni)
     native = restore(probability, case, result.prepared.registration)
     masks = (
@@ -84,7 +85,7 @@ def scores(name: str, bank: Bank, count: int) -> Iterator[Score]:
     with tempfile.TemporaryDirectory() as folder:
         for index in range(count):
             home = Path(folder) / f"{name}-{index}"
-            synth.make_case(cohort, bank, 11, index, home)
+            write_cases.make_case(cohort, bank, 11, index, home)
             yield score(home)
             for file in home.iterdir():
                 file.unlink()

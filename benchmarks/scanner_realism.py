@@ -20,14 +20,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from infarct.case import CaseFiles, open_case
-from infarct.intensity import Mask, fit_tissue_peak, normalise
-from infarct.lab import population, scanner
-from infarct.lab.bank import Bank
-from infarct.lab.cohort import Cohort, load_cohort
-from infarct.lab.scanner import Scan
-from infarct.prepare import prepare
-from infarct.templates import load_template
+from infarct.core.diffusion import Mask
+from infarct.core.normalisation import fit_tissue_peak, normalise
+from infarct.lab.simulation import sampling, scanner
+from infarct.lab.simulation.cohort import Cohort, load_cohort
+from infarct.lab.simulation.scanner import SimulatedScan
+from infarct.lab.sources.bank import Bank
+from infarct.preprocessing.case import CaseFiles
+from infarct.preprocessing.load import open_case
+from infarct.preprocessing.preprocess import preprocess
+from infarct.preprocessing.templates import load_template
 
 PAPER_ML = {
     "test": (1.09, 4.62, 27.84),
@@ -66,7 +68,7 @@ def real_scans(data: Path) -> Iterator[Shown]:
         files = CaseFiles(*_paths(home, home.name + "_{}.nii.gz"), bvalue=bvalue)
         found.append((home.name, files))
     for name, files in found:
-        ready = prepare(open_case(files), load_template())
+        ready = preprocess(open_case(files), load_template())
         yield Shown(name, ready.dwi_normalised, ready.adc_normalised, ready.brain, None, False)
 
 
@@ -79,7 +81,7 @@ def _without_b0(home: Path) -> CaseFiles:
     return CaseFiles(home / "dwi.nii.gz", None, home / "adc.nii.gz")
 
 
-def shown(scan: Scan, name: str) -> Shown:
+def shown(scan: SimulatedScan, name: str) -> Shown:
     """Normalise a synthetic scan as `prepare` does."""
     brain = scan.brain.numpy()
     dwi, adc = (
@@ -139,7 +141,7 @@ def draw_histograms(real: list[Shown], made: list[Shown], file: Path) -> None:
     plt.close(figure)
 
 
-def contrasts(scan: Scan) -> tuple[float, float, float] | None:
+def contrasts(scan: SimulatedScan) -> tuple[float, float, float] | None:
     """Return lesion ml, kappa_DWI and kappa_ADC: lesion against normal tissue (ADC .4 - 1.3)."""
     lesion, brain, adc = scan.lesion.numpy(), scan.brain.numpy(), scan.adc.numpy()
     if not lesion.any():
@@ -159,7 +161,7 @@ def quantiles(values: list[float]) -> str:
 
 def print_drawn(cohort: Cohort, bank: Bank, count: int) -> None:
     """Print the volumes aimed at in `count` drawn records with lesions."""
-    records = [population.draw(cohort, bank, 1, i) for i in range(count)]
+    records = [sampling.draw(cohort, bank, 1, i) for i in range(count)]
     volumes = [sum(s.volume_ml for s in r.lesions) for r in records if r.lesions]
     small = np.mean(np.array(volumes) < 1.7)
     free = np.mean([not r.lesions for r in records])
@@ -185,7 +187,7 @@ def main() -> None:
 
     training = load_cohort("training")
     made = [
-        shown(scanner.render(population.draw(training, bank, 2, i), bank), f"synthetic {i}")
+        shown(scanner.render(sampling.draw(training, bank, 2, i), bank), f"synthetic {i}")
         for i in range(options.made)
     ]
     real = list(real_scans(options.data))
@@ -199,7 +201,7 @@ def main() -> None:
         print_drawn(cohort, bank, options.lesions)
         with_lesion = replace(cohort, lesion_free=0.0)
         scans = (
-            scanner.render(population.draw(with_lesion, bank, 3, i), bank)
+            scanner.render(sampling.draw(with_lesion, bank, 3, i), bank)
             for i in range(options.scans)
         )
         measured = [c for c in map(contrasts, scans) if c]

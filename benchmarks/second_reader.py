@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from infarct.certainty import compare_readers, doubt_of
-from infarct.reading import SECOND_READER
-from infarct.segmenters import DEFAULT
-from infarct.volume import read
+from infarct.core.nifti import read
+from infarct.segmentation.models import DEFAULT
+from infarct.segmentation.predict import SECOND_READER
+from infarct.uncertainty.second_reader import compare_readers, second_reader_findings
 
 SAID = ("warning", "note", "nothing")
 
@@ -32,7 +32,7 @@ def look_at(mask: Path, out: Path) -> tuple[str, str]:
     truth = read(out / "cases" / name / "lesion.nii.gz").data > 0
     second = read(out / SECOND_READER / name / mask.name).data > 0
     reading = compare_readers(lesion, second, outline.grid.voxel_ml, SECOND_READER)
-    found = doubt_of(reading, float(lesion.sum()) * outline.grid.voxel_ml)
+    found = second_reader_findings(reading, float(lesion.sum()) * outline.grid.voxel_ml)
     group = "nothing outlined"
     if lesion.any():
         group = "touches an infarct" if (lesion & truth).any() else "touches none"

@@ -14,11 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from infarct.case import CaseFiles, open_case
-from infarct.journal import Journal
+from infarct.core.step_timer import StepTimer
 from infarct.pipeline import segment_case
-from infarct.report import write_results
-from infarct.segmenters import DEFAULT
+from infarct.preprocessing.case import CaseFiles
+from infarct.preprocessing.load import open_case
+from infarct.reporting.writer import write_results
+from infarct.segmentation.models import DEFAULT
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -55,16 +56,16 @@ def main() -> None:
     options = parser.parse_args()
     files = CaseFiles(options.dwi, options.b0, options.adc, options.bvalue)
     peaks = Peaks()
-    journal = Journal(peaks)
+    timer = StepTimer(peaks)
     start = time.perf_counter()
-    with journal.step("read and check"):
+    with timer.step("read and check"):
         case = open_case(files)
-    result = segment_case(case, options.model, journal)
-    with tempfile.TemporaryDirectory() as scratch, journal.step("write"):
+    result = segment_case(case, options.model, timer)
+    with tempfile.TemporaryDirectory() as scratch, timer.step("write"):
         write_results(result, Path(scratch) / "result")
     peaks(None)
     print("| step | seconds | MB |\n|---|---|---|")
-    for step, seconds in journal.seconds.items():
+    for step, seconds in timer.seconds.items():
         print(f"| {step} | {seconds:.1f} | {peaks.megabytes[step]:.0f} |")
     whole = time.perf_counter() - start
     print(f"| in all | {whole:.1f} | {max(peaks.megabytes.values()):.0f} |")

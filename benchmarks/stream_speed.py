@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 
-from infarct.lab import acquisition, features, population, scanner, stream, tissue, warp
-from infarct.lab.bank import Bank
-from infarct.lab.stream import Stream, StreamSettings
+from infarct.lab.simulation import acquisition, sampling, scanner, tissue, warp
+from infarct.lab.sources.bank import Bank
+from infarct.lab.training import stream, torch_features
+from infarct.lab.training.stream import Stream, StreamSettings
 
 STAGES: dict[str, tuple[Any, str]] = {
-    "draw the record": (population, "draw"),
+    "draw the record": (sampling, "draw"),
     "build the head": (tissue, "build"),
     "  warp": (warp, "make"),
     "  paint tissue": (tissue, "_paint"),
@@ -32,9 +33,9 @@ STAGES: dict[str, tuple[Any, str]] = {
     "scan it": (scanner, "acquire"),
     "back onto the MNI grid": (acquisition, "bring_back"),
     "network input": (stream, "network_input"),
-    "  tissue peaks": (features, "tissue_peak"),
-    "  z-scores": (features, "zscore"),
-    "  IS map": (features, "is_map"),
+    "  tissue peaks": (torch_features, "tissue_peak"),
+    "  z-scores": (torch_features, "zscore"),
+    "  IS map": (torch_features, "is_map"),
 }
 
 

@@ -19,19 +19,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from infarct import assets
-from infarct.aspects import score
-from infarct.atlas import load_atlas
-from infarct.case import open_case
+from infarct.core import assets
+from infarct.core.geometry import Affine
+from infarct.core.nifti import read
+from infarct.core.resampling import resample
 from infarct.evaluation.metrics import dice
-from infarct.grid import Affine
-from infarct.lab import synth
-from infarct.lab.bank import LARGEST_LESION_ML, Bank
-from infarct.lab.cohort import load_cohort
-from infarct.lab.territories import held_out
+from infarct.lab.atlases.territories import held_out
+from infarct.lab.simulation import write_cases
+from infarct.lab.simulation.cohort import load_cohort
+from infarct.lab.sources.bank import LARGEST_LESION_ML, Bank
+from infarct.measurement.aspects import score
+from infarct.measurement.atlas import load_atlas
 from infarct.pipeline import segment_case
-from infarct.resample import resample
-from infarct.volume import read
+from infarct.preprocessing.load import open_case
 
 SEED = 0
 REFERENCE = "ArterialAtlas136"
@@ -109,8 +109,10 @@ def print_aspects(bank: Path, cohort: str, cases: int) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         drawn, source = load_cohort(cohort), Bank.load(bank)
-        for index, home in enumerate(synth.synthesise(drawn, source, cases, SEED, Path(scratch))):
-            row = one_case(home, synth.mni_from_native(synth.draw_saving(SEED, index)))
+        for index, home in enumerate(
+            write_cases.synthesise(drawn, source, cases, SEED, Path(scratch))
+        ):
+            row = one_case(home, write_cases.mni_from_native(write_cases.draw_saving(SEED, index)))
             if row is None:
                 continue
             rows.append(row)
@@ -130,7 +132,7 @@ def one_case(home: Path, mni_from_native: Affine) -> tuple[float, float, int, in
         home: Folder of the case.
         mni_from_native: (4, 4), as the head lay.
     """
-    result = segment_case(open_case(synth.files_of(home)))
+    result = segment_case(open_case(write_cases.files_of(home)))
     truth = read(home / "lesion.nii.gz")
     lesion, grid = truth.data > 0.5, truth.grid
     true = score(lesion, grid, result.refinement.mni_from_native)[0]

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import torch
 
-from infarct.lab import recipes
-from infarct.lab.checkpoint import make_learner
-from infarct.lab.feed import Example
 from infarct.lab.networks import DESIGNS
-from infarct.lab.team import join_team
-from infarct.lab.training import as_trained, learn
+from infarct.lab.training import config
+from infarct.lab.training.checkpoint import make_learner
+from infarct.lab.training.data_loader import Example
+from infarct.lab.training.distributed import join_team
+from infarct.lab.training.loop import as_trained, learn
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1])
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
-    recipe = recipes.read(options.recipe)
+    recipe = config.read(options.recipe)
     design = DESIGNS[recipe.network]
     print("| batch | window | volumes/s | GB |\n|---|---|---|---|")
     with join_team() as team:

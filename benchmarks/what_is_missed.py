@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from infarct.core.nifti import read
 from infarct.evaluation.metrics import dice
-from infarct.segmenters import DEFAULT
-from infarct.volume import read
+from infarct.segmentation.models import DEFAULT
 
 ADC_LIMITS = (0.0, 0.5, 0.6, 0.7, 0.8, 1.1)
 HEIGHT_LIMITS_MM = (-90.0, -20.0, -5.0, 20.0, 90.0)

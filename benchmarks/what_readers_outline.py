@@ -3,8 +3,9 @@
     python benchmarks/what_readers_outline.py [--data DIR] [--bank bank.npz --scans 24]
 
 Prints, for each connected part of each reference of the development data, its volume, its ratio to
-the tissue around it on the DWI, as `infarct.lab.reader` sees it, and how much of its contrast its
-outermost voxels keep, and the voxels just beyond. With a bank, the same of synthetic scans by size.
+the tissue around it on the DWI, as `infarct.lab.simulation.reader_outline` sees it, and how much of
+its contrast its outermost voxels keep, and the voxels just beyond. With a bank, the same of
+synthetic scans by size.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 
-from infarct.case import CaseFiles, open_case
-from infarct.lab import acquisition, population, scanner, tissue
-from infarct.lab.bank import Bank
-from infarct.lab.cohort import load_cohort
-from infarct.lab.reader import AROUND_MM, FAINTEST, TISSUE_ADC, contrasts
-from infarct.quantify import pieces
-from infarct.volume import read
+from infarct.core.nifti import read
+from infarct.lab.simulation import acquisition, sampling, scanner, tissue
+from infarct.lab.simulation.cohort import load_cohort
+from infarct.lab.simulation.reader_outline import AROUND_MM, FAINTEST, TISSUE_ADC, contrasts
+from infarct.lab.sources.bank import Bank
+from infarct.measurement.volumetry import pieces
+from infarct.preprocessing.case import CaseFiles
+from infarct.preprocessing.load import open_case
 from real_cases import jobs
 
 SIZES_ML = (0.0, 0.2, 1.0, 5.0, np.inf)
@@ -98,7 +100,7 @@ def synthetic_parts(bank: Bank, scans: int) -> Iterator[Part]:
     """Yield what the reader outlines on scans of the cohort `test`."""
     low, high = TISSUE_ADC
     for index in range(scans):
-        record = population.draw(load_cohort("test"), bank, 31, index)
+        record = sampling.draw(load_cohort("test"), bank, 31, index)
         scan = scanner.acquire(tissue.build(record, bank, "cpu"), record)
         solid = (scan.true_brain & (scan.adc > low) & (scan.adc < high)).numpy()
         spacing = acquisition.grid(record.acquisition).spacing

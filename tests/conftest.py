@@ -19,17 +19,19 @@ import pytest
 from hypothesis import settings
 from scipy import ndimage
 
-from infarct.case import CaseFiles, open_case
-from infarct.evidence import Evidence
-from infarct.grid import Grid
-from infarct.pipeline import Segmentation, segment_case
-from infarct.quantify import Scan
-from infarct.report import write_results
-from infarct.resample import resample
-from infarct.segmenters import DEFAULT
-from infarct.stored import Stored, read_stored
-from infarct.templates import load_template
-from infarct.volume import Volume
+from infarct.core.geometry import Grid
+from infarct.core.nifti import Volume
+from infarct.core.resampling import resample
+from infarct.measurement.volumetry import MeasurementImages
+from infarct.pipeline import segment_case
+from infarct.preprocessing.case import CaseFiles
+from infarct.preprocessing.load import open_case
+from infarct.preprocessing.templates import load_template
+from infarct.reporting.reader import Stored, read_stored
+from infarct.reporting.writer import write_results
+from infarct.segmentation.models import DEFAULT
+from infarct.segmentation.result import Segmentation
+from infarct.uncertainty.candidate_features import Evidence
 
 T = TypeVar("T")
 
@@ -145,7 +147,7 @@ def stored(written: Path) -> Stored:
 _HOLD = """
 import sys
 from pathlib import Path
-from infarct.whole import reserved
+from infarct.core.atomic_write import reserved
 with reserved(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -184,7 +186,9 @@ def evidence() -> Evidence:
     second = np.zeros(shape, bool)
     second[2:6, 2:6, 1] = True
     affine = np.diag([2.0, 2.0, 5.0, 1.0])
-    scan = Scan(dwi, adc, probability, np.ones(shape, bool), Grid(shape, affine), np.eye(4))
+    scan = MeasurementImages(
+        dwi, adc, probability, np.ones(shape, bool), Grid(shape, affine), np.eye(4)
+    )
     return Evidence(scan, probability > 0.5, second, opposite_dwi, opposite_adc, 2)
 
 

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import infarct
-from infarct import assets, engines, errors
-from infarct.findings import FindingCode
-from infarct.segmenters import DEFAULT
+from infarct.core import assets, errors
+from infarct.core.findings import FindingCode
+from infarct.inference import backends
+from infarct.segmentation.models import DEFAULT
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -53,7 +54,7 @@ def ran(folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
     By the quicker engine that the page offers; the usual one answers in test_end_to_end.
     """
     done = {}
-    environment = {**os.environ, engines.ENGINE: "openvino"}
+    environment = {**os.environ, backends.ENGINE: "openvino"}
     for line in COMMANDS:
         program, *arguments = shlex.split(line)
         assert program == "infarct"
@@ -133,7 +134,7 @@ def test_exit_codes_of_the_readme_are_those_of_the_errors() -> None:
 
 
 def test_every_written_field_is_documented(segmentation) -> None:
-    from infarct.report import summarise  # noqa: PLC0415 - the fixture is the costly part
+    from infarct.reporting.writer import summarise  # noqa: PLC0415 - the fixture is the costly part
 
     table = (ROOT / "docs" / "outputs.md").read_text()
     assert [name for name in summarise(segmentation) if f"`{name}`" not in table] == []

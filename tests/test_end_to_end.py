@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import infarct
-from infarct import engines
-from infarct.errors import ContentError, GeometryError, InfarctError, InputFileError
+from infarct.core.errors import ContentError, GeometryError, InfarctError, InputFileError
+from infarct.core.geometry import Grid
+from infarct.core.nifti import Volume
+from infarct.core.resampling import resample
 from infarct.evaluation.metrics import dice
-from infarct.grid import Grid
-from infarct.pipeline import Segmentation
-from infarct.resample import resample
-from infarct.segmenters import DEFAULT
-from infarct.volume import Volume
+from infarct.inference import backends
+from infarct.segmentation.models import DEFAULT
+from infarct.segmentation.result import Segmentation
 
 BVALUE = 1000.0
 METHOD = "cfuzzy"
@@ -177,7 +177,7 @@ def test_the_large_real_infarct_is_found_on_its_side(
     real_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The quicker engine: that both answer alike is seen in test_engines.
-    monkeypatch.setenv(engines.ENGINE, "openvino")
+    monkeypatch.setenv(backends.ENGINE, "openvino")
     scan = real_data / "real" / "openads-02e8eb42"
     result = infarct.segment(
         scan / "dwi.nii.gz", scan / "b0.nii.gz", scan / "adc.nii.gz", model=f"{DEFAULT}:fast"

@@ -10,17 +10,17 @@ import time
 
 import pytest
 
-from infarct.report import write_results
-from infarct.stored import AUDIT, FILES, OUTLINE, list_files, read_stored
-from infarct.whole import reserved
+from infarct.core.atomic_write import reserved
+from infarct.reporting.reader import AUDIT, FILES, OUTLINE, list_files, read_stored
+from infarct.reporting.writer import write_results
 
 SCRIPT = """
 import pickle
 import sys
 from pathlib import Path
 
-from infarct.correction import recompute
-from infarct.report import write_results
+from infarct.reporting.recompute import recompute
+from infarct.reporting.writer import write_results
 
 out, mask = Path(sys.argv[1]), Path(sys.argv[2])
 result = pickle.loads(Path(sys.argv[3]).read_bytes())

@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 
 from infarct import pipeline
-from infarct.case import CaseFiles, open_case
-from infarct.errors import AssetError
+from infarct.core.errors import AssetError
+from infarct.core.findings import Finding
+from infarct.core.geometry import MNI_GRID
 from infarct.evaluation.metrics import dice
-from infarct.findings import Finding
-from infarct.grid import MNI_GRID
-from infarct.inference import Network, load_network
-from infarct.pipeline import _judged, doubts, segment_case
+from infarct.inference.network import Network, load_network
+from infarct.pipeline import segment_case
+from infarct.preprocessing.case import CaseFiles
+from infarct.preprocessing.load import open_case
+from infarct.uncertainty.result_checks import filter_findings, lesion_findings
 
 
 def test_a_painted_infarct_is_outlined_by_its_intensities(head, quick) -> None:
@@ -81,30 +83,32 @@ def test_a_method_that_is_none_is_refused(quick) -> None:
 
 def test_lesions_that_do_not_look_acute_are_doubted(segmentation) -> None:
     m = segmentation.measurements
-    assert doubts(m) == []
-    assert [d.code for d in doubts(replace(m, kappa_adc=1.2))] == ["adc-not-low"]
+    assert lesion_findings(m) == []
+    assert [d.code for d in lesion_findings(replace(m, kappa_adc=1.2))] == ["adc-not-low"]
     huge = replace(m, lesion_volume_ml=0.5 * m.intracranial_volume_ml)
-    assert [d.code for d in doubts(huge)] == ["lesion-huge"]
+    assert [d.code for d in lesion_findings(huge)] == ["lesion-huge"]
     # Where all of the brain is outlined there is no normal tissue to compare with.
     everything = replace(huge, kappa_dwi=math.nan, kappa_adc=math.nan)
-    assert [d.code for d in doubts(everything)] == ["lesion-huge"]
-    assert doubts(replace(huge, lesion_count=0)) == []
+    assert [d.code for d in lesion_findings(everything)] == ["lesion-huge"]
+    assert lesion_findings(replace(huge, lesion_count=0)) == []
 
 
 def test_a_verdict_that_its_own_probability_contradicts_is_doubted(segmentation) -> None:
-    sure = segmentation.judgement
-    assert [f.code for f in _judged(replace(sure, left_out=0))] == []
+    sure = segmentation.filtered
+    assert [f.code for f in filter_findings(replace(sure, left_out=0))] == []
     unsure = replace(sure, lesion_visible=0.2, left_out=3, left_out_ml=0.4)
-    codes = [(finding.code, finding.level) for finding in _judged(unsure)]
+    codes = [(finding.code, finding.level) for finding in filter_findings(unsure)]
     assert codes == [("verdict-unsure", "warning"), ("left-out", "note")]
     # A filter that is not applied leaves nothing out.
     kept = replace(unsure, left_out=0, left_out_ml=0.0)
-    assert [finding.code for finding in _judged(kept, void=True)] == ["not-filtered"]
+    assert [finding.code for finding in filter_findings(kept, void=True)] == ["not-filtered"]
     left = replace(sure, lesion_visible=0.001, left_out=1, left_out_ml=0.004)
-    doubted, note = (finding.message for finding in _judged(left))
+    doubted, note = (finding.message for finding in filter_findings(left))
     assert "shows an infarct is below 1%" in doubted
     assert note.startswith("1 candidate (0.004 ml) was too improbable")
     nothing = replace(sure.measurements, lesion_count=0)
     empty = replace(sure, measurements=nothing, left_out=0)
-    assert [f.code for f in _judged(replace(empty, lesion_visible=0.7))] == ["verdict-unsure"]
-    assert _judged(replace(empty, lesion_visible=0.2)) == []
+    assert [f.code for f in filter_findings(replace(empty, lesion_visible=0.7))] == [
+        "verdict-unsure"
+    ]
+    assert filter_findings(replace(empty, lesion_visible=0.2)) == []

@@ -12,8 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from infarct.case import Case, CaseFiles, open_case
-    from infarct.errors import (
+    from infarct.core.errors import (
         AssetError,
         ContentError,
         GeometryError,
@@ -24,12 +23,14 @@ if TYPE_CHECKING:
         RegistrationError,
         SettingError,
     )
-    from infarct.face import segment
-    from infarct.findings import Finding, FindingCode
-    from infarct.pipeline import Segmentation, segment_case
-    from infarct.quantify import Lesion, Measurements
-    from infarct.report import write_results
-    from infarct.volume import Volume
+    from infarct.core.findings import Finding, FindingCode
+    from infarct.core.nifti import Volume
+    from infarct.measurement.volumetry import Lesion, Measurements
+    from infarct.pipeline import segment, segment_case
+    from infarct.preprocessing.case import Case, CaseFiles
+    from infarct.preprocessing.load import open_case
+    from infarct.reporting.writer import write_results
+    from infarct.segmentation.result import Segmentation
 
 # onnxruntime 1.29 and later sends telemetry and writes to the home directory unless this is set
 # before it is imported. Every process of ours imports this package first; children inherit it.
@@ -37,27 +38,27 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # Loaded when first asked for, so that `import infarct` and `infarct --help` cost nothing.
 _ROOMS = {
-    "AssetError": "errors",
-    "Case": "case",
-    "CaseFiles": "case",
-    "ContentError": "errors",
-    "Finding": "findings",
-    "FindingCode": "findings",
-    "GeometryError": "errors",
-    "InfarctError": "errors",
-    "InputFileError": "errors",
-    "Lesion": "quantify",
-    "Measurements": "quantify",
-    "MemoryShortageError": "errors",
-    "OutputError": "errors",
-    "RegistrationError": "errors",
-    "Segmentation": "pipeline",
-    "SettingError": "errors",
-    "Volume": "volume",
-    "open_case": "case",
-    "segment": "face",
+    "AssetError": "core.errors",
+    "Case": "preprocessing.case",
+    "CaseFiles": "preprocessing.case",
+    "ContentError": "core.errors",
+    "Finding": "core.findings",
+    "FindingCode": "core.findings",
+    "GeometryError": "core.errors",
+    "InfarctError": "core.errors",
+    "InputFileError": "core.errors",
+    "Lesion": "measurement.volumetry",
+    "Measurements": "measurement.volumetry",
+    "MemoryShortageError": "core.errors",
+    "OutputError": "core.errors",
+    "RegistrationError": "core.errors",
+    "Segmentation": "segmentation.result",
+    "SettingError": "core.errors",
+    "Volume": "core.nifti",
+    "open_case": "preprocessing.load",
+    "segment": "pipeline",
     "segment_case": "pipeline",
-    "write_results": "report",
+    "write_results": "reporting.writer",
 }
 
 __all__ = [

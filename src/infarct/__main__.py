@@ -1,5 +1,5 @@
 """`python -m infarct`, the same as `infarct`."""
 
-from infarct.cli import main
+from infarct.cli.main import main
 
 main()

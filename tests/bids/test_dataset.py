@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 from datasets import dataset
 
-from infarct.bids.dataset import Scan, find_scans, join_participants
+from infarct.bids.dataset import BidsScan, find_scans, join_participants
 from infarct.bids.gaps import gaps
-from infarct.errors import InputFileError
+from infarct.core.errors import InputFileError
 
 
-def by_name(scans: list[Scan]) -> dict[str, Scan]:
+def by_name(scans: list[BidsScan]) -> dict[str, BidsScan]:
     return {scan.name: scan for scan in scans}
 
 

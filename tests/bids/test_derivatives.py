@@ -8,11 +8,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from infarct.bids.dataset import Scan
+from infarct.bids.dataset import BidsScan
 from infarct.bids.derivatives import check_place, describe, jobs_of
-from infarct.case import CaseFiles
-from infarct.cohort.work import publish
-from infarct.errors import OutputError
+from infarct.cohort.worker import publish
+from infarct.core.errors import OutputError
+from infarct.preprocessing.case import CaseFiles
 
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
 
@@ -23,9 +23,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def scan(root: Path, **entities: str) -> Scan:
+def scan(root: Path, **entities: str) -> BidsScan:
     folder = root / f"sub-{entities['sub']}" / "dwi"
-    return Scan(entities, CaseFiles(folder / "dwi.nii.gz", adc=folder / "adc.nii.gz"))
+    return BidsScan(entities, CaseFiles(folder / "dwi.nii.gz", adc=folder / "adc.nii.gz"))
 
 
 def test_every_image_has_a_bids_name_and_says_where_it_is_from(root: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def touch(job: Job, _: Settings) -> Outcome:
 
 def jobs(folder: Path, *names: str) -> list[Job]:
     """Make jobs whose inputs are not there: nobody looks."""
-    from infarct.case import CaseFiles  # noqa: PLC0415 - workers that unpickle `touch` need it not
+    from infarct.preprocessing.case import CaseFiles  # noqa: PLC0415 - workers that unpickle `touch` need it not
 
     (folder / "in").mkdir(exist_ok=True)
     return [

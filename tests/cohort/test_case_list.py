@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from infarct.cohort.case_list import find_jobs
-from infarct.errors import InputFileError
+from infarct.core.errors import InputFileError
 
 
 def put(folder: Path, *names: str) -> None:

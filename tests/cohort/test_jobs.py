@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from infarct.case import CaseFiles
 from infarct.cohort.jobs import (
     Export,
     Job,
@@ -11,7 +10,8 @@ from infarct.cohort.jobs import (
     id_problem,
     refuse_inputs_inside,
 )
-from infarct.errors import CohortError, OutputError
+from infarct.core.errors import CohortError, OutputError
+from infarct.preprocessing.case import CaseFiles
 
 
 def test_outputs_are_in_the_folder_of_the_case_unless_exported(tmp_path: Path) -> None:

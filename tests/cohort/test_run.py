@@ -12,10 +12,10 @@ import pytest
 import stubs
 
 from infarct.cohort import run
+from infarct.cohort.case_log import Ledger
 from infarct.cohort.jobs import Job, Outcome, Settings
-from infarct.cohort.ledger import Ledger
 from infarct.cohort.run import Request, Watcher, run_cohort
-from infarct.errors import AssetError, OutputError
+from infarct.core.errors import AssetError, OutputError
 
 SETTINGS = Settings("cfuzzy")
 
@@ -133,10 +133,10 @@ from pathlib import Path
 
 import stubs
 
-from infarct.cohort.engine import Pool
+from infarct.cohort.runner import Pool
 from infarct.cohort.jobs import Settings
-from infarct.cohort.run import Request, run_cohort
-from infarct.stopping import clean_stops
+from infarct.cohort.run import Request; from infarct.cohort.run import run_cohort
+from infarct.cli.signals import clean_stops
 
 if __name__ == "__main__":
     # A shell that runs the tests in the background has told them to ignore the keys.

@@ -17,10 +17,10 @@ from dicom_scanner import (
     save_enhanced,
 )
 
-from infarct.dicom import order
+from infarct.core.errors import ContentError, InputFileError
+from infarct.dicom import slice_order
 from infarct.dicom.convert import Image, convert
 from infarct.dicom.series import find_series
-from infarct.errors import ContentError, InputFileError
 
 TURN = np.deg2rad(20)
 PLANES = {
@@ -159,7 +159,7 @@ def test_volumes_that_dcm2niix_left_out_are_noticed(tmp_path: Path, monkeypatch)
     volumes = [(0, noise(900)), (1000, noise(400))]
     save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "d"), SMALL, volumes)
     (series,) = find_series(tmp_path / "in")
-    monkeypatch.setattr(order, "numbering", lambda _: {})
+    monkeypatch.setattr(slice_order, "numbering", lambda _: {})
     # Half of the files are no longer there when it looks.
     for header in series.headers[8:]:
         frame = pydicom.dcmread(header.frames[0].path)

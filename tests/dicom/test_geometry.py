@@ -9,9 +9,9 @@ from dicom_scanner import SMALL, Protocol, Study, noise, save_classic, save_enha
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from infarct.core.errors import ContentError
 from infarct.dicom.convert import Image, convert
 from infarct.dicom.series import find_series
-from infarct.errors import ContentError
 
 VOLUMES = [(0, noise(900, 4)), (1000, noise(400, 4, seed=1))]
 

@@ -6,10 +6,10 @@ import pydicom
 import pytest
 from dicom_scanner import SMALL, Plane, Protocol, Study, csa, noise, save_mosaic
 
+from infarct.core.errors import ContentError
 from infarct.dicom.convert import Image, convert
 from infarct.dicom.mosaic import read_csa
 from infarct.dicom.series import find_series
-from infarct.errors import ContentError
 
 TURN = np.deg2rad(20)
 OBLIQUE = Plane(

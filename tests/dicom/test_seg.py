@@ -11,10 +11,10 @@ import pytest
 from dicom_scanner import MAKERS, Protocol, Study, noise, save_classic, save_enhanced
 from test_convert import PLANES
 
-from infarct.dicom.folder import opened_folder
+from infarct.core.nifti import read
 from infarct.dicom.seg import from_frames, segmentation, to_frames
-from infarct.dicom.sources import source_images
-from infarct.volume import read
+from infarct.dicom.source_images import find_source_images
+from infarct.dicom.study import opened_folder
 
 
 def bright(folder: Path, out: Path) -> tuple[Path, np.ndarray, float]:
@@ -28,7 +28,7 @@ def bright(folder: Path, out: Path) -> tuple[Path, np.ndarray, float]:
         shown = volume.data[..., found.choice.dwi.shell[0]]
         threshold = float(np.percentile(shown, 80))
         lesion, brain = volume.like(shown > threshold), volume.like(shown > 0.5 * threshold)
-        sources = source_images(found.choice, keep_identity=False)
+        sources = find_source_images(found.choice, keep_identity=False)
         made = segmentation(lesion, brain, sources, "test")
     made.save_as(out / "seg.dcm")
     return out / "seg.dcm", lesion.data, threshold
@@ -122,7 +122,7 @@ def outlined(folder: Path, method: str, *, keep_identity: bool = False) -> pydic
     with opened_folder(folder) as found:
         volume = read(found.choice.dwi.path)
         mask = volume.like(volume.data[..., 1] > 420)
-        sources = source_images(found.choice, keep_identity=keep_identity)
+        sources = find_source_images(found.choice, keep_identity=keep_identity)
         return segmentation(mask, mask, sources, method)
 
 
@@ -145,7 +145,7 @@ def test_a_name_in_another_alphabet_stays_whole(alphabets, tmp_path: Path) -> No
     with opened_folder(folder) as found:
         volume = read(found.choice.dwi.path)
         mask = volume.like(volume.data[..., 1] > 420)
-        sources = source_images(found.choice, keep_identity=True)
+        sources = find_source_images(found.choice, keep_identity=True)
         segmentation(mask, mask, sources, "test").save_as(tmp_path / "seg.dcm")
     assert str(pydicom.dcmread(tmp_path / "seg.dcm").PatientName) == name
 
@@ -156,7 +156,7 @@ def test_an_empty_outline_is_an_outline(tmp_path: Path) -> None:
     with opened_folder(tmp_path / "in") as found:
         volume = read(found.choice.dwi.path)
         shape = volume.data.shape[:3]
-        sources = source_images(found.choice, keep_identity=False)
+        sources = find_source_images(found.choice, keep_identity=False)
         nothing, all_of_it = volume.like(np.zeros(shape, bool)), volume.like(np.ones(shape, bool))
         made = segmentation(nothing, all_of_it, sources, "test")
     assert made.NumberOfFrames == 2 * 8

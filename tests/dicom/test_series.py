@@ -7,9 +7,9 @@ import pytest
 from dicom_scanner import ADC, SMALL, Protocol, Study, noise, save_classic
 from pydicom.uid import generate_uid
 
+from infarct.core.errors import ContentError, InputFileError
 from infarct.dicom.headers import read_header
 from infarct.dicom.series import check_complete, find_series, read_folder
-from infarct.errors import ContentError, InputFileError
 
 
 def test_a_visit_is_sorted_into_series(visit: Path) -> None:

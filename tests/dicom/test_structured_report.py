@@ -9,13 +9,13 @@ import pytest
 from dicom_scanner import SMALL, Protocol, Study, noise, save_classic
 from highdicom.sr import CodedConcept
 
-from infarct.dicom.folder import opened_folder
+from infarct.core.findings import Finding
+from infarct.core.nifti import read
 from infarct.dicom.seg import segmentation
-from infarct.dicom.sources import source_images
+from infarct.dicom.source_images import find_source_images
 from infarct.dicom.structured_report import structured_report
-from infarct.findings import Finding
-from infarct.quantify import Measurements
-from infarct.volume import read
+from infarct.dicom.study import opened_folder
+from infarct.measurement.volumetry import Measurements
 
 NUMBERS = Measurements(
     lesion_volume_ml=12.5,
@@ -38,7 +38,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory):
     with opened_folder(folder) as found:
         volume = read(found.choice.dwi.path)
         mask = volume.like(np.ones(volume.data.shape[:3], bool))
-        sources = source_images(found.choice, keep_identity=False)
+        sources = find_source_images(found.choice, keep_identity=False)
         return segmentation(mask, mask, sources, "test"), sources
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from blobs import AFFINE
 
-from infarct.volume import Volume, write
+from infarct.core.nifti import Volume, write
 
 
 def save(path: Path, data: np.ndarray, affine: np.ndarray = AFFINE) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infarct.errors import InputFileError
+from infarct.core.errors import InputFileError
 from infarct.evaluation.costs import Cost, read_costs
 
 

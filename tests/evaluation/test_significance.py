@@ -14,13 +14,13 @@ from blobs import SHAPE, blobs, imperfect
 from disk import save
 from matplotlib.text import Text
 from scipy import stats
-from test_displays import invented
+from test_report_contents import invented
 from typer.testing import CliRunner
 
-from infarct.cli import app
+from infarct.cli.main import app
 from infarct.evaluation.analysis import PAPER_METRICS, PairTest, analyse, pair_tests
 from infarct.evaluation.flowchart import flow_of, flowchart
-from infarct.evaluation.results import Results
+from infarct.evaluation.score_table import Results
 from infarct.evaluation.significance import cell_text, shade, strata_figure, tools_figure
 from infarct.evaluation.statistics import Test as Outcome
 from infarct.evaluation.subjects import Subjects, read_subjects

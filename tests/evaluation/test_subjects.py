@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infarct.errors import InputFileError
+from infarct.core.errors import InputFileError
 from infarct.evaluation.subjects import read_subjects, stratify, volume_level
 
 

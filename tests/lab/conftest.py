@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from infarct.classical import Healthy
-from infarct.lab.bank import Bank
-from infarct.lab.scanner import Scan
+from infarct.lab.simulation.scanner import SimulatedScan
+from infarct.lab.sources.bank import Bank
+from infarct.segmentation.classical import Healthy
 
 _SHAPE = (40, 44, 12)
 
@@ -20,7 +20,7 @@ def bank(once) -> Bank:
 
 
 @pytest.fixture(scope="session")
-def painted_scans() -> list[Scan]:
+def painted_scans() -> list[SimulatedScan]:
     """Six small scans, every third without a lesion, each with a bright spot that is none."""
     return [_paint(number) for number in range(6)]
 
@@ -34,7 +34,7 @@ def painted_healthy() -> Healthy:
     return Healthy(means[0], sds[0], means[1], sds[1], n=20)
 
 
-def _paint(number: int) -> Scan:
+def _paint(number: int) -> SimulatedScan:
     rng = np.random.default_rng([7, number])
     x, y, z = np.indices(_SHAPE)
     brain = ((x - 20) / 16) ** 2 + ((y - 22) / 18) ** 2 + ((z - 6) / 5) ** 2 < 1
@@ -47,4 +47,4 @@ def _paint(number: int) -> Scan:
     adc = rng.normal(0.8e-3, 0.05e-3, _SHAPE) - 0.12e-3 * lesion - 0.05e-3 * shine
     images = [torch.from_numpy(image.astype(np.float32)) for image in (dwi, dwi, adc)]
     masks = [torch.from_numpy(mask) for mask in (lesion, brain, brain)]
-    return Scan(*images, *masks, record=None)
+    return SimulatedScan(*images, *masks, record=None)

@@ -10,19 +10,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cases import Synthetic
-from test_training import TINY, SphereStream
+from test_loop import TINY, SphereStream
+from test_real_cases import Synthetic
 from typer.testing import CliRunner
 
-from infarct.errors import InputFileError
-from infarct.lab import training
-from infarct.lab.cases import Mixed, on_patients, split_cases
-from infarct.lab.checkpoint import Position, make_learner, read_weights, write_weights
-from infarct.lab.commands import app
-from infarct.lab.feed import stream_settings
-from infarct.lab.log import COLUMNS, read_log, write_log
-from infarct.lab.recipes import CasesSettings, RateSettings, Recipe, ValidationSettings, read
-from infarct.lab.training import final_recipe, stepped_rate, train
+from infarct.cli.lab import app
+from infarct.core.errors import InputFileError
+from infarct.lab.training import loop
+from infarct.lab.training.checkpoint import Position, make_learner, read_weights, write_weights
+from infarct.lab.training.config import (
+    CasesSettings,
+    RateSettings,
+    Recipe,
+    ValidationSettings,
+    read,
+)
+from infarct.lab.training.log import COLUMNS, read_log, write_log
+from infarct.lab.training.loop import final_recipe, stepped_rate, train
+from infarct.lab.training.real_cases import Mixed, on_patients, split_cases
+from infarct.lab.training.sources import stream_settings
 
 
 def prepare(folder: Path, patients: int, sessions: int = 1) -> Path:
@@ -144,7 +150,7 @@ def test_the_final_run_learns_from_all_for_as_long_as_the_best_had(
         seen.append(chosen)
         return Position(epochs=chosen.epochs, samples=chosen.epochs * chosen.epoch)
 
-    monkeypatch.setattr(training, "run", trained)
+    monkeypatch.setattr(loop, "run", trained)
     done = CliRunner().invoke(app, ["final", str(folder), "--out", str(folder.parent / "final")])
     assert done.exit_code == 0, done.output
     assert seen == [final]

@@ -9,20 +9,20 @@ import pytest
 import torch
 from torch.nn import functional
 
-from infarct.errors import InputFileError
-from infarct.lab import acquisition, population, scanner, tissue
-from infarct.lab.checkpoint import Position, make_learner, write_weights
-from infarct.lab.feed import Example, crop_slices, examples
-from infarct.lab.from_sub_volumes import for_slices
+from infarct.core.errors import InputFileError
+from infarct.core.nifti import Volume
+from infarct.core.resampling import resample
 from infarct.lab.networks import DESIGNS, build
 from infarct.lab.networks.pixels import pack, unpack, with_mirror
-from infarct.lab.recipes import Recipe, ShelfSettings
-from infarct.lab.shelf import _pick, _together
-from infarct.lab.stream import Stream, StreamSettings, spacing_value
-from infarct.measured_slices import lattice, network_input
-from infarct.resample import resample
-from infarct.templates import healthy_on
-from infarct.volume import Volume
+from infarct.lab.simulation import acquisition, sampling, scanner, tissue
+from infarct.lab.training.checkpoint import Position, make_learner, write_weights
+from infarct.lab.training.config import Recipe, ShelfSettings
+from infarct.lab.training.data_loader import Example, crop_slices, examples
+from infarct.lab.training.from_sub_volumes import for_slices
+from infarct.lab.training.replay_buffer import _pick, _together
+from infarct.lab.training.stream import Stream, StreamSettings, spacing_value
+from infarct.segmentation.controls import healthy_on
+from infarct.segmentation.measured_lattice import lattice, network_input
 
 SLICES = [name for name, design in DESIGNS.items() if design.slices]
 
@@ -80,7 +80,7 @@ def test_a_run_starts_from_the_weights_of_the_original(tmp_path) -> None:
 def test_stream_and_runtime_make_the_same_input(bank) -> None:
     stream = Stream(bank, StreamSettings(batch=1, lesion_free=0.0), seed=3)
     found = next(stream.slice_batches())
-    record = population.draw(stream.cohort, stream.bank, 3, stream.scans - 1)
+    record = sampling.draw(stream.cohort, stream.bank, 3, stream.scans - 1)
     native = scanner.acquire(tissue.build(record, bank, "cpu"), record)
     grid = acquisition.grid(record.acquisition)  # its world is MNI space
     slices = lattice(grid.affine, grid.shape)
@@ -157,7 +157,7 @@ def test_cropping_again_changes_nothing() -> None:
 
 
 def test_batches_of_unlike_scans_need_a_shelf() -> None:
-    from infarct.lab.recipes import _checked  # noqa: PLC0415
+    from infarct.lab.training.config import _checked  # noqa: PLC0415
 
     with pytest.raises(ValueError, match="shelf"):
         _checked(Recipe("FCN_CH2_slices", batch=2))

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infarct.case import CaseFiles
-from infarct.entities import Name, Role, read_name, stem_of
-from infarct.errors import InputFileError
-from infarct.folders import entries_of, matching
-from infarct.intensity import B0_BELOW
+from infarct.core.bids_names import Name, Role, read_name, stem_of
+from infarct.core.diffusion import B0_BELOW
+from infarct.core.errors import InputFileError
+from infarct.core.file_search import entries_of, matching
+from infarct.preprocessing.case import CaseFiles
 
 _MOST_NAMES = 10
 
@@ -30,7 +30,7 @@ _ANY_SESSION = ""
 
 
 @dataclass(frozen=True)
-class Scan:
+class BidsScan:
     """A diffusion scan of a dataset.
 
     Attributes:
@@ -112,7 +112,7 @@ class Unused:
 
 def find_scans(
     root: Path, participants: Sequence[str] = (), sessions: Sequence[str] = ()
-) -> list[Scan]:
+) -> list[BidsScan]:
     """Find the diffusion scans of a dataset: raw, and in what others derived from it.
 
     Args:
@@ -194,7 +194,7 @@ def unused(root: Path) -> Unused:
     return Unused(tuple(maps), tuple(ambiguous), tuple(unclaimed))
 
 
-def join_participants(scans: Sequence[Scan], root: Path) -> dict[str, dict[str, str]]:
+def join_participants(scans: Sequence[BidsScan], root: Path) -> dict[str, dict[str, str]]:
     """Return what `participants.tsv` says of each scan, by the name of the scan.
 
     Args:
@@ -213,7 +213,7 @@ def join_participants(scans: Sequence[Scan], root: Path) -> dict[str, dict[str, 
     return joined
 
 
-def row_of(scan: Scan, table: Participants) -> dict[str, str]:
+def row_of(scan: BidsScan, table: Participants) -> dict[str, str]:
     """Return what a table says of a scan, by column; nothing if no row is about it."""
     rows, session = table.get(scan.entities["sub"], {}), _session_of(scan)
     if len(rows) == 1 and (_ANY_SESSION in rows or session == "n/a"):
@@ -223,7 +223,7 @@ def row_of(scan: Scan, table: Participants) -> dict[str, str]:
     return rows.get(session, {})
 
 
-def _session_of(scan: Scan) -> str:
+def _session_of(scan: BidsScan) -> str:
     return f"ses-{scan.entities['ses']}" if "ses" in scan.entities else "n/a"
 
 
@@ -327,7 +327,7 @@ def _image(path: Path, *, raw: bool) -> _Image | None:
     return _Image(path, name.role, name, raw)
 
 
-def _scans(images: Sequence[_Image], root: Path) -> Iterator[Scan]:
+def _scans(images: Sequence[_Image], root: Path) -> Iterator[BidsScan]:
     """Group the images of one session into scans."""
     groups, companions = _sorted_by_role(images, root)
     chosen = [_best(group)[0] for group in groups]
@@ -349,7 +349,7 @@ def _scans(images: Sequence[_Image], root: Path) -> Iterator[Scan]:
         # What several scans could claim is missed only where there is nothing else.
         problems += shared if not found and not best.own_b0 else []
         files = replace(best.files, b0=found.get("b0"), adc=found.get("adc"))
-        yield Scan(best.image.name.identity, files, "; ".join(problems))
+        yield BidsScan(best.image.name.identity, files, "; ".join(problems))
 
 
 def _sorted_by_role(

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from infarct.bids.dataset import Scan
+from infarct.bids.dataset import BidsScan
 from infarct.cohort.jobs import Export, Job
-from infarct.errors import OutputError
+from infarct.core.errors import OutputError
 
 SPACE = "MNI152NLin2009aSym"
 REPORTS = "reports"
@@ -86,7 +86,7 @@ For research; not a medical device.
 """
 
 
-def jobs_of(scans: Sequence[Scan], root: Path, out: Path) -> list[Job]:
+def jobs_of(scans: Sequence[BidsScan], root: Path, out: Path) -> list[Job]:
     """Return what is to be done for each scan.
 
     Args:

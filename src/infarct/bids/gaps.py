@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infarct.bids.dataset import (
-    Scan,
+    BidsScan,
     files_of,
     participants_of,
     read_participants,
     row_of,
     unused,
 )
-from infarct.entities import read_name
-from infarct.folders import matching
+from infarct.core.bids_names import read_name
+from infarct.core.file_search import matching
 
 _MOST_NAMES = 10
 
 
-def gaps(scans: Sequence[Scan], root: Path, *, table: bool) -> list[str]:
+def gaps(scans: Sequence[BidsScan], root: Path, *, table: bool) -> list[str]:
     """Say in sentences who and what is left out of a dataset, and where its table does not fit.
 
     Args:
@@ -52,7 +52,7 @@ def gaps(scans: Sequence[Scan], root: Path, *, table: bool) -> list[str]:
     return told
 
 
-def without_scan(scans: Sequence[Scan], root: Path) -> list[str]:
+def without_scan(scans: Sequence[BidsScan], root: Path) -> list[str]:
     """Return who is left out, though nobody chose to.
 
     Args:
@@ -98,7 +98,7 @@ def not_understood(root: Path) -> list[str]:
     ]
 
 
-def not_joined(scans: Sequence[Scan], root: Path) -> tuple[list[str], list[str]]:
+def not_joined(scans: Sequence[BidsScan], root: Path) -> tuple[list[str], list[str]]:
     """Say what `participants.tsv` and the scans do not have in common, as of a lost leading zero.
 
     Args:

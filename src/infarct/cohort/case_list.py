@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from infarct.case import CaseFiles
 from infarct.cohort.jobs import Job, id_problem
-from infarct.errors import InputFileError
-from infarct.folders import entries_of
-from infarct.input_files import why_missing
+from infarct.core.errors import InputFileError
+from infarct.core.file_search import entries_of
+from infarct.core.input_files import why_missing
+from infarct.preprocessing.case import CaseFiles
 
 _IMAGES = ("dwi", "b0", "adc", "brain")
 COLUMNS = (*_IMAGES, "bvalue", "id")

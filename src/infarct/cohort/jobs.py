@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from infarct.case import CaseFiles
-from infarct.errors import CohortError, OutputError
+from infarct.core.errors import CohortError, OutputError
+from infarct.preprocessing.case import CaseFiles
 
 GROUP = "group"
 """Folder of the results about all cases; no case may have its name."""

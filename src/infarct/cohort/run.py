@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from infarct.cohort.engine import Pool, compute
+from infarct.cohort.case_log import Ledger, tells
 from infarct.cohort.jobs import (
     Job,
     Outcome,
@@ -16,10 +16,10 @@ from infarct.cohort.jobs import (
     refuse_foreign_group,
     refuse_inputs_inside,
 )
-from infarct.cohort.ledger import Ledger, tells
-from infarct.cohort.work import clean, process
-from infarct.errors import MemoryShortageError, OutputError
-from infarct.segmenters import get_segmenter
+from infarct.cohort.runner import Pool, compute
+from infarct.cohort.worker import clean, process
+from infarct.core.errors import MemoryShortageError, OutputError
+from infarct.segmentation.models import get_model
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def run_cohort(
         AssetError: If there is no such model.
     """
     watcher = watcher or Watcher()
-    get_segmenter(request.settings.model)
+    get_model(request.settings.model)
     refuse_inputs_inside(request.out, jobs)
     refuse_foreign_group(request.out)
     ledger = Ledger(request.out)

@@ -6,7 +6,7 @@
 ...     result = segment_case(found.open())
 """
 
-from infarct.errors import AssetError
+from infarct.core.errors import AssetError
 
 try:
     import dcm2niix  # noqa: F401
@@ -18,10 +18,10 @@ except ImportError as error:
         "install them: pip install 'infarct[dicom]'"
     ) from error
 
-from infarct.dicom.folder import DicomCase, check_outside, opened_folder
-from infarct.dicom.objects import DicomObjects, make_objects, write_objects
+from infarct.dicom.export import DicomObjects, make_objects, write_objects
 from infarct.dicom.series import Series, find_series
-from infarct.dicom.sources import SourceImages, source_images
+from infarct.dicom.source_images import SourceImages, find_source_images
+from infarct.dicom.study import DicomCase, check_outside, opened_folder
 
 __all__ = [
     "DicomCase",
@@ -30,8 +30,8 @@ __all__ = [
     "SourceImages",
     "check_outside",
     "find_series",
+    "find_source_images",
     "make_objects",
     "opened_folder",
-    "source_images",
     "write_objects",
 ]

@@ -9,15 +9,15 @@ from pathlib import Path
 import dcm2niix
 import numpy as np
 
+from infarct.core.diffusion import B0_BELOW, find_shell
+from infarct.core.errors import ContentError, InfarctError, InputFileError
+from infarct.core.findings import Finding, FindingCode
+from infarct.core.geometry import Grid
+from infarct.core.nifti import Volume, closest_axes, read
 from infarct.dicom.geometry import check_distance, check_geometry
 from infarct.dicom.headers import Content
-from infarct.dicom.order import check_places, lend, volume_bvalues, volumes_told
 from infarct.dicom.series import Series, check_complete
-from infarct.errors import ContentError, InfarctError, InputFileError
-from infarct.findings import Finding, FindingCode
-from infarct.grid import Grid
-from infarct.intensity import B0_BELOW, find_shell
-from infarct.volume import Volume, closest_axes, read
+from infarct.dicom.slice_order import check_places, lend, volume_bvalues, volumes_told
 
 _OPTIONS = (
     *("-b", "n", "-z", "n", "-f", "image"),

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from infarct.core.errors import ContentError
+from infarct.core.findings import Finding, FindingCode
 from infarct.dicom.headers import Frame
 from infarct.dicom.series import Series, levels
-from infarct.errors import ContentError
-from infarct.findings import Finding, FindingCode
 
 _SMALLEST_PIXEL_MM, _LARGEST_PIXEL_MM = 0.1, 20.0
 _SAME_DIRECTION = 2e-3

@@ -17,8 +17,8 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
+from infarct.core.diffusion import B0_BELOW
 from infarct.dicom import mosaic as mosaics
-from infarct.intensity import B0_BELOW
 
 Content = Literal["signal", "adc", "other"]
 """What a file may serve as: signal of a diffusion series (b0 included), ADC map, or nothing."""

@@ -10,9 +10,9 @@ from highdicom.seg import Segmentation, SegmentDescription
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
-from infarct.dicom.sources import SourceImages
-from infarct.grid import Affine, Grid
-from infarct.volume import Volume
+from infarct.core.geometry import Affine, Grid
+from infarct.core.nifti import Volume
+from infarct.dicom.source_images import SourceImages
 
 INFARCT = hd.sr.CodedConcept("55641003", "SCT", "Infarct")
 BRAIN = codes.SCT.Brain
@@ -33,7 +33,7 @@ def segmentation(lesion: Volume, brain: Volume, sources: SourceImages, method: s
     Args:
         lesion: bool, on the grid dcm2niix made of the sources.
         brain: bool, same grid.
-        sources: From `source_images`; slices that lie where a source lies refer to it.
+        sources: From `find_source_images`; slices that lie where a source lies refer to it.
         method: Name of the method that outlined.
     """
     frames = np.stack([to_frames(lesion.data), to_frames(brain.data)], axis=-1)

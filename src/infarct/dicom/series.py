@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from infarct.core.diffusion import B0_BELOW
+from infarct.core.errors import ContentError, InputFileError
+from infarct.core.file_search import files_below
 from infarct.dicom.headers import UNNAMED, Content, Frame, Header, Unreadable, read_header
-from infarct.errors import ContentError, InputFileError
-from infarct.folders import files_below
-from infarct.intensity import B0_BELOW
 
 _SAME_PLACE_MM = 0.1
 

@@ -11,10 +11,10 @@ from highdicom.seg import Segmentation
 from highdicom.sr import CodedConcept, Measurement
 from pydicom.sr.codedict import codes
 
+from infarct.core.findings import Finding
 from infarct.dicom.seg import BRAIN, BRAIN_SEGMENT, INFARCT, LESION_SEGMENT
-from infarct.dicom.sources import SourceImages
-from infarct.findings import Finding
-from infarct.quantify import Measurements
+from infarct.dicom.source_images import SourceImages
+from infarct.measurement.volumetry import Measurements
 
 _ML = CodedConcept("ml", "UCUM", "milliliter")
 _SCHEME = "99INFARCT"

@@ -10,7 +10,7 @@ import numpy as np
 
 from infarct.evaluation import statistics as st
 from infarct.evaluation.raters import RaterAgreement, rater_agreement
-from infarct.evaluation.results import METRICS, Group, Results
+from infarct.evaluation.score_table import METRICS, Group, Results
 
 PAIRED_METRICS = (
     *("dice", "precision", "sensitivity", "recognition_quality"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from infarct.evaluation import statistics as st
-from infarct.evaluation.results import Results
+from infarct.evaluation.score_table import Results
 from infarct.evaluation.subjects import ONSET_LEVELS, TITLES
 from infarct.evaluation.tables import Table, median_iqr, p_value, share
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from infarct.errors import InputFileError
+from infarct.core.errors import InputFileError
 from infarct.evaluation.subjects import UNKNOWN_CELLS
 
 _COLUMNS = ("parameters", "seconds", "memory_gb")

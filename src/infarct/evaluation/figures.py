@@ -20,10 +20,10 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import gaussian_kde
 
 from infarct.evaluation.analysis import CORRELATIONS, Analysis
-from infarct.evaluation.cases import Histogram
-from infarct.evaluation.looks import STYLE, colours, legend, looks
-from infarct.evaluation.results import BY_KEY, Group, Metric, Results
+from infarct.evaluation.plot_style import STYLE, colours, legend, looks
+from infarct.evaluation.score_table import BY_KEY, Group, Metric, Results
 from infarct.evaluation.statistics import Correlation
+from infarct.evaluation.subject_scores import Histogram
 from infarct.evaluation.subjects import Stratum
 
 BOX_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")

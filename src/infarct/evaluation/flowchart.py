@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from infarct.evaluation.looks import STYLE
-from infarct.evaluation.results import Results
+from infarct.evaluation.plot_style import STYLE
+from infarct.evaluation.score_table import Results
 
 _LINE, _LETTER, _PAD = 0.17, 0.075, 0.14
 _GAP = 0.45

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from infarct.evaluation.cases import Case, read_image, read_mask
-from infarct.evaluation.looks import STYLE, colours
-from infarct.evaluation.results import Results
-from infarct.grid import Affine
-from infarct.intensity import Image, Mask
-from infarct.volume import closest_axes
+from infarct.core.diffusion import Image, Mask
+from infarct.core.geometry import Affine
+from infarct.core.nifti import closest_axes
+from infarct.evaluation.plot_style import STYLE, colours
+from infarct.evaluation.score_table import Results
+from infarct.evaluation.subject_scores import Case, read_image, read_mask
 
 _REFERENCE_COLOUR = "#F0E442"
 _BACKGROUND = 0.1

@@ -24,8 +24,8 @@ import numpy as np
 from scipy.ndimage import binary_erosion, generate_binary_structure, label
 from scipy.spatial import KDTree
 
-from infarct.grid import Affine
-from infarct.intensity import TISSUE_ADC, Image, Mask
+from infarct.core.diffusion import TISSUE_ADC, Image, Mask
+from infarct.core.geometry import Affine
 
 LESION_IOU = 0.25
 """Least intersection over union at which two outlines are the same lesion."""

@@ -14,12 +14,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from infarct.errors import CohortError, InputFileError, OutputError
+from infarct.core.atomic_write import atomic_directory, refuse_to_replace, reserved
+from infarct.core.errors import CohortError, InputFileError, OutputError
+from infarct.core.machine import cores
+from infarct.core.process_setup import quiet_for_good
 from infarct.evaluation.analysis import Analysis, analyse
-from infarct.evaluation.cases import Case, measure
 from infarct.evaluation.costs import read_costs
-from infarct.evaluation.displays import all_drawings, all_sections, all_tables, draw
-from infarct.evaluation.layouts import find_images, other_images, subjects_with
+from infarct.evaluation.file_layouts import find_images, other_images, subjects_with
 from infarct.evaluation.raters import reading_names
 from infarct.evaluation.report import (
     Making,
@@ -32,12 +33,11 @@ from infarct.evaluation.report import (
     write_scores,
     write_table,
 )
-from infarct.evaluation.results import Results
+from infarct.evaluation.report_contents import all_drawings, all_sections, all_tables, draw
+from infarct.evaluation.score_table import Results
+from infarct.evaluation.subject_scores import Case, measure
 from infarct.evaluation.subjects import TITLES, read_subjects
 from infarct.evaluation.tables import Table
-from infarct.machine import cores
-from infarct.process_setup import quiet_for_good
-from infarct.whole import complete_or_absent, refuse_to_replace, reserved
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done and how many there are."""
@@ -157,7 +157,7 @@ def _evaluate(request: EvaluationRequest, out: Path, progress: Progress | None) 
         verdict=verdict(analysis),
         report=request.out / "report.html",
     )
-    with complete_or_absent(out, lambda old: _refuse_to_lose(old, out, request)) as work:
+    with atomic_directory(out, lambda old: _refuse_to_lose(old, out, request)) as work:
         drawings = all_drawings(results, analysis, cases, evaluation.tables)
         for drawn, _ in enumerate(_each(partial(draw, work), drawings.items(), workers), start=1):
             report_progress("drawing", drawn, len(drawings))

@@ -18,7 +18,7 @@ from itertools import combinations
 import numpy as np
 
 from infarct.evaluation import statistics as st
-from infarct.evaluation.results import Results
+from infarct.evaluation.score_table import Results
 
 INTER, INTRA = "inter-rater", "intra-rater"
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from infarct.core.serialization import write_tsv
 from infarct.evaluation.analysis import Analysis
 from infarct.evaluation.metrics import Scores
-from infarct.evaluation.results import Results
+from infarct.evaluation.score_table import Results
 from infarct.evaluation.tables import Table
-from infarct.tables import write_tsv
 
 _LARGEST_SVG = 400_000
 """Bytes beyond which a figure goes into the page as PNG: the page should open at once."""

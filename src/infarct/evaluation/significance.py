@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from infarct.evaluation.analysis import PAPER_METRICS, Analysis, PairTest
-from infarct.evaluation.looks import STYLE
-from infarct.evaluation.results import BY_KEY
+from infarct.evaluation.plot_style import STYLE
+from infarct.evaluation.score_table import BY_KEY
 
 LIMITS = (0.001, 0.01, 0.05)
 """P values below which a cell is coloured, the darkest first."""

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infarct.errors import InputFileError
+from infarct.core.errors import InputFileError
 
 SMALL_ML = 1.7
 """Lesions below are small (S), ml. Liu et al. 2021, Results, "Performance ... lesion volume"."""

@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from infarct.evaluation.looks import STYLE
+from infarct.evaluation.plot_style import STYLE
 from infarct.evaluation.tables import Table
 
 _CHARACTER_IN = 0.065

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from infarct.evaluation import statistics as st
 from infarct.evaluation.analysis import CORRELATIONS, Analysis, PairTest
 from infarct.evaluation.costs import Cost
-from infarct.evaluation.results import BY_KEY, METRICS
+from infarct.evaluation.score_table import BY_KEY, METRICS
 
 UNKNOWN = "-"
 

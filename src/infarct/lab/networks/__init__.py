@@ -37,8 +37,9 @@ class Design:
         divisor: What the axes of its input, or of its tiles, must be divisible by.
         margin: Voxels of surroundings that a tile must bring on every side; None for a network that
             sees the whole brain at once and can't be tiled.
-        slices: Whether it reads the measured slices at 1 mm, see `infarct.measured_slices`, instead
-            of one interleaved sub-volume after another. Its `shape` is then one of many.
+        slices: Whether it reads the measured slices at 1 mm, see
+            `infarct.segmentation.measured_lattice`, instead of one interleaved sub-volume after
+            another. Its `shape` is then one of many.
     """
 
     make: Callable[[int, int | None], nn.Module]

@@ -1,0 +1,157 @@
+"""`infarct segment --dicom`: from a scanner's folder to results, told on the terminal."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infarct.cli.console import live_timer, show_result
+from infarct.core.step_timer import StepTimer
+from infarct.dicom.export import make_objects, write_objects
+from infarct.dicom.source_images import find_source_images
+from infarct.dicom.study import DicomCase, Row, check_outside, opened_folder
+from infarct.measurement.atlas import Atlas
+from infarct.pipeline import segment_case
+from infarct.reporting.writer import destination, write_results
+from infarct.segmentation.models import DEFAULT, get_model
+from infarct.segmentation.result import Segmentation
+
+
+@dataclass(frozen=True)
+class DicomRequest:
+    """What a user asks for.
+
+    Attributes:
+        folder: Of DICOM files.
+        out: Folder to make for the results.
+        series: Number or UID of the series to take as DWI; None takes the best.
+        brain: Brain mask drawn or made elsewhere.
+        model: Name of the method.
+        territories: Atlas for the table of territories, instead of the one that ships.
+        overwrite: Replace an earlier result in `out`.
+        overwrite_corrected: Replace it even if it was corrected by hand or holds other files.
+        dicom_out: Write SEG and SR too.
+        keep_identity: Leave the patient's identity in SEG and SR.
+    """
+
+    folder: Path
+    out: Path
+    series: str | None = None
+    brain: Path | None = None
+    model: str = DEFAULT
+    territories: Atlas | None = None
+    overwrite: bool = False
+    overwrite_corrected: bool = False
+    dicom_out: bool = False
+    keep_identity: bool = False
+
+    @property
+    def command(self) -> list[str]:
+        """The command for the manifest, without names of folders: they may name the patient."""
+        options = ["segment", "--dicom", "FOLDER", "--out", "OUT", "--model", self.model]
+        if self.series is not None:
+            # UIDs of some makers hold the date and the scanner's serial number.
+            options += ["--series", self.series if self.series.isdigit() else "UID"]
+        options += ["--brain", "BRAIN"] if self.brain is not None else []
+        own_atlas = ["--atlas", "ATLAS", "--labels", "LABELS"]
+        options += own_atlas if self.territories is not None else []
+        options += ["--overwrite"] if self.overwrite else []
+        options += ["--overwrite-corrected"] if self.overwrite_corrected else []
+        options += ["--dicom-out"] if self.dicom_out else []
+        return [*options, *(["--keep-identity"] if self.keep_identity else [])]
+
+
+def segment_folder(request: DicomRequest) -> Segmentation:
+    """Outline and measure the lesions of the scan in a folder, and write everything.
+
+    Args:
+        request: What the user asks for.
+
+    Raises:
+        InfarctError: Its subclasses say what went wrong and what to do.
+    """
+    get_model(request.model)
+    check_outside(request.folder, request.out)
+    start = time.perf_counter()
+    with (
+        destination(
+            request.out,
+            filter(None, [request.brain]),
+            overwrite=request.overwrite,
+            overwrite_corrected=request.overwrite_corrected,
+        ),
+        Console(stderr=True).status("reading and converting the DICOM folder") as status,
+        opened_folder(request.folder, request.series) as found,
+    ):
+        status.stop()
+        show_series(found.rows)
+        with live_timer() as timer:
+            timer.seconds["convert"] = time.perf_counter() - start
+            result = _segment_and_write(request, found, timer)
+    show_result(result, request.out)
+    return result
+
+
+def _segment_and_write(request: DicomRequest, found: DicomCase, timer: StepTimer) -> Segmentation:
+    sources = None
+    if request.dicom_out:
+        # Before the work: what cannot be referred to is known at once.
+        sources = find_source_images(found.choice, keep_identity=request.keep_identity)
+    with timer.step("read and check"):
+        case = found.open(request.brain)
+    result = segment_case(case, request.model, timer, request.territories)
+    with timer.step("write"):
+        objects = None if sources is None else make_objects(result, sources)
+        write_results(
+            result,
+            request.out,
+            overwrite=request.overwrite,
+            overwrite_corrected=request.overwrite_corrected,
+            command=request.command,
+            add=lambda folder: objects and write_objects(objects, folder),
+        )
+    return result
+
+
+def show_series(rows: tuple[Row, ...]) -> None:
+    """Print every series of a folder and what was done with it; of several studies also when."""
+    console = Console()
+    studies = [list(group) for _, group in groupby(rows, lambda row: row.series.study_uid)]
+    for study in studies:
+        if len(studies) > 1:
+            console.print(f"study of {study[0].series.study_date}", highlight=False)
+        console.print(_table(study))
+    if len(studies) > 1:
+        # Only here: dates and UIDs are in no file that is written.
+        console.print("\nThere are several studies; --series takes one of these:")
+        possible = [r.series for r in rows if r.use.startswith(("taken as DWI", "candidate"))]
+        for series in possible:
+            line = f"  study of {series.study_date}, series {series.number}: --series {series.uid}"
+            console.print(Text(line), soft_wrap=True)
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("series", "maker", "description", "b", "volumes", "slices", "use"):
+        right = name in {"series", "volumes", "slices"}
+        table.add_column(name, justify="right" if right else "left")
+    for row in rows:
+        signal = next(iter(row.images), None)
+        bvalues = sorted({round(b) for image in row.images for b in image.bvalues})
+        table.add_row(
+            str(row.series.number),
+            row.series.maker,
+            # Free text: brackets in it are no markup.
+            Text(row.series.description),
+            ", ".join(map(str, bvalues)),
+            str(max(len(signal.bvalues), 1)) if signal else "",
+            str(signal.grid.shape[2]) if signal else "",
+            Text(row.use, style="bold" if row.use.startswith("taken") else "dim"),
+        )
+    return table

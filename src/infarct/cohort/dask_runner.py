@@ -1,0 +1,138 @@
+"""Runs independent cases on the workers of a running Dask scheduler; only this imports Dask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from infarct.cohort.jobs import Job, Outcome, Settings, Work
+from infarct.cohort.local_runner import failed_by
+from infarct.core.errors import CohortError, InfarctError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+_LOOK_SECONDS = 5.0
+"""How often workers are counted; those of a cluster come and go."""
+
+_LOST = (
+    "the connection to the Dask scheduler was lost; the finished cases are complete: "
+    "run the same command again"
+)
+
+
+def run_on_cluster(
+    jobs: Sequence[Job],
+    work: Work,
+    settings: Settings,
+    address: str,
+    starts: Callable[[str], None],
+) -> Generator[Outcome]:
+    """Run every job, and yield what became of each as it ends.
+
+    Args:
+        jobs: The cases; all paths are seen by the workers under the same names.
+        work: What is done with one; does not raise for what is wrong with a case.
+        settings: Of the run.
+        address: Of the scheduler, with its protocol.
+        starts: Told in a sentence who works, and where to watch.
+
+    Raises:
+        CohortError: If the scheduler cannot be reached, or goes away.
+    """
+    from distributed import wait  # noqa: PLC0415 - Dask is an extra
+    from distributed.client import FuturesCancelledError  # noqa: PLC0415
+
+    with _client(address, starts) as client:
+        waiting = list(reversed(jobs))
+        running: dict[Future[Outcome], Job] = {}
+        while waiting or running:
+            threads = _threads(client)
+            # One case per thread and no more: Dask blames a dead worker on all that it had queued.
+            while waiting and len(running) < max(1, threads):
+                job = waiting.pop()
+                running[client.submit(work, job, settings, pure=False)] = job
+            # Cancelled is what has lost its scheduler; the cases themselves say so below.
+            with suppress(TimeoutError, FuturesCancelledError):
+                wait(list(running), timeout=_LOOK_SECONDS, return_when="FIRST_COMPLETED")
+            for future in [future for future in running if future.done()]:
+                outcome = _outcome(running[future], future)
+                if outcome is not None:
+                    del running[future]
+                    yield outcome
+
+
+def secure_address(address: str, *, unencrypted: bool) -> str:
+    """Complete and check the address of a scheduler.
+
+    Args:
+        address: HOST:PORT, with or without a protocol; TLS is used without one.
+        unencrypted: The user accepts a protocol without encryption and authentication.
+
+    Raises:
+        CohortError: If it names such a protocol and the user did not say so.
+    """
+    if "://" not in address:
+        return f"{'tcp' if unencrypted else 'tls'}://{address}"
+    if address.startswith("tcp://") and not unencrypted:
+        raise CohortError(
+            f"{address} has no TLS: anybody who can reach this port can run programs as you and "
+            "read the scans. Start the scheduler with certificates and give tls://... (see "
+            "docs/cohorts.md), or add --unencrypted if only you can reach it"
+        )
+    return address
+
+
+@contextmanager
+def _client(address: str, starts: Callable[[str], None]) -> Iterator[Client]:
+    try:
+        from distributed import Client  # noqa: PLC0415 - Dask is an extra
+        from distributed.comm.addressing import resolve_address  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise CohortError(
+            f"--scheduler needs Dask ({error}): pip install 'infarct[cluster]'"
+        ) from error
+    try:
+        # What is no address would leave a client half made, with a thread of its own.
+        resolve_address(address)
+        client = Client(address, timeout=20)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise CohortError(
+            f"no Dask scheduler answers at {address} ({error}); start one with 'dask scheduler' "
+            "and check its certificates, or leave --scheduler out"
+        ) from error
+    with client:
+        who = f"{len(client.nthreads())} workers at {address}"
+        # Without bokeh the dashboard is a page that says that bokeh is missing.
+        shown = bool(client.dashboard_link) and find_spec("bokeh") is not None
+        starts(f"{who}; dashboard: {client.dashboard_link}" if shown else who)
+        yield client
+
+
+def _threads(client: Client) -> int:
+    """Return how many threads work now; a scheduler that went away is noticed here or later."""
+    try:
+        return sum(client.nthreads().values())
+    except OSError as error:
+        raise CohortError(_LOST) from error
+
+
+def _outcome(job: Job, future: Future[Any]) -> Outcome | None:
+    """Return what became of a case, or None if its answer was lost with the worker that had it."""
+    from distributed import KilledWorker  # noqa: PLC0415 - Dask is an extra
+
+    if future.cancelled():
+        raise CohortError(_LOST)
+    try:
+        outcome: Outcome = future.result(timeout=_LOOK_SECONDS)
+    except TimeoutError:
+        # Dask runs the case again, which will find itself done.
+        return None
+    except KilledWorker:
+        text = "its worker process died each time it was tried, most likely for want of memory"
+        return Outcome(job.id, "failed", InfarctError.exit_code, text)
+    except Exception as error:  # a fault in what surrounds the work must not stop the other cases
+        return failed_by(job, error)
+    return outcome

@@ -1,0 +1,138 @@
+"""Pictures of a cohort: a thumbnail of each case, all lesions over the template, the volumes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from infarct.core.geometry import MNI_GRID
+from infarct.core.nifti import Volume
+from infarct.core.resampling import resample
+from infarct.preprocessing.templates import load_template
+from infarct.reporting.radiological_view import CONTOUR
+
+_SLICES_MM = tuple(range(-40, 72, 8))
+"""z of the slices that show all lesions, mm of MNI."""
+
+_HEAD = (slice(16, 176), slice(14, 210))
+"""The MNI grid without its empty rim."""
+
+_MIDDLE_SLICE = 80
+
+_VOLUME_EDGES_ML = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+
+
+def thumbnail(dwi: Volume, lesion: Volume) -> bytes:
+    """Draw the slice with most lesion, or the middle of the brain, with the outline.
+
+    Args:
+        dwi: On the MNI grid.
+        lesion: On the MNI grid, above .5 where there is one.
+
+    Returns:
+        A JPEG of 80 x 98 pixels, some 3 kB; the patient's right is on the left.
+    """
+    mask = lesion.data[_HEAD] > 0.5
+    image = dwi.data[_HEAD]
+    z = int(mask.sum(axis=(0, 1)).argmax()) if mask.any() else _MIDDLE_SLICE
+    window = float(np.percentile(image[image > 0], 99.5)) if (image > 0).any() else 1.0
+
+    def blocks(data: NDArray[np.generic]) -> NDArray[np.generic]:
+        x, y = data.shape
+        return data.reshape(x // 2, 2, y // 2, 2)
+
+    # Blocks of 2 x 2 voxels become a pixel; a lesion of one voxel must not vanish.
+    grey = blocks(image[:, :, z]).mean(axis=(1, 3))
+    there = blocks(mask[:, :, z]).any(axis=(1, 3))
+    edge = ndimage.binary_dilation(there) & ~there
+    colours = np.repeat(np.clip(grey / window, 0, 1)[..., None], 3, axis=2)
+    colours[edge] = [int(CONTOUR[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    stream = io.BytesIO()
+    hung = np.ascontiguousarray(colours[::-1, ::-1].transpose(1, 0, 2))
+    imsave(stream, hung, format="jpg", pil_kwargs={"quality": 85, "subsampling": 0})
+    return stream.getvalue()
+
+
+def overlap_figure(count: NDArray[np.integer], cases: int) -> Figure:
+    """Draw how often each place is lesioned, over the mean b0 of the template.
+
+    Args:
+        count: Cases whose lesion holds the voxel, on the MNI grid.
+        cases: How many cases there are.
+    """
+    template = load_template()
+    mean = resample(template.b0, MNI_GRID)
+    brain = template.brain_at_1mm
+    window = float(np.percentile(mean[brain], 99.5))
+    most = max(1, int(count.max()))
+    colours, norm = _colours(most)
+    per_row = -(-len(_SLICES_MM) // 2)
+    figure = Figure(figsize=(per_row * 1.5, 2 * 1.75 + 0.55), facecolor="black")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(2, per_row, squeeze=False)
+    figure.subplots_adjust(0, 0.15, 1, 1, wspace=0.0, hspace=0.0)
+    for panel, z_mm in zip(panels.flat, _SLICES_MM, strict=True):
+        z = z_mm - int(MNI_GRID.affine[2, 3])
+        panel.set_axis_off()
+        # The patient's right on the left, as radiologists hang images.
+        panel.imshow(mean[_HEAD][::-1, :, z].T, cmap="gray", origin="lower", vmin=0, vmax=window)
+        seen = np.ma.masked_equal(count[_HEAD][::-1, :, z], 0)
+        panel.imshow(seen.T, cmap=colours, norm=norm, origin="lower", alpha=0.85)
+        panel.text(
+            0.5, 0.0, f"z {z_mm:+d}", color="#9ecbff", fontsize=7, ha="center", va="bottom",
+            transform=panel.transAxes,
+        )  # fmt: skip
+    first = panels.flat[0]
+    for x, side in ((0.03, "R"), (0.97, "L")):
+        first.text(
+            x, 0.5, side, color="#9ecbff", fontsize=8, ha="center", transform=first.transAxes
+        )
+    bar = figure.colorbar(
+        ScalarMappable(norm, colours),
+        cax=figure.add_axes((0.3, 0.075, 0.4, 0.03)),
+        orientation="horizontal",
+        spacing="proportional",
+        ticks=np.unique(np.linspace(1, most, min(most, 6)).astype(int)),
+    )
+    bar.ax.tick_params(colors="white", labelsize=7, length=2)
+    bar.ax.set_title(f"cases, of {cases}", color="white", fontsize=8, pad=2)
+    return figure
+
+
+def _colours(most: int) -> tuple[Colormap, BoundaryNorm]:
+    """Return one colour for each count up to ten, or ten and more steps beyond."""
+    steps = min(most, 256)
+    ramp = colormaps["inferno"](np.linspace(0.35, 0.95, max(steps, 2)))[-steps:]
+    edges = np.unique(np.linspace(0.5, most + 0.5, steps + 1))
+    return ListedColormap(ramp), BoundaryNorm(edges, steps)
+
+
+def volume_figure(volumes_ml: Sequence[float]) -> Figure:
+    """Draw how many cases have how much lesion, on steps that triple; none is a bar of its own."""
+    volumes = np.asarray(volumes_ml, float)
+    steps = list(pairwise((*_VOLUME_EDGES_ML, np.inf)))
+    counts = [(volumes == 0).sum()] + [((volumes > a) & (volumes <= b)).sum() for a, b in steps]
+    labels = ["none", f"to {steps[0][1]:g}", *(f"{a:g} to {b:g}" for a, b in steps[1:-1])]
+    labels += [f"above {steps[-1][0]:g}"]
+    figure = Figure(figsize=(8.0, 2.4))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    bars = axes.bar(labels, counts, color=["#9aa5b1", *["#c2410c"] * (len(counts) - 1)], width=0.85)
+    axes.bar_label(bars, [str(n) if n else "" for n in counts], fontsize=8, color="#1c2530")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_yticks([])
+    axes.tick_params(axis="x", labelsize=8, length=0)
+    axes.set_xlabel("outlined lesion volume, ml", fontsize=9)
+    figure.tight_layout()
+    return figure

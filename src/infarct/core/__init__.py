@@ -1,0 +1,1 @@
+"""What everything rests on: geometry, NIfTI, diffusion formulas, findings, errors, files."""

@@ -1,0 +1,103 @@
+"""Checks of an input file before it is parsed: is it there, is it a file, and what kind."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from infarct.core.errors import InputFileError
+
+_START = 512
+"""Bytes that identify a format; DICOM has its signature at 128."""
+
+_KINDS: tuple[tuple[int, bytes, str], ...] = (
+    (128, b"DICM", "a DICOM file; give its folder with --dicom"),
+    (0, b"version https://git-lfs", "a Git LFS pointer; run `git lfs pull` first"),
+    (0, b"/annex/objects/", "a git-annex pointer; run `datalad get` on it first"),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd; decompress it first (unzstd)"),
+    (0, b"\xfd7zXZ", "compressed with xz; decompress it first (unxz)"),
+    (0, b"PK\x03\x04", "a ZIP archive; unpack it first"),
+    (0, b"\x89HDF", "an HDF5 file (MINC 2 or MATLAB); convert it to NIfTI first (mnc2nii)"),
+    (0, b"CDF", "a NetCDF file (MINC 1); convert it to NIfTI first (mnc2nii)"),
+    (0, b"\x89PNG", "a PNG picture; a 3D image is needed"),
+    (0, b"\xff\xd8\xff", "a JPEG picture; a 3D image is needed"),
+    (0, b"\x93NUMPY", "a NumPy array without geometry; save it as NIfTI with its affine"),
+    (0, b"TRACK", "a TrackVis file; a 3D image is needed"),
+    (0, b"mrtrix tracks", "an MRtrix track file; a 3D image is needed"),
+    (0, b"<?xml", "an XML file (perhaps GIfTI); a 3D image is needed"),
+    (0, b"# === DATA DESCRIPTION", "a Philips PAR header; convert it to NIfTI first (dcm2niix)"),
+    (0, b"\x00\x00\x00\x01\x00\x00", "a FreeSurfer MGH image; convert it first (mri_convert)"),
+)
+
+
+class HeaderRemark(NamedTuple):
+    """A contradiction in a header, and how it was resolved.
+
+    Attributes:
+        code: Stable, for machines.
+        message: For people, without the name of the image.
+        doubtful: Whether the result may be wrong because of it; otherwise it is only a note.
+    """
+
+    code: str
+    message: str
+    doubtful: bool = True
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a file is there; a name that no file system accepts is not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def check_file(path: Path, expected: str) -> None:
+    """Check that a path leads to a regular file that can be read.
+
+    Args:
+        path: As the user gave it.
+        expected: What should be there, for the message.
+
+    Raises:
+        InputFileError: If not; says why and what to do.
+    """
+    try:
+        there, folder = path.is_file(), path.is_dir()
+        os.lstat(path)
+    except FileNotFoundError:
+        there = folder = False
+    except (OSError, ValueError) as error:
+        too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+        why = "the name is too long for this file system" if too_long else str(error)
+        raise InputFileError(f"{path}: {why}; give the path of {expected}") from error
+    if folder:
+        raise InputFileError(f"{path}: is a folder; give the path of {expected}")
+    if not there:
+        raise InputFileError(f"{path}: {why_missing(path)}; give the path of {expected}")
+    if not os.access(path, os.R_OK):
+        raise InputFileError(f"{path}: permission denied; ask its owner for read access")
+    if path.stat().st_size == 0:
+        raise InputFileError(f"{path}: is empty (0 bytes); copy or download it again")
+
+
+def why_missing(path: Path) -> str:
+    """Say why there is no file at a path: links of DataLad datasets often lead nowhere."""
+    if path.is_symlink():
+        return (
+            "is a broken link, its content is not on this computer "
+            f"(in a DataLad or git-annex dataset run `datalad get '{path.name}'`)"
+        )
+    return "is not a regular file" if path.exists() else "no such file"
+
+
+def kind_of(path: Path) -> str | None:
+    """Name what a file is by its first bytes, and what to do with it; None if unknown."""
+    with path.open("rb") as stream:
+        start = stream.read(_START)
+    for at, magic, kind in _KINDS:
+        if start[at : at + len(magic)] == magic:
+            return kind
+    return None

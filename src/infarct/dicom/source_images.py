@@ -1,0 +1,174 @@
+"""The scanner's own images as SEG and SR refer to them, with or without the patient's identity."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from infarct.core.errors import ContentError
+from infarct.dicom.headers import Frame
+from infarct.dicom.select_series import Choice
+from infarct.dicom.series import Series
+
+_LINKS = (
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
+    *("FrameOfReferenceUID", "PositionReferenceIndicator", "Modality", "NumberOfFrames"),
+    *("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient"),
+    *("PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "LossyImageCompression"),
+)
+"""All that leaves the folder without `keep_identity`: what ties a SEG to its images."""
+
+_PLANE = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
+_IDENTITY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber"),
+    *("StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImages:
+    """What the DWI was taken from.
+
+    Attributes:
+        images: Data sets without pixels: classic files by slice, or the one multi-frame file.
+        frame_numbers: Those of one weighted volume in a multi-frame file, from 1; None for classic.
+    """
+
+    images: list[Dataset]
+    frame_numbers: frozenset[int] | None
+
+
+def find_source_images(choice: Choice, *, keep_identity: bool) -> SourceImages:
+    """Read the headers of the images that show the DWI, one per slice.
+
+    Of many directions one volume stands for all: they lie at the same places.
+
+    Args:
+        choice: What was taken as DWI.
+        keep_identity: Leave name, number and dates of the patient in; False puts a pseudonym there
+            and keeps only geometry and UIDs.
+
+    Raises:
+        ContentError: If the headers lack what a SEG is tied to.
+    """
+    frames = _one_volume(choice.dwi.series, choice.dwi.bvalue)
+    every = choice.dwi.series.frames
+    several_in_one = len({frame.path for frame in every}) < len(every)
+    with warnings.catch_warnings():
+        # Warnings of pydicom quote the values they complain of, names of patients among them.
+        warnings.simplefilter("ignore")
+        if several_in_one:
+            # The volume may be spread over files; a SEG can be tied frame by frame to one only.
+            frames = [frame for frame in frames if frame.path == frames[0].path]
+        paths = dict.fromkeys(frame.path for frame in frames)
+        images: list[Dataset] = [
+            pydicom.dcmread(path, stop_before_pixels=True, force=True) for path in paths
+        ]
+        for image in images:
+            if not image.get("FrameOfReferenceUID") or not image.get("StudyInstanceUID"):
+                raise ContentError(
+                    f"series {choice.dwi.series.number}: its headers name no study or no frame of "
+                    "reference, so no DICOM can refer to it; leave out --dicom-out"
+                )
+            _share_plane(image)
+            if choice.dwi.series.mosaic and "ImagePositionPatient" not in image:
+                # Tells highdicom that this is a patient, not a glass slide; it is not written.
+                image.ImagePositionPatient = [0, 0, 0]
+        images = _with_one_orientation(images)
+        images = [_identified(image) if keep_identity else _pseudonymous(image) for image in images]
+    numbers = frozenset(frame.number for frame in frames) if several_in_one else None
+    return SourceImages(images, numbers)
+
+
+def _one_volume(series: Series, bvalue: float) -> list[Frame]:
+    """Return one frame for each place, of the b-value closest to the one asked for."""
+
+    def distance(frame: Frame) -> float:
+        return math.inf if frame.bvalue is None else abs(frame.bvalue - bvalue)
+
+    at_place: dict[tuple[float, ...], Frame] = {}
+    for frame in sorted(series.frames, key=distance):
+        # The frames of a mosaic have no place of their own; the first stands for all.
+        at_place.setdefault(tuple(round(x, 1) for x in frame.position or ()), frame)
+    placed = [frame for place, frame in at_place.items() if place]
+    return placed or list(at_place.values())
+
+
+def _share_plane(image: Dataset) -> None:
+    """Say of a multi-frame file as a whole what it says of every frame: highdicom looks there."""
+    shared = image.get("SharedFunctionalGroupsSequence")
+    if shared:
+        first = image.PerFrameFunctionalGroupsSequence[0]
+        for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+            if name not in shared[0] and name in first:
+                setattr(shared[0], name, first[name].value)
+
+
+def _with_one_orientation(images: list[Dataset]) -> list[Dataset]:
+    """Give all the orientation of the first: some scanners let the last digits drift."""
+    first = images[0].get("ImageOrientationPatient")
+    if first is None:
+        return images
+    same = [
+        image
+        for image in images
+        if np.allclose(
+            np.array(image.ImageOrientationPatient, float), np.array(first, float), atol=1e-4
+        )
+    ]
+    for image in same:
+        image.ImageOrientationPatient = first
+    return same
+
+
+def _complete(image: Dataset) -> Dataset:
+    for name in _IDENTITY:
+        if name not in image:
+            setattr(image, name, None)
+    return image
+
+
+def _identified(image: Dataset) -> Dataset:
+    """Keep all, names in Unicode: highdicom takes no second alphabet, as names in Japan have."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image.decode()
+    image.SpecificCharacterSet = "ISO_IR 192"
+    return _complete(image)
+
+
+def _pseudonymous(image: Dataset) -> Dataset:
+    """Copy what ties a SEG to its images and nothing else: what is not listed cannot leak."""
+    copy = Dataset()
+    for name in _LINKS:
+        if name in image:
+            setattr(copy, name, image[name].value)
+    for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        if name in image:
+            setattr(copy, name, Sequence([_plane(group) for group in image[name].value]))
+    # From the study's UID, which stays anyway: the pseudonym tells nothing more.
+    pseudonym = "infarct-" + hashlib.sha256(str(image.StudyInstanceUID).encode()).hexdigest()[:12]
+    copy.PatientID = pseudonym
+    copy.PatientName = f"{pseudonym}^"
+    copy.PatientIdentityRemoved = "YES"
+    copy.DeidentificationMethod = "infarct: only geometry and UIDs of the source were kept"
+    return _complete(copy)
+
+
+def _plane(group: Dataset) -> Dataset:
+    copy = Dataset()
+    for name in _PLANE:
+        if name in group:
+            item = Dataset()
+            for element in group[name].value[0]:
+                if element.keyword in _LINKS:
+                    item.add(element)
+            setattr(copy, name, Sequence([item]))
+    return copy

@@ -1,0 +1,1 @@
+"""Builds the atlases that ship."""

@@ -1,0 +1,1 @@
+"""Collects candidates on synthetic scans and fits the calibration."""

@@ -1,0 +1,42 @@
+"""Lesion-free synthetic scans, for the healthy statistics of the classical methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from infarct.core.normalisation import fit_tissue_peak, normalise
+from infarct.lab.simulation import sampling, scanner
+from infarct.lab.simulation.cohort import load_cohort
+from infarct.lab.sources.bank import Bank
+from infarct.lab.sources.templates import LesionFree
+
+_WHOLE_BRAIN = 800_000
+"""Voxels of 1 mm; less is a slab, which says nothing about the rest."""
+
+
+def lesion_free_scans(bank: Bank, count: int, seed: int) -> Iterator[LesionFree]:
+    """Render scans without acute lesion, normalised as `prepare` does.
+
+    They come from the training split, without real backgrounds: those go in as themselves.
+
+    Args:
+        bank: What to draw from.
+        count: How many.
+        seed: Of the series.
+    """
+    cohort = replace(load_cohort("training"), lesion_free=1.0, real_background=0.0)
+    made = index = 0
+    while made < count:
+        scan = scanner.render(sampling.draw(cohort, bank, seed, index), bank)
+        index += 1
+        brain, dwi, adc = scan.brain.numpy(), scan.dwi.numpy(), scan.adc.numpy()
+        if brain.sum() < _WHOLE_BRAIN:
+            continue
+        made += 1
+        yield LesionFree(
+            name=f"synthetic-{seed}-{index - 1}",
+            dwi=normalise(dwi, fit_tissue_peak(dwi, brain)),
+            adc=normalise(adc, fit_tissue_peak(adc, brain)),
+            brain=brain,
+        )

@@ -1,0 +1,1 @@
+"""What synthetic scans are made from: anatomies, lesion masks, backgrounds."""

@@ -1,0 +1,1 @@
+"""Trains, averages, scores and exports networks."""

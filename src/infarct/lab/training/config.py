@@ -1,0 +1,384 @@
+"""Everything that decides a training run, read from one TOML file.
+
+A run is its recipe, its seed and its data; nothing else. A key the recipe does not know is an
+error, for a misspelt setting that is silently ignored costs a night.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from infarct.core.errors import InputFileError
+from infarct.inference.subvolumes import PHASES
+from infarct.lab.networks import DESIGNS, SHAPE
+from infarct.lab.training.losses import LossSettings
+
+Settings = TypeVar("Settings")
+
+PACKAGED = Path(__file__).parent / "recipes"
+"""Recipes that come with the package; `infarct lab train NAME` finds them by name."""
+
+
+_LARGEST = 1e9
+"""No setting is larger, or negative; the tighter ranges are below."""
+
+_TINY = 1e-12
+_RANGES: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(("batch", "epoch", "epochs", "validation.every", "device.streams"), (1, 1e9)),
+    **dict.fromkeys(("device.ahead", "shelf.reuse", "rate.patience"), (1, 1e9)),
+    **dict.fromkeys(("stages.per_volume", "stream.batch"), (1, 1e6)),
+    **dict.fromkeys(("ema", "rate.warmup", "cases.share", "loss.balance"), (0, 1)),
+    **dict.fromkeys(("stream.lesion_free", "stream.real_background"), (0, 1)),
+    **{"seed": (0, 2**63 - 1), "features": (0, 4096), "rate.peak": (_TINY, 10)},
+    **{"rate.factor": (_TINY, 1), "rate.floor": (0, 10), "rate.weight_decay": (0, 10)},
+    **{"stages.until": (_TINY, 1), "stages.window": (8, 4096), "minutes": (0, 1e7)},
+    **{"stream.phases_per_volume": (1, len(PHASES))},
+}
+"""Lowest and highest value of each number; not-a-number lies in no range."""
+
+
+@dataclass(frozen=True)
+class RateSettings:
+    """How the learning rate moves; the defaults are the paper's.
+
+    Attributes:
+        peak: Highest learning rate of Adam.
+        schedule: "plateau" multiplies by `factor` when the validation loss has not fallen for
+            `patience` scores; "cosine" rises over `warmup` and falls to zero at the end of the run;
+            "steps" multiplies by `factor` after each epoch in `drops`.
+        factor: Of one reduction on a plateau.
+        patience: Scores without improvement before a reduction, see `ValidationSettings.every`.
+        floor: Lowest learning rate on a plateau, and of steps.
+        drops: Epochs after which "steps" lowers the rate; `infarct lab final` sets them.
+        warmup: Fraction of a cosine run spent rising.
+        weight_decay: Of AdamW; 0 is plain Adam.
+        clip: Largest norm of a gradient; 0 leaves gradients alone.
+    """
+
+    peak: float = 3e-4
+    schedule: Literal["plateau", "cosine", "steps"] = "plateau"
+    factor: float = 0.5
+    patience: int = 5
+    floor: float = 1e-5
+    warmup: float = 0.02
+    weight_decay: float = 0.0
+    clip: float = 0.0
+    drops: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a part of the run looks at.
+
+    Attributes:
+        until: Fraction of the run at which it ends, in 0 - 1; the last stage ends at 1.
+        window: Voxels (x, y, z) cut from every volume; each divisible by 8.
+        per_volume: How many windows are cut from each volume: half around a lesion, the others
+            around bright tissue that is none, or anywhere in the brain.
+    """
+
+    until: float = 1.0
+    window: tuple[int, int, int] = SHAPE
+    per_volume: int = 1
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """What scores a run: a fixed synthetic set, and real cases where there are any.
+
+    Attributes:
+        samples: Size of the synthetic set; 0 trains without, and keeps no best weights.
+        cases: Folder of prepared real cases, see `infarct lab prepare-cases`, scored beside it;
+            empty for none. Nothing is learned from them, and no weights are chosen by them.
+        every: Epochs between two scores.
+        snapshot_every: Epochs between two snapshots that are kept; 0 keeps best and last only.
+        stop_after: Earliest epoch at which a run may stop early, by its scores on the synthetic
+            set; 0 never stops early.
+        stop_patience: Epochs without a lower validation loss after which it then stops; those
+            since the last score do not count.
+    """
+
+    samples: int = 32
+    cases: str = ""
+    every: int = 1
+    snapshot_every: int = 0
+    stop_after: int = 0
+    stop_patience: int = 10
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """How the arithmetic is done; none of it changes what is learned, but for rounding.
+
+    Attributes:
+        precision: Of the forward pass; losses, weights and their averages stay float32.
+        channels_last: Memory order that tensor cores prefer.
+        compile: Whether torch compiles the network first; pays on a GPU after some minutes.
+        second_process: Whether the stream runs beside the training, in processes of its own;
+            otherwise the training renders, where it computes.
+        streams: How many such processes there are.
+        render_on: What they compute on: "cpu", or the "gpu" that also learns.
+        ahead: Batches each of them may be ahead.
+        box: Voxels (x, y, z) of the smallest box that whole brains are shown in; a GPU chooses its
+            algorithms anew for every size that it meets.
+    """
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    second_process: bool = False
+    streams: int = 1
+    render_on: Literal["cpu", "gpu"] = "cpu"
+    ahead: int = 4
+    box: tuple[int, int, int] = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class ShelfSettings:
+    """Volumes kept to be learned from again, where rendering is slower than learning.
+
+    Attributes:
+        size: How many are kept, a batch at least; 0 learns from every volume once, as it comes.
+        reuse: How often each serves, on average.
+    """
+
+    size: int = 0
+    reuse: int = 4
+
+
+@dataclass(frozen=True)
+class CasesSettings:
+    """Real cases with masks that are mixed into the stream, for who has them.
+
+    Attributes:
+        folder: Of prepared cases, see `infarct lab prepare-cases`; empty for none.
+        share: Fraction of the samples that come from it.
+        validation: Fraction of the patients that are held out at random; the learning rate, the
+            early stop and the best weights are then decided by their scores alone.
+        split: Seed of that draw.
+    """
+
+    folder: str = ""
+    share: float = 0.5
+    validation: float = 0.0
+    split: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run.
+
+    Attributes:
+        network: A key of `networks.DESIGNS`.
+        features: Width of its first level; 0 for its own.
+        seed: Of weights, windows and stream.
+        batch: Volumes of one step, on each device.
+        epoch: Volumes that make one epoch, counted as often as they serve; the stream has no end.
+        epochs: Most epochs.
+        minutes: Most minutes; 0 for no limit. Whichever ends first makes the length of the run, by
+            which stages and the cosine are measured.
+        ema: Decay per step of the running mean of the weights; 0 keeps none.
+        start: Weights to start from: those of another run of the same network, or the name of a
+            network that ships; empty for fresh ones. A CH2 network may start from its CH3, and a
+            wide network from a narrower one of its kind, see `widening`.
+        note: What this run is for; goes into the model card.
+        rate: Learning rate.
+        loss: Weights of the losses.
+        stages: One after the other, by `until`.
+        validation: Scores, snapshots and early stop.
+        device: Precision and processes.
+        shelf: Volumes to learn from again.
+        cases: Real cases to mix in.
+        stream: Settings of the synthetic stream that differ from its defaults.
+    """
+
+    network: str
+    features: int = 0
+    seed: int = 0
+    batch: int = 4
+    epoch: int = 400
+    epochs: int = 200
+    minutes: float = 0.0
+    ema: float = 0.0
+    start: str = ""
+    note: str = ""
+    rate: RateSettings = field(default_factory=RateSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    stages: tuple[Stage, ...] = (Stage(),)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+    device: DeviceSettings = field(default_factory=DeviceSettings)
+    shelf: ShelfSettings = field(default_factory=ShelfSettings)
+    cases: CasesSettings = field(default_factory=CasesSettings)
+    stream: Mapping[str, Any] = field(default_factory=dict)
+
+    def stage(self, progress: float) -> Stage:
+        """Return the stage at a fraction (0 - 1) of the run."""
+        return next((s for s in self.stages if progress < s.until), self.stages[-1])
+
+
+def read(source: Path | str) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        source: A TOML file, or the name of a packaged recipe.
+
+    Raises:
+        InputFileError: If there is no such file, it is no TOML, or a key or value is unknown.
+    """
+    path = Path(source)
+    if not path.is_file():
+        path = PACKAGED / f"{source}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PACKAGED.glob("*.toml")))
+        raise InputFileError(f"{source}: no such recipe; give a TOML file or one of {known}")
+    try:
+        return _checked(parse(Recipe, tomllib.loads(path.read_text(encoding="utf-8"))))
+    except RecursionError as error:
+        raise InputFileError(f"{path}: is nested too deeply; a recipe has two levels") from error
+    except (ValueError, OSError) as error:
+        raise InputFileError(f"{path}: {error}") from error
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    """Return the recipe, if a run can come to its end by it.
+
+    Raises:
+        ValueError: If not.
+    """
+    # Here, not above: the networks can be exported and measured without the scanner.
+    from infarct.lab.training.stream import StreamSettings  # noqa: PLC0415
+
+    shelf = recipe.shelf
+    _check_ranges(recipe, "")
+    _check_ranges(parse(StreamSettings, recipe.stream, "stream."), "stream.")
+    for stage in recipe.stages:
+        if any(size % 8 for size in stage.window):
+            raise ValueError(f"stages.window = {list(stage.window)}; each must be divisible by 8")
+    ends = [stage.until for stage in recipe.stages]
+    if not ends or ends != sorted(set(ends)) or ends[-1] != 1:
+        raise ValueError(f"stages.until = {ends}; ends must rise and the last be 1")
+    if recipe.rate.schedule == "plateau" and recipe.rate.floor > recipe.rate.peak:
+        raise ValueError(f"rate.floor = {recipe.rate.floor} is above rate.peak")
+    if recipe.network not in DESIGNS:
+        raise ValueError(f"network = {recipe.network!r}; there are {', '.join(DESIGNS)}")
+    if shelf.size and shelf.size < recipe.batch:
+        raise ValueError(f"shelf.size = {shelf.size} does not hold a batch = {recipe.batch}")
+    if DESIGNS[recipe.network].slices and not shelf.size and recipe.batch > 1:
+        raise ValueError(
+            f"batch = {recipe.batch} without a shelf: scans differ in their number of slices, and "
+            "only a shelf puts those alike together; set shelf.size, or batch = 1"
+        )
+    if DESIGNS[recipe.network].slices and recipe.cases.folder:
+        raise ValueError(f"{recipe.network} does not read prepared cases; leave [cases] out")
+    if recipe.cases.validation >= 1:
+        raise ValueError(
+            f"cases.validation = {recipe.cases.validation} leaves no patients to train on; it must "
+            "be below 1"
+        )
+    if recipe.cases.validation and recipe.validation.cases:
+        raise ValueError("give either cases.validation or validation.cases, not both")
+    return recipe
+
+
+def _check_ranges(settings: Any, where: str) -> None:
+    """Check every number of a dataclass, and of those in it, against its range.
+
+    Raises:
+        ValueError: If one lies outside, or is not finite.
+    """
+    for each in fields(settings):
+        value, name = getattr(settings, each.name), f"{where}{each.name}"
+        parts = value if isinstance(value, tuple) else (value,)
+        low, high = _RANGES.get(name, (0.0, _LARGEST))
+        for part in parts:
+            if is_dataclass(part):
+                _check_ranges(part, f"{name}.")
+                continue
+            number = isinstance(part, int | float) and not isinstance(part, bool)
+            if number and not low <= part <= high:
+                raise ValueError(f"{name} = {_short(part)} is not in {low:g} - {high:g}")
+
+
+def changed(recipe: Recipe, minutes: float | None, validate_on: Path | str | None) -> Recipe:
+    """Return a recipe with what a command says otherwise.
+
+    Args:
+        recipe: As read.
+        minutes: Length of the run, 0 for no limit; None leaves it.
+        validate_on: Folder of prepared real cases; None leaves it.
+    """
+    if minutes is not None:
+        recipe = replace(recipe, minutes=minutes)
+    if validate_on:
+        validation = replace(recipe.validation, cases=str(validate_on))
+        recipe = replace(recipe, validation=validation)
+    return recipe
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as plain values, all defaults written out; `parse` reads it back."""
+    return asdict(recipe)
+
+
+def parse(kind: type[Settings], table: Mapping[str, Any], where: str = "") -> Settings:
+    """Make a frozen dataclass from a table, checking every key and type.
+
+    Args:
+        kind: The dataclass.
+        table: As TOML gives it.
+        where: Name of the table, for messages.
+
+    Raises:
+        ValueError: If a key is unknown or missing, or a value has another type.
+    """
+    hints = get_type_hints(kind)
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        raise ValueError(f"unknown key {where}{unknown[0]}; there are {', '.join(known)}")
+    missing = [
+        f.name
+        for f in known.values()
+        if f.name not in table and f.default is MISSING and f.default_factory is MISSING
+    ]
+    if missing:
+        raise ValueError(f"missing key {where}{missing[0]}")
+    return kind(**{key: _value(hints[key], v, f"{where}{key}") for key, v in table.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """Return `value` as the annotated type `hint`."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
+        return parse(hint, value, f"{where}.")
+    if origin is Literal and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) == len(value):
+            return tuple(_value(k, v, where) for k, v in zip(kinds, value, strict=True))
+    if origin in (Union, types.UnionType):
+        return value if value is None else _value(arguments[0], value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        # A whole number of hundreds of digits has no float; its range is refused later.
+        return float(max(min(value, 10**300), -(10**300)))
+    plain = origin or hint
+    if (
+        isinstance(plain, type)
+        and isinstance(value, plain)
+        and isinstance(value, bool) == (plain is bool)
+    ):
+        return value
+    raise ValueError(f"{where} = {_short(value)} is not {getattr(hint, '__name__', hint)}")
+
+
+def _short(value: Any) -> str:
+    """Return a value for a message; nested ones may be too deep or too long to print."""
+    plain = isinstance(value, str | int | float)
+    said = repr(value) if plain else f"a {type(value).__name__}"
+    return said if len(said) <= 60 else f"{said[:60]}..."

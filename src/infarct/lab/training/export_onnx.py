@@ -1,0 +1,313 @@
+"""From weights to what ships: an ONNX file, its sha256, and a card that says what it is."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Mapping
+from copy import deepcopy
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from infarct.core import assets
+from infarct.core.atomic_write import atomic_file
+from infarct.core.errors import AssetError, OutputError
+from infarct.inference.network import METADATA_KEY, Contract, open_network
+from infarct.lab.networks import DESIGNS, Design
+from infarct.lab.networks.deepmedic import DeepMedic
+from infarct.lab.training import model_card
+from infarct.lab.training.checkpoint import Weights, read_weights, write_weights
+from infarct.lab.training.log import draw_curve
+
+OPSET = 20
+"""Of the ONNX operators; onnxruntime reads it since 1.17."""
+
+_RAW = {"IS", "spacing"}
+"""Channels that go in as they are; all others are scaled to mean 0 and SD 1."""
+
+
+TOLERANCE = 1e-3
+"""Largest difference of probability that rounding the weights may cause."""
+
+
+def export(weights: Path, out: Path, stem: str, *, overwrite: bool = False) -> list[Path]:
+    """Write a network as it ships, check it against torch, and describe it.
+
+    Args:
+        weights: `weights.pt`, `best.pt` or `last.pt` of a run; what else is known of the run is
+            read from the files beside it.
+        out: Folder to write to.
+        stem: Name of the files.
+        overwrite: Replace a network of that name.
+
+    Returns:
+        The ONNX file, the card and, where there is a log, the curve.
+
+    Raises:
+        AssetError: If onnxruntime's answer differs from torch's by more than `TOLERANCE`; what was
+            there under that name stays.
+        InputFileError: If the weights are none.
+        OutputError: If the folder cannot be made, the name is that of a folder too, or there is a
+            network of that name.
+    """
+    trained = read_weights(weights)
+    network = trained.network()
+    if Path(stem).name != stem:
+        raise OutputError(f"{stem!r}: is no name of a file; give the folder by itself")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: no such folder can be made ({error})") from error
+    path = out / f"{stem}.onnx"
+    there = [
+        file.name for end in ("onnx", "md", "png", "pt") if (file := out / f"{stem}.{end}").exists()
+    ]
+    if there and not overwrite:
+        raise OutputError(
+            f"{out} already holds {', '.join(there)}; nothing was replaced: give another --name, "
+            "or add --overwrite"
+        )
+    with atomic_file(path) as draft:
+        onnx.save(to_onnx(network, trained.recipe.network), draft, "protobuf")
+        difference = largest_difference(trained, draft)
+        if not difference <= TOLERANCE:  # NaN, where a weight is beyond float16, is refused too
+            raise AssetError(
+                f"the exported network differs from torch by {difference:.1e}, more than "
+                f"{TOLERANCE}; its weights do not fit float16: train with rate.weight_decay"
+            )
+    written = [path]
+    run = weights.parent
+    if (run / "log.csv").is_file():
+        draw_curve(run / "log.csv", out / f"{stem}.png")
+        written.append(out / f"{stem}.png")
+    facts = model_card.Facts(path, assets.sha256(path), difference)
+    with atomic_file(out / f"{stem}.md") as draft:
+        draft.write_text(model_card.write(trained, run, facts), encoding="utf-8")
+    return [*written, out / f"{stem}.md"]
+
+
+def ship(
+    weights: Path,
+    stem: str,
+    out: Path = assets.ROOT,
+    *,
+    start: bool = True,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Export a network into the package.
+
+    Args:
+        weights: As for `export`.
+        stem: Name the runtime asks for it by, such as `DAGMNet_CH3`.
+        out: Data folder of the package.
+        start: Whether the weights that other runs may start from ship with it.
+        overwrite: Replace a network of that name.
+
+    Returns:
+        The files, all of them listed in `assets.json`.
+    """
+    files = export(weights, out / "networks", stem, overwrite=overwrite)
+    trained = read_weights(weights)
+    recipe = trained.recipe
+    if start:
+        # Not the file as it is: a checkpoint also holds scans that it was learning from.
+        file = out / "networks" / f"{stem}.pt"
+        files += write_weights(file, recipe, trained.position, trained.network(), whole=True)
+    scans = model_card.learned_from(recipe)
+    if not recipe.cases.folder:
+        scans += ", no scan of a patient"
+    for file in files:
+        name = f"networks/{stem}" if file.suffix == ".onnx" else f"networks/{file.name}"
+        source = f"trained on {scans}; see the card {stem}.md beside"
+        where = file.relative_to(out).as_posix()
+        assets.register_asset(
+            assets.Asset(name, where, assets.sha256(file), model_card.LICENCE, source)
+        )
+    return files
+
+
+def largest_difference(trained: Weights, path: Path) -> float:
+    """Return by how much the probabilities of an ONNX file differ from torch's, at most.
+
+    Args:
+        trained: Float32 weights.
+        path: The ONNX file.
+    """
+    network = open_network(path)
+    design = DESIGNS[trained.recipe.network]
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, len(design.channels), *input_shape(design), generator=generator)
+    with torch.no_grad():
+        expected = Answer(trained.network()).eval()(image).numpy()
+    return float(np.abs(network.run(image.numpy()) - expected).max())
+
+
+class Answer(nn.Module):
+    """The network as it ships: one probability map, no side outputs.
+
+    Args:
+        network: In evaluation mode.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return probabilities (N, 1, X, Y, Z); of the tile without its margin for DeepMedic."""
+        if isinstance(self.network, DeepMedic):
+            return torch.sigmoid(self.network.answer_tile(image))
+        return torch.sigmoid(self.network(image)[0])
+
+
+def fold(network: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Make batch normalisations part of the convolutions before them.
+
+    Args:
+        network: In evaluation mode.
+
+    Returns:
+        A folded copy; and by the name of each kernel what its output channels were multiplied with.
+    """
+    folded = deepcopy(network).eval()
+    scales = {}
+    for name, block in folded.named_modules():
+        if isinstance(block, nn.SELU):
+            block.inplace = False  # or it becomes two operators where ONNX has one
+        if isinstance(block, nn.Sequential):
+            for k, (first, second) in enumerate(pairwise(block)):
+                if isinstance(first, nn.Conv3d) and isinstance(second, nn.BatchNorm3d):
+                    spread = (second.get_buffer("running_var") + second.eps).sqrt()
+                    scales[f"{name}.{k}.weight"] = (second.weight / spread).detach()
+                    block[k] = fuse_conv_bn_eval(first, second)
+                    block[k + 1] = nn.Identity()
+    return folded, scales
+
+
+def contract_of(name: str) -> Contract:
+    """Return what the runtime must know about a design."""
+    design = DESIGNS[name]
+    return Contract(
+        name=name,
+        answers=design.answers,
+        channels=design.channels,
+        scaled=tuple(channel not in _RAW for channel in design.channels),
+        divisor=design.divisor,
+        margin=design.margin,
+        slices=design.slices,
+    )
+
+
+def input_shape(design: Design) -> tuple[int, int, int]:
+    """Return the voxels the exported network is traced with, margins included."""
+    x, y, z = design.shape
+    if design.margin is None:
+        return (x, y, z)
+    side = 2 * design.margin + 4 * design.divisor
+    return (side, side, side)
+
+
+def to_onnx(network: nn.Module, name: str, half: bool = True) -> onnx.ModelProto:
+    """Turn a network into ONNX.
+
+    Args:
+        network: With its weights.
+        name: Key of its design.
+        half: Whether weights are stored as float16. They are widened when the network is loaded;
+            all arithmetic stays float32.
+
+    Returns:
+        The model, its contract inside. The batch is one volume; its sides are free, but for the
+        head that a brain network reads.
+    """
+    design = DESIGNS[name]
+    image = torch.zeros(1, len(design.channels), *input_shape(design))
+    folded, scales = fold(network)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        path = Path(folder) / "network.onnx"
+        # The exporter warns of its own future, and of a torchvision that nobody here needs.
+        warnings.simplefilter("ignore", FutureWarning)
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            Answer(folded).eval(),
+            (image,),
+            path,
+            input_names=["image"],
+            output_names=["probability"],
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        model = onnx.load(path)
+    strip(model)
+    if design.answers == "lesion":
+        free_sides(model)
+    if half:
+        halve(model, scales)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, contract_of(name).to_json()
+    onnx.checker.check_model(model)
+    return model
+
+
+def halve(model: onnx.ModelProto, scales: Mapping[str, Tensor]) -> None:
+    """Store kernels as float16, each widened again by a cast; changes the model in place.
+
+    Exact for the weights of `checkpoint.rounded`: a kernel with a folded normalisation is stored as
+    it was trained, and multiplied when the file is loaded.
+
+    Args:
+        model: With float32 kernels.
+        scales: What each kernel was multiplied with, from `fold`.
+    """
+    widen = []
+    for tensor in list(model.graph.initializer):
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        name, half = tensor.name, f"{tensor.name}_half"
+        kernel = numpy_helper.to_array(tensor)
+        cast = helper.make_node("Cast", [half], [name], to=TensorProto.FLOAT)
+        widen.append(cast)
+        scale = scales.get(name.removeprefix("network."))
+        if scale is not None:
+            factor = scale.numpy().reshape(-1, *[1] * (kernel.ndim - 1))
+            kernel = kernel / np.where(factor == 0, 1, factor)
+            cast.output[0] = f"{name}_trained"
+            model.graph.initializer.append(numpy_helper.from_array(factor, f"{name}_scale"))
+            inputs = [cast.output[0], f"{name}_scale"]
+            widen.append(helper.make_node("Mul", inputs, [name]))
+        tensor.CopyFrom(numpy_helper.from_array(kernel.astype(np.float16), half))
+    nodes = [*widen, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def free_sides(model: onnx.ModelProto) -> None:
+    """Let the sides of a network be of any length it can divide; changes the model in place.
+
+    It is traced at one size, for tracing with symbols takes ten times as long; that nothing in it
+    depends on the size is tested with boxes and tiles of other sizes.
+    """
+    for value in (*model.graph.input, *model.graph.output):
+        for axis, dim in zip("xyz", value.type.tensor_type.shape.dim[2:], strict=True):
+            dim.dim_param = f"{value.name}_{axis}"
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Remove what the exporter wrote about this machine: source lines, paths, shapes of values."""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    model.doc_string = ""
+    for part in (*model.graph.node, *model.graph.initializer, *model.functions):
+        part.doc_string = ""
+        del part.metadata_props[:]

@@ -1,0 +1,177 @@
+"""What scores a run, a fixed synthetic set and real cases where there are any, and the scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from infarct.core.errors import InputFileError
+from infarct.inference.subvolumes import PHASES
+from infarct.lab.networks import DESIGNS
+from infarct.lab.training.config import Recipe
+from infarct.lab.training.data_loader import Example, OpenSource, crop, crop_slices, examples
+from infarct.lab.training.losses import LossSettings, hybrid
+from infarct.lab.training.real_cases import list_cases, read_case, split_cases
+
+SEED = 2021
+"""Of the validation stream, the same for every run: scores of two runs can be compared."""
+
+REAL_PHASES = tuple(PHASES.index(offset) for offset in ((0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 3)))
+"""Sub-volumes of a real case that are scored: between them they hold all of its slices."""
+
+_SPACE = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How a network does on the validation set.
+
+    Attributes:
+        loss: The loss it is trained with, on its answer alone.
+        dice: Mean Dice over samples that have something to find.
+        false_voxels: Mean number of voxels outlined in samples that have nothing; NaN without any.
+        real_dice: Dice over the sub-volumes of real cases; NaN without any.
+        real_false_voxels: False voxels in those that have nothing; NaN without any.
+        real_loss: As `loss`, on real cases; NaN without any.
+    """
+
+    loss: float
+    dice: float
+    false_voxels: float
+    real_dice: float = math.nan
+    real_false_voxels: float = math.nan
+    real_loss: float = math.nan
+
+    def deciding(self, recipe: Recipe) -> tuple[float, float]:
+        """Return the loss and the Dice that guide a run: of held-out patients, if it has any."""
+        held_out = recipe.cases.validation > 0
+        return (self.real_loss, self.real_dice) if held_out else (self.loss, self.dice)
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """What a run is scored on.
+
+    Attributes:
+        synthetic: Kept in main memory.
+        real: Files of prepared cases.
+        channels: How many images of a case the network reads.
+        slices: Whether the synthetic scans are measured slices.
+    """
+
+    synthetic: list[Example]
+    real: list[Path]
+    channels: int
+    slices: bool = False
+
+    def real_examples(self) -> Iterator[Example]:
+        """Read the real cases, `REAL_PHASES` of each, one sub-volume after the other."""
+        for file in self.real:
+            for image, lesion, brain in read_case(file, REAL_PHASES):
+                yield Example(image[None, : self.channels], lesion[None], brain[None])
+
+
+def fixed_set(open_source: OpenSource, recipe: Recipe, device: str) -> ValidationSet:
+    """Make the validation set: the first samples of the validation stream, and the real cases.
+
+    Args:
+        open_source: Opens the stream.
+        recipe: Whose network, and how many samples; whole batches are kept.
+        device: Where to make the samples.
+
+    Raises:
+        InputFileError: If there are no real cases where the recipe says, or files that are none, if
+            it learns from them too, or if its network reads no sub-volumes of them.
+    """
+    design, cases = DESIGNS[recipe.network], recipe.validation.cases
+    if cases and (design.answers != "lesion" or design.slices):
+        raise InputFileError(
+            f"validation.cases = {cases!r}: {recipe.network} does not read prepared cases; "
+            "leave validation.cases out"
+        )
+    learned_from = recipe.cases.folder
+    if cases and learned_from and Path(cases).resolve() == Path(learned_from).resolve():
+        raise InputFileError(
+            f"validation.cases = {cases!r}: cases.folder is the same, and who learns from cases"
+            " can't be scored on them; keep some in a folder of their own"
+        )
+    kept: list[Example] = []
+    made = examples(open_source(SEED, "validation", device), recipe.network)
+    while sum(len(example.image) for example in kept) < recipe.validation.samples:
+        kept.append(next(made).to("cpu"))
+    real = list_cases(Path(cases)) if cases else []
+    if recipe.cases.folder and design.answers == "lesion":
+        real += split_cases(recipe.cases)[1]
+    return ValidationSet(kept, real, len(design.channels), design.slices)
+
+
+def dice(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the Dice of each sample at probability .5; NaN where there is nothing to find.
+
+    Args:
+        logits: (N, 1, X, Y, Z).
+        target: Same shape, 0 or 1.
+
+    Returns:
+        (N,).
+    """
+    answer = (logits > 0).float()
+    both = 2 * (answer * target).sum(_SPACE)
+    found = both / (answer + target).sum(_SPACE)
+    return torch.where(target.sum(_SPACE) > 0, found, torch.nan)
+
+
+def score(network: nn.Module, kept: ValidationSet, loss: LossSettings, device: str) -> Scores:
+    """Score a network on whole brains.
+
+    Args:
+        network: Left in the mode it came in.
+        kept: From `fixed_set`.
+        loss: Settings of the loss to report.
+        device: Where the network is.
+    """
+    mode = network.training
+    network.eval()
+    cut = crop_slices if kept.slices else crop
+    synthetic = _means(network, kept.synthetic, cut, loss, device)
+    real = _means(network, kept.real_examples(), crop, loss, device)
+    real_loss, real_dice, real_false = real
+    network.train(mode)
+    return Scores(*synthetic, real_dice, real_false, real_loss)
+
+
+@torch.no_grad()
+def _means(
+    network: nn.Module,
+    batches: Iterable[Example],
+    cut: Callable[[Example], Example],
+    loss: LossSettings,
+    device: str,
+) -> tuple[float, float, float]:
+    """Return mean loss, Dice and false voxels; NaN of nothing."""
+    losses, dices, false = [], [], []
+    for batch in batches:
+        # One by one: a batch of whole brains at full width may not fit beside the training.
+        for n in range(len(batch.image)):
+            parts = (batch.image, batch.target, batch.brain)
+            one = cut(Example(*(x[n : n + 1] for x in parts))).to(device)
+            target = one.target
+            logits = network(one.image)[0]
+            losses.append(hybrid((logits,), target, loss).cpu())
+            # As the runtime does: nothing outside the brain is ever reported.
+            logits = logits.masked_fill(one.brain == 0, -torch.inf)
+            dices.append(dice(logits, target).cpu())
+            outlined = (logits > 0).sum().cpu().float()
+            false.append(torch.where(target.any().cpu(), torch.nan, outlined))
+    if not losses:
+        return math.nan, math.nan, math.nan
+    return (
+        float(torch.stack(losses).mean()),
+        float(torch.cat(dices).nanmean()),
+        float(torch.stack(false).nanmean()),
+    )

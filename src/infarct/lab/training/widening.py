@@ -1,0 +1,84 @@
+"""Makes a network wider without changing what it answers, so that a wide one need not start anew.
+
+Every feature becomes several that find the same, and what reads them shares its weights out among
+them, unevenly: equal shares would give the copies equal gradients, and they would stay copies.
+
+References:
+    Chen, Goodfellow and Shlens 2016, Net2Net: accelerating learning via knowledge transfer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from infarct.core.errors import InputFileError
+
+UNEVEN = (0.25, 0.75)
+"""Range of the shares drawn for a copy, before those of one feature are made to add up to 1."""
+
+
+def widened(weights: Mapping[str, Tensor], network: nn.Module, seed: int) -> dict[str, Tensor]:
+    """Return weights for a wider network of the same design, which then answers the same.
+
+    Args:
+        weights: Of the narrow network, by name.
+        network: The wide one; unchanged. One as wide as the weights gets them as they are.
+        seed: Of the shares.
+
+    Returns:
+        Weights by name, of the shapes of `network`.
+
+    Raises:
+        InputFileError: If the network is narrower than the weights.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    wide = dict(weights)
+    for name, module in network.named_modules():
+        for part, own in module.named_parameters(prefix=name, recurse=False):
+            given = weights[part]
+            if own.ndim > 1:
+                transposed = isinstance(module, nn.ConvTranspose3d)
+                reads, finds = (0, 1) if transposed else (1, 0)
+                given = _shared_out(
+                    _copied(given, own.shape[finds], finds), own.shape[reads], reads, generator
+                )
+            else:
+                given = _copied(given, own.shape[0], 0)
+            wide[part] = given
+        for part, own in module.named_buffers(prefix=name, recurse=False):
+            if own.ndim:
+                wide[part] = _copied(weights[part], own.shape[0], 0)
+    return wide
+
+
+def _originals(old: int, new: int) -> Tensor:
+    """Return which of `old` features each of `new` is a copy of; copies lie side by side.
+
+    So two groups of features that are joined, and then copied, are the copied groups joined.
+    """
+    return torch.arange(new) * old // new
+
+
+def _copied(tensor: Tensor, new: int, axis: int) -> Tensor:
+    if new < tensor.shape[axis]:
+        raise InputFileError(
+            f"weights of {tensor.shape[axis]} features do not fit a network of {new}; "
+            "a network can be widened, not narrowed"
+        )
+    return tensor.index_select(axis, _originals(tensor.shape[axis], new))
+
+
+def _shared_out(tensor: Tensor, new: int, axis: int, generator: torch.Generator) -> Tensor:
+    """Copy along the axis of what is read, each copy with a share of the weight."""
+    old = tensor.shape[axis]
+    if old == new:
+        return tensor
+    originals = _originals(old, new)
+    copies = _copied(tensor, new, axis)
+    low, high = UNEVEN
+    shares = torch.rand(copies.shape, generator=generator) * (high - low) + low
+    sums = torch.zeros_like(tensor).index_add_(axis, originals, shares)
+    return copies * shares / sums.index_select(axis, originals)

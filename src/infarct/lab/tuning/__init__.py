@@ -1,0 +1,1 @@
+"""Searches settings of the classical methods."""

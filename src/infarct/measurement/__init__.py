@@ -1,0 +1,1 @@
+"""Measures a lesion mask: volumes, territories, regions, ASPECTS."""

@@ -1,0 +1,1 @@
+"""Reads, checks, skull-strips, registers and normalises a scan."""

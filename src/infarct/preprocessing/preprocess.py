@@ -1,0 +1,162 @@
+"""Native -> prepared on the MNI grid, and results back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from infarct.core.diffusion import Image, Mask
+from infarct.core.findings import Finding
+from infarct.core.geometry import MNI_GRID
+from infarct.core.nifti import Volume
+from infarct.core.normalisation import TissuePeak, fit_tissue_peak, normalise
+from infarct.core.resampling import resample
+from infarct.core.step_timer import StepTimer
+from infarct.inference.network import Network
+from infarct.preprocessing import checks
+from infarct.preprocessing.case import Case
+from infarct.preprocessing.registration import Registration, register
+from infarct.preprocessing.skull_strip import BrainMethod, brain_mask
+from infarct.preprocessing.templates import Template
+
+_REACH_MM = 14
+"""How far a head may differ from the template; beyond, the threshold mask has leaked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan on the MNI grid, all images (192, 224, 192).
+
+    Attributes:
+        dwi: Signal of the scan.
+        b0: Signal of the scan.
+        adc: mm^2/s.
+        dwi_normalised: Tissue peak at mean 0, SD 1.
+        adc_normalised: The same for ADC.
+        brain: bool.
+        brain_native: (X, Y, Z) bool on the grid of the scan.
+        brain_method: Whose outline that is.
+        dwi_peak: Tissue peak of the DWI, in its signal.
+        adc_peak: Tissue peak of the ADC, mm^2/s.
+        registration: Where the scan lies.
+        findings: What the reader should know.
+    """
+
+    dwi: Image
+    b0: Image
+    adc: Image
+    dwi_normalised: Image
+    adc_normalised: Image
+    brain: Mask
+    brain_native: Mask
+    brain_method: BrainMethod
+    dwi_peak: TissuePeak
+    adc_peak: TissuePeak
+    registration: Registration
+    findings: tuple[Finding, ...]
+
+
+def preprocess(
+    case: Case,
+    template: Template,
+    brain_network: Network | None = None,
+    timer: StepTimer | None = None,
+) -> Prepared:
+    """Bring a scan onto the MNI grid and make its intensities comparable.
+
+    Args:
+        case: The scan.
+        template: What to register to.
+        brain_network: Outlines the brain of a whole head better than thresholds; None leaves it to
+            them. An outline that came with the scan is never replaced.
+        timer: Told of the steps.
+
+    Raises:
+        RegistrationError: If the head cannot be placed.
+        ContentError: If no brain is left on the template.
+    """
+    timer = timer or StepTimer()
+    with timer.step("register"):
+        registration = register(case.b0, case.brain, template.b0, template.brain)
+    with timer.step("resample"):
+        images = (case.dwi.data, case.b0.data, case.adc.data)
+        dwi, b0, adc = (to_mni(image, case, registration) for image in images)
+    findings = []
+    with timer.step("brain"):
+        brain_native, brain_method = case.brain, case.brain_method
+        if brain_method == "threshold":
+            brain_native = brain_native & _within_reach(template, case, registration)
+        brain: Mask = to_mni(brain_native.astype(np.float32), case, registration) >= 0.5
+        if brain_method == "threshold" and brain_network is not None:
+            sought = brain_mask(brain_network, {"DWI": dwi, "b0": b0})
+            told = checks.check_network_brain(sought, brain, template.brain_at_1mm)
+            findings += told
+            if not told:
+                brain_native = restore(sought.astype(np.float32), case, registration) >= 0.5
+                brain = to_mni(brain_native.astype(np.float32), case, registration) >= 0.5
+                brain_method = "network"
+        checks.check_brain_is_left(brain)
+    with timer.step("normalise"):
+        dwi_peak, adc_peak = fit_tissue_peak(dwi, brain), fit_tissue_peak(adc, brain)
+    findings += [
+        *checks.check_brain(
+            brain_native, case.dwi.grid, case.slice_axis, scanned=case.dwi.data > 0
+        ),
+        *checks.check_registration(registration, brain, template.brain_at_1mm),
+        *checks.check_peaks(dwi_peak, adc_peak),
+    ]
+    return Prepared(
+        dwi=dwi,
+        b0=b0,
+        adc=adc,
+        dwi_normalised=normalise(dwi, dwi_peak),
+        adc_normalised=normalise(adc, adc_peak),
+        brain=brain,
+        brain_native=brain_native,
+        brain_method=brain_method,
+        dwi_peak=dwi_peak,
+        adc_peak=adc_peak,
+        registration=registration,
+        findings=tuple(findings),
+    )
+
+
+def to_mni(image: Image, case: Case, registration: Registration) -> Image:
+    """Bring a map from the scan's own voxels to the MNI grid.
+
+    Args:
+        image: (X, Y, Z) on the grid of the DWI, float.
+        case: The scan.
+        registration: As found by `prepare`.
+
+    Returns:
+        (192, 224, 192), linearly interpolated.
+    """
+    native_from_mni = np.linalg.inv(registration.mni_from_native)
+    return resample(case.dwi.like(image), MNI_GRID, native_from_mni)
+
+
+def restore(image_mni: Image, case: Case, registration: Registration) -> Image:
+    """Bring a map from the MNI grid back to the scan's own voxels.
+
+    Args:
+        image_mni: (192, 224, 192) probability or share, float.
+        case: The scan.
+        registration: As found by `prepare`.
+
+    Returns:
+        (X, Y, Z) on the grid of the DWI, linearly interpolated.
+    """
+    volume = Volume(image_mni.astype(np.float32, copy=False), MNI_GRID.affine)
+    return resample(volume, case.dwi.grid, registration.mni_from_native)
+
+
+def _within_reach(template: Template, case: Case, registration: Registration) -> Mask:
+    """Return the voxels of the scan that lie near the template's brain."""
+    step = float(template.b0.grid.spacing[0])
+    wide = ndimage.binary_dilation(template.brain, iterations=round(_REACH_MM / step))
+    volume = Volume(wide.astype(np.float32), template.b0.affine)
+    near: Mask = resample(volume, case.dwi.grid, registration.mni_from_native) >= 0.5
+    return near

@@ -1,0 +1,284 @@
+"""The brain by thresholds and morphology: the named fallback where no network can be trusted.
+
+On a diffusion-weighted image fat is suppressed and the eyes are dark, so the brain is nearly alone.
+What remains is to take out coil shading, cut the thin bridges to the face and close the sulci.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from infarct.core.diffusion import Image, Mask
+from infarct.core.normalisation import zscore
+from infarct.core.resampling import shrink
+from infarct.inference.network import Network, expect_answer, stretch
+
+BrainMethod = Literal["given", "stripped", "threshold", "network"]
+"""Whose outline it is: the user's, that of an image whose background is already zero, thresholds
+and morphology, or the trained network."""
+
+_BRIDGE_MM = 4.5
+_SULCUS_MM = 8.0
+_SHADING_MM = 60.0
+
+_HEAD_SHARE = 0.3
+"""Of all that is no air, scalp and eyes too, at least that much lies above a threshold that parts
+the brain from the rest: .36 to .92 on 3 real and 799 synthetic scans, .16 beside such an
+infarct."""
+
+HEAD_STEP = 4
+"""The brain is sought on a grid of 4 mm."""
+
+_IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
+"""A cross without its arms along z."""
+
+
+def find_brain(
+    dwi: Image, b0: Image, spacing: NDArray[np.float64]
+) -> tuple[Mask, Literal["stripped", "threshold"]]:
+    """Outline the brain of a scan, or take over the outline it came with.
+
+    Args:
+        dwi: (X, Y, Z) diffusion-weighted signal.
+        b0: (X, Y, Z) signal without diffusion weighting.
+        spacing: (3,) mm.
+
+    Returns:
+        (X, Y, Z) bool; all False where nothing stands out. And how it was found.
+    """
+    brain = brain_by_threshold(dwi, b0, spacing)
+    stripped = (dwi != 0) & (b0 != 0)
+    # An image whose background is already zero keeps the outline its owner gave it.
+    return (stripped, "stripped") if _dice(stripped, brain) > 0.93 else (brain, "threshold")
+
+
+def brain_by_threshold(dwi: Image, b0: Image, spacing: NDArray[np.float64]) -> Mask:
+    """Outline the brain by thresholds and morphology.
+
+    Args:
+        dwi: (X, Y, Z) diffusion-weighted signal.
+        b0: (X, Y, Z) signal without diffusion weighting.
+        spacing: (3,) mm.
+
+    Returns:
+        (X, Y, Z) bool; all False where nothing stands out.
+    """
+    # Weighted towards the DWI, where scalp fat and eyes are dark.
+    signal = np.cbrt(_unit_range(dwi) ** 2 * _unit_range(b0))
+    sigma = np.where(spacing < 2.5, 1.0 / spacing, 0.0)
+    signal = ndimage.gaussian_filter(signal, sigma)
+    if not (signal > 0).any():
+        return np.zeros(dwi.shape, dtype=bool)
+    bright = _flatten(signal, spacing) > 0.55
+    core = _largest(erode(bright, _BRIDGE_MM, spacing))
+    brain = bright & dilate(core, _BRIDGE_MM + 1.0, spacing)
+    return _fill(brain, spacing)
+
+
+def dilate(mask: Mask, radius: float, spacing: NDArray[np.float64]) -> Mask:
+    """Grow a mask by a ball; between slices thicker than the radius nothing is added.
+
+    By an exact distance transform, whose time does not depend on the radius.
+
+    Args:
+        mask: (X, Y, Z).
+        radius: mm.
+        spacing: (3,) mm.
+
+    References:
+        Maurer et al. 2003, IEEE Trans. Pattern Anal. Mach. Intell. 25, 265-270.
+    """
+    grown = np.zeros(mask.shape, dtype=bool)
+    if mask.any():
+        box = _box_around(mask, radius, spacing)
+        grown[box] = _within(mask[box], radius, spacing)
+    return grown
+
+
+def erode(mask: Mask, radius: float, spacing: NDArray[np.float64]) -> Mask:
+    """Shrink a mask by a ball; what lies beyond the image counts as background.
+
+    Args:
+        mask: (X, Y, Z).
+        radius: mm.
+        spacing: (3,) mm.
+    """
+    left = np.zeros(mask.shape, dtype=bool)
+    if mask.any():
+        box = _box_around(mask, 0.0, spacing)
+        beyond = np.pad(~mask[box], 1, constant_values=True)
+        left[box] = ~_within(beyond, radius, spacing)[1:-1, 1:-1, 1:-1]
+    return left
+
+
+def close(mask: Mask, radius: float, spacing: NDArray[np.float64]) -> Mask:
+    """Close gaps of a mask by a ball, also where it touches the border of the image.
+
+    Args:
+        mask: (X, Y, Z).
+        radius: mm.
+        spacing: (3,) mm.
+    """
+    closed = np.zeros(mask.shape, dtype=bool)
+    if mask.any():
+        box = _box_around(mask, 0.0, spacing)
+        # A layer more than the ball reaches, so that something outside remains.
+        margin = [int(radius / step) + 2 for step in spacing]
+        wide = _within(np.pad(mask[box], [(m, m) for m in margin]), radius, spacing)
+        inner = ~_within(~wide, radius, spacing)
+        closed[box] = inner[tuple(slice(m, -m) for m in margin)]
+    return closed
+
+
+def _box_around(mask: Mask, margin: float, spacing: NDArray[np.float64]) -> tuple[slice, ...]:
+    (box,) = ndimage.find_objects(mask.astype(np.uint8))
+    reach = [int(margin / step) + 1 for step in spacing]
+    return tuple(slice(max(s.start - r, 0), s.stop + r) for s, r in zip(box, reach, strict=True))
+
+
+def _within(mask: Mask, radius: float, spacing: NDArray[np.float64]) -> Mask:
+    """Return the voxels whose centre is within a radius of that of a voxel of a mask."""
+    image = sitk.GetImageFromArray(mask.view(np.uint8))
+    image.SetSpacing(spacing[::-1].tolist())
+    squares = sitk.SignedMaurerDistanceMap(image, squaredDistance=True, useImageSpacing=True)
+    # A mask without background has no border to measure from.
+    near: Mask = mask | (sitk.GetArrayFromImage(squares) <= radius**2 * (1 + 1e-5))
+    return near
+
+
+def otsu(values: NDArray[np.floating]) -> float:
+    """Return the threshold that best separates two classes of values.
+
+    References:
+        Otsu 1979, IEEE Trans. Syst. Man Cybern. 9, 62-66.
+    """
+    counts, edges = np.histogram(values, bins=256)
+    centres = (edges[:-1] + edges[1:]) / 2
+    weight = np.cumsum(counts)[:-1].astype(float)
+    total = np.cumsum(counts * centres)[:-1]
+    n, mean = counts.sum(), (counts * centres).sum() / counts.sum()
+    between = np.divide(
+        (total - mean * weight) ** 2,
+        weight * (n - weight),
+        out=np.zeros_like(total),
+        where=(weight > 0) & (weight < n),
+    )
+    return float(edges[1 + int(np.argmax(between))])
+
+
+def _unit_range(image: Image) -> Image:
+    positive = image[image > 0]
+    top = np.percentile(positive, 99) if positive.size else 1.0
+    scaled: Image = np.clip(image / top, 0.0, 1.0).astype(np.float32)
+    return scaled
+
+
+def _flatten(signal: Image, spacing: NDArray[np.float64]) -> Image:
+    """Divide by the local level of the head, so that near and far from the coil compare."""
+    window = np.maximum(1, np.round(_SHADING_MM / spacing)).astype(int)
+    signal = _dimmed(signal)
+    head = signal > otsu(signal[signal > 0])
+    floor = 0.35 * float(np.median(signal[head]))
+    flat: Image = signal
+    for _ in range(2):
+        level = _box(signal * head, window) / np.maximum(
+            _box(head.astype(np.float32), window), 1e-3
+        )
+        flat = (signal / np.maximum(level, floor)).astype(np.float32)
+        head = flat > 0.55
+    return flat
+
+
+def _dimmed(signal: Image) -> Image:
+    """Clip what outshines the brain so far that a threshold parts it from the brain, not from air.
+
+    So does an old infarct of half a hemisphere; beside it the brain would count as dark.
+    """
+    values = signal[signal > 0]
+    with_dark = values > np.exp(otsu(np.log(values)))
+    threshold = otsu(values)
+    if (values > threshold).sum() >= _HEAD_SHARE * with_dark.sum():
+        return signal
+    return np.minimum(signal, np.float32(threshold))
+
+
+def _box(image: Image, window: NDArray[np.int_]) -> Image:
+    once = ndimage.uniform_filter(image, window, mode="constant")
+    return np.asarray(ndimage.uniform_filter(once, window, mode="constant"))
+
+
+def _largest(mask: Mask) -> Mask:
+    labels, n = ndimage.label(mask)
+    if n == 0:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    largest: Mask = labels == sizes.argmax()
+    return largest
+
+
+def _fill(mask: Mask, spacing: NDArray[np.float64]) -> Mask:
+    """Close sulci and cisterns, then fill what each slice encloses."""
+    closed = close(mask, _SULCUS_MM, spacing)
+    slices = [ndimage.binary_fill_holes(closed[:, :, z]) for z in range(closed.shape[2])]
+    return np.stack(slices, axis=2)
+
+
+def _dice(a: Mask, b: Mask) -> float:
+    return 2.0 * float((a & b).sum()) / max(float(a.sum() + b.sum()), 1.0)
+
+
+def brain_mask(network: Network, images: Mapping[str, Image]) -> Mask:
+    """Find the brain in a whole head.
+
+    Args:
+        network: Answers "brain".
+        images: (192, 224, 192) "DWI" and "b0" on the MNI grid, in any unit, not masked.
+
+    Returns:
+        (192, 224, 192): closed and filled at 4 mm, the part at the centre of the head, smoothed at
+        1 mm and dilated by one voxel.
+
+    Raises:
+        AssetError: If the network answers something else.
+
+    References:
+        Liu et al. 2021, Methods, "Automated skull stripping".
+    """
+    contract = expect_answer(network, "brain")
+    planes = []
+    for name, scaled in zip(contract.channels, contract.scaled, strict=True):
+        coarse = shrink(images[name], HEAD_STEP)
+        planes.append(zscore(coarse, np.ones(coarse.shape, dtype=bool)) if scaled else coarse)
+    found = network.run(np.stack(planes)[None].astype(np.float32))[0, 0] > 0.5
+    # With an empty border, or closing would eat into what touches the edge. Filled slice by slice:
+    # in a slab the ventricles are open at the top or bottom.
+    closed = ndimage.binary_closing(np.pad(found, 1))[1:-1, 1:-1, 1:-1]
+    found = _central(ndimage.binary_fill_holes(closed, _IN_PLANE))
+    fine = found.astype(np.float32)
+    for axis in range(3):
+        fine = stretch(fine, axis, HEAD_STEP, (HEAD_STEP - 1) / 2)
+    smooth = ndimage.gaussian_filter(fine, 1.0) > 0.5
+    mask: Mask = ndimage.binary_dilation(smooth)
+    return mask
+
+
+def _central(mask: Mask) -> Mask:
+    """Return the part nearest to the middle of the grid; the eyes and the neck are elsewhere."""
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    middle = tuple(size // 2 for size in mask.shape)
+    if not labels[middle]:
+        nearest = ndimage.distance_transform_edt(
+            labels == 0, return_distances=False, return_indices=True
+        )
+        middle = tuple(int(index[middle]) for index in nearest)
+    central: Mask = labels == labels[middle]
+    return central

@@ -1,0 +1,1 @@
+"""Writes results, reads them back, and shows them."""

@@ -1,0 +1,149 @@
+"""Where the lesion lies in the average brain: a glass brain and MNI slices, as SVG."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+
+from infarct.core.diffusion import Mask
+from infarct.core.geometry import MNI_GRID
+from infarct.preprocessing.templates import TEMPLATE_GRID, Template
+from infarct.reporting.radiological_view import contour_path
+
+_THICKNESS_MM = (0, 5, 15)
+"""Lesion seen through the glass is darker where it is thicker than these."""
+
+_SLICES = 6
+_BOX = (slice(10, 182), slice(10, 214))
+"""Columns and rows of the MNI grid that hold the brain, on slices."""
+
+
+@dataclass(frozen=True)
+class Parcels:
+    """A label map to draw the lesion over, for example arterial territories.
+
+    Attributes:
+        title: What they are, in the plural.
+        labels: (192, 224, 192) integers on the MNI grid; 0 is nothing.
+    """
+
+    title: str
+    labels: NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Shapes to put into one SVG.
+
+    Attributes:
+        title: What it shows.
+        left: Letter at its left edge.
+        right: Letter at its right edge.
+        width: mm.
+        height: mm.
+        shapes: (class, path) from back to front.
+        picture: Backdrop as a data URI, or empty.
+    """
+
+    title: str
+    left: str
+    right: str
+    width: int
+    height: int
+    shapes: tuple[tuple[str, str], ...]
+    picture: str = ""
+
+
+def glass_brain(lesion: Mask, template: Template) -> tuple[Drawing, ...]:
+    """Look through the brain from both sides, from the front and from above.
+
+    Args:
+        lesion: (192, 224, 192) on the MNI grid.
+        template: The average brain.
+
+    Returns:
+        Left half seen from the left, right half from the right, all from the front (the patient's
+        right on the left) and, as slices hang, all of it in the axial plane.
+    """
+    middle = round(-float(MNI_GRID.affine[0, 3]))
+    left, right = lesion.copy(), lesion.copy()
+    left[middle:], right[:middle] = False, False
+    brain = template.brain
+    return (
+        _through("left half", ("front", "back"), left, brain, axis=0, mirror=True),
+        _through("right half", ("back", "front"), right, brain, axis=0, mirror=False),
+        _through("coronal", ("R", "L"), lesion, brain, axis=1, mirror=True),
+        _through("axial", ("R", "L"), lesion, brain, axis=2, mirror=True),
+    )
+
+
+def mni_slices(
+    lesion: Mask, template: Template, parcels: Parcels | None = None
+) -> tuple[Drawing, ...]:
+    """Draw the lesion on axial slices of the average brain, over parcels if there are any.
+
+    Args:
+        lesion: (192, 224, 192) on the MNI grid.
+        template: The average brain.
+        parcels: Drawn as thin borders.
+
+    Returns:
+        Slices from the feet up, spread over the extent of the lesion.
+    """
+    along_z = np.flatnonzero(lesion.any(axis=(0, 1)))
+    if along_z.size:
+        weight = np.cumsum(lesion.sum(axis=(0, 1), dtype=float))
+        at = np.searchsorted(weight, np.linspace(0.04, 0.96, _SLICES) * weight[-1])
+    else:
+        at = np.linspace(45, 135, _SLICES).astype(int)
+    return tuple(_mni_slice(int(z), lesion, template, parcels) for z in sorted(set(at.tolist())))
+
+
+def _through(
+    title: str, letters: tuple[str, str], lesion: Mask, brain: Mask, *, axis: int, mirror: bool
+) -> Drawing:
+    """Project along one axis; `mirror` turns the horizontal axis round."""
+    step = float(TEMPLATE_GRID.affine[0, 0])
+    silhouette = np.asarray(brain.any(axis=axis))
+    thick: NDArray[np.intp] = lesion.sum(axis=axis)
+    width, height = thick.shape
+
+    def place(scale: float) -> Any:
+        def placed(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+            across = (x + 0.5) * scale
+            return (width - across if mirror else across), height - (y + 0.5) * scale
+
+        return placed
+
+    shapes = [("silhouette", contour_path(silhouette, place(step)))]
+    shapes += [("lesion", contour_path(thick > mm, place(1.0))) for mm in _THICKNESS_MM]
+    return Drawing(title, *letters, width, height, tuple(shapes))
+
+
+def _mni_slice(z: int, lesion: Mask, template: Template, parcels: Parcels | None) -> Drawing:
+    width, height = (part.stop - part.start for part in _BOX)
+
+    def place(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        return width - (x + 0.5), height - (y + 0.5)
+
+    shapes = []
+    if parcels is not None:
+        here = parcels.labels[(*_BOX, z)]
+        borders = ((here == label).astype(bool) for label in np.unique(here[here > 0]))
+        shapes = [("parcel", contour_path(border, place)) for border in borders]
+    shapes.append(("lesion", contour_path(lesion[(*_BOX, z)], place)))
+    columns, rows = (slice(part.start // 2, part.stop // 2) for part in _BOX)
+    backdrop = template.b0.data[columns, rows, z // 2]
+    grey = (np.clip(backdrop / 2.2, 0, 1) * 255).astype(np.uint8)
+    picture = Picture.fromarray(np.ascontiguousarray(grey.T[::-1, ::-1]), "L")
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=80)
+    uri = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    height_mm = round(z + float(MNI_GRID.affine[2, 3]))
+    return Drawing(f"z = {height_mm} mm", "R", "L", width, height, tuple(shapes), uri)

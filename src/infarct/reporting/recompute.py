@@ -1,0 +1,245 @@
+"""An outline corrected by hand: every number anew, the old outline kept, a line in the audit."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infarct.core import assets
+from infarct.core.atomic_write import edit_atomically, reserved
+from infarct.core.diffusion import scanned_slices
+from infarct.core.errors import GeometryError, InputFileError
+from infarct.core.findings import Finding, FindingCode, stored_code
+from infarct.core.geometry import MNI_GRID, reorder
+from infarct.core.nifti import Volume, read_labels, write
+from infarct.core.resampling import resample
+from infarct.core.serialization import as_utf8, write_json, write_tsv
+from infarct.measurement.anatomy import find_anatomy
+from infarct.measurement.atlas import Atlas
+from infarct.measurement.volumetry import MeasurementImages, Measurements, measure
+from infarct.reporting.html_report import write_page
+from infarct.reporting.reader import AUDIT, FILES, OUTLINE, THUMBNAIL, Stored, read_stored, settle
+from infarct.reporting.tables import numbers, write_tables
+from infarct.reporting.writer import PAGE, relisted, write_outline_mni
+from infarct.uncertainty.asymmetry import Asymmetry, asymmetry_beyond, asymmetry_findings
+from infarct.uncertainty.result_checks import lesion_findings, score_findings
+
+_CHANGED = (
+    *(OUTLINE, f"mni/{OUTLINE}", THUMBNAIL, AUDIT),
+    *("lesions.tsv", "regions.tsv", "summary.json"),
+)
+"""Files that a correction writes or removes."""
+
+_MOST_OUTSIDE = 0.1
+
+
+@dataclass(frozen=True)
+class Correction:
+    """One line of the audit.
+
+    Attributes:
+        date_utc: When, ISO 8601.
+        by: Who, as they said; may be empty.
+        reason: Why, as they said; may be empty.
+        kept_as: File that the outline before is kept in.
+        sha256_before: Of that file.
+        sha256_after: Of `lesion_mask.nii.gz` after.
+        ml_before: Its volume.
+        ml_after: Its volume.
+        infarct: Version that measured.
+    """
+
+    date_utc: str
+    by: str
+    reason: str
+    kept_as: str
+    sha256_before: str
+    sha256_after: str
+    ml_before: float
+    ml_after: float
+    infarct: str
+
+
+def recompute(
+    folder: Path,
+    edited: Path,
+    *,
+    by: str = "",
+    reason: str = "",
+    territories: Atlas | None = None,
+) -> Correction:
+    """Replace the outline of a result by one corrected by hand and measure it.
+
+    Args:
+        folder: As `infarct segment` made it, or of a scan in the `reports` of `infarct bids`;
+            changed whole or not at all.
+        edited: The corrected mask, on the grid of the DWI, its axes in any order; all above 0 is
+            lesion.
+        by: Who corrected it.
+        reason: Why.
+        territories: Atlas for the table of territories; the one that ships if None.
+
+    Returns:
+        What was written into the audit.
+
+    Raises:
+        InputFileError: If the mask cannot be read, the folder is no whole result, or its
+            territories were those of another atlas.
+        GeometryError: If the mask lies on another grid.
+        ContentError: If it is no mask.
+        OutputError: If the result cannot be written, or another process is working on it.
+    """
+    with reserved(folder):
+        settle(folder)
+        return _recompute(folder, edited, by, reason, territories)
+
+
+def _recompute(
+    folder: Path, edited: Path, by: str, reason: str, territories: Atlas | None
+) -> Correction:
+    stored = read_stored(folder)
+    lesion = _read_edited(edited, stored.dwi)
+    measurements = _measure(lesion, stored)
+    scanned = scanned_slices(stored.dwi.data, stored.dwi.slice_axis)
+    place = stored.atlas_from_native
+    anatomy = find_anatomy(lesion.data, stored.dwi.grid, place, territories, scanned)
+    before, now = stored.manifest["territories"], anatomy.places.atlas
+    names = before.get("names_sha256", now.names_sha256)  # earlier results do not note it
+    if (before["sha256"], names) != (now.sha256, now.names_sha256):
+        raise InputFileError(
+            f"the territories of {folder} are those of {before['file']} and its table of names, "
+            f"not of {now.file} and the one given; give both again with --atlas and --labels"
+        )
+    earlier = stored.summary.get("corrections", [])
+    kept_as = (
+        f"lesion_mask_corrected-{len(earlier)}.nii.gz"
+        if earlier
+        else ("lesion_mask_automatic.nii.gz")
+    )
+    with edit_atomically(folder, stored.elsewhere) as partial:
+        shutil.copyfile(partial / OUTLINE, partial / kept_as)
+        if (partial / "dicom").is_dir():
+            # A SEG beside the mask would be taken for it.
+            (partial / "dicom").rename(partial / "dicom_automatic")
+        # It shows the old outline; the page of the cohort draws its own.
+        (partial / THUMBNAIL).unlink(missing_ok=True)
+        write(lesion, partial / OUTLINE, np.uint8)
+        write_outline_mni(lesion, stored.mni_from_native, partial / "mni")
+        write_tables(measurements, anatomy.places, partial)
+        correction = Correction(
+            date_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            by=_one_line(by),
+            reason=_one_line(reason),
+            kept_as=kept_as,
+            sha256_before=assets.sha256(partial / kept_as),
+            sha256_after=assets.sha256(partial / OUTLINE),
+            ml_before=stored.summary["lesion_volume_ml"],
+            ml_after=measurements.lesion_volume_ml,
+            infarct=version("infarct"),
+        )
+        corrections = [*earlier, asdict(correction)]
+        _write_audit(corrections, partial / AUDIT)
+        summary = {
+            **stored.summary,
+            **numbers(measurements, anatomy),
+            "certainty": None,
+            "corrections": corrections,
+            "warnings": _warnings(stored, measurements, lesion),
+            "notes": [
+                *_still_true(stored.summary["notes"]),
+                *(asdict(finding) for finding in score_findings(anatomy)),
+            ],
+        }
+        write_json(summary, partial / "summary.json")
+        outputs = {**stored.manifest["outputs"], OUTLINE: correction.sha256_after}
+        manifest = {**stored.manifest, "outputs": outputs}
+        write_json(manifest, partial / "manifest.json")
+        write_page(read_stored(partial), partial)
+        if FILES in manifest:
+            manifest = {**manifest, FILES: _renamed(manifest[FILES])}
+        names = (*_CHANGED, *PAGE, kept_as)
+        write_json(relisted(manifest, partial, names), partial / "manifest.json")
+    return correction
+
+
+def _renamed(listed: dict[str, str]) -> dict[str, str]:
+    """Return a list of files after the folder of the automatic DICOM objects was renamed."""
+    return {
+        f"dicom_automatic/{name.removeprefix('dicom/')}" if name.startswith("dicom/") else name: d
+        for name, d in listed.items()
+    }
+
+
+def _read_edited(path: Path, dwi: Volume) -> Volume:
+    volume = read_labels(path)
+    edited = reorder(volume.data > 0, volume.grid, dwi.grid)
+    if edited is None:
+        raise GeometryError(
+            f"{path}: the mask lies on another grid than the DWI. The mask has shape "
+            f"{volume.data.shape} and affine\n{volume.affine}\n"
+            f"the DWI has shape {dwi.data.shape} and affine\n{dwi.affine}\n"
+            f"draw it on scan/dwi.nii.gz of the result, or edit a copy of its {OUTLINE}"
+        )
+    # Written with the header of the DWI, as the automatic outline was.
+    return dwi.like(edited)
+
+
+def _measure(lesion: Volume, stored: Stored) -> Measurements:
+    scan = MeasurementImages(
+        dwi=stored.dwi.data,
+        adc=stored.adc.data,
+        probability=stored.probability.data,
+        brain=stored.brain.data,
+        grid=stored.dwi.grid,
+        mni_from_native=stored.atlas_from_native,
+    )
+    return measure(lesion.data, scan, stored.dwi.slice_axis)
+
+
+def _asymmetry(stored: Stored, lesion: Volume) -> Asymmetry:
+    """Compare both sides of the brain again, beyond the new outline."""
+    native_from_mni = np.linalg.inv(stored.mni_from_native)
+    dwi, adc, brain, outline = (
+        resample(volume.like(volume.data.astype(np.float32)), MNI_GRID, native_from_mni)
+        for volume in (stored.dwi, stored.adc, stored.brain, lesion)
+    )
+    return asymmetry_beyond(dwi, adc, brain >= 0.5, outline >= 0.5)
+
+
+def _warnings(stored: Stored, measurements: Measurements, lesion: Volume) -> list[dict[str, str]]:
+    """Return the warnings of the scan with those of the new outline; those of the old one go."""
+    found = [*lesion_findings(measurements), *asymmetry_findings(_asymmetry(stored, lesion))]
+    outside = float((lesion.data & ~stored.brain.data).sum()) / max(int(lesion.data.sum()), 1)
+    if outside > _MOST_OUTSIDE:
+        text = (
+            f"{outside:.0%} of the corrected outline lies outside the brain mask; "
+            "is it the mask of this scan, and not mirrored?"
+        )
+        found.append(Finding(FindingCode.OUTSIDE_BRAIN, "warning", text))
+    kept = _still_true(stored.summary["warnings"])
+    return [*kept, *(asdict(finding) for finding in found)]
+
+
+def _one_line(text: str) -> str:
+    """Return text for a cell."""
+    return as_utf8(" ".join(text.split()))
+
+
+def _still_true(findings: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Drop the findings that describe the earlier mask."""
+    return [
+        finding
+        for finding in findings
+        if (code := stored_code(finding["code"])) is None or not code.about_mask
+    ]
+
+
+def _write_audit(corrections: list[dict[str, Any]], path: Path) -> None:
+    names = [field.name for field in fields(Correction)]
+    write_tsv(path, names, ([str(line[name]) for name in names] for line in corrections))

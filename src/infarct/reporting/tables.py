@@ -1,0 +1,104 @@
+"""Numbers as they are written: the fields of `summary.json`, `lesions.tsv` and `regions.tsv`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from infarct.core.serialization import finite, write_tsv
+from infarct.measurement.anatomy import Anatomy
+from infarct.measurement.localization import LesionLocation, Localization, Part
+from infarct.measurement.volumetry import Lesion, Measurements
+
+_PLACE = [field.name for field in fields(LesionLocation) if field.name != "label"]
+
+
+def numbers(measurements: Measurements, anatomy: Anatomy) -> dict[str, Any]:
+    """Return what was measured as it goes into `summary.json`; None where undefined."""
+    places = anatomy.places
+    content: dict[str, Any] = finite(
+        {
+            **asdict(measurements),
+            "lesions": [
+                {**asdict(lesion), **{name: getattr(place, name) for name in _PLACE}}
+                for lesion, place in _lesions(measurements, places)
+            ],
+            "territories": [_part(part, "territory") for part in places.territories],
+            "regions": [_part(part, "region") for part in places.regions],
+            "aspects": asdict(anatomy.aspects) if anatomy.aspects else None,
+            "pc_aspects": asdict(anatomy.pc_aspects) if anatomy.pc_aspects else None,
+            "pattern": asdict(places.pattern),
+        }
+    )
+    return content
+
+
+def write_tables(measurements: Measurements, places: Localization, folder: Path) -> None:
+    """Write `lesions.tsv`, a row per lesion, and `regions.tsv`, a row per part of the brain."""
+    _write_lesions(measurements, places, folder / "lesions.tsv")
+    _write_regions(places, folder / "regions.tsv")
+
+
+def _lesions(
+    measurements: Measurements, places: Localization
+) -> list[tuple[Lesion, LesionLocation]]:
+    return list(zip(measurements.lesions, places.lesions, strict=True))
+
+
+def _part(part: Part, kind: str) -> dict[str, Any]:
+    """Return a row of the table of territories (with its sub-territories) or of regions."""
+    own = (
+        {"sub": [_part(p, kind) for p in part.parts]} if kind == "territory" and part.parts else {}
+    )
+    return {
+        "name": part.name,
+        "side": part.side,
+        **({"class": part.group} if kind == "region" else {}),
+        "ml": part.ml,
+        f"share_of_{kind}": part.share_of_part,
+        "share_of_lesion": part.share_of_lesion,
+        **own,
+    }
+
+
+def _write_lesions(measurements: Measurements, places: Localization, path: Path) -> None:
+    header = [field.name for field in fields(Lesion)]
+    columns = []
+    for name in header:
+        split = name.startswith("centroid")
+        stem = name.removesuffix("_mm")
+        columns += [f"{stem}_{axis}_mm" for axis in "xyz"] if split else [name]
+    rows = []
+    for lesion, place in _lesions(measurements, places):
+        row: list[str] = []
+        for name in header:
+            value = getattr(lesion, name)
+            row += [_cell(v) for v in value] if isinstance(value, tuple) else [_cell(value)]
+        rows.append(row + [getattr(place, name) for name in _PLACE])
+    write_tsv(path, columns + _PLACE, rows)
+
+
+def _write_regions(places: Localization, path: Path) -> None:
+    kinds = (
+        ("territory", places.territories),
+        ("sub-territory", [part for major in places.territories for part in major.parts]),
+        ("region", places.regions),
+    )
+    rows = [
+        [kind, part.name, part.side or "n/a", part.group]
+        + [_cell(n) for n in (part.ml, part.share_of_part, part.share_of_lesion)]
+        for kind, parts in kinds
+        for part in parts
+    ]
+    columns = ["kind", "name", "side", "group", "ml", "share_of_part", "share_of_lesion"]
+    write_tsv(path, columns, rows)
+
+
+def _cell(value: float | str | None) -> str:
+    if value is None:
+        return "n/a"
+    if isinstance(value, float):
+        return "n/a" if math.isnan(value) else f"{value:.6g}"
+    return str(value)

@@ -1,0 +1,1 @@
+"""Calibrated confidence: candidate filter, second reader, asymmetry, result checks."""

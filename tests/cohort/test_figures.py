@@ -1,0 +1,44 @@
+import io
+
+import numpy as np
+from matplotlib.image import imread
+
+from infarct.cohort.figures import overlap_figure, thumbnail, volume_figure
+from infarct.core.geometry import MNI_GRID
+from infarct.core.nifti import Volume
+
+
+def test_a_thumbnail_is_small_and_shows_the_outline_on_the_side_it_is_on() -> None:
+    dwi, lesion = np.zeros((2, *MNI_GRID.shape), np.float32)
+    dwi[40:150, 40:190, 20:140] = 100
+    lesion[60:70, 100:110, 90] = 1  # x below the midline: the patient's left
+    jpeg = thumbnail(Volume(dwi, MNI_GRID.affine), Volume(lesion, MNI_GRID.affine))
+    assert len(jpeg) < 6000
+    image = imread(io.BytesIO(jpeg), format="jpg").astype(float)
+    assert image.shape == (98, 80, 3)
+    red = image[..., 0] - image[..., 2] > 80
+    rows, columns = np.nonzero(red)
+    assert red.sum() >= 20
+    assert columns.mean() > 40  # drawn on the right, as radiologists hang images
+    assert 98 - rows.mean() > 40
+
+
+def test_a_healthy_or_empty_image_has_a_thumbnail_too() -> None:
+    blank = Volume(np.zeros(MNI_GRID.shape, np.float32), MNI_GRID.affine)
+    assert thumbnail(blank, blank)[:2] == b"\xff\xd8"
+
+
+def test_the_map_of_one_case_and_of_thousands_can_be_drawn() -> None:
+    for most in (0, 3, 2000):
+        count = np.zeros(MNI_GRID.shape, np.uint16)
+        count[80:100, 100:120, 80:100] = most
+        figure = overlap_figure(count, max(most, 1))
+        figure.canvas.draw()
+        ticks = figure.axes[-1].get_xticks()
+        assert [ticks[0], ticks[-1]] == [1, max(most, 1)]
+
+
+def test_every_case_is_in_one_bar() -> None:
+    volumes = [0.0, 0.0, 0.05, 0.1, 0.2, 5.0, 1000.0]
+    bars = volume_figure(volumes).axes[0].patches
+    assert [bar.get_height() for bar in bars] == [2, 2, 1, 0, 0, 1, 0, 0, 0, 1]

@@ -1,0 +1,55 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from infarct.core import assets
+from infarct.core.errors import AssetError
+
+
+def test_every_shipped_file_is_listed_and_intact() -> None:
+    listed = {asset.file for asset in assets.index().values()}
+    for name in assets.index():
+        assert assets.path(name).is_file()
+    on_disk = {
+        file.relative_to(assets.ROOT).as_posix()
+        for kind in ("templates", "demo", "networks")
+        for file in (assets.ROOT / kind).glob("*")
+    }
+    assert on_disk <= listed
+
+
+def test_every_asset_names_licence_and_source() -> None:
+    for asset in assets.index().values():
+        assert asset.licence
+        assert len(asset.source) > 20
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(AssetError, match="templates/b0"):
+        assets.path("templates/nothing")
+
+
+def test_a_changed_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assets, "ROOT", tmp_path)
+    monkeypatch.setattr(assets, "_INDEX", tmp_path / "assets.json")
+    file = tmp_path / "thing.bin"
+    file.write_bytes(b"as shipped")
+    row = assets.Asset("thing", "thing.bin", assets.sha256(file), "Apache-2.0", "made for this")
+    assets.register_asset(row)
+    assert assets.path("thing") == file
+    file.write_bytes(b"changed")
+    with pytest.raises(AssetError, match="reinstall"):
+        assets.path("thing")
+    (tmp_path / "assets.json").write_text("[")
+    with pytest.raises(AssetError, match="damaged"):
+        assets.index()
+
+
+def test_templates_fit_their_budget() -> None:
+    size = sum(file.stat().st_size for file in (assets.ROOT / "templates").iterdir())
+    assert size < 6_000_000
+    demo = sum(file.stat().st_size for file in (assets.ROOT / "demo").iterdir())
+    assert demo < 2_000_000
+    note = json.loads(assets.path("templates/note").read_text())
+    assert note["n"] == len(note["scans"])

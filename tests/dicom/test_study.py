@@ -1,0 +1,136 @@
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from dicom_scanner import ADC, SMALL, TRACE, Protocol, Study, noise, save_classic
+
+from infarct.core.errors import ContentError, InputFileError, OutputError
+from infarct.core.findings import Finding
+from infarct.dicom.series import find_series
+from infarct.dicom.study import check_outside, opened_folder
+from infarct.preprocessing.case import CaseFiles
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Stands for a case that was read."""
+
+    files: CaseFiles
+    findings: tuple[Finding, ...] = ()
+
+
+def test_the_best_series_is_taken_and_everything_else_explained(visit: Path) -> None:
+    with opened_folder(visit) as found:
+        uses = {row.series.number: row.use for row in found.rows}
+        files = found.files
+        assert np.squeeze(nib.load(files.dwi).get_fdata()).shape == (48, 64, 8, 4)
+        assert files.dwi.with_suffix(".bval").read_text().split() == ["0", *["1000"] * 3]
+        assert nib.load(files.adc).shape == (48, 64, 8)
+    assert uses[4].startswith("taken as DWI and b0: axial, b 1000 in 3 directions")
+    assert uses[5].startswith("candidate: axial, b 1000")
+    assert uses[6] == "taken as ADC"
+    assert uses[7] == "a map that is neither signal nor ADC"
+    assert uses[2] == "nothing says diffusion"
+    assert not files.dwi.exists()
+
+
+@pytest.mark.parametrize("by", ["number", "UID"])
+def test_the_user_overrules_the_choice(visit: Path, by: str) -> None:
+    trace = next(series for series in find_series(visit) if series.number == 5)
+    with opened_folder(visit, str(trace.number) if by == "number" else trace.uid) as found:
+        assert found.choice.dwi.series.number == 5
+        assert found.choice.b0.series.number == 4
+        assert nib.load(found.files.dwi).shape == (48, 64, 8)
+        assert found.files.bvalue == 1000
+        assert nib.load(found.files.b0).shape == (48, 64, 8)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "says"),
+    [
+        ("99", InputFileError, "there are 2, 4, 5, 6, 7"),
+        ("2", ContentError, "could be taken: 4, 5"),
+        ("6", ContentError, "ADC by its image type"),
+    ],
+)
+def test_a_wish_that_cannot_be_met_is_refused(visit, wanted, error, says) -> None:
+    with pytest.raises(error, match=says), opened_folder(visit, wanted):
+        pass
+
+
+def test_a_folder_without_diffusion_says_what_is_there(visit: Path, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ContentError, match=r"none of the 1 series is diffusion MRI .*t1_mprage"),
+        opened_folder(visit / "a"),
+    ):
+        pass
+    save_classic(
+        tmp_path, Study.new("UIH"), Protocol(6, "dwi_ADC", ADC), SMALL, [(None, noise(800))]
+    )
+    with pytest.raises(ContentError, match="only ADC was found"), opened_folder(tmp_path):
+        pass
+
+
+def test_a_broken_series_is_told_and_the_next_best_taken(visit: Path, tmp_path: Path) -> None:
+    shutil.copytree(visit, tmp_path / "in")
+    study = Study.new("SIEMENS")
+    volumes = [(0, noise(900)), (1000, noise(400))]
+    save_classic(tmp_path / "in" / "d", study, Protocol(3, "dwi"), SMALL, volumes)
+    next((tmp_path / "in" / "d").iterdir()).unlink()
+    with opened_folder(tmp_path / "in") as found:
+        assert found.choice.dwi.series.number == 4
+        codes = {finding.code: finding for finding in found.findings}
+        assert "series 3" in codes["dicom-unusable"].message
+        assert codes["dicom-unusable"].level == "warning"
+        assert "2 studies" in codes["dicom-studies"].message
+    with pytest.raises(ContentError, match="series 3"), opened_folder(tmp_path / "in", "3"):
+        pass
+    with pytest.raises(ContentError, match="series 3"), opened_folder(tmp_path / "in" / "d"):
+        pass
+
+
+def test_unreadable_files_are_reported(visit: Path, tmp_path: Path) -> None:
+    shutil.copytree(visit, tmp_path / "in")
+    (tmp_path / "in" / "empty.dcm").touch()
+    with opened_folder(tmp_path / "in") as found:
+        findings = {finding.code: finding for finding in found.findings}
+    assert findings["dicom-unreadable"].level == "warning"
+    assert "1 file could not be read (1 empty)" in findings["dicom-unreadable"].message
+    assert "1 files in the folder are not DICOM" in findings["dicom-other-files"].message
+    shutil.rmtree(tmp_path / "in" / "b")
+    shutil.rmtree(tmp_path / "in" / "c")
+    with pytest.raises(ContentError, match=r"1 empty"), opened_folder(tmp_path / "in"):
+        pass
+
+
+def test_a_trace_with_its_adc_alone_is_a_case(tmp_path: Path) -> None:
+    study = Study.new("Philips Medical Systems")
+    save_classic(tmp_path, study, Protocol(3, "TRACE", TRACE), SMALL, [(1000, noise(400))])
+    save_classic(tmp_path, study, Protocol(4, "dADC", ADC), SMALL, [(None, noise(800))])
+    with opened_folder(tmp_path) as found:
+        assert found.files.b0 is None
+        assert found.files.adc.is_file()
+        assert found.files.bvalue == 1000
+
+
+def test_a_brain_of_the_user_gets_a_neutral_name(visit: Path, tmp_path: Path, monkeypatch) -> None:
+    brain = tmp_path / "Roe_Jane_brain.nii.gz"
+    brain.write_bytes(b"mask")
+    monkeypatch.setattr("infarct.dicom.study.open_case", Opened)
+    with opened_folder(visit) as found:
+        case = found.open(brain)
+        assert case.files.brain.name == "brain.nii.gz"
+        assert case.files.brain.read_bytes() == b"mask"
+        assert case.findings == found.findings
+    with opened_folder(visit) as found, pytest.raises(InputFileError, match="--brain"):
+        found.open(tmp_path / "nowhere.nii")
+
+
+def test_results_never_go_into_the_folder_that_is_read(tmp_path: Path) -> None:
+    for out in (tmp_path / "in", tmp_path / "in" / "results", tmp_path):
+        with pytest.raises(OutputError, match="folders of inputs are never written to"):
+            check_outside(tmp_path / "in", out)
+    check_outside(tmp_path / "in", tmp_path / "out")

@@ -1,0 +1,109 @@
+"""What a calibration promises holds on scans it did not see."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from infarct.core import assets
+from infarct.core.errors import InputFileError
+from infarct.lab.calibration.collect import Row
+from infarct.lab.calibration.fit import FALSE_ALARMS, check, fit, ship
+from infarct.uncertainty.calibration import load_calibration
+
+
+def made(count: int, seed: int) -> list[Row]:
+    """Draw scans whose candidates tell the truth by their second feature; small ones leave none."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for k in range(count):
+        true_ml = float(np.exp(rng.normal(1, 1.5))) if k % 2 else 0.0
+        found = true_ml * float(np.exp(rng.normal(0, 0.3)))
+        seen = bool(rng.random() > 0.8 * np.exp(-true_ml))
+        infarct = [True] * (true_ml > 0 and seen) + [False] * int(rng.poisson(0.5))
+        volumes = [found if real else float(np.exp(rng.normal(-2, 1))) for real in infarct]
+        candidates = [
+            (
+                np.log(ml),
+                rng.normal(2.0 if real else -2.0, 1.5),
+                0.0,
+                1.5,
+                0.6,
+                rng.random(),
+                0.0,
+                0.0,
+                2.0,
+                -4.0,
+            )
+            for real, ml in zip(infarct, volumes, strict=True)
+        ]
+        rows.append(
+            Row(
+                case=f"{k:04d}",
+                true_ml=true_ml,
+                candidates=tuple(tuple(map(float, row)) for row in candidates),
+                candidate_ml=tuple(volumes),
+                is_infarct=tuple(infarct),
+                peak_logit=float(rng.normal(3.0 if true_ml else -1.0, 2.0)),
+                spread_ml=(1.2 * sum(volumes) + 0.05, 0.7 * sum(volumes)),
+            )
+        )
+    return rows
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Fit on some scans, check on others."""
+    calibration = fit(made(800, 1), "made")
+    return calibration, check(made(1000, 2), calibration)
+
+
+def test_the_interval_covers_what_it_says(found) -> None:
+    assert found[1].coverage == pytest.approx(0.9, abs=0.04)
+    assert found[1].coverage_empty > 0.87
+
+
+def test_of_a_network_of_ones_own_it_is_kept_beside_it(found, tmp_path) -> None:
+    before = assets.index()
+    kept = ship(found[0], tmp_path)
+    assert load_calibration("made", tmp_path) == found[0]
+    assert kept.parent == tmp_path
+    assert assets.index() == before
+
+
+def test_operating_points_flag_as_little_as_asked_and_miss_as_they_say(found) -> None:
+    calibration, tried = found
+    for name, rate in FALSE_ALARMS.items():
+        said = calibration.points[name]
+        assert said.false_alarm_rate <= rate
+        assert tried.points[name][0] == pytest.approx(said.false_alarm_rate, abs=0.06)
+        assert tried.points[name][1] == pytest.approx(said.miss_rate, abs=0.08)
+
+
+def test_too_few_scans_are_told() -> None:
+    with pytest.raises(InputFileError, match="of 6 scans, fewer than 10; ask for more --cases"):
+        fit(made(6, 1), "made")
+
+
+def test_what_two_features_tell_together_is_learned() -> None:
+    """Where an infarct is bright when large and dark when small, neither feature tells alone."""
+    rng = np.random.default_rng(3)
+
+    def told(row: Row) -> Row:
+        candidates = []
+        for real, one in zip(row.is_infarct, row.candidates, strict=True):
+            large, bright = rng.normal(size=2)
+            bright = abs(bright) * np.sign(large) * (1 if real else -1)
+            candidates.append((large, 0.0, 0.0, bright, *one[4:]))
+        return replace(row, candidates=tuple(candidates))
+
+    rows, others = ([told(row) for row in made(400, seed)] for seed in (4, 5))
+    said = check(others, fit(rows, "made")).curve
+    assert said[0][1] < 0.1
+    assert said[-1][1] > 0.9
+
+
+def test_probabilities_are_frequencies(found) -> None:
+    for said, true, count in found[1].curve:
+        assert said == pytest.approx(true, abs=0.08), count
+    assert found[1].brier_visible < 0.15

@@ -1,0 +1,171 @@
+"""The bank: what is packed comes back, and who is seen in training is fixed by name."""
+
+import re
+
+import numpy as np
+import pytest
+
+from infarct.core import assets
+from infarct.core.errors import GeometryError, InputFileError
+from infarct.core.geometry import MNI_GRID
+from infarct.core.nifti import Volume, write
+from infarct.lab.sources.bank import Background, Bank, pack_lesions, split_of_lesion
+from infarct.lab.sources.packing import lesion_on_mni_grid, read_lesions
+from infarct.lab.training.config import Recipe
+from infarct.lab.training.sources import describe_stream
+
+
+def _masks():
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        mask = np.zeros(MNI_GRID.shape, dtype=bool)
+        x, y, z = rng.integers(20, 150, 3)
+        mask[x : x + 9, y : y + 7, z : z + 5] = rng.random((9, 7, 5)) > 0.4
+        yield f"lesion-{number}", mask
+
+
+@pytest.fixture
+def bank():
+    rng = np.random.default_rng(1)
+    background = Background(
+        rng.random((8, 9, 10)).astype(np.float32),
+        (rng.random((8, 9, 10)) * 3e-3).astype(np.float32),
+        rng.random((8, 9, 10)) > 0.5,
+        np.diag([0.5, 0.5, 0.25, 1.0]),
+        1500.0,
+    )
+    head = rng.integers(0, 18, (6, 7, 8)).astype(np.uint8)
+    return Bank({"a": head}, pack_lesions(_masks()), {"scanner": background})
+
+
+def test_lesions_come_back_bit_for_bit(bank):
+    for name, mask in _masks():
+        found = np.zeros_like(mask)
+        part, (x, y, z) = bank.lesions.mask(name)
+        a, b, c = part.shape
+        found[x : x + a, y : y + b, z : z + c] = part
+        np.testing.assert_array_equal(found, mask)
+
+
+def test_empty_and_impossible_lesions_are_left_out():
+    empty = np.zeros(MNI_GRID.shape, dtype=bool)
+    huge = np.zeros(MNI_GRID.shape, dtype=bool)
+    huge[:100, :100, :50] = True
+    assert len(pack_lesions([("empty", empty), ("huge", huge)])) == 0
+
+
+def test_a_saved_bank_is_the_bank(bank, tmp_path):
+    bank.save(tmp_path / "bank.npz")
+    found = Bank.load(tmp_path / "bank.npz")
+    np.testing.assert_array_equal(found.anatomies["a"], bank.anatomies["a"])
+    assert list(found.lesions.names) == list(bank.lesions.names)
+    np.testing.assert_array_equal(found.lesions.bits, bank.lesions.bits)
+    one, other = found.backgrounds["scanner"], bank.backgrounds["scanner"]
+    np.testing.assert_allclose(one.b0, other.b0, atol=1e-3)
+    np.testing.assert_allclose(one.adc, other.adc, atol=1e-6)
+    np.testing.assert_array_equal(one.brain, other.brain)
+    assert one.bvalue == 1500.0
+
+
+def test_a_missing_bank_says_what_to_do(tmp_path):
+    with pytest.raises(InputFileError, match="infarct lab bank"):
+        Bank.load(tmp_path / "none.npz")
+
+
+def test_the_split_of_lesions_hangs_on_the_name_alone():
+    # Written down once: if these move, networks have seen what they are tested on.
+    assert split_of_lesion("bwsrsub-1001_lesion") == "train"
+    assert split_of_lesion("bwsrsub-1005_lesion") == "validation"
+    names = [f"bwsrsub-{n}_lesion" for n in range(2000)]
+    shares = [np.mean([split_of_lesion(n) == s for n in names]) for s in ("validation", "test")]
+    np.testing.assert_allclose(shares, 0.1, atol=0.03)
+
+
+def test_splits_share_no_anatomy():
+    heads = {f"training_seg_{n:02d}": np.zeros((1, 1, 1), np.uint8) for n in range(1, 20)}
+    bank = Bank(heads, pack_lesions([]), {})
+    train, validation, test = (set(bank.anatomies_of(s)) for s in ("train", "validation", "test"))
+    assert train | validation | test == set(heads)
+    assert not (train & validation or train & test or validation & test)
+    assert validation
+    assert test
+
+
+def test_a_bank_is_written_under_the_very_name_that_was_given(bank, tmp_path):
+    bank.save(tmp_path / "mine")
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+    assert list(Bank.load(tmp_path / "mine").anatomies) == ["a"]
+
+
+def test_what_is_no_bank_is_named(bank, tmp_path):
+    bank.save(tmp_path / "half.npz")
+    whole = (tmp_path / "half.npz").read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "recipe.toml").write_text("network = 'FCN_CH2'")
+    np.savez(tmp_path / "case.npz", image=np.zeros(3))
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    for name in ("half.npz", "recipe.toml", "case.npz", "one.npy"):
+        with pytest.raises(InputFileError, match=f"{name}: is no bank"):
+            Bank.load(tmp_path / name)
+
+
+def test_backgrounds_can_be_left_out(bank):
+    assert bank.backgrounds_of("train") == ["scanner"]
+    assert bank.without_backgrounds(["scanner"]).backgrounds_of("train") == []
+    with pytest.raises(InputFileError, match="no background skanner in the bank; it has scanner"):
+        bank.without_backgrounds(["scanner", "skanner"])
+    without = bank.without_backgrounds(["scanner"])
+    assert without.without_backgrounds(["scanner"]).backgrounds == {}
+
+
+def test_a_run_tells_what_it_learns_from_and_of_nothing_else(tmp_path):
+    heads = dict.fromkeys(("training_seg_01", "training_seg_06"), np.zeros((1, 1, 1), np.uint8))
+    masks = [(f"bwsrsub-{n}_lesion", np.ones((2, 2, 2), bool)) for n in (1001, 1005)]
+    Bank(heads, pack_lesions(masks), {}).save(tmp_path / "bank.npz")
+    recipe = Recipe("FCN_CH2", stream={"leave_out": ["scanner"]})
+    told = describe_stream(tmp_path / "bank.npz", recipe)
+    assert "- anatomies (1): training_seg_01\n- real lesion masks: 1, beside" in told
+    held_out = "background scanner; 1 lesion masks for validation; training_seg_06, 0 lesion masks"
+    assert f"backgrounds seen: none\n- held out: {held_out} for test\n" in told
+
+
+def test_brain_networks_are_told_to_see_no_background(tmp_path, bank):
+    """`Stream.head_batches` draws none."""
+    bank.save(tmp_path / "bank.npz")
+    for network, seen in (("BrainMask", "none"), ("FCN_CH2", "scanner")):
+        told = describe_stream(tmp_path / "bank.npz", Recipe(network))
+        assert f"backgrounds seen: {seen}\n" in told
+
+
+@pytest.mark.parametrize(
+    "card", sorted((assets.ROOT / "networks").glob("*.md")), ids=lambda card: card.stem
+)
+def test_shipped_cards_list_as_training_data_what_is_not_held_out(card):
+    data = card.read_text().split("## Data")[1].split("## Limits")[0]
+    (learned,) = re.findall(r"- anatomies \((\d+)\): (.*)", data)
+    names = learned[1].split(", ")
+    held_out = re.findall(r"training_seg_\d+", data.split("- held out:")[1])
+    everyone = Bank(dict.fromkeys([*names, *held_out], np.zeros((1, 1, 1), np.uint8)), None, {})
+    assert int(learned[0]) == len(names) == 11
+    assert names == everyone.anatomies_of("train")
+    assert held_out == [*everyone.anatomies_of("validation"), *everyone.anatomies_of("test")]
+    counted = re.findall(r"masks: (\d+)|(\d+) lesion masks for", data)
+    assert sum(int(n or m) for n, m in counted) == 1293
+
+
+def test_lesions_drawn_left_come_to_lie_left():
+    data = np.zeros((157, 189, 136), dtype=np.uint8)
+    affine = np.diag([-1.0, 1, 1, 1])
+    affine[:3, 3] = (78, -112, -50)
+    data[110, 100, 60] = 1
+    mask = lesion_on_mni_grid(Volume(data, affine))
+    world = MNI_GRID.affine @ [*np.argwhere(mask)[0], 1]
+    np.testing.assert_allclose(world[:3], (78 - 110, -112 + 100, -50 + 60))
+    assert mask.sum() == 1
+
+
+@pytest.mark.parametrize("affine", [np.diag([2.0, 2, 2, 1]), np.diag([1.0, 1, 1.05, 1])])
+def test_lesions_of_other_voxels_are_refused_by_name(tmp_path, affine):
+    write(Volume(np.ones((4, 4, 4), np.uint8), affine), tmp_path / "coarse.nii.gz", np.uint8)
+    with pytest.raises(GeometryError, match=r"coarse\.nii\.gz: has voxels"):
+        list(read_lesions([tmp_path / "coarse.nii.gz"]))

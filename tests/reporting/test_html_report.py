@@ -1,0 +1,213 @@
+"""The page stands alone, says what is in the summary, and prints on two sheets."""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infarct.reporting.html_report import render
+from infarct.reporting.narrative import certainty, impression, verdict
+from infarct.reporting.reader import Stored
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+_VOID = {"meta", "input", "img", "br", "path", "use", "image", "rect"}
+
+
+class Outline(HTMLParser):
+    """Collects what a reader without eyes would need, and fails on tags left open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what is opened."""
+        self.attributes.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Check that the last opened is closed first."""
+        if tag not in _VOID:
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what is closed at once."""
+        self.attributes.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def page(stored: Stored) -> str:
+    return render(stored)
+
+
+@pytest.fixture(scope="module")
+def everything(stored: Stored) -> Stored:
+    """Add all that a summary may hold."""
+    territory = {"name": "MCA", "side": "left", "ml": 9.1, "share_of_territory": 0.11}
+    region = {"name": "insula", "side": "left", "class": "cortical", "ml": 1.2}
+    more: dict[str, Any] = {
+        "territories": [
+            {
+                **territory,
+                "share_of_lesion": 0.83,
+                "sub": [{**territory, "name": "MCA deep", "share_of_lesion": 0.2}],
+            }
+        ],
+        "regions": [{**region, "share_of_region": 0.31, "share_of_lesion": 0.07}] * 14,
+        "aspects": {"score": 7, "side": "left", "affected": ["M1", "M2"], "rule": "10% of it"},
+        "pc_aspects": {"score": 10, "side": "", "affected": [], "rule": "the same"},
+        "pattern": {"hemispheres": "left", "dominant_territory": "left MCA", "border": 0.123},
+        "certainty": {
+            "lesion_visible": 0.97,
+            "volume_interval_ml": [10.2, 14.8],
+            "volume_interval_probability": 0.9,
+        },
+        "warnings": [
+            {"code": "x", "level": "warning", "message": f"look <here> {n}"} for n in "ab"
+        ],
+    }
+    lesions = [
+        {**lesion, "territory": "left MCA", "compartment": "cortical", "probability": 0.93}
+        for lesion in stored.summary["lesions"] * 14
+    ]
+    return replace(stored, summary={**stored.summary, **more, "lesions": lesions})
+
+
+def test_a_share_that_is_unknown_is_not_said_to_be_none(everything: Stored) -> None:
+    # As with an atlas of one's own, which says nothing of border zones.
+    pattern = {"lesions": "single", "border_zone_share": None}
+    page = render(replace(everything, summary={**everything.summary, "pattern": pattern}))
+    assert "Pattern: lesions: single.</p>" in page
+
+
+def test_it_needs_nothing_else(page) -> None:
+    assert not re.search(r"https?://|<link|<iframe|@import|src=\"(?!data:)", page)
+    assert "default-src 'none'" in page
+    assert set(re.findall(r'href="([^#"][^:]*):', page)) == {"data"}
+    assert len(page) < 4_000_000
+
+
+def test_it_is_well_formed_and_every_picture_has_words(page) -> None:
+    parser = Outline()
+    parser.feed(page)
+    assert parser.open == []
+    for tag, attributes in parser.attributes:
+        if tag == "svg":
+            assert attributes.get("aria-hidden") or attributes.get("aria-label")
+    ids = [attributes["id"] for _, attributes in parser.attributes if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_it_leads_with_the_verdict_and_shows_left_and_right(stored, page) -> None:
+    assert f"<h1>{verdict(stored.summary)}</h1>" in page
+    assert certainty(stored.summary) in page
+    assert "is visible with a probability of" in page
+    assert impression(stored.summary) in page
+    assert "Radiological convention" in page
+    assert ">R</span>" in page
+    assert ">L</span>" in page
+    assert "not a medical device" in page
+    assert page.index("<h1>") < page.index('id="viewer"') < page.index("How it was made")
+
+
+def test_it_says_how_it_was_made_and_names_no_folder(stored, page) -> None:
+    manifest = stored.manifest
+    for said in (
+        f"infarct {manifest['infarct']}",
+        f"numpy {manifest['libraries']['numpy']}",
+        manifest["inputs"]["dwi"]["sha256"],
+        "infarct segment --dwi dwi.nii.gz",
+    ):
+        assert said in page
+    assert "surname" not in page
+
+
+def test_the_same_result_gives_the_same_bytes(stored, page) -> None:
+    assert render(stored) == page
+
+
+def test_the_outlines_the_code_reads_are_those_of_the_slices(stored, page) -> None:
+    (text,) = re.findall(r'id="outlines">(.*?)</script>', page)
+    outlines = json.loads(text)
+    assert len(outlines) == stored.dwi.data.shape[2]
+    drawn = [bool(outline) for outline in outlines]
+    assert drawn == stored.lesion.data.any(axis=(0, 1)).tolist()
+
+
+def test_everything_optional_is_shown_when_it_is_there(everything) -> None:
+    page = render(everything)
+    for said in (
+        *("middle cerebral artery (MCA)", "MCA deep", "83.0%", "11.0%"),
+        *("insula", "31.0%", "<summary>4 more</summary>"),
+        *("ASPECTS 7 (left)", "M1, M2", "PC-ASPECTS 10", "10% of it."),
+        *(
+            "probability of 97%",
+            "10.2 ml and 14.8 ml",
+            "dominant territory: left MCA",
+            "border: 12.3%",
+        ),
+        *("<td>cortical</td>", "<td>93%</td>", "over arterial territories", 'class="parcel"'),
+    ):
+        assert said in page, said
+    assert "look &lt;here&gt; a." in page
+    assert page.index('class="warning"') < page.index('id="viewer"')
+    parser = Outline()
+    parser.feed(page)
+    assert parser.open == []
+
+
+def test_a_head_without_lesion_has_a_page_too(stored) -> None:
+    empty = stored.lesion.like(np.zeros_like(stored.lesion.data))
+    nothing = {
+        **{"lesion_volume_ml": 0.0, "left_ml": 0.0, "right_ml": 0.0, "lesion_count": 0},
+        **{"kappa_dwi": None, "kappa_adc": None, "mean_adc": None, "lesions": []},
+    }
+    page = render(
+        replace(
+            stored,
+            lesion=empty,
+            lesion_mni=np.zeros_like(stored.lesion_mni),
+            summary={**stored.summary, **nothing},
+        )
+    )
+    assert "No acute lesion was outlined." in page
+    assert "Table of lesions" not in page
+
+
+def browse(*arguments: str, page: Path, profile: Path) -> str:
+    flags = "headless no-sandbox disable-gpu no-first-run disable-background-networking"
+    flags += " disable-component-update disable-sync"
+    done = subprocess.run(
+        [
+            str(CHROMIUM),
+            *(f"--{flag}" for flag in flags.split()),
+            f"--user-data-dir={profile}",
+            *arguments,
+            page.as_uri(),
+        ],
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout.decode()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_runs_the_viewer_and_prints_two_pages(everything, tmp_path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render(everything), encoding="utf-8")
+    dom = browse("--dump-dom", page=path, profile=tmp_path / "a")
+    assert '<html lang="en" class="js">' in dom
+    assert re.search(r"Slice \d+ of 34, lesion outlined</output>", dom)
+    browse(f"--print-to-pdf={tmp_path / 'page.pdf'}", page=path, profile=tmp_path / "b")
+    pdf = (tmp_path / "page.pdf").read_bytes()
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 2

@@ -1,0 +1,89 @@
+import base64
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infarct.reporting.reader import Stored
+from infarct.reporting.slice_viewer import Viewer, slice_of, view
+
+
+@pytest.fixture(scope="module")
+def viewer(stored: Stored) -> Viewer:
+    return view(stored)
+
+
+def picture(viewer: Viewer, key: str) -> np.ndarray:
+    (sheet,) = (sheet for sheet in viewer.sheets if sheet.key == key)
+    stream = io.BytesIO(base64.b64decode(sheet.uri.split(",")[1]))
+    return np.asarray(Image.open(stream).convert("L"), float)
+
+
+def tile(viewer: Viewer, key: str, z: int) -> np.ndarray:
+    x, y = viewer.corner(z)
+    return picture(viewer, key)[y : y + viewer.height, x : x + viewer.width]
+
+
+def points_of(path: str) -> np.ndarray:
+    return np.array([p.split(",") for p in re.findall(r"[\d.]+,[\d.]+", path)], float)
+
+
+def test_every_slice_has_a_place_on_every_sheet(stored, viewer) -> None:
+    n = stored.dwi.data.shape[2]
+    assert len(viewer.outlines) == len(viewer.areas_ml) == n
+    for sheet in viewer.sheets:
+        size = (viewer.rows * viewer.height, viewer.columns * viewer.width)
+        assert picture(viewer, sheet.key).shape == size
+    assert [sheet.key for sheet in viewer.sheets] == ["dwi", "b0", "adc", "probability"]
+    assert len({viewer.corner(z) for z in range(n)}) == n
+
+
+def test_the_outline_lies_on_the_bright_lesion_on_the_viewers_right(viewer) -> None:
+    z = viewer.start
+    points = points_of(viewer.outlines[z])
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    assert left > viewer.width / 2  # the painted lesion is in the left hemisphere
+    dwi = tile(viewer, "dwi", z)
+    inside = dwi[int(top) + 2 : int(bottom) - 1, int(left) + 2 : int(right) - 1]
+    mirrored = dwi[:, ::-1][int(top) + 2 : int(bottom) - 1, int(left) + 2 : int(right) - 1]
+    assert np.median(inside) > 1.3 * np.median(mirrored)
+    adc = tile(viewer, "adc", z)
+    assert np.median(adc[int(top) + 2 : int(bottom) - 1, int(left) + 2 : int(right) - 1]) < 70
+
+
+def test_areas_add_up_to_the_lesion(stored, viewer) -> None:
+    assert sum(viewer.areas_ml) == pytest.approx(stored.summary["lesion_volume_ml"])
+    for path, area in zip(viewer.outlines, viewer.areas_ml, strict=True):
+        assert bool(path) == (area > 0)
+    assert all(viewer.areas_ml[z] > 0 for z in viewer.printed)
+
+
+def test_the_slice_of_a_lesion_is_one_it_lies_on(stored, viewer) -> None:
+    lesion = stored.summary["lesions"][0]
+    assert viewer.areas_ml[slice_of(stored, tuple(lesion["centroid_mm"]))] > 0
+    assert slice_of(stored, (0.0, 0.0, -1e4)) == 0
+
+
+def test_a_scan_of_many_slices_stays_small(stored) -> None:
+    def thin(volume):
+        affine = volume.affine @ np.diag([0.5, 0.5, 1 / 3, 1.0])
+        data = np.repeat(np.repeat(np.repeat(volume.data, 2, 0), 2, 1), 3, 2)
+        return type(volume)(data, affine)
+
+    names = ("dwi", "b0", "adc", "probability", "lesion", "brain")
+    viewer = view(replace(stored, **{name: thin(getattr(stored, name)) for name in names}))
+    assert len(viewer.outlines) == 102
+    assert viewer.rows * viewer.height * viewer.columns * viewer.width < 2.6e6
+    size = sum(len(sheet.uri) for sheet in viewer.sheets) + sum(map(len, viewer.outlines))
+    assert size < 4e6
+
+
+def test_without_a_lesion_the_middle_comes_first(stored) -> None:
+    empty = stored.lesion.like(np.zeros_like(stored.lesion.data))
+    viewer = view(replace(stored, lesion=empty))
+    assert not any(viewer.outlines)
+    assert viewer.start == len(viewer.outlines) // 2
+    assert len(viewer.printed) == 12

@@ -1,0 +1,88 @@
+"""What goes on disk says the same everywhere, and nothing undefined as a number."""
+
+import csv
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from infarct.core.serialization import plain_cell, write_json, write_tsv
+from infarct.reporting.tables import numbers, write_tables
+from infarct.segmentation.result import Segmentation
+
+
+def test_the_summary_and_the_tables_say_the_same(
+    segmentation: Segmentation, tmp_path: Path
+) -> None:
+    summary = numbers(segmentation.measurements, segmentation.anatomy)
+    write_tables(segmentation.measurements, segmentation.anatomy.places, tmp_path)
+    with (tmp_path / "lesions.tsv").open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    for row, lesion in zip(rows, summary["lesions"], strict=True):
+        assert float(row["volume_ml"]) == pytest.approx(lesion["volume_ml"], rel=1e-5)
+        assert row["territory"] == lesion["territory"]
+        assert row["compartment"] == lesion["compartment"]
+    with (tmp_path / "regions.tsv").open() as stream:
+        kinds = [row["kind"] for row in csv.DictReader(stream, delimiter="\t")]
+    assert kinds.count("territory") == len(summary["territories"]) > 0
+    assert kinds.count("region") == len(summary["regions"]) > 0
+
+
+def test_undefined_numbers_become_null(segmentation: Segmentation) -> None:
+    undefined = replace(segmentation.measurements, mean_adc=math.nan)
+    summary = numbers(undefined, segmentation.anatomy)
+    assert summary["mean_adc"] is None
+    json.dumps(summary, allow_nan=False)
+
+
+def test_json_holds_no_name_that_is_not_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"M\xfcller.nii.gz")
+    write_json({"networks": {name: "München"}, "made": None}, tmp_path / "x.json")
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"networks": {"M?ller.nii.gz": "München"}, "made": None}
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("=cmd|' /C calc'!A0", "=1+1", "+cmd", "-cmd", "@SUM(A1)", "\t=1", "\n=1", " =1", "-2+A1"),
+        *("-1 +cmd|' /C calc'!A0", "\uff1d1", "+HYPERLINK(A1)", "-e5"),
+    ],
+)
+def test_what_a_spreadsheet_would_run_becomes_text(tmp_path: Path, cell: str) -> None:
+    assert plain_cell(cell) == f"'{cell}"
+    assert plain_cell(plain_cell(cell)) == plain_cell(cell)
+    write_tsv(tmp_path / "t.tsv", ["a", cell], [["b", cell]])
+    with (tmp_path / "t.tsv").open(newline="") as stream:
+        rows = list(csv.reader(stream, delimiter="\t"))
+    assert rows == [["a", f"'{cell}"], ["b", f"'{cell}"]]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("", "-", "n/a", "sub-1", "-1.5", "+3", "-1e-05", "-inf", "-3.20 to 1.50", "1 = 2"),
+        *("-0.012 [-0.031, 0.004]", "-1,234.50 (2.1); -3.0 [-5.0, 1.0]", "<0.001", "M\u00fcller"),
+    ],
+)
+def test_numbers_and_plain_text_stay_as_they_are(cell: str) -> None:
+    assert plain_cell(cell) == cell
+
+
+def test_tables_for_people_have_one_writer() -> None:
+    source = Path(__file__).parents[2] / "src/infarct"
+    writers = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if "csv.writer(" in (text := path.read_text(encoding="utf-8")) or "csv.DictWriter(" in text
+    }
+    # The log of a training run holds numbers alone, and is read again.
+    assert writers == {"tables.py", "lab/log.py"}
+
+
+def test_a_carriage_return_ends_no_row(tmp_path: Path) -> None:
+    write_tsv(tmp_path / "t.tsv", ["a"], [["b\r=cmd"], ["\r=cmd"]])
+    assert (tmp_path / "t.tsv").read_bytes() == b"a\nb =cmd\n' =cmd\n"

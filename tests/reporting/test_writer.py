@@ -1,0 +1,374 @@
+import csv
+import json
+import math
+import os
+import shutil
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from infarct.core import assets
+from infarct.core.errors import OutputError
+from infarct.core.findings import Finding, FindingCode
+from infarct.reporting import writer
+from infarct.reporting.reader import manual_work
+from infarct.reporting.recompute import recompute
+from infarct.reporting.writer import (
+    check_destination,
+    destination,
+    rebuild_page,
+    summarise,
+    write_results,
+)
+
+
+def test_everything_promised_is_there(written) -> None:
+    names = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
+    assert names == {
+        *("lesion_mask.nii.gz", "lesion_probability.nii.gz", "brain_mask.nii.gz"),
+        "uncertainty.nii.gz",
+        *(
+            "lesions.tsv",
+            "regions.tsv",
+            "summary.json",
+            "manifest.json",
+            "figure.png",
+            "report.html",
+        ),
+        *(f"mni/{n}.nii.gz" for n in ("dwi", "b0", "adc", "dwi_normalised", "is_map")),
+        *(f"scan/{n}.nii.gz" for n in ("dwi", "b0", "adc")),
+        *("mni/lesion_mask.nii.gz", "mni/lesion_probability.nii.gz", "mni/mni_from_native.txt"),
+        "mni/atlas_from_native.txt",
+    }
+    assert [path.name for path in written.parent.iterdir()] == ["case"]
+
+
+def test_masks_carry_the_geometry_of_the_dwi(segmentation, written) -> None:
+    dwi = nib.load(segmentation.case.files.dwi)
+    for name in ("lesion_mask", "brain_mask", "lesion_probability", "uncertainty"):
+        image = nib.load(written / f"{name}.nii.gz")
+        assert image.shape == dwi.shape
+        for field in ("sform_code", "qform_code", "srow_x", "srow_y", "srow_z", "pixdim"):
+            assert np.array_equal(image.header[field], dwi.header[field])
+    mask = np.asarray(nib.load(written / "lesion_mask.nii.gz").dataobj)
+    assert mask.dtype == np.uint8
+    assert np.array_equal(mask > 0, segmentation.lesion.data)
+
+
+def test_the_numbers_agree_with_the_mask_on_disk(written) -> None:
+    summary = json.loads((written / "summary.json").read_text())
+    image = nib.load(written / "lesion_mask.nii.gz")
+    ml = image.get_fdata().sum() * abs(np.linalg.det(image.affine[:3, :3])) / 1000
+    assert summary["lesion_volume_ml"] == pytest.approx(ml)
+    with (written / "lesions.tsv").open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert len(rows) == summary["lesion_count"]
+    assert sum(float(row["volume_ml"]) for row in rows) == pytest.approx(ml, rel=1e-4)
+    assert rows[0]["side"] == "left"
+    assert float(rows[0]["centroid_mni_x_mm"]) < 0
+    assert set(summary["seconds"]) >= {"register", "is map", "outline"}
+
+
+def test_the_tables_of_places_agree_with_each_other(segmentation, written) -> None:
+    summary = json.loads((written / "summary.json").read_text())
+    first = summary["territories"][0]
+    assert (first["name"], first["side"]) == ("MCA", "left")
+    assert set(first) == {
+        *("name", "side", "ml", "share_of_territory", "share_of_lesion", "sub"),
+    }
+    total = sum(row["ml"] for row in summary["territories"])
+    assert total == pytest.approx(summary["lesion_volume_ml"], rel=0.02)
+    row = summary["regions"][0]
+    assert set(row) == {"name", "side", "class", "ml", "share_of_region", "share_of_lesion"}
+    assert row["class"] in {"cortical", "deep", "infratentorial", "ventricle"}
+    assert summary["pattern"]["dominant_territory"] == "MCA left"
+    assert summary["pattern"]["hemispheres"] == "left"
+    assert summary["aspects"]["side"] == "left"
+    assert summary["aspects"]["score"] == 10 - len(summary["aspects"]["affected"])
+    with (written / "regions.tsv").open() as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    for kind, table in (("territory", "territories"), ("region", "regions")):
+        own = [float(r["ml"]) for r in rows if r["kind"] == kind]
+        assert own == pytest.approx([r["ml"] for r in summary[table]], rel=1e-4)
+    with (written / "lesions.tsv").open() as stream:
+        lesions = list(csv.DictReader(stream, delimiter="\t"))
+    assert lesions[0]["territory"] == "MCA left"
+    assert lesions[0]["compartment"] in {"cortical", "deep"}
+    matrix = np.loadtxt(written / "mni" / "atlas_from_native.txt")
+    assert matrix == pytest.approx(segmentation.refinement.mni_from_native, abs=1e-5)
+    manifest = json.loads((written / "manifest.json").read_text())
+    assert manifest["territories"]["sha256"] == manifest["assets"]["atlas/territories"]
+
+
+def test_the_outline_in_mni_is_the_outline_in_the_scan(segmentation, written) -> None:
+    in_mni = nib.load(written / "mni" / "lesion_mask.nii.gz").get_fdata()
+    sx, sy = segmentation.prepared.registration.in_plane.scale
+    ml = segmentation.measurements.lesion_volume_ml * sx * sy
+    assert in_mni.sum() / 1000 == pytest.approx(ml, rel=0.05)
+
+
+def test_the_transform_on_disk_places_the_lesion(segmentation, written) -> None:
+    matrix = np.loadtxt(written / "mni" / "atlas_from_native.txt")
+    lesion = segmentation.measurements.lesions[0]
+    moved = matrix @ [*lesion.centroid_mm, 1]
+    assert moved[:3] == pytest.approx(lesion.centroid_mni_mm, abs=1e-4)
+
+
+def test_the_manifest_says_how_it_was_made_and_names_no_folder(
+    segmentation, written, tmp_path
+) -> None:
+    text = (written / "manifest.json").read_text()
+    manifest = json.loads(text)
+    assert manifest["inputs"]["dwi"]["file"] == "dwi.nii.gz"
+    assert len(manifest["inputs"]["b0"]["sha256"]) == 64
+    assert "bval" not in manifest["inputs"]
+    bvalues = tmp_path / "dwi.bval"
+    bvalues.write_text("0 1000")
+    case = replace(segmentation.case, files=replace(segmentation.case.files, bval=bvalues))
+    inputs = writer._manifest(replace(segmentation, case=case), ())["inputs"]
+    assert inputs["bval"] == {"file": "dwi.bval", "sha256": assets.sha256(bvalues)}
+    assert "templates/b0" in manifest["assets"]
+    assert {"numpy", "SimpleITK"} <= set(manifest["libraries"])
+    assert str(written.parent) not in text
+
+
+def test_the_scan_is_stored_to_a_part_in_ten_thousand(segmentation, written) -> None:
+    case = segmentation.case
+    for name, data, step in (
+        ("dwi", case.dwi.data, case.dwi.data.max() / 32000),
+        ("b0", case.b0.data, case.b0.data.max() / 32000),
+        ("adc", np.clip(case.adc.data, -0.03, 0.03), 1e-6),
+    ):
+        on_disk = nib.load(written / "scan" / f"{name}.nii.gz").get_fdata()
+        assert np.abs(on_disk - data).max() <= 0.51 * step
+
+
+def test_a_hot_voxel_takes_no_greys_from_the_brain(quick, tmp_path) -> None:
+    case, scan = quick.case, quick.prepared
+    hot, hot_mni = case.dwi.data.copy(), scan.dwi.copy()
+    hot[2, 2, 2] = hot_mni[2, 2, 2] = 1e7
+    case = replace(case, dwi=case.dwi.like(hot))
+    out = write_results(
+        replace(quick, case=case, prepared=replace(scan, dwi=hot_mni)), tmp_path / "o"
+    )
+    for folder, data in (("scan", hot), ("mni", hot_mni)):
+        assert np.array_equal(nib.load(out / folder / "dwi.nii.gz").get_fdata(), data)
+    assert nib.load(out / "scan" / "b0.nii.gz").get_data_dtype() == np.int16
+
+
+def test_the_page_is_rebuilt_from_the_folder_alone_to_the_byte(written, tmp_path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(written, moved)
+    (moved / "report.html").write_text("lost")
+    (moved / "figure.png").unlink()
+    rebuild_page(moved)
+    for name in ("report.html", "figure.png"):
+        assert (moved / name).read_bytes() == (written / name).read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+
+
+def test_a_scan_whose_name_is_not_utf8_gets_its_page(quick, tmp_path) -> None:
+    files = quick.case.files
+    named = tmp_path / "in" / os.fsdecode(b"M\xfcller_dwi.nii.gz")
+    named.parent.mkdir()
+    shutil.copyfile(files.dwi, named)
+    case = replace(quick.case, files=replace(files, dwi=named))
+    command = ["segment", "--dwi", str(named), f"--out={tmp_path / 'Doe' / 'out'}", "--overwrite"]
+    out = write_results(replace(quick, case=case), tmp_path / "out", command=command)
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["inputs"]["dwi"]["file"] == "M?ller_dwi.nii.gz"
+    # Folders may name patients.
+    said = ["infarct", "segment", "--dwi", "M?ller_dwi.nii.gz", "--out=out", "--overwrite"]
+    assert manifest["command"] == said
+    assert "M?ller_dwi.nii.gz" in (out / "report.html").read_text(encoding="utf-8")
+    rebuild_page(out)
+
+
+def test_undefined_numbers_become_null(segmentation) -> None:
+    m = replace(segmentation.measurements, kappa_dwi=math.nan)
+    summary = summarise(replace(segmentation, measurements=m))
+    assert summary["kappa_dwi"] is None
+    json.dumps(summary, allow_nan=False)
+
+
+@pytest.mark.parametrize("code", [code for code in FindingCode if code.voids_confidence])
+def test_a_head_out_of_place_has_no_certainty(code, segmentation) -> None:
+    poor = Finding(code, "warning", "The head lies elsewhere.")
+    sure = summarise(segmentation)["certainty"]
+    void = summarise(replace(segmentation, findings=(*segmentation.findings, poor)))["certainty"]
+    assert sure["lesion_visible"] is not None
+    assert void == {**sure, "lesion_visible": None, "volume_interval_ml": None}
+
+
+def test_nothing_is_left_when_writing_fails(segmentation, tmp_path, monkeypatch) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer, "write_tables", full_disk)
+    with pytest.raises(OutputError, match="No space left"):
+        write_results(segmentation, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_when_interrupted(segmentation, tmp_path, monkeypatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer, "_manifest", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_results(segmentation, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_result_is_replaced_only_when_asked(segmentation, written, tmp_path) -> None:
+    out = Path(shutil.copytree(written, tmp_path / "out"))
+    with pytest.raises(OutputError, match="--overwrite"):
+        write_results(segmentation, out)
+    before = (out / "manifest.json").stat().st_ino
+    write_results(segmentation, out, overwrite=True)
+    assert (out / "manifest.json").stat().st_ino != before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def corrected(out: Path) -> str:
+    mask = out.with_name("edited.nii.gz")
+    shutil.copyfile(out / "lesion_mask.nii.gz", mask)
+    recompute(out, mask, by="me")
+    mask.unlink()
+    return "audit.tsv"
+
+
+def edited(out: Path) -> str:
+    shutil.copyfile(out / "brain_mask.nii.gz", out / "lesion_mask.nii.gz")
+    return "lesion_mask.nii.gz"
+
+
+def annotated(out: Path) -> str:
+    (out / "scan" / "notes.txt").write_text("mine")
+    return "scan/notes.txt"
+
+
+@pytest.mark.parametrize("work", [corrected, edited, annotated])
+def test_manual_work_is_listed_and_only_lost_when_asked(quick, tmp_path, work) -> None:
+    out = write_results(quick, tmp_path / "out")
+    name = work(out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(OutputError, match=r"would delete manual work: .*overwrite-corrected") as no:
+        write_results(quick, out, overwrite=True)
+    assert name in str(no.value)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    write_results(quick, out, overwrite_corrected=True)
+    assert manual_work(out) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_what_appears_while_a_result_is_written_stays(
+    quick, tmp_path, monkeypatch, overwrite: bool
+) -> None:
+    out = tmp_path / "out"
+    if overwrite:
+        write_results(quick, out)
+
+    def add(_: Path) -> None:
+        out.mkdir(exist_ok=True)
+        (out / "notes.txt").write_text("mine")
+
+    with pytest.raises(OutputError, match=r"notes\.txt" if overwrite else "already exists"):
+        write_results(quick, out, overwrite=overwrite, add=add)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_second_run_into_a_folder_is_refused_before_the_work(tmp_path, held_elsewhere) -> None:
+    with (
+        held_elsewhere(tmp_path / "out"),
+        pytest.raises(OutputError, match="another infarct process"),
+        destination(tmp_path / "out", [], patience=0.1),
+    ):
+        pass
+    with destination(tmp_path / "out", []), destination(tmp_path / "out", []):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_manifest_names_engine_and_calibration(segmentation, written, quick) -> None:
+    manifest = json.loads((written / "manifest.json").read_text())
+    assert manifest["engine"] == {
+        "name": "onnxruntime",
+        "version": version("onnxruntime"),
+        "precision": "float32",
+    }
+    calibration = assets.path("calibration/ensemble")
+    assert manifest["calibration"] == {
+        "file": calibration.name,
+        "sha256": assets.sha256(calibration),
+    }
+    assert manifest["networks"] == {
+        file.name: assets.sha256(file) for file in segmentation.segmenter.networks
+    }
+    assert writer._manifest(quick, ())["calibration"] is None
+    told = json.loads((written / "summary.json").read_text())["certainty"]["calibration"]
+    assert told == {"scans": 232, "with_infarct": 99, "learned_from": "synthetic scans"}
+
+
+def test_rebuilding_the_page_hides_no_manual_work(written, tmp_path) -> None:
+    out = Path(shutil.copytree(written, tmp_path / "out"))
+    (out / "notes.txt").write_text("mine")
+    (out / "report.html").unlink()
+    rebuild_page(out)
+    assert manual_work(out) == ["notes.txt (not written by infarct)"]
+
+
+def test_folders_that_are_no_result_are_never_replaced(tmp_path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    for manifest in (None, "{", '{"source": "XNAT"}', "[]"):
+        if manifest:
+            (tmp_path / "mine" / "manifest.json").write_text(manifest)
+        with pytest.raises(OutputError, match=r"no manifest\.json of infarct"):
+            check_destination(tmp_path / "mine", [], overwrite=True)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="is a file"):
+        check_destination(tmp_path / "file", [], overwrite=False)
+
+
+def test_a_mount_point_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path)
+    with pytest.raises(OutputError, match=r"mount point.* a folder inside it"):
+        check_destination(tmp_path, [], overwrite=False)
+    check_destination(tmp_path / "out", [], overwrite=False)
+
+
+def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch) -> None:
+    (tmp_path / "case" / "mni").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "case" / "mni")
+    with pytest.raises(OutputError, match="or holds it"):
+        check_destination(tmp_path / "case", [], overwrite=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="your current directory"):
+        check_destination(Path(), [], overwrite=False)
+    check_destination(Path("out"), [], overwrite=False)
+
+
+def test_a_place_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match=r"no folder can be made in .*file"):
+        check_destination(tmp_path / "file" / "new" / "out", [], overwrite=False)
+    # Told by name, not by its rights: root may write to any.
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)
+    with pytest.raises(OutputError, match="may not write there"):
+        check_destination(tmp_path / "new" / "out", [], overwrite=False)
+
+
+def test_folders_of_inputs_are_never_written_to(tmp_path) -> None:
+    dwi = tmp_path / "scan" / "dwi.nii.gz"
+    dwi.parent.mkdir()
+    dwi.write_text("x")
+    for out in (dwi.parent, tmp_path):
+        with pytest.raises(OutputError, match="never written to"):
+            check_destination(out, [dwi], overwrite=True)

@@ -1,0 +1,50 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infarct.segmentation.postprocess import outline, remove_small_clusters
+
+EVERYWHERE = np.ones((16, 16, 4), bool)
+
+
+def test_clusters_of_four_pixels_go_and_of_five_stay() -> None:
+    probability = np.zeros((16, 16, 4), np.float32)
+    probability[2:4, 2:4, 1] = 1.0
+    probability[8:13, 8, 2] = 1.0
+    mask = outline(probability, 0.5, EVERYWHERE)
+    assert not mask[:, :, 1].any()
+    assert mask[8:13, 8, 2].all()
+
+
+def test_small_clusters_are_counted_within_the_slice_not_across() -> None:
+    mask = np.zeros((16, 16, 4), bool)
+    mask[4:6, 4:6, :] = True  # sixteen voxels, but four on each slice
+    assert not remove_small_clusters(mask).any()
+
+
+def test_gaps_are_closed_and_holes_filled_also_at_the_border() -> None:
+    probability = np.zeros((16, 16, 4), np.float32)
+    probability[0:8, 0:8, 1] = 1.0
+    probability[3, 3, 1] = 0.0
+    probability[5:7, 4:7, 1] = 0.0
+    mask = outline(probability, 0.5, EVERYWHERE)
+    assert mask[0:8, 0:8, 1].all()
+    assert mask.sum() == 64
+
+
+def test_slices_may_be_stacked_along_any_axis() -> None:
+    probability = np.random.default_rng(0).random((16, 16, 16)).astype(np.float32)
+    everywhere = np.ones(probability.shape, bool)
+    along_z = outline(probability, 0.6, everywhere, slice_axis=2)
+    along_x = outline(np.moveaxis(probability, 2, 0), 0.6, everywhere, slice_axis=0)
+    assert np.array_equal(np.moveaxis(along_z, 2, 0), along_x)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 0.9))
+def test_no_lesion_outside_the_brain_and_none_smaller_than_five(seed: int, level: float) -> None:
+    rng = np.random.default_rng(seed)
+    probability = rng.random((16, 16, 4)).astype(np.float32)
+    brain = rng.random((16, 16, 4)) > 0.3
+    mask = outline(probability, level, brain)
+    assert not (mask & ~brain).any()
+    assert np.array_equal(remove_small_clusters(mask), mask)

@@ -1,0 +1,132 @@
+"""Candidates are judged, and the volume gets an interval: hand-made scans and regressions."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from infarct.core.errors import AssetError
+from infarct.segmentation.models import BRIEF, DEFAULT, get_model, lesion_networks
+from infarct.uncertainty.calibration import (
+    Calibration,
+    Interval,
+    Logistic,
+    OperatingPoint,
+    Scale,
+    load_calibration,
+    terms,
+    volume_interval,
+)
+from infarct.uncertainty.candidate_features import FEATURES
+from infarct.uncertainty.candidate_filter import CandidateFilter, filter_candidates, find_filter
+
+
+def calibration(**weights: float) -> Calibration:
+    """Make one that looks at the named features only, as they are, and at no products."""
+    row = [weights.get(name, 0.0) for name in FEATURES]
+    as_it_is = Scale(0.0, 1.0, -100.0, 100.0)
+    products = len(terms(row, [as_it_is] * len(row))) - len(row)
+    return Calibration(
+        model="hand",
+        scales=(as_it_is,) * len(row),
+        lesion=Logistic((*row, *[0.0] * products), 0.0),
+        scan=Logistic((1.0, 0.0), 0.0),
+        outlined=Interval(-1.0, 1.0, 0.1, 0.2),
+        missed_ml=2.5,
+        points={
+            "sensitive": OperatingPoint(0.0, 1.0, 0.0),
+            "balanced": OperatingPoint(0.5, 0.1, 0.1),
+        },
+        scans=10,
+        lesion_free=5,
+        networks=("1f", "2e"),
+    )
+
+
+def test_terms_are_scaled_features_and_all_products_of_two() -> None:
+    scales = [Scale(1.0, 2.0, -9.0, 9.0), Scale(0.0, 1.0, -0.5, 0.5)]
+    assert terms([5.0, 0.2], scales) == pytest.approx([2.0, 0.2, 4.0, 0.4, 0.04])
+    # Of what lies beyond all that was seen, nothing was learned.
+    assert terms([99.0, -7.0], scales) == terms([9.0, -0.5], scales)
+    assert np.isnan(terms([math.nan, 0.2], scales)[0])
+
+
+def test_improbable_candidates_are_left_out_and_counted(evidence) -> None:
+    doubtful = calibration(mean_logit=1.0, kappa_adc=-1.0)
+    found = filter_candidates(evidence, CandidateFilter(doubtful))
+    assert found.measurements.lesion_count == 1
+    assert np.array_equal(found.lesion, evidence.scan.probability > 0.9)
+    assert found.left_out == 1
+    assert found.left_out_ml == pytest.approx(4 * 0.02)
+    expected = 1 / (1 + math.exp(-(math.log(19) - 0.5)))
+    assert found.measurements.lesions[0].probability == pytest.approx(expected, rel=1e-4)
+    everything = filter_candidates(evidence, CandidateFilter(doubtful, "sensitive"))
+    assert everything.left_out == 0
+    assert np.array_equal(everything.lesion, evidence.candidates)
+    assert everything.lesion_visible == found.lesion_visible
+
+
+def test_a_contrast_that_cannot_be_measured_leaves_nothing_out(evidence) -> None:
+    scan = replace(evidence.scan, adc=np.full_like(evidence.scan.adc, 3e-3))
+    found = filter_candidates(
+        replace(evidence, scan=scan), CandidateFilter(calibration(kappa_adc=-9.0))
+    )
+    assert np.array_equal(found.lesion, evidence.candidates)
+
+
+def test_nothing_outlined_is_judged_too(evidence) -> None:
+    empty = replace(evidence, candidates=np.zeros_like(evidence.candidates))
+    found = filter_candidates(empty, CandidateFilter(calibration()))
+    assert found.left_out == 0
+    assert found.lesion_visible < 0.01
+    assert found.volume_interval_ml == (0.0, 2.5)
+
+
+def test_the_interval_holds_the_outline_and_widens_with_doubt() -> None:
+    rule = Interval(-1.0, 1.0, 0.1, 0.2)
+    for ml in (0.0, 0.5, 50.0):
+        low, high = volume_interval(ml, (ml, ml), rule)
+        assert 0 <= low <= ml <= high
+    sure, unsure = (volume_interval(10.0, s, rule) for s in ((11.0, 9.0), (20.0, 2.0)))
+    assert unsure[0] < sure[0]
+    assert unsure[1] > sure[1]
+    biased = Interval(0.3, 1.0, 0.1, 0.2)
+    assert volume_interval(10.0, (11.0, 9.0), biased)[0] == 10.0
+
+
+def test_it_travels_as_text() -> None:
+    one = calibration(mean_logit=0.5)
+    assert Calibration.from_json(one.to_json()) == one
+
+
+@pytest.mark.parametrize(
+    "name", [DEFAULT, *(name for name in lesion_networks() if not name.endswith(BRIEF))]
+)
+def test_what_ships_to_be_used_is_calibrated_and_has_its_points_in_order(name: str) -> None:
+    shipped = load_calibration(name)
+    assert shipped.model == name
+    assert len(shipped.scales) == len(FEATURES)
+    assert math.isfinite(shipped.lesion_logit([scale.mean for scale in shipped.scales]))
+    assert list(shipped.points) == ["sensitive", "balanced", "specific"]
+    least = [point.least_probability for point in shipped.points.values()]
+    alarms = [point.false_alarm_rate for point in shipped.points.values()]
+    assert least == sorted(least)
+    assert alarms == sorted(alarms, reverse=True)
+    assert shipped.outlined.low < shipped.outlined.high
+    assert 0 < shipped.missed_ml < 100
+    assert get_model(name).candidate_filter.calibration == shipped
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"lesion": 1}'])
+def test_a_damaged_calibration_is_named(tmp_path, text: str) -> None:
+    (tmp_path / "mine.calibration.json").write_text(text)
+    with pytest.raises(AssetError, match=r"mine\.calibration\.json: is no calibration"):
+        load_calibration("mine", tmp_path)
+
+
+def test_only_calibrated_methods_have_a_judge() -> None:
+    assert find_filter("cfuzzy") is None
+    assert find_filter(DEFAULT).point == "balanced"
+    with pytest.raises(AssetError, match="never calibrated"):
+        find_filter("cfuzzy", "specific")

@@ -1,0 +1,41 @@
+"""What a judge looks at is what its name says, on a hand-made scan."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from infarct.measurement.volumetry import measure
+from infarct.uncertainty.candidate_features import FEATURES, features
+
+
+def test_features_are_what_their_names_say(evidence) -> None:
+    measured = measure(evidence.candidates, evidence.scan, 2)
+    firm, faint = (dict(zip(FEATURES, f, strict=True)) for f in features(evidence, measured))
+    assert math.exp(firm["log_volume_ml"]) == pytest.approx(32 * 0.02)
+    assert firm["mean_logit"] == pytest.approx(math.log(0.95 / 0.05), rel=1e-4)
+    assert firm["kappa_dwi"] == pytest.approx(2.0)
+    assert firm["kappa_adc"] == pytest.approx(0.5)
+    assert firm["confirmed_share"] == pytest.approx(0.5)
+    assert firm["opposite_dwi"] == pytest.approx(math.log(2))
+    assert firm["opposite_adc"] == pytest.approx(math.log(0.5))
+    assert faint["confirmed_share"] == faint["opposite_dwi"] == faint["opposite_adc"] == 0
+    # Each is the other's company; who is alone has next to none.
+    assert math.exp(firm["log_beside_ml"]) == pytest.approx(4 * 0.02 + 0.02)
+    assert math.exp(faint["log_beside_ml"]) == pytest.approx(32 * 0.02 + 0.02)
+    single = replace(evidence, candidates=evidence.scan.probability > 0.9)
+    (alone,) = features(single, measure(single.candidates, single.scan, 2))
+    assert math.exp(dict(zip(FEATURES, alone, strict=True))["log_beside_ml"]) == pytest.approx(0.02)
+
+
+def test_depth_is_measured_from_the_surface_of_the_brain(evidence) -> None:
+    brain = evidence.scan.brain.copy()
+    brain[:2] = False
+    nearer = replace(evidence, scan=replace(evidence.scan, brain=brain))
+    depth = FEATURES.index("log_depth_mm")
+    far, near = (
+        features(e, measure(e.candidates, e.scan, 2))[0][depth] for e in (evidence, nearer)
+    )
+    # Columns at 2, 4, 6 and 8 mm; a box that fills its image has no surface at all.
+    assert math.expm1(near) == pytest.approx(5.0)
+    assert far > near
