@@ -127,10 +127,15 @@ def test_every_code_is_documented_and_every_documented_code_exists() -> None:
     assert documented == {code.value: frozenset(code.levels) for code in FindingCode}
 
 
-def test_exit_codes_of_the_readme_are_those_of_the_errors() -> None:
+def test_exit_codes_of_the_docs_are_those_of_the_errors() -> None:
+    usage = (ROOT / "docs" / "usage.md").read_text()
     kinds = errors.InfarctError.__subclasses__()
     for kind in kinds:
-        assert re.search(rf"\b{kind.exit_code} [a-z]", README), kind
+        assert re.search(rf"^\| {kind.exit_code} \| [a-z]", usage, flags=re.MULTILINE), kind
+
+
+def test_the_readme_fits_a_minute() -> None:
+    assert README.count("\n") <= 120
 
 
 def test_every_written_field_is_documented(segmentation) -> None:
