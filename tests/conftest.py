@@ -243,9 +243,6 @@ def paint_head(lesion_centre: tuple[float, float, float] | None) -> Head:
     b0 = np.where(scalp, 130.0, b0)
     adc = np.where(scalp, 1.2e-3, adc)
     dwi = b0 * np.exp(-1000.0 * adc)
-    # The point spread of a scanner: without it bright fluid borders on air within one voxel, as
-    # only an integer overflow does.
-    dwi, b0 = (ndimage.gaussian_filter(s, (0.5, 0.5, 0.0)) for s in (dwi, b0))
     dwi, b0 = (np.abs(s + rng.normal(0, 4.0, s.shape)) + 0.5 for s in (dwi, b0))
     adc = np.log(b0 / dwi) / 1000.0
     return Head(dwi, b0, adc, lesion, brain, affine)
