@@ -32,8 +32,11 @@ def test_what_lies_where_it_should_is_in_order(name: str, case: Case) -> None:
 
 
 @pytest.mark.parametrize(("name", "axis"), [("b0", 0), ("b0", 1), ("b0", 2), ("adc", 0)])
-def test_a_mirrored_companion_is_refused_by_name_and_side(name: str, axis: int, case: Case) -> None:
-    with pytest.raises(ContentError, match=f"{name}: fits the DWI mirrored {SIDES[axis]}"):
+def test_a_mirrored_companion_is_rejected_by_name_and_side(
+    name: str, axis: int, case: Case
+) -> None:
+    message = f"{name}: fits the DWI only when mirrored {SIDES[axis]}"
+    with pytest.raises(ContentError, match=message):
         codes(name, np.flip(getattr(case, name).data, axis), case)
 
 
@@ -47,14 +50,14 @@ def test_the_side_is_that_of_the_head_and_not_of_the_array(case: Case) -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_companion_out_of_place_is_told_with_its_distance(axis: int, case: Case) -> None:
+def test_a_companion_out_of_place_is_reported_with_its_distance(axis: int, case: Case) -> None:
     spacing = float(case.dwi.grid.spacing[axis])
     shift = max(2, round(12 / spacing))
     moved = np.roll(case.b0.data, shift, axis)
     (finding,) = check_alignment("b0", moved, case.dwi, case.brain)
     assert (finding.code, finding.level) == ("out-of-place", "warning")
-    told = float(finding.message.split("lies ")[1].split(" mm")[0])
-    assert told == pytest.approx(shift * spacing, abs=2.5)
+    reported = float(finding.message.split("shifted by ")[1].split(" mm")[0])
+    assert reported == pytest.approx(shift * spacing, abs=2.5)
 
 
 def test_a_head_may_move_by_a_voxel(case: Case) -> None:
@@ -79,7 +82,7 @@ def test_little_brain_tells_nothing(case: Case) -> None:
 def test_a_file_stored_the_wrong_way_round_ends_the_case(case: Case, tmp_path: Path) -> None:
     wrong = tmp_path / "b0.nii.gz"
     nib.save(nib.Nifti1Image(np.flip(case.b0.data, 0), case.dwi.affine), wrong)
-    with pytest.raises(ContentError, match="b0: fits the DWI mirrored left to right"):
+    with pytest.raises(ContentError, match="b0: fits the DWI only when mirrored left to right"):
         open_case(CaseFiles(demo_files().dwi, wrong, bvalue=1000))
 
 

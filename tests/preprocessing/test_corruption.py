@@ -51,7 +51,7 @@ def test_an_integer_overflow_is_recognized(name: str) -> None:
     assert codes(np.maximum(wrapped, 0), name) == ["invalid-voxels"]
 
 
-def test_an_overflow_of_bytes_leaves_no_negative_value_and_is_told() -> None:
+def test_an_overflow_of_bytes_leaves_no_negative_value_and_is_reported() -> None:
     values = np.round(painted() / 40000 * 300).astype(np.uint16)
     assert codes(values.astype(np.uint8)) == ["overflow"]
 
@@ -65,7 +65,7 @@ def test_a_pocket_of_air_between_bright_fluid_is_no_overflow(head, healthy_head)
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, -5.0])
-def test_holes_in_tissue_are_told_in_ml(value: float) -> None:
+def test_holes_in_tissue_are_reported_in_ml(value: float) -> None:
     holed = painted()
     holed[24:30, 20:26, 8:12] = value
     (finding,) = check(holed)
@@ -79,25 +79,25 @@ def test_fluid_without_signal_is_no_hole() -> None:
     assert codes(dark) == []
 
 
-def test_an_empty_slice_inside_the_brain_is_told() -> None:
+def test_an_empty_slice_inside_the_brain_is_reported() -> None:
     holed = painted()
     holed[:, :, 11] = 0
     (finding,) = check(holed)
     assert finding.code == "empty-slices"
-    assert "number 12" in finding.message
+    assert "slice 12" in finding.message
 
 
-def test_clipped_values_are_told() -> None:
+def test_clipped_values_are_reported() -> None:
     clipped = np.minimum(painted(), 32767)
     assert [(f.code, f.level) for f in check(clipped)] == [("saturated", "warning")]
     assert [(f.code, f.level) for f in check(clipped, "b0")] == [("saturated", "note")]
 
 
-def test_standardised_and_inverted_images_are_refused() -> None:
+def test_standardised_and_inverted_images_are_rejected() -> None:
     inside = painted()[BRAIN]
     with pytest.raises(ContentError, match="standardised"):
         check((painted() - inside.mean()) / inside.std())
-    with pytest.raises(ContentError, match="sign"):
+    with pytest.raises(ContentError, match="inverted"):
         corruption.refuse_negative("ADC", -painted(), BRAIN)
 
 

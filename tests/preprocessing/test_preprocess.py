@@ -79,8 +79,8 @@ def test_the_networks_brain_takes_the_place_of_thresholds_and_is_the_one_judged(
     assert dice(head.brain, scan.brain_native) > 0.95
     assert not {f.code for f in scan.findings} & {"brain-cut", "brain-volume"}
     scan = preprocess(few, load_template())
-    (told,) = (f for f in scan.findings if f.code == "brain-volume")
-    assert f"holds {scan.brain_native.sum() * case.dwi.grid.voxel_ml:.0f} ml" in told.message
+    (finding,) = (f for f in scan.findings if f.code == "brain-volume")
+    assert f"holds {scan.brain_native.sum() * case.dwi.grid.voxel_ml:.0f} ml" in finding.message
     # An outline that the user gave stays.
     object.__setattr__(case, "brain_method", "given")
     scan = preprocess(case, load_template(), load_network("BrainMask"))

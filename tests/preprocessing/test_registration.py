@@ -21,7 +21,7 @@ def place(head, tmp_path, brain=None):
 
 
 def scan_of(native_from_mni: np.ndarray, grid: Grid) -> tuple[Volume, np.ndarray]:
-    """Scan the template as a head that lies as told; return b0 and brain."""
+    """Simulate a scan of the template with the given position; return b0 and brain."""
     template = load_template()
     mni_from_native = np.linalg.inv(native_from_mni)
     share = Volume(template.brain.astype(np.float32), template.b0.affine)
@@ -72,7 +72,7 @@ def test_a_slab_and_a_wild_affine_keep_the_in_plane_transform(monkeypatch) -> No
     slab[:, :, :20] = slab[:, :, 30:] = False
     short = refine(b0, slab, template.b0, found)
     assert not short.affine
-    assert "mm tall" in short.reason
+    assert "mm of the brain along z" in short.reason
     assert short.mni_from_native is found.mni_from_native
     monkeypatch.setattr(register_room, "_FARTHEST_MM", 1.0)
     wild = refine(b0, brain, template.b0, found)
@@ -147,7 +147,7 @@ def test_in_plane_matrix_scales_then_turns() -> None:
     assert matrix @ [0, 0, 1, 1] == pytest.approx([1.0, 2.0, 4.0, 1])
 
 
-def test_a_brain_of_nothing_is_refused() -> None:
+def test_a_brain_of_nothing_is_rejected() -> None:
     template = load_template()
     flat = Volume(np.zeros((32, 32, 8), np.float32), np.diag([2.0, 2.0, 5.0, 1.0]))
     brain = np.zeros(flat.data.shape, bool)
