@@ -313,5 +313,5 @@ def test_inputs_are_never_in_the_folder_that_is_replaced(tmp_path: Path) -> None
             refuse_to_replace(place, [given])
     refuse_to_replace(data / "new", [data / "dwi"])
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(OutputError, match="links lead in a circle"):
+    with pytest.raises(OutputError, match="symbolic links form a loop"):
         refuse_to_replace(tmp_path / "loop", [])
