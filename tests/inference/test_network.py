@@ -204,14 +204,14 @@ def test_a_foreign_network_is_refused(tmp_path: Path) -> None:
     model = onnx.load(tmp_path / "network.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "network.onnx")
-    with pytest.raises(AssetError, match="not one of our networks"):
+    with pytest.raises(AssetError, match="is not an infarct network"):
         open_network(tmp_path / "network.onnx")
 
 
 def test_a_brain_network_is_not_asked_about_lesions(tmp_path: Path) -> None:
     contract = Contract("BrainMask", "brain", ("DWI", "b0"), (True, True), 8)
     network = passing(tmp_path, contract, 1, 0)
-    with pytest.raises(AssetError, match="BrainMask finds the brain"):
+    with pytest.raises(AssetError, match="BrainMask segments the brain"):
         lesion_probability(network, scan((8, 8, 16)), np.ones((8, 8, 16), dtype=bool))
 
 
@@ -222,5 +222,5 @@ def test_a_contract_survives_the_file() -> None:
 def test_a_network_for_measured_slices_is_refused_for_sub_volumes(tmp_path: Path) -> None:
     contract = replace(LESION, name="Slices", slices=True)
     images, brain = scan((16, 32, 32)), np.ones((16, 32, 32), bool)
-    with pytest.raises(AssetError, match="Slices reads measured slices"):
+    with pytest.raises(AssetError, match="Slices takes measured slices"):
         lesion_probability(passing(tmp_path, contract, 0, 0, 1), images, brain)
