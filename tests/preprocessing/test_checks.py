@@ -24,7 +24,7 @@ def volume(spacing: tuple[float, ...], shape: tuple[int, ...]) -> Volume:
     return Volume(np.zeros(shape, np.float32), np.diag([*spacing, 1.0]))
 
 
-def test_voxels_of_a_head_pass() -> None:
+def test_a_plausible_grid_passes() -> None:
     for spacing, shape in (
         ((0.6, 0.6, 8.0), (384, 384, 18)),
         ((3.5, 3.5, 4.2), (64, 64, 20)),
@@ -49,7 +49,7 @@ def test_voxels_that_cannot_be_a_head_are_rejected(
         image_checks.check_grid("DWI", volume(spacing, shape))
 
 
-def test_signals_that_are_none_are_rejected() -> None:
+def test_images_without_signal_are_rejected() -> None:
     with pytest.raises(ContentError, match="finite"):
         image_checks.check_signal("DWI", np.full((4, 4, 4), np.nan, np.float32))
     with pytest.raises(ContentError, match="every voxel"):
@@ -77,7 +77,7 @@ def test_b_values_without_weighting_are_rejected(bvalue: float) -> None:
         image_checks.check_bvalue(bvalue)
 
 
-def test_b_values_are_judged() -> None:
+def test_unusual_b_values_are_reported() -> None:
     assert image_checks.check_bvalue(1000) == []
     assert codes(image_checks.check_bvalue(200)) == ["bvalue-unusual"]
 
@@ -108,7 +108,7 @@ def registration(scale: tuple[float, float] = (1.0, 1.0), turn: float = 0.0) -> 
     return Registration(InPlane((0.0, 0.0, 0.0), scale, turn), np.eye(4), np.eye(4), 0.3)
 
 
-def test_odd_registrations_are_reported() -> None:
+def test_unusual_registrations_are_reported() -> None:
     brain = np.zeros(MNI_GRID.shape, bool)
     brain[40:150, 40:180, 60:100] = True
     assert checks.check_registration(registration(), brain, brain) == []

@@ -24,13 +24,13 @@ def test_the_adc_unit_is_detected(scale: float, median: float) -> None:
 
 
 @pytest.mark.parametrize("median", [0.0, 30.0, 1e6, -1.0])
-def test_what_is_no_adc_is_rejected(median: float) -> None:
+def test_implausible_adc_values_are_rejected(median: float) -> None:
     spread = np.random.default_rng(0).normal(1, 0.2, BRAIN.shape)
     with pytest.raises(ContentError, match="ADC"):
         consistency.adc_scale((median * spread).astype(np.float32), BRAIN)
 
 
-def test_a_mask_is_no_adc() -> None:
+def test_a_mask_given_as_adc_is_rejected() -> None:
     with pytest.raises(ContentError, match="mask"):
         consistency.adc_scale(np.ones(BRAIN.shape, np.float32), BRAIN)
 
@@ -44,7 +44,7 @@ def signals(adc_value: float = 0.8e-3) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 @pytest.mark.parametrize("adc_given", [True, False])
-def test_swapped_images_are_noticed_also_with_a_bright_infarct(adc_given: bool) -> None:
+def test_swapped_images_are_detected_even_with_a_bright_infarct(adc_given: bool) -> None:
     dwi, b0, adc = signals()
     dwi[11:15, 8:24, 2:6] *= 4  # more voxels than fluid has, brighter than anything
     assert consistency.check_contrast(dwi, b0, adc, BRAIN, adc_given=adc_given) == []
@@ -52,7 +52,7 @@ def test_swapped_images_are_noticed_also_with_a_bright_infarct(adc_given: bool) 
         consistency.check_contrast(b0, dwi, adc, BRAIN, adc_given=adc_given)
 
 
-def test_images_scaled_apart_need_an_adc_map() -> None:
+def test_differently_scaled_images_need_an_adc_map() -> None:
     dwi, b0, adc = signals()
     assert consistency.check_contrast(dwi * 10, b0, adc, BRAIN, adc_given=True) == []
     findings = consistency.check_agreement(dwi * 10, b0, adc, BRAIN, 1000)
@@ -61,7 +61,7 @@ def test_images_scaled_apart_need_an_adc_map() -> None:
         consistency.check_contrast(dwi * 10, b0, adc, BRAIN, adc_given=False)
 
 
-def test_water_is_no_brain() -> None:
+def test_a_water_phantom_is_rejected() -> None:
     dwi, b0, adc = signals(2.1e-3)
     with pytest.raises(ContentError, match="phantom"):
         consistency.check_contrast(dwi, b0, adc, BRAIN, adc_given=False)
@@ -73,7 +73,7 @@ def test_a_wrong_b_value_shows_in_the_three_images() -> None:
     assert "1000" in consistency.check_agreement(dwi, b0, adc, BRAIN, 2000)[0].message
 
 
-def test_an_adc_map_of_another_scan_is_noticed() -> None:
+def test_an_adc_map_of_another_scan_is_detected() -> None:
     dwi, b0, adc = signals()
     findings = consistency.check_agreement(dwi, b0, adc[::-1, ::-1], BRAIN, 1000)
     assert "adc-disagrees" in codes(findings)
@@ -92,7 +92,7 @@ def test_voxels_without_an_adc_are_reported_but_noise_is_not(
     assert codes(consistency.check_holes(adc, BRAIN)) == (["adc-holes"] if reported else [])
 
 
-def test_a_b0_is_no_dwi() -> None:
+def test_a_b0_given_as_dwi_is_rejected() -> None:
     dwi, b0, adc = signals()
     consistency.check_weighting(dwi, adc, BRAIN)
     with pytest.raises(ContentError, match="may be the b0"):

@@ -19,7 +19,7 @@ FLUID[18:22, 20:30, 9:15] = True
 
 
 def painted() -> np.ndarray:
-    """Paint tissue, fluid that fades into it, and a bright infarct."""
+    """Simulate tissue, fluid with a gradual edge, and a bright infarct."""
     image = np.where(BRAIN, 20000.0, 300.0)
     image = ndimage.gaussian_filter(np.where(FLUID, 2000.0, image), 0.7)
     image[PIECE] = 40000.0
@@ -44,7 +44,7 @@ def test_images_without_damage_pass(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["DWI", "b0"])
-def test_an_integer_overflow_is_recognized(name: str) -> None:
+def test_an_integer_overflow_is_detected(name: str) -> None:
     wrapped = painted().astype(np.uint16).view(np.int16)
     with pytest.raises(ContentError, match="integer overflow"):
         check(wrapped, name)
@@ -56,7 +56,7 @@ def test_an_overflow_of_bytes_leaves_no_negative_value_and_is_reported() -> None
     assert codes(values.astype(np.uint8)) == ["overflow"]
 
 
-def test_a_pocket_of_air_between_bright_fluid_is_no_overflow(head, healthy_head) -> None:
+def test_air_next_to_bright_fluid_is_not_an_overflow(head, healthy_head) -> None:
     for each in (head, healthy_head):
         dwi, b0 = (Volume(data.astype(np.float32), each.affine) for data in (each.dwi, each.b0))
         brain, _ = find_brain(dwi.data, b0.data, dwi.grid.spacing)
@@ -73,7 +73,7 @@ def test_holes_in_tissue_are_reported_in_ml(value: float) -> None:
     assert f"{6 * 6 * 4 * 80 / 1000:.1f} ml" in finding.message
 
 
-def test_fluid_without_signal_is_no_hole() -> None:
+def test_fluid_without_signal_is_not_a_hole() -> None:
     dark = painted()
     dark[ndimage.binary_erosion(FLUID)] = 0
     assert codes(dark) == []

@@ -16,13 +16,13 @@ def codes(case) -> set[str]:
 def near(
     found: np.ndarray, expected: np.ndarray, relative: float = 0.0, absolute: float = 0.0
 ) -> bool:
-    """Compare as `pytest.approx` does, which takes seconds for an image."""
+    """Compare like `pytest.approx`, which takes seconds for an image."""
     allowed = np.maximum(relative * np.abs(expected), absolute)
     return found.shape == expected.shape and bool((np.abs(found - expected) <= allowed).all())
 
 
 def save_series(head, folder: Path, bvalues: list[float]) -> Path:
-    """Write a 4D series with directions that differ, whose geometric mean is the DWI."""
+    """Write a 4D series with different directions, whose geometric mean is the DWI."""
     rng = np.random.default_rng(0)
     factor = rng.uniform(0.8, 1.2, head.dwi.shape)
     volumes = []
@@ -80,13 +80,13 @@ def test_a_series_is_split_by_its_b_values(head, tmp_path: Path) -> None:
     assert codes(case) == {"series"}
 
 
-def test_of_several_shells_the_wanted_one_is_taken(head, tmp_path: Path) -> None:
+def test_the_requested_shell_is_selected(head, tmp_path: Path) -> None:
     path = save_series(head, tmp_path, [0, 700, 1000, 2000])
     case = open_case(CaseFiles(path, bvalue=700))
     assert (case.bvalue, codes(case)) == (700, {"series"})
 
 
-def test_b_values_may_lie_elsewhere(head, tmp_path: Path) -> None:
+def test_the_b_value_file_may_be_elsewhere(head, tmp_path: Path) -> None:
     path = save_series(head, tmp_path, [0, 1000, 1000])
     bval = (tmp_path / "series.bval").rename(tmp_path / "dwi.bval")
     files = CaseFiles(path, bval=bval)
@@ -133,7 +133,7 @@ def test_a_series_without_usable_b_values_is_rejected(head, tmp_path: Path) -> N
         ("1500", 1450, 1450, None),
     ],
 )
-def test_a_single_image_may_have_its_b_value_beside(
+def test_a_single_image_may_have_a_b_value_file(
     head, tmp_path: Path, said: str, given: float | None, used: float, code: str | None
 ) -> None:
     paths = head.save(tmp_path, dwi=head.dwi, b0=head.b0)
@@ -146,7 +146,7 @@ def test_a_single_image_may_have_its_b_value_beside(
     assert near(case.adc.data[head.brain], expected, absolute=1e-6)
 
 
-def test_an_image_that_says_it_is_not_weighted_is_rejected(head, tmp_path: Path) -> None:
+def test_an_image_with_a_low_b_value_is_rejected_as_dwi(head, tmp_path: Path) -> None:
     paths = head.save(tmp_path)
     paths["dwi"].with_name("dwi.bval").write_text("0")
     with pytest.raises(ContentError, match="no diffusion weighting"):
@@ -192,7 +192,7 @@ def test_units_of_the_adc_do_not_matter(head, tmp_path: Path, factor: float) -> 
     assert near(case.adc.data[head.brain], head.adc[head.brain], 1e-4, 1e-9)
 
 
-def test_companions_on_another_grid_are_resampled_and_it_is_said(head, tmp_path: Path) -> None:
+def test_companions_on_another_grid_are_resampled_with_a_note(head, tmp_path: Path) -> None:
     paths = head.save(tmp_path)
     flipped = nib.load(paths["adc"]).as_reoriented([[0, -1], [1, 1], [2, 1]])
     flipped.to_filename(tmp_path / "adc_flipped.nii.gz")
@@ -201,8 +201,8 @@ def test_companions_on_another_grid_are_resampled_and_it_is_said(head, tmp_path:
     assert codes(case) == {"resampled"}
 
 
-def test_a_square_companion_stored_the_other_way_round_is_turned(head, tmp_path: Path) -> None:
-    """Its first, its last and one more corner lie where those of the DWI do."""
+def test_a_square_companion_with_another_axis_order_is_reordered(head, tmp_path: Path) -> None:
+    """The first, the last and one more corner coincide with those of the DWI."""
     wide = ((8, 8), (0, 0), (0, 0))
     affine = head.affine.copy()
     affine[:3, 3] -= 8 * affine[:3, 0]
@@ -221,7 +221,7 @@ def test_a_square_companion_stored_the_other_way_round_is_turned(head, tmp_path:
 
 
 @pytest.mark.parametrize("role", ["b0", "adc"])
-def test_what_a_companion_does_not_reach_counts_as_not_scanned(
+def test_voxels_that_a_companion_does_not_cover_count_as_not_scanned(
     head, tmp_path: Path, role: str
 ) -> None:
     paths = head.save(tmp_path)
@@ -246,7 +246,7 @@ def test_a_given_brain_ends_where_the_scan_does(head, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hole", [np.nan, 0.0])
 def test_holes_of_the_adc_are_computed_or_reported(head, tmp_path: Path, hole: float) -> None:
-    """As 0 they would be the lowest ADC there is, and count as an infarct."""
+    """With ADC 0 they would look like an infarct."""
     paths = head.save(tmp_path, dwi=head.dwi, b0=head.b0, adc=np.where(head.lesion, hole, head.adc))
     case = open_case(CaseFiles(**paths, bvalue=1000))
     assert near(case.adc.data[head.lesion], head.adc[head.lesion], absolute=1e-6)
@@ -261,7 +261,7 @@ def test_holes_of_the_adc_are_computed_or_reported(head, tmp_path: Path, hole: f
     assert "adc-holes" in codes(alone)
 
 
-def test_companions_of_another_place_are_rejected(head, tmp_path: Path) -> None:
+def test_companions_at_another_position_are_rejected(head, tmp_path: Path) -> None:
     paths = head.save(tmp_path)
     image = nib.load(paths["b0"])
     away = image.affine.copy()
