@@ -7,7 +7,7 @@ from infarct.core import assets
 from infarct.core.errors import AssetError
 
 
-def test_every_shipped_file_is_listed_and_intact() -> None:
+def test_every_bundled_file_is_listed_and_intact() -> None:
     listed = {asset.file for asset in assets.index().values()}
     for name in assets.index():
         assert assets.path(name).is_file()
@@ -25,12 +25,12 @@ def test_every_asset_names_licence_and_source() -> None:
         assert len(asset.source) > 20
 
 
-def test_an_unknown_name_lists_what_there_is() -> None:
+def test_an_unknown_name_lists_the_known_names() -> None:
     with pytest.raises(AssetError, match="templates/b0"):
         assets.path("templates/nothing")
 
 
-def test_a_changed_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_file_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets, "ROOT", tmp_path)
     monkeypatch.setattr(assets, "_INDEX", tmp_path / "assets.json")
     file = tmp_path / "thing.bin"
@@ -46,7 +46,7 @@ def test_a_changed_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assets.index()
 
 
-def test_templates_fit_their_budget() -> None:
+def test_templates_do_not_exceed_their_size_limit() -> None:
     size = sum(file.stat().st_size for file in (assets.ROOT / "templates").iterdir())
     assert size < 6_000_000
     demo = sum(file.stat().st_size for file in (assets.ROOT / "demo").iterdir())

@@ -1,4 +1,4 @@
-"""Folders and files that are complete or absent."""
+"""Tests of atomic writing: folders and files are complete or absent."""
 
 import os
 import random
@@ -46,9 +46,7 @@ def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt, SystemExit])
-def test_what_was_there_stays_when_the_making_fails(
-    tmp_path: Path, fault: type[BaseException]
-) -> None:
+def test_the_old_folder_stays_if_building_fails(tmp_path: Path, fault: type[BaseException]) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").write_text("kept")
@@ -59,7 +57,7 @@ def test_what_was_there_stays_when_the_making_fails(
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_change_takes_along_what_it_does_not_touch(tmp_path: Path) -> None:
+def test_editing_keeps_untouched_files(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     for name in ("touched", "beside"):
@@ -70,7 +68,7 @@ def test_a_change_takes_along_what_it_does_not_touch(tmp_path: Path) -> None:
     assert content(out) == {"touched": "new", "beside": "old"}
 
 
-def test_a_folder_is_not_changed_under_the_feet(
+def test_the_current_directory_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -88,7 +86,7 @@ def test_a_folder_is_not_changed_under_the_feet(
     assert content(out) == {"new": "x"}
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(OutputError, match="cannot be written"),
@@ -97,7 +95,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+def test_a_file_is_complete_or_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "numbers.tsv"
     for text, fails in (("old", False), ("new", True), ("newer", False)):
         with suppress(KeyboardInterrupt), atomic_file(path) as draft:
@@ -108,7 +106,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
         assert content(tmp_path) == {"numbers.tsv": path.read_text()}
 
 
-def test_a_second_process_is_told_and_waits_if_it_wants(
+def test_a_second_process_is_rejected_or_waits(
     tmp_path: Path, held_elsewhere: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "deep" / "out"
@@ -123,7 +121,7 @@ def test_a_second_process_is_told_and_waits_if_it_wants(
     assert list((tmp_path / "deep").iterdir()) == [out]
 
 
-def test_another_thread_is_kept_away_too(tmp_path: Path) -> None:
+def test_another_thread_is_rejected_too(tmp_path: Path) -> None:
     said: list[str] = []
 
     def attempt() -> None:
@@ -142,13 +140,13 @@ def test_another_thread_is_kept_away_too(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folders_made_for_a_lock_do_not_stay(tmp_path: Path) -> None:
+def test_folders_created_for_a_lock_are_removed(tmp_path: Path) -> None:
     with reserved(tmp_path / "a" / "b" / "out"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_only_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").write_text("whole")
@@ -166,7 +164,9 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["out", "x.old-y", "n" * 255, "\u00e4" * 127])
-def test_an_earlier_result_comes_back_if_it_was_being_replaced(tmp_path: Path, name: str) -> None:
+def test_an_old_result_is_restored_if_replacing_it_was_interrupted(
+    tmp_path: Path, name: str
+) -> None:
     out = tmp_path / name
     out.mkdir()
     (out / "old").write_text("whole")
@@ -184,7 +184,7 @@ def test_an_earlier_result_comes_back_if_it_was_being_replaced(tmp_path: Path, n
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_what_the_check_finds_stays(tmp_path: Path) -> None:
+def test_a_failed_check_keeps_the_old_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").write_text("whole")
@@ -200,7 +200,7 @@ def test_what_the_check_finds_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_change_does_not_lose_what_was_added_meanwhile(tmp_path: Path) -> None:
+def test_editing_does_not_lose_files_added_meanwhile(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").write_text("whole")
@@ -210,7 +210,7 @@ def test_a_change_does_not_lose_what_was_added_meanwhile(tmp_path: Path) -> None
     assert content(out) == {"old": "whole", "note": "mine"}
 
 
-def test_files_that_lie_elsewhere_are_changed_with_the_folder(tmp_path: Path) -> None:
+def test_files_stored_elsewhere_are_edited_with_the_folder(tmp_path: Path) -> None:
     out, mask = tmp_path / "out", tmp_path / "sub-1" / "mask"
     for path in (out / "numbers", mask):
         path.parent.mkdir()
@@ -224,7 +224,7 @@ def test_files_that_lie_elsewhere_are_changed_with_the_folder(tmp_path: Path) ->
     assert not (out / "mni").exists()
 
 
-def test_a_file_system_without_locks_is_written_to_all_the_same(
+def test_a_file_system_without_locks_can_be_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -268,9 +268,7 @@ def test_temporary_folders_of_killed_processes_are_removed(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_whenever_it_is_killed_a_result_is_the_old_or_the_new_one(
-    tmp_path: Path, seed: int
-) -> None:
+def test_a_killed_process_leaves_the_old_or_the_new_result(tmp_path: Path, seed: int) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "number").write_text("0")
@@ -296,7 +294,7 @@ def test_whenever_it_is_killed_a_result_is_the_old_or_the_new_one(
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_inputs_are_never_in_the_folder_that_is_replaced(tmp_path: Path) -> None:
+def test_a_folder_with_inputs_is_never_replaced(tmp_path: Path) -> None:
     out, data = tmp_path / "out", tmp_path / "data"
     out.mkdir()
     data.mkdir()
@@ -313,5 +311,5 @@ def test_inputs_are_never_in_the_folder_that_is_replaced(tmp_path: Path) -> None
             refuse_to_replace(place, [given])
     refuse_to_replace(data / "new", [data / "dwi"])
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(OutputError, match="links lead in a circle"):
+    with pytest.raises(OutputError, match="symbolic links form a loop"):
         refuse_to_replace(tmp_path / "loop", [])

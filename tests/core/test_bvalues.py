@@ -11,9 +11,7 @@ from infarct.core.errors import InputFileError
     "text",
     ["0 1000 1000", "0,1000,1000\n", "0; 1000; 1000;", "0\r\n1000\r\n1000\r\n", "0\t1e3 1000"],
 )
-def test_b_values_are_read_however_they_were_saved(
-    tmp_path: Path, encoding: str, text: str
-) -> None:
+def test_b_values_are_read_in_all_common_formats(tmp_path: Path, encoding: str, text: str) -> None:
     path = tmp_path / "x.bval"
     path.write_bytes(text.encode(encoding))
     assert read_bvalues(path).tolist() == [0, 1000, 1000]
@@ -22,7 +20,7 @@ def test_b_values_are_read_however_they_were_saved(
 @pytest.mark.parametrize(
     "content", [b"0 b", b"0 nan", b"0 -5", b"\xff\xfe\xff", b"\xc3\x28", b"1" * 2**21]
 )
-def test_anything_else_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_content_is_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.bval"
     path.write_bytes(content)
     with pytest.raises(InputFileError, match="cannot be read as b-values"):
@@ -31,12 +29,12 @@ def test_anything_else_is_refused(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("image", ["x.nii", "x.nii.gz", "x.NII.GZ", "x.Nii", "x.img", "x.hdr.gz"])
 @pytest.mark.parametrize("ending", [".bval", ".bvals", ".BVAL"])
-def test_the_file_beside_an_image_is_found(tmp_path: Path, image: str, ending: str) -> None:
+def test_the_b_value_file_of_an_image_is_found(tmp_path: Path, image: str, ending: str) -> None:
     assert bvalue_file(tmp_path / image) is None
     (tmp_path / f"x{ending}").touch()
     assert bvalue_file(tmp_path / image) == tmp_path / f"x{ending}"
     assert bvalue_name(tmp_path / image) == "x.bval"
 
 
-def test_a_name_of_255_bytes_has_no_file_beside_it(tmp_path: Path) -> None:
+def test_a_name_of_255_bytes_has_no_b_value_file(tmp_path: Path) -> None:
     assert bvalue_file(tmp_path / f"{'a' * 251}.nii") is None

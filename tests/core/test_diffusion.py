@@ -17,7 +17,7 @@ from infarct.core.normalisation import fit_tissue_peak, normalise, zscore
         ((0, 10, 49), 1000, ()),
     ],
 )
-def test_of_several_shells_the_nearest_is_found(
+def test_the_nearest_of_several_shells_is_selected(
     bvalues: tuple[float, ...], wanted: float, shell: tuple[int, ...]
 ) -> None:
     assert find_shell(bvalues, wanted) == shell
@@ -73,7 +73,7 @@ def test_fit_finds_the_tissue_of_an_adc_map_below_the_fluid() -> None:
     assert float(normal.std()) == pytest.approx(1, abs=0.15)
 
 
-def test_fit_without_a_peak_falls_back_and_says_so() -> None:
+def test_fit_without_a_peak_falls_back_and_reports_it() -> None:
     image = np.full((10, 10, 10), 5.0, np.float32)
     image[0, 0, :2] = 7.0
     peak = fit_tissue_peak(image, np.ones(image.shape, bool))

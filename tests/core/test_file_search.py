@@ -36,7 +36,7 @@ def test_files_are_found_through_links_each_once(tmp_path: Path) -> None:
     assert len(found) == len(set(found)) < 20
 
 
-def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch) -> None:
+def test_an_unreadable_folder_is_an_error(tmp_path: Path, monkeypatch) -> None:
     touch(tmp_path / "open/x")
     locked = touch(tmp_path / "locked/y").parent
 
@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch) -> No
         entries_of(locked)
 
 
-def test_what_is_no_folder_holds_nothing(tmp_path: Path) -> None:
+def test_a_missing_folder_is_empty(tmp_path: Path) -> None:
     assert entries_of(tmp_path / "nowhere") == []
     assert entries_of(touch(tmp_path / "file")) == []
     assert entries_of(tmp_path) == [tmp_path / "file"]

@@ -22,14 +22,14 @@ def test_confidence_is_void_under_a_warning_only() -> None:
     assert not FindingCode.BRAIN_CUT.voids_confidence
 
 
-def test_unknown_codes_and_levels_are_refused() -> None:
+def test_unknown_codes_and_levels_are_rejected() -> None:
     with pytest.raises(ValueError, match="nonsense"):
         Finding("nonsense", "note", "")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="never a note"):
         Finding(FindingCode.BRAIN_CUT, "note", "")
 
 
-def test_codes_of_other_versions_are_unknown_not_wrong() -> None:
+def test_codes_of_other_versions_are_unknown_not_errors() -> None:
     assert stored_code("brain-cut") is FindingCode.BRAIN_CUT
     assert stored_code("from-the-future") is None
     assert FindingCode.NEGATIVE.severity == "warning"

@@ -7,7 +7,7 @@ import pytest
 from infarct.core.geometry import MNI_GRID, Grid, reorder
 
 
-def test_spacing_and_volume_of_a_turned_voxel() -> None:
+def test_spacing_and_volume_of_a_rotated_voxel() -> None:
     turn = np.deg2rad(30)
     affine = np.eye(4)
     affine[:2, :2] = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -27,20 +27,22 @@ def test_grids_match_within_a_tolerance_at_every_corner() -> None:
 
 
 @pytest.mark.parametrize("axes", [[1, 0, 2], [0, 2, 1], [2, 1, 0], [1, 2, 0]])
-def test_a_cube_stored_the_other_way_round_is_another_grid(axes: list[int]) -> None:
+def test_a_cube_with_another_axis_order_is_another_grid(axes: list[int]) -> None:
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     exchanged = affine.copy()
     exchanged[:, :3] = affine[:, axes]
     assert not Grid((9, 9, 9), affine).matches(Grid((9, 9, 9), exchanged))
 
 
-def test_mni_grid_has_its_first_voxel_where_the_method_says() -> None:
+def test_mni_grid_has_the_first_voxel_of_the_paper() -> None:
     assert MNI_GRID.affine @ [0, 0, 0, 1] == pytest.approx([-96, -132, -78, 1])
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 @pytest.mark.parametrize("flips", [(), (0,), (1, 2), (0, 1, 2)])
-def test_axes_in_another_order_are_put_back(order: tuple[int, ...], flips: tuple[int, ...]) -> None:
+def test_permuted_and_flipped_axes_are_reordered(
+    order: tuple[int, ...], flips: tuple[int, ...]
+) -> None:
     rng = np.random.default_rng(0)
     affine = np.eye(4)
     affine[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0] @ np.diag([1.1, 1.3, 5.0])
@@ -56,7 +58,7 @@ def test_axes_in_another_order_are_put_back(order: tuple[int, ...], flips: tuple
     np.testing.assert_array_equal(found, data)
 
 
-def test_a_few_hundredths_of_a_voxel_are_the_same_voxel() -> None:
+def test_grids_within_a_few_hundredths_of_a_voxel_match() -> None:
     data = np.arange(4 * 5 * 6).reshape(4, 5, 6)
     affine = np.diag([2.0, 2.0, 6.0, 1.0])
     target = Grid((4, 5, 6), affine)

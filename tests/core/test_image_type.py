@@ -10,7 +10,7 @@ BRAIN = np.ones(SHAPE, bool)
 
 
 def images() -> dict[str, np.ndarray]:
-    """Paint tissue whose b0 varies, some fluid, noise, and all that is computed from them."""
+    """Simulate tissue with varying b0, fluid and noise, and all derived images."""
     rng = np.random.default_rng(0)
 
     def smooth(sd: float) -> np.ndarray:
@@ -33,7 +33,7 @@ IMAGES = images()
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e3])
-def test_images_of_the_right_type_pass(scale: float) -> None:
+def test_images_of_the_correct_type_pass(scale: float) -> None:
     dwi, b0, adc = (IMAGES[name] for name in ("dwi", "b0", "adc"))
     assert check_types(dwi * scale, b0, None, BRAIN) == []
     assert check_types(dwi, None, adc * scale, BRAIN) == []
@@ -46,9 +46,9 @@ def test_images_of_the_right_type_pass(scale: float) -> None:
         ("dwi", None, "eadc", "exponential ADC"),
         ("dwi", "b0", "eadc", "exponential ADC"),
         ("dwi", None, "b0", "b0"),
-        ("dwi", None, "dwi", "one and the same"),
+        ("dwi", None, "dwi", "are the same image"),
         ("dwi", None, "fa", "FA"),
-        ("b0", None, "adc", "is it the b0"),
+        ("b0", None, "adc", "may be the b0 or"),
         ("eadc", None, "adc", "exponential ADC"),
         ("adc", None, "dwi", "swapped"),
         ("b0", "dwi", None, "swapped"),
@@ -66,7 +66,7 @@ def test_images_of_another_type_are_named(
         check_types(IMAGES[dwi], IMAGES[b0] if b0 else None, IMAGES[adc] if adc else None, BRAIN)
 
 
-def test_a_small_or_flat_sample_decides_nothing() -> None:
+def test_a_small_or_constant_sample_is_not_checked() -> None:
     few = np.zeros(SHAPE, bool)
     few[:5, :5, :5] = True
     assert check_types(IMAGES["adc"], IMAGES["b0"], IMAGES["eadc"], few) == []

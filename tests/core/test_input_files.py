@@ -26,14 +26,14 @@ def test_a_broken_link_names_the_command_that_fetches_it(tmp_path: Path) -> None
         (os.mkfifo, "not a regular file"),
     ],
 )
-def test_what_is_no_file_is_refused(tmp_path: Path, make, reason: str) -> None:
+def test_missing_and_invalid_files_are_rejected(tmp_path: Path, make, reason: str) -> None:
     path = tmp_path / "x.nii"
     make(path)
     with pytest.raises(InputFileError, match=reason):
         check_file(path, "an image")
 
 
-def test_long_names_are_no_fault(tmp_path: Path) -> None:
+def test_long_names_are_accepted(tmp_path: Path) -> None:
     longest = tmp_path / f"{'a' * 251}.nii"
     nib.Nifti1Image(np.ones((4, 4, 4), np.int16), np.eye(4)).to_filename(tmp_path / "x.nii")
     (tmp_path / "x.nii").rename(longest)
@@ -55,7 +55,7 @@ def test_long_names_are_no_fault(tmp_path: Path) -> None:
         (b"\x00\x00\x00\x01\x00\x00\x00\x10", "MGH"),
     ],
 )
-def test_files_of_other_kinds_are_named(tmp_path: Path, start: bytes, kind: str) -> None:
+def test_other_file_formats_are_named(tmp_path: Path, start: bytes, kind: str) -> None:
     path = tmp_path / "x.nii"
     path.write_bytes(start + bytes(600))
     named = kind_of(path)
@@ -69,7 +69,9 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, start: bytes, kind: str)
     "suffix", ["mgh", "mgz", "par", "rec", "gii", "nii.zst", "nii.xz", "mnc", "HEAD", "trk", "img"]
 )
 @pytest.mark.parametrize("content", [b"text\n" * 200, bytes(range(256)) * 4, b"\0" * 999])
-def test_damaged_files_of_any_name_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_damaged_files_of_any_name_are_rejected(
+    tmp_path: Path, suffix: str, content: bytes
+) -> None:
     path = tmp_path / f"x.{suffix}"
     path.write_bytes(content)
     with pytest.raises(InfarctError, match=r"x\."):

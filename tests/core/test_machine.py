@@ -1,4 +1,4 @@
-"""Cores and memory, as control groups of either version limit them."""
+"""Tests of the limits on cores and memory from control groups of both versions."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def _large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
 
 
-def test_without_control_groups_the_machine_counts(tmp_path: Path) -> None:
+def test_without_control_groups_all_cores_are_available(tmp_path: Path) -> None:
     assert machine.cores(tmp_path) == 64
     assert machine.memory_bytes(tmp_path) == 64_000_000_000
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("150000", 2), ("50000", 1), ("max", 64)])
-def test_version_2_is_read_with_every_enclosing_group(
+def test_version_2_limits_include_every_enclosing_group(
     tmp_path: Path, quota: str, cores: int
 ) -> None:
     files = {"job/cpu.max": f"{quota} 100000\n", "job/step/cpu.max": "max 100000\n"}
@@ -45,9 +45,7 @@ def test_version_2_is_read_with_every_enclosing_group(
 
 
 @pytest.mark.parametrize("path", ["/docker/abc", "/"])
-def test_version_1_is_read_also_where_the_path_is_that_of_the_host(
-    tmp_path: Path, path: str
-) -> None:
+def test_version_1_limits_are_read_even_with_a_host_path(tmp_path: Path, path: str) -> None:
     files = {"cpu,cpuacct/cpu.cfs_quota_us": "400000\n", "cpu,cpuacct/cpu.cfs_period_us": "100000"}
     files["memory/memory.limit_in_bytes"] = "5000000000\n"
     root = system(tmp_path, f"4:memory:{path}\n2:cpu,cpuacct:{path}\n", **files)
@@ -60,7 +58,7 @@ def test_version_1_without_a_quota_limits_nothing(tmp_path: Path) -> None:
     assert machine.cores(system(tmp_path, "2:cpu:/\n", **files)) == 64
 
 
-def test_the_memory_a_process_holds_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_resident_memory_of_a_process_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     held = machine.resident_bytes(os.getpid())
     if held is None:

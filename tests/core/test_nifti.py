@@ -47,7 +47,7 @@ def test_written_masks_carry_the_geometry_of_the_input_bit_for_bit(
     assert np.array_equal(nib.load(target).affine, nib.load(source).affine)
 
 
-def test_free_text_of_the_header_is_left_behind(tmp_path: Path) -> None:
+def test_free_text_of_the_header_is_not_written(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.ones((6, 5, 4), np.int16), OBLIQUE)
     image.header["descrip"] = b"Doe^Jane"
     image.header["aux_file"] = b"19700101"
@@ -76,12 +76,12 @@ def test_same_volume_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_images_made_in_memory_say_that_they_count_in_mm(tmp_path: Path) -> None:
+def test_images_created_in_memory_are_in_mm(tmp_path: Path) -> None:
     write(Volume(np.zeros((4, 4, 4)), OBLIQUE), tmp_path / "a.nii.gz")
     assert nib.load(tmp_path / "a.nii.gz").header.get_xyzt_units()[0] == "mm"
 
 
-def test_bad_files_are_refused_with_the_reason(tmp_path: Path) -> None:
+def test_bad_files_are_rejected_with_the_reason(tmp_path: Path) -> None:
     good = save(tmp_path / "good.nii.gz", np.ones((32, 32, 8), np.int16)).read_bytes()
     bad = {
         "truncated.nii.gz": good[: len(good) // 2],
@@ -99,7 +99,7 @@ def test_bad_files_are_refused_with_the_reason(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_a_bit_that_flipped_in_a_compressed_file_is_noticed(tmp_path: Path) -> None:
+def test_a_flipped_bit_in_a_compressed_file_is_detected(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "scan.nii.gz"
     nib.Nifti1Image(rng.integers(0, 900, (20, 20, 8), np.int16), np.eye(4)).to_filename(path)
@@ -116,7 +116,7 @@ def test_a_bit_that_flipped_in_a_compressed_file_is_noticed(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("size", [-3, 32767])
-def test_impossible_sizes_are_refused(tmp_path: Path, size: int) -> None:
+def test_impossible_sizes_are_rejected(tmp_path: Path, size: int) -> None:
     path = tmp_path / "scan.nii"
     image = nib.Nifti1Image(np.ones((4, 4, 4), np.float64), np.eye(4))
     image.to_filename(path)
@@ -127,7 +127,7 @@ def test_impossible_sizes_are_refused(tmp_path: Path, size: int) -> None:
         read(path)
 
 
-def test_images_that_cannot_be_a_stack_of_slices_are_refused(tmp_path: Path) -> None:
+def test_images_that_are_not_a_stack_of_slices_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match="stack of slices"):
         read(save(tmp_path / "flat.nii.gz", np.ones((32, 32), np.int16)))
     with pytest.raises(GeometryError, match="stack of slices"):
@@ -141,7 +141,7 @@ def test_images_that_cannot_be_a_stack_of_slices_are_refused(tmp_path: Path) -> 
         read(tmp_path / "singular.nii")
 
 
-def test_complex_images_are_refused(tmp_path: Path) -> None:
+def test_complex_images_are_rejected(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.ones((8, 8, 8), np.complex64), OBLIQUE)
     image.to_filename(tmp_path / "complex.nii")
     with pytest.raises(ContentError, match="complex"):
@@ -153,7 +153,7 @@ def test_trailing_axes_of_length_one_are_dropped(tmp_path: Path) -> None:
     assert read(path).data.shape == (6, 5, 4)
 
 
-def test_like_refuses_another_shape() -> None:
+def test_like_rejects_another_shape() -> None:
     with pytest.raises(ValueError, match="do not fit"):
         Volume(np.zeros((4, 4, 4)), np.eye(4)).like(np.zeros((4, 4, 5)))
 
@@ -171,7 +171,7 @@ def test_disagreeing_forms_are_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("quaternion", [0.9, np.nan])
-def test_a_qform_that_is_no_rotation_disagrees(tmp_path: Path, quaternion: float) -> None:
+def test_an_invalid_qform_disagrees_with_the_sform(tmp_path: Path, quaternion: float) -> None:
     image = nib.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4))
     image.set_sform(np.eye(4), 1)
     image.set_qform(np.eye(4), 1)
@@ -183,7 +183,7 @@ def test_a_qform_that_is_no_rotation_disagrees(tmp_path: Path, quaternion: float
     assert np.array_equal(read(tmp_path / "mask.nii.gz").affine, np.eye(4))
 
 
-def test_a_quaternion_of_five_digits_is_read_as_it_was_meant(tmp_path: Path) -> None:
+def test_a_quaternion_of_five_digits_is_accepted(tmp_path: Path) -> None:
     turned = np.array([[0, 2, 0, 5], [2, 0, 0, 6], [0, 0, -5, 7], [0, 0, 0, 1]], dtype=float)
     image = nib.Nifti1Image(np.ones((5, 6, 7), np.float32), turned)
     image.set_sform(turned, code=1)
@@ -204,7 +204,7 @@ def test_closest_axes_names_every_world_axis_once() -> None:
     ("background", "inside", "label"),
     [(0, 1, 1), (np.nan, 1, 1), (-1, 1, 1), (0, 0.99999, 1), (1e-5, 254.9999, 255), (np.nan, 3, 3)],
 )
-def test_what_tools_leave_in_a_mask_is_cleaned(
+def test_masks_of_other_tools_are_cleaned(
     tmp_path: Path, background: float, inside: float, label: int
 ) -> None:
     lesion = np.zeros((4, 5, 6), bool)
@@ -215,7 +215,9 @@ def test_what_tools_leave_in_a_mask_is_cleaned(
 
 
 @pytest.mark.parametrize("values", [(0, 0.5), (0, -1), (0, -2), (0, np.inf), (np.nan, np.nan)])
-def test_what_is_no_mask_is_refused(tmp_path: Path, values: tuple[float, float]) -> None:
+def test_images_that_are_not_masks_are_rejected(
+    tmp_path: Path, values: tuple[float, float]
+) -> None:
     data = np.full((4, 5, 6), values[0], np.float32)
     data[1:3] = values[1]
     nib.Nifti1Image(data, np.eye(4)).to_filename(tmp_path / "m.nii.gz")

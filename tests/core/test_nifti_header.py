@@ -24,7 +24,7 @@ DATA = np.random.default_rng(0).integers(0, 900, (60, 64, 20), np.int16)
 
 
 def save(path: Path, **fields: float) -> Path:
-    """Write an image and put values into fields of its header, whatever nibabel thinks of them."""
+    """Write an image and set header fields to any value, bypassing the checks of nibabel."""
     image = nib.Nifti1Image(DATA, AFFINE)
     image.set_sform(AFFINE, code=1)
     image.set_qform(AFFINE, code=1)
@@ -63,7 +63,7 @@ def test_form_codes_above_5_count_as_set(tmp_path: Path, form: str, code: int) -
     assert struct.unpack_from("<h", (tmp_path / "mask.nii").read_bytes(), at) == (code,)
 
 
-def test_the_sform_counts_where_its_code_is_above_5(tmp_path: Path) -> None:
+def test_an_sform_with_a_code_above_5_is_used(tmp_path: Path) -> None:
     path = save(tmp_path / "x.nii", sform_code=6, srow_x3=130)
     assert read(path).affine[0, 3] == 130
     assert codes(path) == {"form-code", "forms-disagree"}
@@ -71,7 +71,7 @@ def test_the_sform_counts_where_its_code_is_above_5(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("axis", ["dim1", "dim2", "dim3"])
-def test_more_voxels_than_the_header_claims_are_refused(
+def test_more_voxels_than_the_header_states_are_rejected(
     tmp_path: Path, suffix: str, axis: str
 ) -> None:
     claimed = DATA.shape[int(axis[-1]) - 1] - 1
@@ -79,7 +79,7 @@ def test_more_voxels_than_the_header_claims_are_refused(
         read(save(tmp_path / f"x{suffix}", **{axis: claimed}))
 
 
-def test_zeros_that_fill_a_block_are_tolerated_with_a_warning(tmp_path: Path) -> None:
+def test_zero_padding_is_tolerated_with_a_warning(tmp_path: Path) -> None:
     path = save(tmp_path / "x.nii")
     content = path.read_bytes()
     path.write_bytes(content + bytes(100))
@@ -91,7 +91,7 @@ def test_zeros_that_fill_a_block_are_tolerated_with_a_warning(tmp_path: Path) ->
             read(path)
 
 
-def test_impossible_claims_are_refused_at_once(tmp_path: Path) -> None:
+def test_impossible_sizes_in_the_header_are_rejected_at_once(tmp_path: Path) -> None:
     for suffix in (".nii", ".nii.gz"):
         path = save(tmp_path / f"x{suffix}", dim1=2000, dim2=2000, dim3=250)
         start = time.perf_counter()
@@ -100,7 +100,7 @@ def test_impossible_claims_are_refused_at_once(tmp_path: Path) -> None:
         assert time.perf_counter() - start < 1
 
 
-def test_what_inflates_beyond_the_claim_costs_no_memory(tmp_path: Path) -> None:
+def test_decompression_stops_at_the_stated_size(tmp_path: Path) -> None:
     path = save(tmp_path / "x.nii")
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     with (tmp_path / "bomb.nii.gz").open("wb") as stream:
@@ -133,14 +133,14 @@ def test_metres_and_micrometres_become_mm(tmp_path: Path, unit: int, factor: flo
     assert np.allclose(read(tmp_path / "mask.nii").affine, AFFINE, rtol=1e-5)
 
 
-def test_a_unit_that_no_head_has_is_not_believed(tmp_path: Path) -> None:
+def test_a_unit_implausible_for_a_head_is_ignored(tmp_path: Path) -> None:
     path = save(tmp_path / "x.nii", xyzt_units=1)
     assert np.allclose(read(path).affine, AFFINE)
     assert codes(path) == {"unit-contradicts"}
     assert codes(save(tmp_path / "x.nii", xyzt_units=5)) == {"unit-unknown"}
 
 
-def test_contradictions_between_fields_are_told(tmp_path: Path) -> None:
+def test_contradictions_between_fields_are_reported(tmp_path: Path) -> None:
     assert "voxel-size-contradicts" in codes(save(tmp_path / "x.nii", pixdim1=3))
     assert codes(save(tmp_path / "x.nii", bitpix=32)) == {"header-contradicts"}
     assert codes(save(tmp_path / "x.nii", pixdim0=-7)) == {"forms-disagree"}
@@ -167,7 +167,7 @@ def test_contradictions_between_fields_are_told(tmp_path: Path) -> None:
         ({"sform_code": 0, "qform_code": 0, "pixdim3": 0}, GeometryError),
     ],
 )
-def test_damaged_fields_are_refused(
+def test_damaged_fields_are_rejected(
     tmp_path: Path, fields: dict[str, float], error: type[Exception]
 ) -> None:
     with pytest.raises(error, match=r"x\.nii"):
@@ -199,7 +199,7 @@ def test_either_half_of_a_pair_is_read(tmp_path: Path, suffix: str) -> None:
     "stored", [np.int16, np.uint8, np.float32, np.float64, np.uint16, np.int64]
 )
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
-def test_values_are_those_of_nibabel(
+def test_values_agree_with_nibabel(
     tmp_path: Path, stored: type, kind: Callable[..., nib.Nifti1Image]
 ) -> None:
     for order in "<>":

@@ -50,7 +50,7 @@ def test_voxels_and_affine_are_exact_and_outputs_carry_them(
 
 
 @pytest.mark.parametrize("space", ["right-anterior-superior", "RAS", "LAS", "LPS"])
-def test_nrrd_says_which_world_it_counts_in(tmp_path: Path, space: str) -> None:
+def test_nrrd_spaces_are_converted(tmp_path: Path, space: str) -> None:
     path = save(tmp_path / "x.nrrd")
     content = path.read_bytes().replace(b"left-posterior-superior", space.encode())
     path.write_bytes(content)
@@ -61,7 +61,7 @@ def test_nrrd_says_which_world_it_counts_in(tmp_path: Path, space: str) -> None:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("packed", [False, True])
-def test_missing_and_surplus_bytes_are_refused(tmp_path: Path, ending: str, packed: bool) -> None:
+def test_missing_and_surplus_bytes_are_rejected(tmp_path: Path, ending: str, packed: bool) -> None:
     path = save(tmp_path / f"x.{ending}", packed=packed)
     voxels = files_of(path)[-1]
     assert (voxels == path) == (ending in ("mha", "nrrd"))
@@ -106,7 +106,7 @@ def test_missing_and_surplus_bytes_are_refused(tmp_path: Path, ending: str, pack
         ("mhd", "ElementDataFile = .*", "ElementDataFile = x%d.raw 1 12 1", InputFileError),
     ],
 )
-def test_headers_that_cannot_be_relied_on_are_refused(
+def test_unsupported_and_damaged_headers_are_rejected(
     tmp_path: Path, ending: str, line: str, instead: str, error: type[Exception]
 ) -> None:
     path = save(tmp_path / f"x.{ending}")

@@ -1,4 +1,4 @@
-"""Streams that fail, libraries that talk, a home that stays empty, and a network that is silent."""
+"""Tests of streams, library warnings, and access to the home directory and the network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from infarct.core.process_setup import (
 
 
 class Broken(io.RawIOBase):
-    """Takes three bytes, then fails."""
+    """A stream that accepts three bytes and then fails."""
 
     def __init__(self, number: int) -> None:
         self.number, self.taken = number, b""
@@ -37,7 +37,7 @@ class Broken(io.RawIOBase):
         return True
 
     def write(self, data) -> int:
-        """Take one byte at a time."""
+        """Accept one byte at a time."""
         if len(self.taken) >= 3:
             raise OSError(self.number, os.strerror(self.number))
         self.taken += bytes(data[:1])
@@ -45,7 +45,7 @@ class Broken(io.RawIOBase):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF])
-def test_a_stream_that_breaks_loses_the_rest_and_nothing_else(number: int, monkeypatch) -> None:
+def test_a_broken_stream_loses_only_the_rest(number: int, monkeypatch) -> None:
     broken = Broken(number)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(broken)))
     with prepared_process():
@@ -60,7 +60,7 @@ def test_a_stream_that_breaks_loses_the_rest_and_nothing_else(number: int, monke
     assert broken.taken == b"a l"
 
 
-def test_a_stream_that_works_gets_everything() -> None:
+def test_a_working_stream_receives_everything() -> None:
     target = io.BytesIO()
     stream = TolerantStream(target)
     assert stream.write(b"complete") == 8
@@ -119,7 +119,7 @@ def test_closed_descriptors_are_opened_so_that_no_file_gets_their_number() -> No
 
 @pytest.mark.parametrize("what", ["segment", "openvino"])
 def test_nothing_reaches_the_network_or_the_home_directory(what: str, tmp_path: Path) -> None:
-    """Run without a network, and see every address and every file that is created."""
+    """Run a command without a network, recording all addresses and created files."""
     tools = [shutil.which(name) for name in ("strace", "unshare")]
     if not all(tools):
         pytest.skip("strace and unshare are needed to watch a process without a network")
@@ -177,20 +177,20 @@ def test_nothing_reaches_the_network_or_the_home_directory(what: str, tmp_path: 
 
 
 def reached(calls: list[str]) -> list[str]:
-    """Return the calls that name an address other than of this machine."""
+    """Return the calls with an address outside this machine."""
     named = [call for call in calls if re.search(r"AF_INET6?\b", call) and "sin" in call]
     return [call for call in named if not re.search(r'"127\.|"::1"|"::"|"0\.0\.0\.0"', call)]
 
 
 def created(calls: list[str]) -> list[Path]:
-    """Return the absolute paths of what was created or renamed."""
+    """Return the absolute paths that were created or renamed."""
     making = re.compile(r"O_CREAT|\b(?:creat|mkdir|mkdirat|rename\w*)\(")
     done = [call for call in calls if making.search(call) and " = -1 " not in call]
     names = [name for call in done for name in re.findall(r'"([^"]*)"', call)]
     return [Path(name) for name in names if name.startswith("/")]
 
 
-def test_the_watch_sees_what_it_should() -> None:
+def test_the_monitor_detects_network_calls_and_files() -> None:
     asks = [
         '7 connect(7, {sa_family=AF_INET, sin_port=htons(53), sin_addr=inet_addr("10.0.0.1")}, 16)',
         '7 connect(7, {sa_family=AF_INET6, sin6_port=htons(1), inet_pton(AF_INET6, "fe80::1")})',
@@ -200,7 +200,7 @@ def test_the_watch_sees_what_it_should() -> None:
         '7 connect(7, {sa_family=AF_UNIX, sun_path="/var/run/nscd/socket"}, 110) = -1 ENOENT',
     ]
     assert reached([*asks, *own]) == asks
-    made = '7 openat(AT_FDCWD, "/home/me/.cache/x", O_RDWR|O_CREAT|O_EXCL, 0600) = 4'
+    made = '7 openat(AT_FDCWD, "/nowhere/me/.cache/x", O_RDWR|O_CREAT|O_EXCL, 0600) = 4'
     assert created([made, '7 openat(AT_FDCWD, "/etc/x", O_RDONLY) = 3']) == [
-        Path("/home/me/.cache/x")
+        Path("/nowhere/me/.cache/x")
     ]

@@ -25,7 +25,7 @@ def test_agrees_with_scipy_under_a_general_affine() -> None:
     assert resample(volume, grid, matrix) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_slice_is_believed_half_its_thickness_and_no_further() -> None:
+def test_an_image_ends_half_a_voxel_beyond_its_outer_slices() -> None:
     volume = Volume(np.ones((4, 4, 3), np.float32), np.diag([1.0, 1.0, 5.0, 1.0]))
     affine = np.eye(4)
     affine[2, 3] = -5.0
@@ -43,7 +43,7 @@ def test_labels_stay_labels() -> None:
     assert mask.dtype == bool
 
 
-def test_an_image_reaches_where_its_slabs_do_whatever_it_shows() -> None:
+def test_the_covered_voxels_do_not_depend_on_the_content() -> None:
     volume = Volume(np.zeros((10, 10, 4), np.float32), np.diag([2.0, 2.0, 5.0, 1.0]))
     affine = np.eye(4)
     affine[2, 3] = -8.0

@@ -131,6 +131,6 @@ def test_a_brain_of_the_user_gets_a_neutral_name(visit: Path, tmp_path: Path, mo
 
 def test_results_never_go_into_the_folder_that_is_read(tmp_path: Path) -> None:
     for out in (tmp_path / "in", tmp_path / "in" / "results", tmp_path):
-        with pytest.raises(OutputError, match="folders of inputs are never written to"):
+        with pytest.raises(OutputError, match="folders with inputs are never written to"):
             check_outside(tmp_path / "in", out)
     check_outside(tmp_path / "in", tmp_path / "out")

@@ -275,7 +275,7 @@ def test_an_evaluation_that_holds_an_input_is_not_replaced(
     else:
         given = replace(given, predictions={"good": out / place})
         shutil.copytree(cohort / "good", out / place)
-    with pytest.raises(OutputError, match="folders of inputs are never written to"):
+    with pytest.raises(OutputError, match="folders with inputs are never written to"):
         evaluate(given)
     assert (out / "evaluation.json").is_file()
 

@@ -1,4 +1,4 @@
-"""What computes a network: both engines, against a convolution done by scipy."""
+"""Tests of the inference engines, compared with a convolution in SciPy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KERNEL = np.random.default_rng(0).normal(size=(3, 3, 3)).astype(np.float32)
 
 @pytest.fixture
 def network(tmp_path: Path) -> Path:
-    """One convolution with zeros around it, and a word about itself."""
+    """Write a network with one zero-padded convolution and metadata."""
     graph = helper.make_graph(
         [helper.make_node("Conv", ["image", "kernel"], ["answer"], pads=[1] * 6)],
         "network",
@@ -56,10 +56,10 @@ def test_every_engine_computes_the_same(
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
-def test_selu_is_what_it_is_defined_as(
+def test_selu_follows_its_definition(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Klambauer et al. 2017, equation 2; OpenVINO is given it in other words."""
+    """Klambauer et al. 2017, equation 2; OpenVINO gets an equivalent formulation."""
     sides = ["n", 1, "x", "y", "z"]
     graph = helper.make_graph(
         [helper.make_node("Selu", ["image"], ["x"]), helper.make_node("Selu", ["x"], ["answer"])],
@@ -81,7 +81,9 @@ def test_selu_is_what_it_is_defined_as(
     np.testing.assert_allclose(engine.run(image), selu(selu(image)), atol=tolerance)
 
 
-def test_an_answer_outlives_the_next_run(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_is_not_overwritten_by_the_next_run(
+    network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(backends.ENGINE, "openvino")
     engine = backends.load(network, threads=1)
     first = engine.run(np.ones((1, 1, 4, 4, 4), dtype=np.float32))
@@ -101,11 +103,11 @@ def test_cores_are_as_many_as_the_environment_allows(
 
 
 @pytest.mark.parametrize("said", ["abc", "0", "-1", "1.5", ",2", "99999999", "²"])
-def test_threads_that_are_no_number_are_told_with_what_is_expected(
+def test_an_invalid_number_of_threads_is_an_error(
     network: Path, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", said)
-    with pytest.raises(SettingError, match=f"OMP_NUM_THREADS={said}: a number of threads from 1"):
+    with pytest.raises(SettingError, match=f"OMP_NUM_THREADS={said}: expected a number of threads"):
         backends.load(network)
 
 
@@ -126,7 +128,7 @@ def test_without_a_number_of_threads_all_cores_are_used(
         RuntimeError("Failed to allocate memory for requested buffer of size 123"),
     ],
 )
-def test_a_lack_of_memory_is_told_as_such(
+def test_lack_of_memory_is_reported_as_such(
     network: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -149,11 +151,11 @@ def test_telemetry_is_off_before_onnxruntime_is_imported() -> None:
     subprocess.run([sys.executable, "-c", code], env=set_otherwise, check=True)
 
 
-def test_an_engine_that_is_not_there_is_named(
-    network: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unavailable_engine_is_named(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backends.ENGINE, "abacus")
-    with pytest.raises(AssetError, match="INFARCT_ENGINE=abacus: the engines are onnxruntime and"):
+    with pytest.raises(
+        AssetError, match="INFARCT_ENGINE=abacus: unknown engine; choose onnxruntime or"
+    ):
         backends.load(network)
     monkeypatch.setenv(backends.ENGINE, "openvino")
     monkeypatch.setitem(sys.modules, "openvino", None)

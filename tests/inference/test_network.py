@@ -1,4 +1,4 @@
-"""Running networks: with tiny ONNX files written by hand, whose answers are known."""
+"""Tests of inference with tiny ONNX files whose output is known."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def convolution(folder: Path, contract: Contract, kernel: NDArray[np.float64]) -
 
 
 def passing(folder: Path, contract: Contract, *weights: float) -> Network:
-    """A network that answers the weighted sum of its channels."""
+    """A network that returns the weighted sum of its channels."""
     return convolution(folder, contract, np.array(weights).reshape(-1, 1, 1, 1))
 
 
@@ -59,7 +59,7 @@ def scan(shape: tuple[int, int, int], seed: int = 0) -> dict[str, NDArray[np.flo
     return {name: rng.random(shape).astype(np.float32) for name in ("DWI", "ADC", "IS", "b0")}
 
 
-def test_sixteen_phases_bring_every_voxel_back_to_its_place(tmp_path: Path) -> None:
+def test_sixteen_phases_restore_every_voxel(tmp_path: Path) -> None:
     images, shape = scan((16, 32, 32)), (16, 32, 32)
     brain = np.random.default_rng(1).random(shape) < 0.7
     answer = lesion_probability(passing(tmp_path, LESION, 0, 0, 1), images, brain)
@@ -97,7 +97,7 @@ def test_a_brain_absent_from_some_sub_volumes_gives_zero_not_nan(tmp_path: Path)
     assert not answer[~brain].any()
 
 
-def test_a_network_is_shown_the_box_of_the_brain_alone(tmp_path: Path) -> None:
+def test_only_the_bounding_box_of_the_brain_is_computed(tmp_path: Path) -> None:
     network = passing(tmp_path, LESION, 0, 0, 1)
     shown = []
 
@@ -117,7 +117,7 @@ def test_a_network_is_shown_the_box_of_the_brain_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tile", [3, 7, 100])
-def test_tiles_give_what_the_whole_gives(
+def test_tiles_give_the_same_result_as_the_full_volume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int
 ) -> None:
     monkeypatch.setattr(inference, "TILE", tile)
@@ -190,7 +190,7 @@ def test_brain_network_sees_the_whole_head_scaled(tmp_path: Path) -> None:
     assert mask.mean() < 0.1
 
 
-def test_a_file_that_is_no_network_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_network_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "network.onnx"
     path.write_bytes(b"not a network")
     with pytest.raises(AssetError, match="cannot be loaded"):
@@ -199,28 +199,28 @@ def test_a_file_that_is_no_network_is_said_to_be_none(tmp_path: Path) -> None:
         open_network(tmp_path / "absent.onnx")
 
 
-def test_a_foreign_network_is_refused(tmp_path: Path) -> None:
+def test_a_foreign_network_is_rejected(tmp_path: Path) -> None:
     passing(tmp_path, LESION, 1, 0, 0)
     model = onnx.load(tmp_path / "network.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "network.onnx")
-    with pytest.raises(AssetError, match="not one of our networks"):
+    with pytest.raises(AssetError, match="is not an infarct network"):
         open_network(tmp_path / "network.onnx")
 
 
-def test_a_brain_network_is_not_asked_about_lesions(tmp_path: Path) -> None:
+def test_a_brain_network_is_rejected_for_lesions(tmp_path: Path) -> None:
     contract = Contract("BrainMask", "brain", ("DWI", "b0"), (True, True), 8)
     network = passing(tmp_path, contract, 1, 0)
-    with pytest.raises(AssetError, match="BrainMask finds the brain"):
+    with pytest.raises(AssetError, match="BrainMask segments the brain"):
         lesion_probability(network, scan((8, 8, 16)), np.ones((8, 8, 16), dtype=bool))
 
 
-def test_a_contract_survives_the_file() -> None:
+def test_a_contract_survives_a_round_trip() -> None:
     assert Contract.from_json(LESION.to_json()) == LESION
 
 
-def test_a_network_for_measured_slices_is_refused_for_sub_volumes(tmp_path: Path) -> None:
+def test_a_network_for_measured_slices_is_rejected_for_sub_volumes(tmp_path: Path) -> None:
     contract = replace(LESION, name="Slices", slices=True)
     images, brain = scan((16, 32, 32)), np.ones((16, 32, 32), bool)
-    with pytest.raises(AssetError, match="Slices reads measured slices"):
+    with pytest.raises(AssetError, match="Slices takes measured slices"):
         lesion_probability(passing(tmp_path, contract, 0, 0, 1), images, brain)

@@ -24,7 +24,7 @@ def test_each_part_takes_every_second_voxel_and_every_fourth_slice() -> None:
 
 
 @given(st.integers(0, 10**6), st.floats(0, 0.02))
-def test_the_box_holds_the_brain_on_the_raster_and_no_block_more(seed: int, share: float) -> None:
+def test_the_box_is_the_smallest_aligned_one_around_the_brain(seed: int, share: float) -> None:
     brain = np.random.default_rng(seed).random((24, 32, 16)) < share
     box = brain_box(brain, 8)
     assert all(s.start % 8 == s.stop % 8 == 0 for s in box)
@@ -37,7 +37,7 @@ def test_the_box_holds_the_brain_on_the_raster_and_no_block_more(seed: int, shar
         assert brain[box].shape == brain.shape
 
 
-def test_shapes_that_do_not_divide_are_refused() -> None:
+def test_shapes_that_are_not_divisible_are_rejected() -> None:
     with pytest.raises(ValueError, match="not divisible"):
         split(np.zeros((4, 4, 6)))
     with pytest.raises(ValueError, match="16 sub-volumes"):

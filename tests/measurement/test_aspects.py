@@ -23,7 +23,7 @@ def some_of(mask: np.ndarray, share: float) -> np.ndarray:
     return part
 
 
-def test_a_whole_mca_infarct_scores_nought() -> None:
+def test_a_complete_mca_infarct_scores_zero() -> None:
     names = [e.name for e in ATLAS.entries if (e.group, e.side) == ("ASPECTS", "left")]
     lesion = np.logical_or.reduce([region(name, "left") for name in names])
     anterior, posterior = score(lesion, GRID, np.eye(4))
@@ -33,7 +33,7 @@ def test_a_whole_mca_infarct_scores_nought() -> None:
     assert (posterior.score, posterior.affected, posterior.side) == (10, (), "")
 
 
-def test_empty_slices_are_no_scan() -> None:
+def test_empty_slices_count_as_not_scanned() -> None:
     lesion = region("insula", "left")
     scanned = np.zeros(GRID.shape, bool)
     scanned[:, :, 30:60] = True
@@ -42,8 +42,8 @@ def test_empty_slices_are_no_scan() -> None:
 
 
 @pytest.mark.parametrize("territory", ["ACA", "VB brainstem"])
-def test_an_infarct_of_no_region_takes_no_point(territory: str) -> None:
-    """The atlas of a score leaves some of the brain out on purpose: ACA, medulla."""
+def test_an_infarct_outside_all_regions_costs_no_point(territory: str) -> None:
+    """The atlas of a score omits some of the brain on purpose: ACA, medulla."""
     atlas = load_atlas("territories")
     found = [e.index for e in atlas.entries if e.name == territory and e.side in {"left", ""}]
     fed = np.isin(resample(atlas.labels, GRID, np.eye(4), labels=True), found)
@@ -67,7 +67,7 @@ def test_the_worse_side_is_scored() -> None:
     assert (tied.score, tied.side) == (9, "right")
 
 
-def test_a_region_counts_from_a_fifth_or_three_ml() -> None:
+def test_a_region_is_affected_from_a_fifth_or_three_ml() -> None:
     insula, parietal = region("insula", "left"), region("M6", "left")
     scores = [
         score(lesion, GRID, np.eye(4))[0].score  # type: ignore[union-attr]
@@ -78,7 +78,7 @@ def test_a_region_counts_from_a_fifth_or_three_ml() -> None:
     assert not Rule(0.2, 3.0).holds(Part("M6", "left", "ASPECTS", 2.9, 0.19, 1.0))
 
 
-def test_brainstem_counts_double_and_once() -> None:
+def test_brainstem_regions_count_once_for_two_points() -> None:
     pons = region("pons", "left") | region("pons", "right")
     posterior = score(pons | region("thalamus", "left"), GRID, np.eye(4))[1]
     assert posterior is not None

@@ -93,7 +93,7 @@ def test_atlases_agree_with_each_other() -> None:
     assert load_certainty().data.shape == territories.labels.data.shape
 
 
-def test_the_likeliest_territory_is_less_likely_at_a_border() -> None:
+def test_the_territory_probability_is_lower_at_a_border() -> None:
     certainty = load_certainty()
     atlas = load_atlas("territories")
 
@@ -117,7 +117,7 @@ def save(folder: Path, data: np.ndarray, rows: str) -> tuple[Path, Path]:
     return folder / "map.nii.gz", folder / "names.tsv"
 
 
-def test_any_atlas_in_mni_space_is_read(tmp_path: Path) -> None:
+def test_custom_atlases_in_mni_space_are_read(tmp_path: Path) -> None:
     data = np.zeros((19, 22, 17), np.int16)
     data[:9], data[9:] = 7, 3
     rows = "name\tindex\tside\nnorth\t7\tLeft\nsouth\t3\t\n"
@@ -140,7 +140,7 @@ def test_any_atlas_in_mni_space_is_read(tmp_path: Path) -> None:
         ("index\tname\n1\t\n2\tB\n", "name"),
     ],
 )
-def test_tables_that_do_not_fit_are_refused(tmp_path: Path, rows: str, told: str) -> None:
+def test_invalid_tables_are_rejected(tmp_path: Path, rows: str, told: str) -> None:
     data = np.ones((19, 22, 17), np.int16)
     data[9:] = 2
     with pytest.raises(InputFileError, match=r"names\.tsv") as error:
@@ -148,7 +148,7 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path, rows: str, told: str
     assert told in str(error.value)
 
 
-def test_maps_that_are_no_atlas_are_refused(tmp_path: Path) -> None:
+def test_maps_that_are_not_an_atlas_are_rejected(tmp_path: Path) -> None:
     rows = "index\tname\n1\tA\n"
     with pytest.raises(GeometryError, match="whole numbers"):
         read_atlas(*save(tmp_path, np.full((19, 22, 17), 0.5, np.float32), rows))

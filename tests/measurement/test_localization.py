@@ -15,13 +15,13 @@ SCAN = Grid((120, 140, 32), THICK)
 
 
 def ball(grid: Grid, centre: tuple[float, float, float], radius: float, world=None) -> np.ndarray:
-    """Return the voxels within `radius` mm of a point, through `world` (mni_from_native)."""
+    """Return the voxels within `radius` mm of an MNI point, given `world` (mni_from_native)."""
     through = (np.eye(4) if world is None else world) @ grid.affine
     at = np.moveaxis(np.indices(grid.shape), 0, -1) @ through[:3, :3].T + through[:3, 3]
     return np.linalg.norm(at - centre, axis=-1) <= radius
 
 
-def test_an_infarct_of_the_insula_is_one_of_the_left_mca() -> None:
+def test_an_infarct_of_the_left_insula_is_in_the_left_mca_territory() -> None:
     lesion = ball(SCAN, (-40.0, 0.0, 5.0), 12.0)
     found = locate(lesion, SCAN, np.eye(4))
     first = found.territories[0]
@@ -44,7 +44,7 @@ def test_an_infarct_of_the_insula_is_one_of_the_left_mca() -> None:
         ((-6, 40, 30), "ACA left", "cortical"),
     ],
 )
-def test_each_lesion_has_its_place(centre, territory: str, compartment: str) -> None:
+def test_each_lesion_has_a_location(centre, territory: str, compartment: str) -> None:
     lesion = ball(SCAN, centre, 6.0)
     place = locate(lesion, SCAN, np.eye(4)).lesions[0]
     assert (place.territory, place.compartment) == (territory, compartment)
@@ -87,7 +87,7 @@ def test_ml_are_those_of_the_scan_whatever_the_size_of_the_head() -> None:
     assert sum(p.ml for p in found.territories) == pytest.approx(lesion.sum() * 0.008)
 
 
-def test_lesion_at_the_rim_of_a_larger_brain_takes_the_nearest_label() -> None:
+def test_lesion_outside_the_atlas_gets_the_nearest_label() -> None:
     lesion = ball(SCAN, (-70.0, -30.0, 20.0), 5.0) & ~ball(SCAN, (0.0, -30.0, 20.0), 70.0)
     found = locate(lesion, SCAN, np.eye(4))
     assert found.territories[0].name == "MCA"
@@ -98,7 +98,7 @@ def test_lesion_at_the_rim_of_a_larger_brain_takes_the_nearest_label() -> None:
     assert nowhere.lesions[0].compartment == "unknown"
 
 
-def test_two_hemispheres_and_several_territories_are_told() -> None:
+def test_two_hemispheres_and_several_territories_are_reported() -> None:
     lesion = ball(SCAN, (-40.0, 0.0, 5.0), 8.0) | ball(SCAN, (10.0, -80.0, 3.0), 8.0)
     pattern = locate(lesion, SCAN, np.eye(4)).pattern
     assert pattern.hemispheres == "both"
@@ -106,7 +106,7 @@ def test_two_hemispheres_and_several_territories_are_told() -> None:
     assert 0 <= pattern.border_zone_share < 0.3
 
 
-def test_no_lesion_is_nowhere() -> None:
+def test_an_empty_mask_has_no_location() -> None:
     found = locate(np.zeros(SCAN.shape, bool), SCAN, np.eye(4))
     assert (found.territories, found.regions, found.lesions) == ((), (), ())
     pattern = found.pattern
@@ -115,7 +115,7 @@ def test_no_lesion_is_nowhere() -> None:
     assert math.isnan(pattern.border_zone_share)
 
 
-def test_another_atlas_makes_the_table_of_territories() -> None:
+def test_a_custom_atlas_defines_the_table_of_territories() -> None:
     own = load_atlas("territories")
     halves = np.where(own.labels.data > 0, 1, 0).astype(np.uint16)
     halves[:, 49:] *= 2

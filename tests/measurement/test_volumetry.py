@@ -68,7 +68,7 @@ def test_a_lesion_across_the_midline_is_bilateral() -> None:
 
 
 @pytest.mark.parametrize(("left", "side"), [(9, "left"), (8, "bilateral"), (1, "right")])
-def test_nine_tenths_make_a_side_on_either(left: int, side: str) -> None:
+def test_nine_tenths_on_one_side_define_the_side(left: int, side: str) -> None:
     lesion = np.zeros(SHAPE, bool)
     lesion[21 + left : 31 + left, 10, 3] = True  # from 31 on, x < 0
     assert measure(lesion, scan(), 2).lesions[0].side == side

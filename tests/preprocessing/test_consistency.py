@@ -15,7 +15,7 @@ def codes(findings: list[Finding]) -> list[str]:
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-5, 1e-6])
 @pytest.mark.parametrize("median", [0.62e-3, 0.85e-3, 1.3e-3])
-def test_the_unit_of_the_adc_is_told_from_the_data(scale: float, median: float) -> None:
+def test_the_adc_unit_is_detected(scale: float, median: float) -> None:
     rng = np.random.default_rng(0)
     adc = (rng.normal(median, 0.1e-3, BRAIN.shape) / scale).astype(np.float32)
     found, findings = consistency.adc_scale(adc, BRAIN)
@@ -24,13 +24,13 @@ def test_the_unit_of_the_adc_is_told_from_the_data(scale: float, median: float) 
 
 
 @pytest.mark.parametrize("median", [0.0, 30.0, 1e6, -1.0])
-def test_what_is_no_adc_is_refused(median: float) -> None:
+def test_implausible_adc_values_are_rejected(median: float) -> None:
     spread = np.random.default_rng(0).normal(1, 0.2, BRAIN.shape)
     with pytest.raises(ContentError, match="ADC"):
         consistency.adc_scale((median * spread).astype(np.float32), BRAIN)
 
 
-def test_a_mask_is_no_adc() -> None:
+def test_a_mask_given_as_adc_is_rejected() -> None:
     with pytest.raises(ContentError, match="mask"):
         consistency.adc_scale(np.ones(BRAIN.shape, np.float32), BRAIN)
 
@@ -44,7 +44,7 @@ def signals(adc_value: float = 0.8e-3) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 @pytest.mark.parametrize("adc_given", [True, False])
-def test_swapped_images_are_noticed_also_with_a_bright_infarct(adc_given: bool) -> None:
+def test_swapped_images_are_detected_even_with_a_bright_infarct(adc_given: bool) -> None:
     dwi, b0, adc = signals()
     dwi[11:15, 8:24, 2:6] *= 4  # more voxels than fluid has, brighter than anything
     assert consistency.check_contrast(dwi, b0, adc, BRAIN, adc_given=adc_given) == []
@@ -52,16 +52,16 @@ def test_swapped_images_are_noticed_also_with_a_bright_infarct(adc_given: bool) 
         consistency.check_contrast(b0, dwi, adc, BRAIN, adc_given=adc_given)
 
 
-def test_images_scaled_apart_need_an_adc_map() -> None:
+def test_differently_scaled_images_need_an_adc_map() -> None:
     dwi, b0, adc = signals()
     assert consistency.check_contrast(dwi * 10, b0, adc, BRAIN, adc_given=True) == []
     findings = consistency.check_agreement(dwi * 10, b0, adc, BRAIN, 1000)
     assert codes(findings) == ["bvalue-disagrees"]
-    with pytest.raises(ContentError, match="scaled apart"):
+    with pytest.raises(ContentError, match="scaled differently"):
         consistency.check_contrast(dwi * 10, b0, adc, BRAIN, adc_given=False)
 
 
-def test_water_is_no_brain() -> None:
+def test_a_water_phantom_is_rejected() -> None:
     dwi, b0, adc = signals(2.1e-3)
     with pytest.raises(ContentError, match="phantom"):
         consistency.check_contrast(dwi, b0, adc, BRAIN, adc_given=False)
@@ -73,35 +73,35 @@ def test_a_wrong_b_value_shows_in_the_three_images() -> None:
     assert "1000" in consistency.check_agreement(dwi, b0, adc, BRAIN, 2000)[0].message
 
 
-def test_an_adc_map_of_another_scan_is_noticed() -> None:
+def test_an_adc_map_of_another_scan_is_detected() -> None:
     dwi, b0, adc = signals()
     findings = consistency.check_agreement(dwi, b0, adc[::-1, ::-1], BRAIN, 1000)
     assert "adc-disagrees" in codes(findings)
 
 
 @pytest.mark.parametrize(
-    ("value", "share", "told"),
+    ("value", "share", "reported"),
     [(0.0, 0.002, True), (-1e-6, 0.02, True), (-1e-6, 0.002, False), (1e-4, 0.5, False)],
 )
-def test_voxels_without_a_number_are_told_and_noise_is_not(
-    value: float, share: float, told: bool
+def test_voxels_without_an_adc_are_reported_but_noise_is_not(
+    value: float, share: float, reported: bool
 ) -> None:
     adc = np.full(BRAIN.shape, 0.8e-3)
     at = np.argwhere(BRAIN)[: round(share * BRAIN.sum())]
     adc[tuple(at.T)] = value
-    assert codes(consistency.check_holes(adc, BRAIN)) == (["adc-holes"] if told else [])
+    assert codes(consistency.check_holes(adc, BRAIN)) == (["adc-holes"] if reported else [])
 
 
-def test_a_b0_is_no_dwi() -> None:
+def test_a_b0_given_as_dwi_is_rejected() -> None:
     dwi, b0, adc = signals()
     consistency.check_weighting(dwi, adc, BRAIN)
-    with pytest.raises(ContentError, match="is it the b0"):
+    with pytest.raises(ContentError, match="may be the b0"):
         consistency.check_weighting(b0, adc, BRAIN)
 
 
-def test_one_image_made_of_the_other_is_told_or_refused() -> None:
+def test_an_image_computed_from_the_other_is_reported_or_rejected() -> None:
     dwi, _, adc = signals()
-    with pytest.raises(ContentError, match="one and the same image"):
+    with pytest.raises(ContentError, match="are the same image"):
         consistency.check_agreement(dwi, dwi, adc, BRAIN, 1000)
     findings = consistency.check_agreement(dwi, 7 * dwi, adc, BRAIN, 1000)
     assert codes(findings) == ["bvalue-disagrees"]

@@ -19,7 +19,7 @@ FLUID[18:22, 20:30, 9:15] = True
 
 
 def painted() -> np.ndarray:
-    """Paint tissue, fluid that fades into it, and a bright infarct."""
+    """Simulate tissue, fluid with a gradual edge, and a bright infarct."""
     image = np.where(BRAIN, 20000.0, 300.0)
     image = ndimage.gaussian_filter(np.where(FLUID, 2000.0, image), 0.7)
     image[PIECE] = 40000.0
@@ -44,19 +44,19 @@ def test_images_without_damage_pass(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["DWI", "b0"])
-def test_an_integer_overflow_is_recognized(name: str) -> None:
+def test_an_integer_overflow_is_detected(name: str) -> None:
     wrapped = painted().astype(np.uint16).view(np.int16)
     with pytest.raises(ContentError, match="integer overflow"):
         check(wrapped, name)
     assert codes(np.maximum(wrapped, 0), name) == ["invalid-voxels"]
 
 
-def test_an_overflow_of_bytes_leaves_no_negative_value_and_is_told() -> None:
+def test_an_overflow_of_bytes_leaves_no_negative_value_and_is_reported() -> None:
     values = np.round(painted() / 40000 * 300).astype(np.uint16)
     assert codes(values.astype(np.uint8)) == ["overflow"]
 
 
-def test_a_pocket_of_air_between_bright_fluid_is_no_overflow(head, healthy_head) -> None:
+def test_air_next_to_bright_fluid_is_not_an_overflow(head, healthy_head) -> None:
     for each in (head, healthy_head):
         dwi, b0 = (Volume(data.astype(np.float32), each.affine) for data in (each.dwi, each.b0))
         brain, _ = find_brain(dwi.data, b0.data, dwi.grid.spacing)
@@ -65,7 +65,7 @@ def test_a_pocket_of_air_between_bright_fluid_is_no_overflow(head, healthy_head)
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, -5.0])
-def test_holes_in_tissue_are_told_in_ml(value: float) -> None:
+def test_holes_in_tissue_are_reported_in_ml(value: float) -> None:
     holed = painted()
     holed[24:30, 20:26, 8:12] = value
     (finding,) = check(holed)
@@ -73,31 +73,31 @@ def test_holes_in_tissue_are_told_in_ml(value: float) -> None:
     assert f"{6 * 6 * 4 * 80 / 1000:.1f} ml" in finding.message
 
 
-def test_fluid_without_signal_is_no_hole() -> None:
+def test_fluid_without_signal_is_not_a_hole() -> None:
     dark = painted()
     dark[ndimage.binary_erosion(FLUID)] = 0
     assert codes(dark) == []
 
 
-def test_an_empty_slice_inside_the_brain_is_told() -> None:
+def test_an_empty_slice_inside_the_brain_is_reported() -> None:
     holed = painted()
     holed[:, :, 11] = 0
     (finding,) = check(holed)
     assert finding.code == "empty-slices"
-    assert "number 12" in finding.message
+    assert "slice 12" in finding.message
 
 
-def test_clipped_values_are_told() -> None:
+def test_clipped_values_are_reported() -> None:
     clipped = np.minimum(painted(), 32767)
     assert [(f.code, f.level) for f in check(clipped)] == [("saturated", "warning")]
     assert [(f.code, f.level) for f in check(clipped, "b0")] == [("saturated", "note")]
 
 
-def test_standardised_and_inverted_images_are_refused() -> None:
+def test_standardised_and_inverted_images_are_rejected() -> None:
     inside = painted()[BRAIN]
     with pytest.raises(ContentError, match="standardised"):
         check((painted() - inside.mean()) / inside.std())
-    with pytest.raises(ContentError, match="sign"):
+    with pytest.raises(ContentError, match="inverted"):
         corruption.refuse_negative("ADC", -painted(), BRAIN)
 
 

@@ -36,7 +36,7 @@ def test_the_brain_lies_on_the_template(ready) -> None:
     assert overlap_where_scanned(scan.brain, load_template().brain_at_1mm) > 0.93
 
 
-def test_a_mask_survives_the_way_there_and_back(head, ready) -> None:
+def test_a_mask_survives_a_round_trip(head, ready) -> None:
     case, scan, _ = ready
     native_from_mni = np.linalg.inv(scan.registration.mni_from_native)
     there = resample(case.dwi.like(head.lesion.astype(np.float32)), MNI_GRID, native_from_mni)
@@ -52,7 +52,7 @@ def test_left_stays_left(head, ready) -> None:
     assert x == pytest.approx(-38, abs=4)
 
 
-def test_a_mask_that_leaks_far_from_the_template_is_cut(head, tmp_path) -> None:
+def test_a_mask_that_leaks_far_from_the_template_is_cropped(head, tmp_path) -> None:
     case = open_case(CaseFiles(**head.save(tmp_path)))
     leaked = case.brain.copy()
     leaked[:, :, 20] = True
@@ -68,9 +68,7 @@ def test_steps_are_timed(ready) -> None:
     assert all(seconds > 0 for seconds in timer.seconds.values())
 
 
-def test_the_networks_brain_takes_the_place_of_thresholds_and_is_the_one_judged(
-    head, tmp_path
-) -> None:
+def test_the_network_mask_replaces_the_threshold_mask_and_is_checked(head, tmp_path) -> None:
     case = open_case(CaseFiles(**head.save(tmp_path)))
     assert not {f.code for f in case.findings} & {"brain-cut", "brain-volume"}
     few = replace(case, brain=case.brain & (np.arange(case.brain.shape[2]) % 3 == 0))
@@ -79,8 +77,8 @@ def test_the_networks_brain_takes_the_place_of_thresholds_and_is_the_one_judged(
     assert dice(head.brain, scan.brain_native) > 0.95
     assert not {f.code for f in scan.findings} & {"brain-cut", "brain-volume"}
     scan = preprocess(few, load_template())
-    (told,) = (f for f in scan.findings if f.code == "brain-volume")
-    assert f"holds {scan.brain_native.sum() * case.dwi.grid.voxel_ml:.0f} ml" in told.message
+    (finding,) = (f for f in scan.findings if f.code == "brain-volume")
+    assert f"holds {scan.brain_native.sum() * case.dwi.grid.voxel_ml:.0f} ml" in finding.message
     # An outline that the user gave stays.
     object.__setattr__(case, "brain_method", "given")
     scan = preprocess(case, load_template(), load_network("BrainMask"))
@@ -88,7 +86,9 @@ def test_the_networks_brain_takes_the_place_of_thresholds_and_is_the_one_judged(
     assert np.array_equal(scan.brain_native, case.brain)
 
 
-def test_thresholds_stand_in_for_an_implausible_network(head, tmp_path, monkeypatch) -> None:
+def test_the_threshold_mask_replaces_an_implausible_network_mask(
+    head, tmp_path, monkeypatch
+) -> None:
     case = open_case(CaseFiles(**head.save(tmp_path)))
     half = load_template().brain_at_1mm.copy()
     half[:, :100] = False

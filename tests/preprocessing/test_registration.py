@@ -21,7 +21,7 @@ def place(head, tmp_path, brain=None):
 
 
 def scan_of(native_from_mni: np.ndarray, grid: Grid) -> tuple[Volume, np.ndarray]:
-    """Scan the template as a head that lies as told; return b0 and brain."""
+    """Simulate a scan of the template with the given position; return b0 and brain."""
     template = load_template()
     mni_from_native = np.linalg.inv(native_from_mni)
     share = Volume(template.brain.astype(np.float32), template.b0.affine)
@@ -47,7 +47,7 @@ def scan_of_a_tilted_head() -> tuple[Volume, np.ndarray, np.ndarray]:
     return b0.like((b0.data * 300 + noise).astype(np.float32)), brain, native_from_mni
 
 
-def test_an_affine_finds_the_tilt_that_slices_may_not_take() -> None:
+def test_the_affine_recovers_a_tilt() -> None:
     b0, brain, native_from_mni = scan_of_a_tilted_head()
     template = load_template()
     found = register(b0, brain, template.b0, template.brain)
@@ -72,7 +72,7 @@ def test_a_slab_and_a_wild_affine_keep_the_in_plane_transform(monkeypatch) -> No
     slab[:, :, :20] = slab[:, :, 30:] = False
     short = refine(b0, slab, template.b0, found)
     assert not short.affine
-    assert "mm tall" in short.reason
+    assert "mm of the brain along z" in short.reason
     assert short.mni_from_native is found.mni_from_native
     monkeypatch.setattr(register_room, "_FARTHEST_MM", 1.0)
     wild = refine(b0, brain, template.b0, found)
@@ -81,7 +81,7 @@ def test_a_slab_and_a_wild_affine_keep_the_in_plane_transform(monkeypatch) -> No
     assert np.array_equal(wild.mni_from_native, found.mni_from_native)
 
 
-def test_recovers_how_the_head_was_painted(head, tmp_path) -> None:
+def test_recovers_the_position_of_the_head(head, tmp_path) -> None:
     found = place(head, tmp_path)
     turn = np.deg2rad(4.0)
     truth = np.eye(4)
@@ -96,7 +96,7 @@ def test_recovers_how_the_head_was_painted(head, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("turned_deg", [25.0, -35.0])
-def test_a_head_that_lies_turned_is_found(turned_deg: float) -> None:
+def test_a_rotated_head_is_registered(turned_deg: float) -> None:
     template = load_template()
     turn = np.deg2rad(turned_deg)
     native_from_mni = np.eye(4)
@@ -110,7 +110,7 @@ def test_a_head_that_lies_turned_is_found(turned_deg: float) -> None:
     assert np.linalg.norm(apart[:3]) < 2.0
 
 
-def test_slices_stay_slices(head, tmp_path) -> None:
+def test_slices_are_not_tilted(head, tmp_path) -> None:
     found = place(head, tmp_path)
     z = found.mni_from_voxel[2]
     assert z[:2] == pytest.approx([0, 0], abs=1e-12)
@@ -126,7 +126,7 @@ def test_same_input_same_output(head, tmp_path) -> None:
     assert place(head, tmp_path).in_plane == place(head, tmp_path).in_plane
 
 
-def test_a_slab_lands_where_it_was_cut(head, tmp_path) -> None:
+def test_a_slab_is_registered_to_its_position(head, tmp_path) -> None:
     whole = place(head, tmp_path / "whole")
     cut = slice(17, 29)
     affine = head.affine.copy()
@@ -140,14 +140,14 @@ def test_a_slab_lands_where_it_was_cut(head, tmp_path) -> None:
     )
 
 
-def test_in_plane_matrix_scales_then_turns() -> None:
+def test_in_plane_matrix_scales_then_rotates() -> None:
     matrix = InPlane((1.0, 2.0, 3.0), (1.1, 0.9), np.pi / 2).matrix
     assert matrix @ [1, 0, 0, 1] == pytest.approx([1.0, 3.1, 3.0, 1])
     assert matrix @ [0, 1, 0, 1] == pytest.approx([0.1, 2.0, 3.0, 1])
     assert matrix @ [0, 0, 1, 1] == pytest.approx([1.0, 2.0, 4.0, 1])
 
 
-def test_a_brain_of_nothing_is_refused() -> None:
+def test_an_empty_image_is_rejected() -> None:
     template = load_template()
     flat = Volume(np.zeros((32, 32, 8), np.float32), np.diag([2.0, 2.0, 5.0, 1.0]))
     brain = np.zeros(flat.data.shape, bool)

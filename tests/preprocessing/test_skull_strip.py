@@ -33,8 +33,8 @@ def test_coil_shading_does_not_cut_the_brain(head) -> None:
     assert dice(head.brain, brain) > 0.95
 
 
-def test_half_a_hemisphere_that_outshines_the_brain_does_not_hide_it(head) -> None:
-    """As an infarct does on the second day: five times as bright as what is well."""
+def test_a_very_bright_infarct_does_not_hide_the_brain(head) -> None:
+    """An infarct on the second day can be five times as bright as normal tissue."""
     side = head.brain.copy()
     side[: int(np.argwhere(head.brain)[:, 0].mean())] = False
     side[:, : int(np.argwhere(head.brain)[:, 1].mean())] = False
@@ -43,14 +43,14 @@ def test_half_a_hemisphere_that_outshines_the_brain_does_not_hide_it(head) -> No
     assert dice(head.brain, brain) > 0.95
 
 
-def test_stripped_images_keep_the_outline_they_came_with(head) -> None:
+def test_skull_stripped_images_keep_their_mask(head) -> None:
     dwi, b0 = ((image * head.brain).astype(np.float32) for image in (head.dwi, head.b0))
     brain, method = find_brain(dwi, b0, SPACING)
     assert method == "stripped"
     assert np.array_equal(brain, head.brain)
 
 
-def test_a_whole_head_is_not_taken_for_a_stripped_one(head) -> None:
+def test_a_head_with_skull_is_not_mistaken_for_a_stripped_one(head) -> None:
     _, method = find_brain(head.dwi.astype(np.float32), head.b0.astype(np.float32), SPACING)
     assert method == "threshold"
 
@@ -69,14 +69,14 @@ def test_agrees_with_the_mask_of_the_papers_tool(real_data: Path) -> None:
 
 
 def ball(radius: float, spacing: np.ndarray) -> np.ndarray:
-    """Return the structuring element that the distance transform stands for."""
+    """Return the structuring element equivalent to the distance transform."""
     reach = [int(radius / step + 1e-9) for step in spacing]
     axes = np.ogrid[tuple(slice(-r, r + 1) for r in reach)]
     return sum((x * step) ** 2 for x, step in zip(axes, spacing, strict=True)) <= radius**2 + 1e-6
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 2.0, 5.0), (0.9, 1.3, 9.0)])
-def test_morphology_by_distance_is_that_by_a_ball(spacing: tuple[float, float, float]) -> None:
+def test_morphology_by_distance_agrees_with_a_ball(spacing: tuple[float, float, float]) -> None:
     mm = np.array(spacing)
     noise = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(24, 26, 12)), 1.5)
     for mask in (noise > 0.05, np.pad(noise[8:16, 8:16, 4:8] > -0.1, ((8, 8), (8, 10), (4, 4)))):
@@ -88,7 +88,7 @@ def test_morphology_by_distance_is_that_by_a_ball(spacing: tuple[float, float, f
             assert np.array_equal(close(mask, radius, mm), closed)
 
 
-def test_morphology_of_nothing_and_of_everything() -> None:
+def test_morphology_of_empty_and_full_masks() -> None:
     nothing, everything = np.zeros((6, 6, 6), bool), np.ones((6, 6, 6), bool)
     for change in (dilate, erode, close):
         assert not change(nothing, 3.0, np.ones(3)).any()

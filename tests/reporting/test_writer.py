@@ -347,7 +347,7 @@ def test_a_mount_point_is_refused(tmp_path, monkeypatch) -> None:
 def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch) -> None:
     (tmp_path / "case" / "mni").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "case" / "mni")
-    with pytest.raises(OutputError, match="or holds it"):
+    with pytest.raises(OutputError, match="is or contains your current directory"):
         check_destination(tmp_path / "case", [], overwrite=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OutputError, match="your current directory"):

@@ -1,1 +1,1 @@
-"""What everything rests on: geometry, NIfTI, diffusion formulas, findings, errors, files."""
+"""Shared basics: geometry, NIfTI, diffusion formulas, findings, errors, files."""

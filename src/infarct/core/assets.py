@@ -1,4 +1,4 @@
-"""Files that ship with the package: name -> path, checked against the sha256 on record."""
+"""Files bundled with the package, looked up by name and verified by SHA-256."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _INDEX = ROOT / "assets.json"
 
 @dataclass(frozen=True)
 class Asset:
-    """One file that ships.
+    """A bundled file.
 
     Attributes:
-        name: How code asks for it, e.g. `templates/b0`.
-        file: Path below the data folder.
-        sha256: Of the file.
-        licence: Under which it ships.
-        source: What went in, in a sentence; a model has a card instead, named here.
+        name: Name used in the code, e.g. `templates/b0`.
+        file: Path relative to the data folder.
+        sha256: SHA-256 of the file.
+        licence: Licence of the file.
+        source: Origin of the file in one sentence, or the name of the model card.
     """
 
     name: str
@@ -34,35 +34,41 @@ class Asset:
 
 
 def index() -> dict[str, Asset]:
-    """Return every asset by name."""
+    """Return all assets by name.
+
+    Raises:
+        AssetError: If the index is damaged.
+    """
     try:
         rows = json.loads(_INDEX.read_text())
     except (OSError, ValueError) as error:
-        raise AssetError(f"the list of shipped files is damaged ({error}); reinstall") from error
+        raise AssetError(f"the index of bundled files is damaged ({error}); reinstall") from error
     return {row["name"]: Asset(**row) for row in rows}
 
 
 def path(name: str) -> Path:
-    """Return the path of an asset, its content checked each time: a process may live for days.
+    """Return the path of an asset.
+
+    The checksum is verified on every call, because a process may run for days.
 
     Args:
         name: A key of `index()`.
 
     Raises:
-        AssetError: If there is no such asset, or the file is missing or changed.
+        AssetError: If there is no such asset, or the file is missing or has changed.
     """
     assets = index()
     if name not in assets:
-        raise AssetError(f"no shipped file is called {name!r}; there are: {', '.join(assets)}")
+        raise AssetError(f"there is no bundled file {name!r}; choose from {', '.join(assets)}")
     asset = assets[name]
     file = ROOT / asset.file
     if not file.is_file() or sha256(file) != asset.sha256:
-        raise AssetError(f"{file} is missing or not the file that was shipped; reinstall")
+        raise AssetError(f"{file} is missing or has changed; reinstall")
     return file
 
 
 def register_asset(*new: Asset) -> None:
-    """Add assets to the list, or replace those of their names; used by what builds them."""
+    """Add assets to the index, replacing existing ones; used by the scripts that build assets."""
     rows = {**(index() if _INDEX.is_file() else {}), **{asset.name: asset for asset in new}}
     text = json.dumps([asdict(rows[name]) for name in sorted(rows)], indent=1)
     with atomic_file(_INDEX) as draft:
@@ -70,6 +76,6 @@ def register_asset(*new: Asset) -> None:
 
 
 def sha256(file: Path) -> str:
-    """Return the hex digest of a file."""
+    """Return the SHA-256 of a file as a hexadecimal string."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,9 +1,9 @@
-"""Folders and files that are complete or absent, whoever is killed and whoever else is writing.
+"""Atomic writing: folders and files are complete or absent, even after a crash.
 
-A folder is built under a hidden name beside its destination and renamed at the end. A process that
-works on a destination holds a lock beside it: a second process is refused, and what a killed one
-left can be told from the work of a live one, because its lock is free. Process numbers are not used
-for that: containers that share a folder have the same ones.
+A folder is built under a hidden name next to its destination and renamed at the end. A process
+holds a lock next to the destination while it works on it, so that a second process is rejected.
+Leftovers of killed processes are recognised by their free lock. Process numbers are not used,
+because they are not unique across containers that share a folder.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ from filelock import FileLock, Timeout
 from infarct.core.errors import OutputError
 
 PATIENCE_SECONDS = 2.0
-"""How long a lock is tried for: another process may hold it just to clear up."""
+"""Time to wait for a lock: another process may hold it briefly to remove leftovers."""
 
 _LONGEST_NAME = 120
-"""Bytes of a name that hidden names repeat; file systems allow 255 for all of it."""
+"""Longest name, in bytes, that hidden names repeat; file systems allow 255 bytes in total."""
 
 _HAS_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
-"""Errors of file systems without locks, as on some clusters."""
+"""Errors of file systems without locks, found on some clusters."""
 
 _HOST = re.sub(r"[^A-Za-z0-9]", "-", socket.gethostname())[:40]
 _HIDDEN = re.compile(r"lock|(partial|old)-[A-Za-z0-9-]*-[0-9a-f]{16}")
 _SCRATCH = re.compile(r"infarct-[A-Za-z0-9-]*-[0-9a-f]{16}")
 
 _local = threading.local()
-"""The folders that each thread has reserved."""
+"""Folders reserved by each thread."""
 
 
 @contextmanager
 def atomic_directory(out: Path, check: Callable[[Path], None] = lambda _: None) -> Iterator[Path]:
-    """Build beside the destination and rename at the end; leave nothing behind on failure.
+    """Build a folder next to its destination and rename it at the end; clean up on failure.
 
     Args:
-        out: Folder to make, or to replace as a whole.
-        check: Called with the folder that is about to be replaced, once it cannot be reached by its
-            own name any more; raises to keep it.
+        out: Folder to create or replace.
+        check: Called with the old folder after it was renamed and before it is deleted; raise an
+            exception to keep it.
 
     Yields:
-        Folder to build in.
+        Temporary folder to write to.
 
     Raises:
-        OutputError: If it cannot be written, or another process is writing to it.
+        OutputError: If the folder cannot be written, or another process is writing to it.
     """
     out = out.resolve()
     with reserved(out), workplace(out) as partial:
@@ -65,10 +65,10 @@ def atomic_directory(out: Path, check: Callable[[Path], None] = lambda _: None) 
 
 @contextmanager
 def workplace(out: Path) -> Iterator[Path]:
-    """Give a hidden folder beside a reserved one, and remove it whatever happens.
+    """Create a hidden folder next to a reserved one, and remove it at the end.
 
     Raises:
-        OutputError: If it cannot be made, or what is done in it fails with an `OSError`.
+        OutputError: If it cannot be created, or the body fails with an `OSError`.
     """
     place = _hidden(out.resolve(), f"partial-{_token()}")
     try:
@@ -81,15 +81,15 @@ def workplace(out: Path) -> Iterator[Path]:
 
 
 def put_in_place(made: Path, out: Path, check: Callable[[Path], None] = lambda _: None) -> None:
-    """Give a complete folder its name, in place of an earlier one; both stay if that fails.
+    """Rename a complete folder to its destination, replacing an old one; keep both on failure.
 
     Args:
-        made: The folder, on the file system of `out`.
-        out: Its place; reserved.
+        made: Complete folder, on the file system of `out`.
+        out: Destination; must be reserved.
         check: As for `atomic_directory`.
     """
     if not out.is_dir():
-        # Fails if a folder with content has appeared: nothing is replaced unchecked.
+        # Fails if a non-empty folder has appeared meanwhile, so nothing is replaced unchecked.
         made.rename(out)
         return
     old = _hidden(out, f"old-{_token()}")
@@ -105,18 +105,18 @@ def put_in_place(made: Path, out: Path, check: Callable[[Path], None] = lambda _
 
 @contextmanager
 def reserved(out: Path, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
-    """Keep other processes away from a folder, and clear up what killed ones left.
+    """Lock a folder, and remove leftovers of killed processes.
 
-    What they left lies beside the folder, and in the system's folder of temporary files. An earlier
-    result that was just being replaced is put back. Calls may be nested. On a file system without
-    locks nobody is kept away, and nothing beside the folder is cleared up.
+    Leftovers lie next to the folder and in the system's temporary folder. A result that was being
+    replaced is restored. Calls may be nested. On a file system without locks, other processes are
+    not kept out, and nothing next to the folder is removed.
 
     Args:
         out: The folder; it need not exist.
         patience: Seconds to wait for another process.
 
     Raises:
-        OutputError: If another process holds it, or no lock can be written.
+        OutputError: If another process holds the lock, or it cannot be written.
     """
     out = out.resolve()
     own: set[Path] = _local.__dict__.setdefault("folders", set())
@@ -135,10 +135,10 @@ def reserved(out: Path, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
 
 
 def clear_up(folders: Iterable[Path]) -> None:
-    """Remove what killed processes left beside folders; the work of live ones stays.
+    """Remove leftovers of killed processes next to folders; running processes are not affected.
 
     Args:
-        folders: They need not exist.
+        folders: Folders to clean up; they need not exist.
     """
     names: dict[Path, list[str]] = {}
     for folder in {folder.resolve() for folder in folders}:
@@ -152,9 +152,9 @@ def clear_up(folders: Iterable[Path]) -> None:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Give a temporary folder that a later one removes if this process is killed.
+    """Create a temporary folder for patient images, which must not be left behind.
 
-    It is for images of a patient, which must not stay behind.
+    If this process is killed, a later call removes the folder.
 
     Yields:
         The folder, readable by its owner only.
@@ -163,7 +163,7 @@ def scratch() -> Iterator[Path]:
     folder = Path(tempfile.gettempdir()).resolve() / f"infarct-{_token()}"
     with _locked(folder, PATIENCE_SECONDS):
         try:
-            # Only now that the lock is held: a folder without one is taken for abandoned.
+            # Created only while the lock is held: an unlocked folder counts as abandoned.
             folder.mkdir(mode=0o700)
             yield folder
         finally:
@@ -179,7 +179,7 @@ def _clear_scratch() -> None:
 
 
 def _remove_scratch(path: Path) -> None:
-    """Remove a temporary folder, or the lock of one, if its owner is gone and it is ours."""
+    """Remove an abandoned temporary folder of this user, or its lock."""
     folder = path.with_name(path.name.strip(".").removesuffix(".lock"))
     with suppress(OSError, OutputError):
         ours = not hasattr(os, "getuid") or path.lstat().st_uid == os.getuid()
@@ -191,7 +191,7 @@ def _remove_scratch(path: Path) -> None:
 
 @contextmanager
 def _locked(out: Path, patience: float) -> Iterator[bool]:
-    """Hold the lock of a folder; yields False where the file system has none."""
+    """Hold the lock of a folder; yield False if the file system has no locks."""
     path = _hidden(out, "lock")
     lock = FileLock(path, timeout=patience, mode=0o666, fallback_to_soft=False)
     made = _make_parents(out)
@@ -201,7 +201,7 @@ def _locked(out: Path, patience: float) -> Iterator[bool]:
         except Timeout:
             raise OutputError(
                 f"another infarct process is working on {out}; wait until it has finished, or "
-                "choose another folder"
+                "choose another output folder"
             ) from None
         except OSError as error:
             if error.errno not in _HAS_NO_LOCKS:
@@ -211,19 +211,19 @@ def _locked(out: Path, patience: float) -> Iterator[bool]:
             yield held
         finally:
             if held:
-                # While it is held: whoever waits for the file notices that it is gone.
+                # Deleted while the lock is held, so that waiting processes notice.
                 with suppress(OSError):
                     path.unlink()
                 lock.release()
     finally:
         for folder in made:
-            # Those that hold no result.
+            # Fails for folders that are not empty.
             with suppress(OSError):
                 folder.rmdir()
 
 
 def _make_parents(out: Path) -> list[Path]:
-    """Make the folders above one, and return those that were missing, the deepest first."""
+    """Create the parent folders, and return those that were missing, deepest first."""
     missing = [parent for parent in out.parents if not parent.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -233,13 +233,13 @@ def _make_parents(out: Path) -> list[Path]:
 
 
 def _clear_up(out: Path) -> None:
-    """Undo or finish what a killed process was doing to a folder that is reserved now."""
+    """Undo or complete the work of a killed process on a folder that is now reserved."""
     try:
         beside = [path for path in out.parent.iterdir() if _beside(out, path.name)]
         for path in beside:
             kind = path.name.removeprefix(_hidden(out, "").name).partition("-")[0]
             if kind == "old" and not (out.is_dir() and any(out.iterdir())):
-                # Killed between two renames: the earlier result is the only one there is.
+                # Killed between two renames: only the old result exists.
                 if out.is_dir():
                     out.rmdir()
                 path.rename(out)
@@ -250,7 +250,7 @@ def _clear_up(out: Path) -> None:
 
 
 def _hidden(out: Path, kind: str) -> Path:
-    """Return the hidden name beside a folder for something of a kind."""
+    """Return the hidden name for a lock, a draft or an old result of a folder."""
     name = out.name
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
@@ -258,7 +258,7 @@ def _hidden(out: Path, kind: str) -> Path:
 
 
 def _beside(out: Path, name: str) -> bool:
-    """Tell whether a name is a hidden one of a folder."""
+    """Return whether a name is a hidden name of a folder."""
     lead = _hidden(out, "").name
     return name.startswith(lead) and bool(_HIDDEN.fullmatch(name.removeprefix(lead)))
 
@@ -269,21 +269,24 @@ def _token() -> str:
 
 @contextmanager
 def edit_atomically(folder: Path, elsewhere: Mapping[str, Path] | None = None) -> Iterator[Path]:
-    """Change a result: on a copy beside it, which takes its place when all is done.
+    """Edit a result on a copy that replaces the original at the end.
 
     Args:
-        folder: Of the result.
-        elsewhere: Where files of it lie that are not in the folder, by the name they would have
-            there. The copy has all of them, and they go back once it has taken its place: whoever
-            is killed in between leaves a result that holds them itself.
+        folder: Folder of the result.
+        elsewhere: Files of the result that are stored outside the folder, by the name they would
+            have in it. The copy contains them; they are moved out after the replacement. If the
+            process is killed in between, they remain in the folder.
+
+    Yields:
+        The copy to edit.
 
     Raises:
-        OutputError: If it is the current directory or holds it, if another process is working on
-            it, or if it was changed meanwhile.
+        OutputError: If the folder is or contains the current directory, if another process is
+            working on it, or if it was changed meanwhile.
     """
     if stood_in(folder):
         raise OutputError(
-            f"{folder} is your current directory, or holds it, and cannot be replaced; run the "
+            f"{folder} is or contains your current directory and cannot be replaced; run the "
             "command from another directory"
         )
     elsewhere = dict(elsewhere or {})
@@ -291,7 +294,9 @@ def edit_atomically(folder: Path, elsewhere: Mapping[str, Path] | None = None) -
 
     def check(old: Path) -> None:
         if _state(old) != before:
-            raise OutputError(f"{folder} was changed meanwhile; nothing was replaced: run it again")
+            raise OutputError(
+                f"{folder} was changed meanwhile; nothing was replaced: run the command again"
+            )
 
     with reserved(folder):
         with atomic_directory(folder, check) as partial:
@@ -305,15 +310,15 @@ def edit_atomically(folder: Path, elsewhere: Mapping[str, Path] | None = None) -
 
 
 def move_out(folder: Path, elsewhere: Mapping[str, Path]) -> None:
-    """Bring files of a result to where they belong outside its folder.
+    """Move files of a result to their destination outside its folder.
 
     Args:
-        folder: Complete, and reserved.
-        elsewhere: The place of each, by its name in the folder. What is not in the folder has been
-            brought there before.
+        folder: Complete and reserved folder.
+        elsewhere: Destination of each file, by its name in the folder. Files that are not in the
+            folder were moved before.
 
     Raises:
-        OutputError: If it cannot; then they stay in the folder.
+        OutputError: If a file cannot be moved; it then stays in the folder.
     """
     try:
         for name, path in elsewhere.items():
@@ -328,7 +333,7 @@ def move_out(folder: Path, elsewhere: Mapping[str, Path]) -> None:
 
 
 def _state(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time of every file in a folder, to notice changes."""
+    """Return size and modification time of every file in a folder, to detect changes."""
     found = {}
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -340,7 +345,7 @@ def _state(folder: Path) -> dict[str, tuple[int, int]]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Write a file beside its place and rename it at the end; leave nothing behind on failure."""
+    """Write a file next to its destination and rename it at the end; clean up on failure."""
     draft = path.with_name(f".{path.name}.part")
     try:
         yield draft
@@ -350,34 +355,34 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def refuse_to_replace(out: Path, inputs: Iterable[Path]) -> None:
-    """Refuse a folder to make that would be replaced with what must stay.
+    """Check that replacing an output folder would not delete inputs or a folder in use.
 
-    A folder in use as such, mounted or stood in, can be filled but not replaced as a whole.
+    A mount point or the current directory can be written to, but not replaced.
 
     Args:
-        out: Folder to make.
-        inputs: Files and folders that are read.
+        out: Output folder.
+        inputs: Input files and folders.
 
     Raises:
-        OutputError: If so.
+        OutputError: If the folder must not or cannot be replaced.
     """
     out = _resolved(out)
     for path in inputs:
         for place in _places_of(path):
             if out in (place, *place.parents):
                 raise OutputError(
-                    f"{out} holds the input {path.name}; folders of inputs are never written to: "
-                    "give --out a folder of its own"
+                    f"{out} contains the input {path.name}; folders with inputs are never written "
+                    "to: give --out a separate folder"
                 )
     if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file; give --out the name of a folder to make")
+        raise OutputError(f"{out} is a file; give --out the name of a folder")
     if os.path.ismount(out):
         raise OutputError(
             f"{out} is a mount point, which cannot be replaced; give --out a folder inside it"
         )
     if stood_in(out):
         raise OutputError(
-            f"{out} is your current directory, or holds it, and cannot be replaced; give --out a "
+            f"{out} is or contains your current directory and cannot be replaced; give --out a "
             "folder inside it or elsewhere"
         )
 
@@ -386,11 +391,13 @@ def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:
-        raise OutputError(f"{path} cannot be followed: its links lead in a circle") from error
+        raise OutputError(
+            f"{path} cannot be resolved: its symbolic links form a loop; correct them"
+        ) from error
 
 
 def _places_of(path: Path) -> list[Path]:
-    """Return where a file lies: itself, and every link on the way to it."""
+    """Return the path of a file and of every symbolic link on the way to it."""
     places = []
     for _ in range(40):
         places.append(path.parent.resolve() / path.name)
@@ -401,7 +408,7 @@ def _places_of(path: Path) -> list[Path]:
 
 
 def stood_in(folder: Path) -> bool:
-    """Tell whether a folder is or holds the current directory, which would be gone with it."""
+    """Return whether a folder is or contains the current directory."""
     try:
         here = Path.cwd()
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""What a BIDS file name says: its entities, what the image shows, and the space it lies in.
+"""Parsing of BIDS file names: entities, type of the image, and space.
 
-Scanner-made images are named in several ways: by suffix (`_ADC`, `_trace`), by `rec-` (SOOP,
+Scanner-derived images are named in several ways: by suffix (`_ADC`, `_trace`), by `rec-` (SOOP,
 OpenNeuro ds004889: `rec-ADC_dwi`), by `acq-` (proposed in bids-specification issue 1723) and by
-`desc-`. All of them are read alike, so that a parameter map is never taken for a DWI.
+`desc-`. All of them are supported, so that a parameter map is never mistaken for a DWI.
 
 References:
     Gorgolewski et al. 2016, "The brain imaging data structure"; bids-specification, "Diffusion
@@ -36,12 +36,12 @@ _ROLES: dict[str, Role] = {
     **dict.fromkeys(_ADC, "adc"),
     **dict.fromkeys(_MAPS, "map"),
 }
-"""Words that say what an image shows, in lower case, wherever they stand."""
+"""Words for the type of an image, in lower case, in any entity or suffix."""
 
 _SHORT_MAPS: dict[str, Role] = dict.fromkeys(
     ("md", "rd", "ad", "mo", "mk", "ak", "rk", "dec"), "map"
 )
-"""Words that `acq-` uses for other things as well."""
+"""Words that also have other meanings in `acq-`."""
 
 _SUFFIXES: dict[str, Role] = {
     **_ROLES,
@@ -50,22 +50,22 @@ _SUFFIXES: dict[str, Role] = {
 }
 
 _STRENGTH: tuple[Role, ...] = ("map", "adc", "b0", "dwi")
-"""Which role counts where two parts of a name disagree: a map must never pass for a DWI."""
+"""Precedence of roles if parts of a name disagree: a map must never be mistaken for a DWI."""
 
-_SAYING_WHAT = ("desc", "rec", "acq", "param")
-"""Entities whose labels may say what an image shows."""
+_ROLE_ENTITIES = ("desc", "rec", "acq", "param")
+"""Entities whose labels may state the type of an image."""
 
 _NOT_IDENTITY = {"desc", "space", "res", "part", "param", "model", "label"}
-"""Entities that say what an image shows or how it was made, not which scan it is from."""
+"""Entities that describe the type or processing of an image, not which scan it comes from."""
 
 _NATIVE = {
     *("", "orig", "native", "individual", "scanner", "raw", "dwi", "dwiref"),
     *("trace", "tracew", "adc", "b0", "s0map"),
 }
-"""Values of `space-`, in lower case, that leave an image where it was scanned."""
+"""Values of `space-`, in lower case, that denote the native space."""
 
 _TEMPLATES = ("mni", "icbm", "talairach", "fsaverage", "fslr", "colin", "oasis", "nihpd", "unc")
-"""How the names of template spaces begin, in lower case."""
+"""Prefixes of the names of template spaces, in lower case."""
 
 _FA_AT_AN_END = re.compile(r"(.*[a-z0-9]|DTI)(?:col)?FA(?:map)?|FA(?:map)?([A-Z].*)")
 
@@ -74,14 +74,14 @@ _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Name:
-    """A file name, read.
+    """A parsed BIDS file name.
 
     Attributes:
-        entities: As written, in the order of the name.
-        suffix: The last word of the name.
-        role: What the image shows; None where it is not a diffusion image.
-        identity: The entities that say which scan the image is from.
-        described: Whether the name says more of the role than `dwi`, as `rec-TRACE_dwi` does.
+        entities: Entities as written, in the order of the name.
+        suffix: Last part of the name.
+        role: Type of the image; None if it is not a diffusion image.
+        identity: Entities that identify the scan.
+        described: Whether the name is more specific than `dwi`, as in `rec-TRACE_dwi`.
         bvalue: b-value in the name, s/mm^2, as in `acq-b1000_dwi`.
     """
 
@@ -94,29 +94,29 @@ class Name:
 
     @property
     def space(self) -> str:
-        """The space as `space-` has it; empty for that of the scan itself."""
+        """The value of `space-`; empty for the native space."""
         space = self.entities.get("space", "")
         return "" if space.lower() in _NATIVE else space
 
     @property
     def in_template(self) -> bool:
-        """Whether the image was brought into the space of a template."""
+        """Whether the image is in a template space."""
         return self.space.lower().startswith(_TEMPLATES)
 
 
 def stem_of(name: str) -> str:
-    """Return a file name without `.nii` or `.nii.gz`, in either case."""
+    """Return a file name without `.nii` or `.nii.gz`, in upper or lower case."""
     return _NIFTI.sub("", name)
 
 
 def read_name(name: str) -> Name | None:
-    """Read the name of a NIfTI file.
+    """Parse the name of a NIfTI file.
 
     Args:
-        name: Without folders.
+        name: File name without folders.
 
     Returns:
-        None unless it is `KEY-LABEL[_KEY-LABEL ...]_SUFFIX.nii[.gz]`.
+        The parsed name; None unless it has the form `KEY-LABEL[_KEY-LABEL ...]_SUFFIX.nii[.gz]`.
     """
     stem = stem_of(name)
     *parts, suffix = stem.split("_")
@@ -127,12 +127,12 @@ def read_name(name: str) -> Name | None:
     of_suffix = _SUFFIXES.get(suffix.lower())
     identity, roles, bvalue = {}, [], None
     for key, label in entities.items():
-        role, rest = _role_in(key, label) if key in _SAYING_WHAT else (None, label)
+        role, rest = _role_in(key, label) if key in _ROLE_ENTITIES else (None, label)
         if role is not None:
             roles.append(role)
         if key not in _NOT_IDENTITY and rest:
             identity[key] = rest
-        if key in _SAYING_WHAT and (number := re.fullmatch(r"[bB](\d+)", label)):
+        if key in _ROLE_ENTITIES and (number := re.fullmatch(r"[bB](\d+)", label)):
             bvalue = float(number.group(1))
     if of_suffix is not None and suffix.lower() != "dwimap":
         roles.append(of_suffix)
@@ -146,10 +146,10 @@ def read_name(name: str) -> Name | None:
 
 
 def _role_in(key: str, label: str) -> tuple[Role | None, str]:
-    """Return what a label says an image shows, and what is left of it: `resolveADC` -> `resolve`.
+    """Return the image type that a label states, and the rest of it: `resolveADC` -> `resolve`.
 
-    Words count at either end of a label, for `headcoil` has nothing to do with an ADC; FA counts
-    in capitals only and not before a digit, for `FA90` is a flip angle.
+    Words are matched only at the ends of a label, since `headcoil` is unrelated to ADC. FA is
+    matched only in capitals and not before a digit, since `FA90` is a flip angle.
     """
     lower = label.lower()
     known = _ROLES if key == "acq" else {**_ROLES, **_SHORT_MAPS}

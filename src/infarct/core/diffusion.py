@@ -1,4 +1,4 @@
-"""Signal and its scales: ADC, b0, trace, and the normalisations that make scans comparable."""
+"""Diffusion formulas: ADC, b0 and trace-weighted image, and the selection of a shell."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 USUAL_BVALUE = 1000.0
-"""s/mm^2; by far the most common in stroke."""
+"""s/mm^2; by far the most common b-value in stroke imaging."""
 
 B0_BELOW = 50.0
-"""s/mm^2; less weighting than this counts as none."""
+"""s/mm^2; volumes with a lower b-value count as b0."""
 
 TISSUE_ADC = (0.4e-3, 1.3e-3)
-"""mm^2/s; normal brain tissue at any b-value in use lies between."""
+"""mm^2/s; range of normal brain tissue at all common b-values."""
 
 
 def adc_from_signal(b0: Image, dwi: Image, bvalue: float) -> Image:
@@ -26,7 +26,7 @@ def adc_from_signal(b0: Image, dwi: Image, bvalue: float) -> Image:
     Args:
         b0: (X, Y, Z) signal without diffusion weighting.
         dwi: (X, Y, Z) diffusion-weighted signal, same grid.
-        bvalue: s/mm^2, above zero.
+        bvalue: Difference of the two b-values, s/mm^2, above zero.
 
     Returns:
         (X, Y, Z) ADC in mm^2/s; 0 where either signal is not positive.
@@ -42,9 +42,12 @@ def b0_from_adc(dwi: Image, adc: Image, bvalue: float) -> Image:
 
     Args:
         dwi: (X, Y, Z) diffusion-weighted signal.
-        adc: (X, Y, Z) mm^2/s; clipped to 0 - 4e-3, where tissue and water lie, because noise in the
-            exponent would make stray voxels dominate the image.
+        adc: (X, Y, Z) mm^2/s; clipped to 0 to 4e-3, the range of tissue and water, because noise in
+            the exponent would create extremely bright voxels.
         bvalue: s/mm^2.
+
+    Returns:
+        (X, Y, Z) signal without diffusion weighting.
     """
     b0: Image = dwi * np.exp(np.float32(bvalue) * np.clip(adc, 0.0, 4e-3))
     return b0
@@ -53,15 +56,15 @@ def b0_from_adc(dwi: Image, adc: Image, bvalue: float) -> Image:
 def find_shell(
     bvalues: Sequence[float], wanted: float = USUAL_BVALUE, b0_below: float = B0_BELOW
 ) -> tuple[int, ...]:
-    """Choose the volumes of a series that were weighted alike.
+    """Select the volumes of one shell of a series.
 
     Args:
-        bvalues: s/mm^2 of each volume.
-        wanted: s/mm^2; of several shells the one nearest to it is taken, of two as near the higher.
-        b0_below: s/mm^2; what has less is not weighted.
+        bvalues: b-value of each volume, s/mm^2.
+        wanted: s/mm^2; the nearest shell is selected, and the higher one of two equally near.
+        b0_below: s/mm^2; volumes with a lower b-value count as b0.
 
     Returns:
-        Their numbers; none if nothing is weighted.
+        Indices of the volumes; empty if none is diffusion-weighted.
     """
     weighted = [b for b in bvalues if b >= b0_below]
     if not weighted:
@@ -72,15 +75,15 @@ def find_shell(
 
 
 def trace(signals: NDArray[np.float32]) -> Image:
-    """Average directions to the trace-weighted image: their geometric mean.
+    """Compute the trace-weighted image: the geometric mean over directions.
 
     Args:
         signals: (X, Y, Z, N) signals of N directions of one shell.
 
     Returns:
-        (X, Y, Z); of the positive directions, and 0 where fewer than half are positive.
+        (X, Y, Z) mean of the positive signals; 0 where fewer than half are positive.
     """
-    # Noise or rounding takes single directions to 0 inside the brain; they must not leave holes.
+    # Noise or rounding sets single directions to 0 inside the brain, which must not leave holes.
     positive = signals > 0
     count = positive.sum(axis=-1)
     logs = np.log(np.where(positive, signals, 1.0)).sum(axis=-1)
@@ -89,14 +92,14 @@ def trace(signals: NDArray[np.float32]) -> Image:
 
 
 def scanned_slices(image: Image, slice_axis: int) -> Mask:
-    """Tell where a scan was made: slabs come padded with empty slices.
+    """Return the slices that are not empty: slabs may be padded with empty slices.
 
     Args:
         image: (X, Y, Z) signal, not negative.
         slice_axis: Voxel axis along which slices are stacked.
 
     Returns:
-        (X, Y, Z) whole slices.
+        (X, Y, Z) bool, True for all voxels of such a slice.
     """
     across = tuple(axis for axis in range(3) if axis != slice_axis)
     some = np.asarray(image.any(axis=across, keepdims=True))

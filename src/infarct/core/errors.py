@@ -1,14 +1,14 @@
-"""Everything `infarct` can raise on purpose, with the exit code each one ends a command with.
+"""The exceptions of `infarct` and their exit codes.
 
-A message says what was seen, what was expected and what to do next.
+Every message states what was found, what was expected and what to do.
 """
 
 
 class InfarctError(Exception):
-    """Base of all errors a caller may want to catch.
+    """Base class of all errors.
 
     Attributes:
-        exit_code: Exit status of the command line when this error ends it.
+        exit_code: Exit status of the command line.
     """
 
     exit_code = 1
@@ -21,64 +21,64 @@ class InputFileError(InfarctError):
 
 
 class GeometryError(InfarctError):
-    """An image has the wrong number of axes, an impossible affine, or lies elsewhere in space."""
+    """An image has the wrong number of axes, an invalid affine, or does not overlap the others."""
 
     exit_code = 4
 
 
 class ContentError(InfarctError):
-    """An image was read, but what it shows cannot be the diffusion MRI of a head."""
+    """The content of an image cannot be diffusion MRI of a head."""
 
     exit_code = 5
 
 
 class OutputError(InfarctError):
-    """Results cannot be written where the caller asked for them."""
+    """Results cannot be written to the requested location."""
 
     exit_code = 6
 
 
 class AssetError(InfarctError):
-    """A file that ships with the package is missing or damaged."""
+    """A file bundled with the package is missing or damaged."""
 
     exit_code = 7
 
 
 class RegistrationError(InfarctError):
-    """The head could not be brought onto the template."""
+    """The registration of the head to the template failed."""
 
     exit_code = 8
 
 
 class CohortError(InfarctError):
-    """A cohort is not finished: cases of it failed, or nobody is there to work on it."""
+    """A cohort is incomplete: cases failed, or no worker is running."""
 
     exit_code = 9
 
 
 class MemoryShortageError(InfarctError, MemoryError):
-    """The memory this process may use does not suffice."""
+    """The memory available to this process is not sufficient."""
 
     exit_code = 11
 
     def __init__(
         self,
         message: str = (
-            "there is not enough memory; close other programs or raise the limit (ulimit -v, or "
-            "that of the job or container). Of the networks, --model fcn-ch2 needs the least"
+            "not enough memory; close other programs or raise the memory limit (ulimit -v, or that "
+            "of the job or container). The network that needs the least is --model fcn-ch2"
         ),
     ) -> None:
         super().__init__(message)
 
 
 class SettingError(InfarctError):
-    """An environment variable has a value that cannot be used."""
+    """An environment variable has an invalid value."""
 
     exit_code = 12
 
 
 class TrainingError(InfarctError):
-    """A training has run away: its loss is no longer a number."""
+    """A training run diverged: the loss is not finite."""
 
     exit_code = 10
 
@@ -90,6 +90,6 @@ _SHORTAGE = (
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Tell whether a library raised this because memory ran out; many do not raise MemoryError."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in said for words in _SHORTAGE)
+    """Return whether an error was caused by lack of memory; many libraries raise other types."""
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in message for words in _SHORTAGE)

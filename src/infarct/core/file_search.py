@@ -1,9 +1,9 @@
-"""Lists folders as people keep them: assembled from links, and some of them not readable by all.
+"""Search for files in folders, including symbolic links, with an error for unreadable folders.
 
-Python skips links and unreadable folders silently, and their scans would be skipped silently too.
-Hidden files and folders (names that begin with a dot) are ignored: macOS leaves `._scan.nii.gz`
-beside every `scan.nii.gz` on a foreign disk, and version control and unfinished results are hidden
-as well.
+Python skips linked and unreadable folders silently, and scans must never be skipped silently.
+Hidden files and folders (names that begin with a dot) are ignored: macOS writes `._scan.nii.gz`
+next to every `scan.nii.gz` on other file systems, and version control and incomplete results are
+hidden as well.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from infarct.core.errors import InputFileError
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Find every file in a folder and below it, through links, except hidden ones.
+    """Find all files below a folder recursively, following links, except hidden ones.
 
     Args:
-        folder: Where to look. A link in it that leads back to where one has been is not followed,
-            or all below would count again.
+        folder: Folder to search. Links to a parent folder are not followed, so that no file is
+            found twice.
 
     Yields:
-        Paths below `folder`, the files of a folder before those of its folders, in alphabetical
-        order; also links that lead nowhere.
+        Paths in alphabetical order, the files of a folder before those of its subfolders. Broken
+        links are included.
 
     Raises:
         InputFileError: If a folder cannot be read.
@@ -41,12 +41,12 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def entries_of(folder: Path) -> list[Path]:
-    """Return what a folder holds, in alphabetical order; nothing if there is no such folder.
+    """Return the entries of a folder in alphabetical order; empty if it does not exist.
 
-    Hidden entries are left out.
+    Hidden entries are excluded.
 
     Raises:
-        InputFileError: If it cannot be read.
+        InputFileError: If the folder cannot be read.
     """
     try:
         return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
@@ -57,11 +57,11 @@ def entries_of(folder: Path) -> list[Path]:
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
-    """Return what matches a pattern in a folder, in alphabetical order.
+    """Return the paths in a folder that match a pattern, in alphabetical order.
 
     Args:
-        folder: Where to look; it may be missing.
-        pattern: As for `Path.glob`. Hidden files and folders never match, unlike there.
+        folder: Folder to search; it may be missing.
+        pattern: As for `Path.glob`, except that hidden files and folders never match.
     """
     return sorted(
         path
@@ -71,14 +71,14 @@ def matching(folder: Path, pattern: str) -> list[Path]:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file or folder is hidden: its name begins with a dot."""
+    """Return whether a file or folder is hidden: its name begins with a dot."""
     return name.startswith(".")
 
 
 def _refuse(error: OSError) -> NoReturn:
     raise InputFileError(
-        f"{error.filename}: cannot be read ({error.strerror}), and what is in it would be left out "
-        "without a word; ask for the right to read it, or move it elsewhere"
+        f"{error.filename}: cannot be read ({error.strerror}); ask for read access, or move the "
+        "folder elsewhere, so that its files are not skipped silently"
     ) from error
 
 

@@ -1,4 +1,4 @@
-"""Findings about a scan and its result: one stable code each, with what follows from it."""
+"""Findings about a scan and its result: stable codes and their consequences."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _WARNING: tuple[Level, ...] = ("warning",)
 _EITHER: tuple[Level, ...] = ("note", "warning")
 
 _DAMAGED = (
-    "Voxels inside the brain are missing or damaged, so no confidence can be given: export the "
+    "Voxels inside the brain are missing or damaged, so no confidence is reported: export the "
     "images again."
 )
 _HEAD = (
-    "The head could not be aligned well with the template, so no confidence can be given and part "
+    "The head could not be aligned well with the template, so no confidence is reported and part "
     "of the brain may not have been examined: review every slice, and provide a brain mask with "
     "--brain."
 )
-_IMAGES = "The images are misaligned, so no confidence can be given: align them first."
+_IMAGES = "The images are misaligned, so no confidence is reported: align them first."
 _TYPE = (
-    "An image may not be of the type it was given as, so no confidence can be given: check the "
-    "input images."
+    "An image may be of another type than stated, so no confidence is reported: check the input "
+    "images."
 )
 
 
@@ -144,12 +144,12 @@ class FindingCode(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something a reader of the result should know.
+    """A remark about a scan or its result.
 
     Attributes:
-        code: Kind of finding, stable, for machines.
-        level: `note` for a decision taken, `warning` for a reason to doubt the result.
-        message: One sentence or two, for people.
+        code: Stable code, for programs.
+        level: `note` for a decision that was made, `warning` for a reason to doubt the result.
+        message: One or two sentences for the user.
 
     Raises:
         ValueError: If the code is unknown or does not allow this level.
@@ -162,7 +162,7 @@ class Finding:
     def __post_init__(self) -> None:
         code = FindingCode(self.code)
         if self.level not in code.levels:
-            raise ValueError(f"a finding of kind {code} is never a {self.level}")
+            raise ValueError(f"a finding with code {code} is never a {self.level}")
         object.__setattr__(self, "code", code)
 
 
@@ -170,7 +170,7 @@ def void_reason(findings: Iterable[Finding]) -> str:
     """Return why no calibrated confidence applies to a scan, or an empty string if it does.
 
     Args:
-        findings: Of the scan.
+        findings: Findings of the scan.
     """
     warnings = (finding for finding in findings if finding.level == "warning")
     return next((each.code.void_reason for each in warnings if each.code.void_reason), "")

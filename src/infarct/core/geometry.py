@@ -1,4 +1,4 @@
-"""Voxel grids: a shape and an affine, and the one grid all networks and templates live on."""
+"""Voxel grids: a shape and an affine, and the MNI grid of all networks and templates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAME_VOXEL = 0.05
-"""Share of a voxel by which corners may differ where two headers describe one grid.
+"""Largest distance of corner voxels, as a fraction of a voxel, between equivalent grids.
 
 Tools that store directions as angles or a quaternion, such as those built on ITK, cannot keep an
 affine that is not quite orthogonal.
@@ -21,7 +21,7 @@ Affine = NDArray[np.floating]
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the voxels of an image lie.
+    """The voxel grid of an image.
 
     Attributes:
         shape: Number of voxels along the three axes.
@@ -49,7 +49,7 @@ class Grid:
         return np.vstack([ends, np.ones(8)])
 
     def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
-        """Tell whether every voxel of `other` lies on the same voxel of this grid.
+        """Return whether every voxel of `other` coincides with the same voxel of this grid.
 
         Args:
             other: The grid to compare with.
@@ -57,19 +57,19 @@ class Grid:
         """
         if self.shape != other.shape:
             return False
-        apart = (self.affine - other.affine) @ self.corners
-        return bool(np.abs(apart).max() <= tolerance_mm)
+        shifts = (self.affine - other.affine) @ self.corners
+        return bool(np.abs(shifts).max() <= tolerance_mm)
 
 
 def reorder(data: NDArray[Any], own: Grid, target: Grid) -> NDArray[Any] | None:
-    """Bring voxel values onto a grid that differs in nothing but the order of its axes.
+    """Reorder voxel values to a grid that differs only in the order and direction of its axes.
 
     Axes are permuted and flipped as needed; nothing is interpolated.
 
     Args:
         data: Voxel values of shape `own.shape`.
-        own: The grid they lie on.
-        target: The grid they are wanted on.
+        own: Grid of the values.
+        target: Grid to reorder to.
 
     Returns:
         Values of shape `target.shape`, or None unless each voxel of one grid lies within
@@ -82,7 +82,7 @@ def reorder(data: NDArray[Any], own: Grid, target: Grid) -> NDArray[Any] | None:
     order = np.abs(axes).argmax(axis=1)
     flipped = tuple(axis for axis in range(3) if axes[axis, order[axis]] < 0)
     turned = np.flip(data.transpose(order), flipped)
-    # Where the turned array lies: its first voxel is the last of each axis that was flipped.
+    # The first voxel of the reordered array is the last one along each flipped axis.
     first = np.zeros(3)
     for axis in flipped:
         first[order[axis]] = own.shape[order[axis]] - 1

@@ -1,8 +1,8 @@
-"""Checks that each image is of the type it was given as: DWI, b0 or ADC map.
+"""Checks that each image is of the stated type: DWI, b0 or ADC map.
 
-Fluid decides. It is dark on a DWI, bright on a b0 and an ADC map, dark on an exponential ADC and on
-a map of fractional anisotropy. Only ranks and percentiles are compared, so that units and scaling
-do not matter. Why so: docs/decisions/image-types.md.
+The checks use the contrast of fluid, which is dark on a DWI, an exponential ADC and a map of
+fractional anisotropy, and bright on a b0 and an ADC map. Only ranks and percentiles are compared,
+so that units and scaling do not matter. Rationale: docs/decisions/image-types.md.
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ from infarct.core.findings import Finding, FindingCode
 _MOST_VOXELS, _LEAST_VOXELS = 20000, 500
 
 _SAME = 0.98
-"""Rank correlation of two images of which one was computed from the other."""
+"""Rank correlation above which one image was computed from the other."""
 
 _LEAST_TAIL, _DOUBTFUL_TAIL = 1.2, 2.0
-"""Distance of percentile 97 from the median over that of percentile 3. Fluid stretches the upper
-side of an ADC: 3.0 to 9.3 on twelve scans; .3 to 1.4 on DWI, exponential ADC and anisotropy (2.3 on
-a DWI with a large infarct)."""
+"""Ratio of the distances from the median to percentiles 97 and 3. Fluid extends the upper tail of
+an ADC map: 3.0 to 9.3 on twelve scans; 0.3 to 1.4 on DWI, exponential ADC and anisotropy (2.3 on a
+DWI with a large infarct)."""
 
 _SWAPPED_TAIL = 0.36
-"""The same of ln(b0 / DWI) where the two are swapped: .11 to .33."""
+"""The same ratio for ln(b0 / DWI) if DWI and b0 are swapped: 0.11 to 0.33."""
 
 _LEAST_FOLLOWS, _DOUBTFUL_FOLLOWS = 0.5, 0.7
-"""Rank correlation of DWI and b0 where the attenuation is alike: .86 to .97 on twelve scans. An ADC
-as b0, an exponential ADC or anisotropy as DWI: at most .54."""
+"""Rank correlation of DWI and b0 in voxels of similar attenuation: 0.86 to 0.97 on twelve scans. An
+ADC map as b0, or an exponential ADC or anisotropy map as DWI, gives at most 0.54."""
 
 _BOTH_BRIGHT, _UNRELATED = 0.15, -0.1
-"""Rank correlation of DWI and ADC: -.30 to -.66 on twelve scans, .26 and more of b0 and ADC."""
+"""Rank correlation of DWI and ADC: -0.66 to -0.30 on twelve scans; of b0 and ADC at least 0.26."""
 
 _SIGNAL_AGAIN = 0.3
-"""The same in tissue: -.31 to .08; of a DWI and a b0 .32 to .63."""
+"""The same in tissue: -0.31 to 0.08; of DWI and b0 0.32 to 0.63."""
 
 _OPPOSED = -0.25
-"""Rank correlation of DWI and ADC where the ADC is high: -.53 to -.87; -.44 and more if either is
-another image."""
+"""Rank correlation of DWI and ADC where the ADC is high: -0.87 to -0.53; at least -0.44 if either
+image is of another type."""
 
 _Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class _Relation:
-    """How an image that should show fluid dark relates to one that should show it bright.
+    """Relation of an image with dark fluid to one with bright fluid.
 
     Attributes:
-        tail: How far fluid stretches the upper side of the second.
-        overall: Rank correlation of the two in the brain.
-        tissue: Of those with middling values of the second.
-        fluid: Of those with high values of the second.
+        tail: Relative extent of the upper tail of the diffusion measure.
+        overall: Rank correlation of the two images in the brain.
+        tissue: The same for voxels with intermediate diffusion.
+        fluid: Rank correlation with the diffusion measure for voxels with high diffusion.
     """
 
     tail: float
@@ -65,29 +65,29 @@ class _Relation:
 
 
 def check_types(dwi: Image, b0: Image | None, adc: Image | None, brain: Mask) -> list[Finding]:
-    """Check that the images given are a DWI, a b0 and an ADC map.
+    """Check that the given images are a DWI, a b0 and an ADC map.
 
     Args:
         dwi: (X, Y, Z) given as DWI, 0 where there is no signal.
         b0: (X, Y, Z) given as b0, or None.
         adc: (X, Y, Z) given as ADC map in any unit, or None.
-        brain: (X, Y, Z).
+        brain: (X, Y, Z) brain mask.
 
     Returns:
-        A warning if it is doubtful.
+        A warning if a type is doubtful.
 
     Raises:
-        ContentError: If an image is of another type; the message names the likely one.
+        ContentError: If an image is of another type; the message names the likely type.
     """
     doubts = []
-    # The b0 first: if it was swapped with the DWI, the ADC map cannot tell.
+    # The b0 first: the ADC check cannot detect that DWI and b0 are swapped.
     if b0 is not None:
         doubts += _check_b0(*_sample(dwi, b0, brain))
     if adc is not None:
         doubts += _check_adc(*_sample(dwi, adc, brain))
     if not doubts:
         return []
-    text = f"{doubts[0]}: check that DWI, b0 and ADC are what they were given as"
+    text = f"{doubts[0]}: check that the correct files were given as DWI, b0 and ADC"
     return [Finding(FindingCode.IMAGE_TYPE, "warning", text)]
 
 
@@ -98,20 +98,20 @@ def _check_adc(dwi: _Values, adc: _Values) -> list[str]:
     same = _rank_correlation(dwi, adc)
     if same > _SAME:
         raise ContentError(
-            "DWI and ADC are one and the same image, or one was computed from the other; "
-            "give the ADC map, in which fluid is bright, as --adc"
+            "DWI and ADC are the same image, or one was computed from the other; "
+            "give the ADC map, on which fluid is bright, as --adc"
         )
     if same < -_SAME:
         raise ContentError(
-            "the image given as DWI can be computed from the ADC map: it is an exponential ADC "
-            "(eADC), not a DWI; give the image of b = 1000 s/mm^2 or so as --dwi"
+            "the image given as DWI is a function of the ADC map: it is an exponential ADC (eADC), "
+            "not a DWI; give the image with b = 1000 s/mm^2 or similar as --dwi"
         )
     seen = _relate(dwi, adc, adc)
     if seen.tail < _LEAST_TAIL:
         if _tail(dwi) > _DOUBTFUL_TAIL and seen.overall < 0:
             raise ContentError(
-                "DWI and ADC look swapped: fluid is bright on the image given as DWI and dark on "
-                "the one given as ADC; exchange --dwi and --adc"
+                "DWI and ADC appear to be swapped: fluid is bright on the image given as DWI and "
+                "dark on the one given as ADC; swap --dwi and --adc"
             )
         likely = (
             "an exponential ADC (eADC) or a DWI"
@@ -119,24 +119,26 @@ def _check_adc(dwi: _Values, adc: _Values) -> list[str]:
             else "a map of fractional anisotropy (FA), an exponential ADC (eADC) or a DWI"
         )
         raise ContentError(
-            f"ADC: fluid is dark on this image and bright on any ADC map; it is probably {likely}; "
+            f"ADC: fluid is dark on this image, but bright on an ADC map; it is probably {likely}; "
             "give the ADC map as --adc, or the b0 as --b0"
         )
     if seen.overall > _BOTH_BRIGHT or (seen.tissue > _SIGNAL_AGAIN and seen.overall > _UNRELATED):
         if _tail(dwi) < _LEAST_TAIL or seen.overall < _BOTH_BRIGHT:
             raise ContentError(
-                "ADC: the contrast of this image is that of a signal, not of an ADC map; it is "
+                "ADC: this image has the contrast of an MRI signal, not of an ADC map; it is "
                 "probably the b0: give it as --b0"
             )
         raise ContentError(
-            "fluid is bright on the image given as DWI as well as on the ADC map, and it is dark "
-            "on any DWI: is it the b0, or an ADC map? give the image of b = 1000 s/mm^2 "
-            "or so as --dwi"
+            "fluid is bright on the image given as DWI, but dark on a DWI; the image may be the "
+            "b0 or an ADC map: give the image with b = 1000 s/mm^2 or similar as --dwi"
         )
     if seen.overall > _UNRELATED:
-        return [f"DWI and ADC are hardly related (rank correlation {seen.overall:.2f}, usual -.5)"]
+        return [
+            f"DWI and ADC are only weakly related (rank correlation {seen.overall:.2f}, normally "
+            "-0.5)"
+        ]
     if seen.tail < _DOUBTFUL_TAIL or seen.fluid > _OPPOSED:
-        return ["fluid does not stand out on the image given as ADC as it does on an ADC map"]
+        return ["fluid on the image given as ADC is less bright than expected of an ADC map"]
     return []
 
 
@@ -151,49 +153,49 @@ def _check_b0(dwi: _Values, b0: _Values) -> list[str]:
     if seen.tail < _LEAST_TAIL:
         if seen.tail < _SWAPPED_TAIL:
             raise ContentError(
-                "DWI and b0 look swapped: fluid is bright on the image given as DWI and dark on "
-                "the one given as b0; exchange --dwi and --b0"
+                "DWI and b0 appear to be swapped: fluid is bright on the image given as DWI and "
+                "dark on the one given as b0; swap --dwi and --b0"
             )
         likely = (
-            "fluid is bright on the image given as DWI, and it is dark on any DWI: it is probably "
-            "an ADC map or a b0"
+            "fluid is bright on the image given as DWI, but dark on a DWI; it is probably an ADC "
+            "map or a b0"
             if _tail(dwi) > _DOUBTFUL_TAIL
             else "fluid is not brighter on the image given as b0 than on the one given as DWI: one "
-            "of the two is probably an exponential ADC (eADC), a map of fractional anisotropy (FA) "
-            "or standardised or log-scaled, or they are swapped"
+            "of the two is probably an exponential ADC (eADC), a map of fractional anisotropy "
+            "(FA), standardised or log-scaled, or they are swapped"
         )
         raise ContentError(
-            f"{likely}; give the image of b = 1000 s/mm^2 or so as --dwi and that without "
-            "diffusion weighting as --b0"
+            f"{likely}; give the image with b = 1000 s/mm^2 or similar as --dwi and the one "
+            "without diffusion weighting as --b0"
         )
     if seen.tissue < _LEAST_FOLLOWS:
         likely = (
             "the image given as DWI is probably an exponential ADC (eADC) or a map of fractional "
-            "anisotropy (FA), or the one given as b0 an ADC map"
+            "anisotropy (FA), or the image given as b0 is an ADC map"
         )
         raise ContentError(
-            f"DWI and b0 are not signals of one scan (rank correlation {seen.tissue:.2f} where "
-            f"they should be alike, usual .9): {likely}; check --dwi and --b0"
+            f"DWI and b0 are not signals of the same scan (rank correlation {seen.tissue:.2f} in "
+            f"tissue, normally 0.9): {likely}; check --dwi and --b0"
         )
     if seen.tissue < _DOUBTFUL_FOLLOWS:
         return [
-            f"DWI and b0 agree little (rank correlation {seen.tissue:.2f} where they should be "
-            "alike, usual .9); one may be log-scaled or of another scan"
+            f"DWI and b0 agree poorly (rank correlation {seen.tissue:.2f} in tissue, normally "
+            "0.9); one may be log-scaled or from another scan"
         ]
     if seen.tail < _DOUBTFUL_TAIL or seen.fluid > _OPPOSED:
-        return ["fluid does not lose signal from b0 to DWI as it does in a brain"]
+        return ["the signal loss of fluid from b0 to DWI is smaller than expected"]
     return []
 
 
 def _sample(first: Image, second: Image, brain: Mask) -> tuple[_Values, _Values]:
-    """Return some voxels of the brain in which both images have a value, evenly spread."""
+    """Return an even sample of brain voxels in which both images are positive."""
     where = np.flatnonzero(brain & (first > 0) & (second > 0))
     where = where[:: max(1, where.size // _MOST_VOXELS)]
     return first.ravel()[where].astype(np.float64), second.ravel()[where].astype(np.float64)
 
 
 def _relate(dwi: _Values, other: _Values, diffusion: _Values) -> _Relation:
-    """Relate a DWI to another image, by a measure of how far water diffuses."""
+    """Relate a DWI to another image, given a measure of diffusion."""
     low, high, fluid = np.percentile(diffusion, [10, 60, 70])
     tissue = (diffusion > low) & (diffusion < high)
     above = diffusion > fluid
@@ -211,7 +213,7 @@ def _tail(values: _Values) -> float:
 
 
 def _rank_correlation(a: _Values, b: _Values) -> float:
-    """Return Spearman's correlation; 0 where one of the two does not vary."""
+    """Return Spearman's correlation; 0 if one of the two is constant."""
     if a.size < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
     return float(stats.spearmanr(a, b).statistic)

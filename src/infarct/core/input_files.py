@@ -1,4 +1,4 @@
-"""Checks of an input file before it is parsed: is it there, is it a file, and what kind."""
+"""Checks of an input file before it is parsed: existence, access and format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from infarct.core.errors import InputFileError
 
 _START = 512
-"""Bytes that identify a format; DICOM has its signature at 128."""
+"""Number of bytes read to identify a format; the DICOM signature is at byte 128."""
 
 _KINDS: tuple[tuple[int, bytes, str], ...] = (
     (128, b"DICM", "a DICOM file; give its folder with --dicom"),
@@ -36,9 +36,9 @@ class HeaderRemark(NamedTuple):
     """A contradiction in a header, and how it was resolved.
 
     Attributes:
-        code: Stable, for machines.
-        message: For people, without the name of the image.
-        doubtful: Whether the result may be wrong because of it; otherwise it is only a note.
+        code: Stable code, for programs.
+        message: Message for the user, without the name of the image.
+        doubtful: Whether the result may be wrong (a warning); otherwise it is a note.
     """
 
     code: str
@@ -47,7 +47,7 @@ class HeaderRemark(NamedTuple):
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether a file is there; a name that no file system accepts is not."""
+    """Return whether a path is an existing file; False for invalid names."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -55,14 +55,14 @@ def is_file(path: Path) -> bool:
 
 
 def check_file(path: Path, expected: str) -> None:
-    """Check that a path leads to a regular file that can be read.
+    """Check that a path is a readable, non-empty file.
 
     Args:
-        path: As the user gave it.
-        expected: What should be there, for the message.
+        path: Path given by the user.
+        expected: Expected kind of file, for the message.
 
     Raises:
-        InputFileError: If not; says why and what to do.
+        InputFileError: If it is not; the message says why and what to do.
     """
     try:
         there, folder = path.is_file(), path.is_dir()
@@ -84,17 +84,17 @@ def check_file(path: Path, expected: str) -> None:
 
 
 def why_missing(path: Path) -> str:
-    """Say why there is no file at a path: links of DataLad datasets often lead nowhere."""
+    """Describe why a file is missing; symbolic links in DataLad datasets are often broken."""
     if path.is_symlink():
         return (
-            "is a broken link, its content is not on this computer "
-            f"(in a DataLad or git-annex dataset run `datalad get '{path.name}'`)"
+            "is a broken link; its content is not on this computer "
+            f"(in a DataLad or git-annex dataset, run `datalad get '{path.name}'`)"
         )
     return "is not a regular file" if path.exists() else "no such file"
 
 
 def kind_of(path: Path) -> str | None:
-    """Name what a file is by its first bytes, and what to do with it; None if unknown."""
+    """Identify the format of a file by its first bytes, with advice; None if unknown."""
     with path.open("rb") as stream:
         start = stream.read(_START)
     for at, magic, kind in _KINDS:

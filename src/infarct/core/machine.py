@@ -1,4 +1,4 @@
-"""Cores and memory this process may use; containers and job schedulers often grant only a part."""
+"""Cores and memory available to this process, within the limits of containers and schedulers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def cores(root: Path = _ROOT) -> int:
         root: Root of the file system that holds `proc` and `sys`; replaced only in tests.
 
     Returns:
-        The smallest of the machine, the CPU affinity and the quota of every enclosing control
-        group, rounded up; at least one.
+        The smallest of the number of cores, the CPU affinity and the quota of every enclosing
+        control group, rounded up; at least one.
     """
     granted = getattr(os, "sched_getaffinity", None)
     count = len(granted(0)) if granted else os.cpu_count() or 1
@@ -27,14 +27,14 @@ def cores(root: Path = _ROOT) -> int:
 
 
 def memory_bytes(root: Path = _ROOT) -> int:
-    """Return the memory this process and its workers may use together, bytes.
+    """Return the memory available to this process and its workers together, bytes.
 
     Args:
         root: Root of the file system that holds `proc` and `sys`; replaced only in tests.
 
     Returns:
-        The smallest of the machine and of every enclosing control group; 0 where the operating
-        system does not tell.
+        The smallest of the memory of the machine and the limit of every enclosing control group; 0
+        if the operating system does not report it.
     """
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -49,7 +49,7 @@ def memory_bytes(root: Path = _ROOT) -> int:
 
 
 def resident_bytes(pid: int) -> int | None:
-    """Return the memory a process holds, bytes; None where it is gone or `/proc` is missing."""
+    """Return the resident memory of a process, bytes; None if it ended or `/proc` is missing."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
     except (OSError, IndexError):
@@ -58,7 +58,7 @@ def resident_bytes(pid: int) -> int | None:
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
-    """Yield the folder of every control group this process is in, version 1 or 2, inside out."""
+    """Yield the folders of all control groups of this process (v1 or v2), innermost first."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -68,14 +68,14 @@ def _groups(controller: str, root: Path) -> Iterator[Path]:
         _, names, path = line.split(":", 2)
         if names and controller not in names.split(","):
             continue
-        # Version 1 has a folder for each set of controllers, version 2 one for all of them.
+        # Version 1 has a folder per set of controllers, version 2 one for all controllers.
         for base in (mounted / names, mounted / controller) if names else (mounted,):
             inner = base / path.lstrip("/")
             yield from (each for each in (inner, *inner.parents) if each.is_relative_to(base))
 
 
 def _quota(folder: Path) -> float | None:
-    """Return the cores a control group may use at a time; None if it sets no limit."""
+    """Return the CPU quota of a control group in cores; None if it sets no limit."""
     try:
         words = (folder / "cpu.max").read_text(encoding="ascii").split()
     except OSError:
@@ -91,5 +91,5 @@ def _quota(folder: Path) -> float | None:
 def _number(path: Path) -> int | None:
     try:
         return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # not there, or "max" for no limit
+    except (OSError, ValueError):  # missing, or "max" for no limit
         return None

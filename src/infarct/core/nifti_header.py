@@ -1,8 +1,8 @@
-"""NIfTI files byte by byte: header fields are checked before any voxel is read.
+"""Reading of NIfTI files, with all header fields checked before any voxel is read.
 
-nibabel repairs damaged headers silently (it clears form codes above 5, makes voxel sizes positive)
-and trusts `vox_offset`; other tools repair them differently. Where a header contradicts itself or
-its file, the image is refused, or read as the standard says with a remark.
+nibabel silently repairs damaged headers (it clears form codes above 5 and makes voxel sizes
+positive) and trusts `vox_offset`; other tools repair them differently. If a header contradicts
+itself or its file, the image is rejected, or read according to the standard with a remark.
 
 References:
     NIfTI-1 and NIfTI-2 Data Format, nifti1.h and nifti2.h, https://nifti.nimh.nih.gov.
@@ -30,25 +30,25 @@ from infarct.core.geometry import Affine
 from infarct.core.input_files import HeaderRemark, check_file, is_file, kind_of
 
 MOST_VOXELS = 2**27
-"""Of one volume: 512 x 512 x 512. Diffusion MRI of a head has a tenth of it at most."""
+"""Largest volume: 512 x 512 x 512 voxels. Diffusion MRI of a head has at most a tenth of that."""
 
 MOST_IN_SERIES = 2**30
-"""Voxels of all volumes together."""
+"""Largest number of voxels of all volumes of a series together."""
 
 _MOST_INFLATED = 200
-"""Large images that shrink to less than one part in this when compressed are hardly images."""
+"""Largest plausible compression ratio of a large image."""
 
 _LARGE = 2**28
-"""Bytes."""
+"""Bytes from which an image counts as large."""
 
 _PADDING = 512
-"""Zero bytes tolerated after the last voxel: some tools and media pad files to whole blocks."""
+"""Zero bytes tolerated after the last voxel: some tools and media pad files to full blocks."""
 
 _FARTHEST = 1e5
-"""mm from the origin."""
+"""Largest plausible distance from the origin, mm."""
 
 _QUATERNION_ROUNDING = 1e-4
-"""How far beyond one the squares of a quaternion may add up: some tools write five digits."""
+"""Tolerance for the squared norm of a quaternion above one: some tools write only five digits."""
 
 _NUMBERS = {
     **{2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8"},
@@ -56,23 +56,23 @@ _NUMBERS = {
 }
 _COLOURS, _COMPLEX = (128, 2304), (32, 1792, 2048)
 _UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-"""mm in one unit of length, by its code; no unit at all is read as mm, as every tool does."""
+"""Length of one unit in mm, by its code; an unset unit is read as mm, as in all tools."""
 
 _UNIT_NAMES = {1: "metres", 3: "micrometres"}
 _HEADS = (50.0, 1000.0)
-"""mm; no image of a head has a longest side outside this range."""
+"""Plausible range of the longest side of an image of a head, mm."""
 
 _DAMAGED = (EOFError, OSError, zlib.error, ValueError)
 
 
 @dataclass(frozen=True, eq=False)
 class NiftiImage:
-    """An image as its file stores it.
+    """An image as stored in its file.
 
     Attributes:
-        data: float32, scaled, trailing axes of length one dropped.
+        data: Scaled values, float32, without trailing axes of length one.
         affine: (4, 4) voxel -> world RAS+ mm.
-        header: As in the file, not repaired.
+        header: Header as in the file, not repaired.
         remarks: Contradictions in the header that were resolved.
     """
 
@@ -83,21 +83,24 @@ class NiftiImage:
 
 
 def halves(path: Path) -> tuple[Path, Path]:
-    """Return the files that hold header and voxels: two of a .hdr/.img pair, else one twice."""
+    """Return the files with header and voxels: a .hdr/.img pair, or the same file twice."""
     if _plain(path).suffix.lower() not in (".hdr", ".img"):
         return path, path
     return _half(path, ".hdr"), _half(path, ".img")
 
 
 def read_nifti(path: Path) -> NiftiImage:
-    """Read a NIfTI-1 or NIfTI-2 image: no more bytes than its header claims.
+    """Read a NIfTI-1 or NIfTI-2 image, and no more bytes than its header states.
 
     Args:
-        path: A .nii or .hdr/.img pair, perhaps compressed with gzip or bzip2.
+        path: A .nii file or .hdr/.img pair, optionally compressed with gzip or bzip2.
+
+    Returns:
+        The image and remarks about its header.
 
     Raises:
-        InputFileError: If it is not NIfTI, or truncated, or longer than its header claims.
-        GeometryError: If it is not a stack of slices, too large, or has no usable affine.
+        InputFileError: If the file is not NIfTI, truncated, or longer than its header states.
+        GeometryError: If the image is not a stack of slices, too large, or has an invalid affine.
         ContentError: If its voxels are colours or complex numbers.
     """
     first, voxels = halves(path)
@@ -132,14 +135,14 @@ def read_nifti(path: Path) -> NiftiImage:
 
 
 def qform(header: nib.Nifti1Header, unit_mm: float = 1.0) -> Affine:
-    """Return the affine that quaternion, offsets and voxel sizes describe.
+    """Return the affine defined by quaternion, offsets and voxel sizes.
 
     Args:
-        header: As in the file.
-        unit_mm: mm in one unit of length of the header.
+        header: Header as in the file.
+        unit_mm: Length of one unit of the header, mm.
 
     Raises:
-        ValueError: If these fields are damaged.
+        ValueError: If these fields are invalid.
     """
     sizes, side = np.asarray(header["pixdim"][1:4], float), float(header["pixdim"][0])
     if not (np.isfinite(sizes).all() and (sizes > 0).all()):
@@ -161,10 +164,10 @@ def qform(header: nib.Nifti1Header, unit_mm: float = 1.0) -> Affine:
 
 
 def unit_mm(header: nib.Nifti1Header, shape: tuple[int, ...]) -> float:
-    """Return how many mm one unit of length of a header is.
+    """Return the length of one unit of a header in mm.
 
-    Some tools write metres or micrometres beside sizes in mm, and most readers ignore the unit: it
-    counts unless only mm give the size of a head.
+    Some tools declare metres or micrometres but write sizes in mm, and most readers ignore the
+    unit. It is used unless only mm give a plausible size of a head.
     """
     stated = _UNITS.get(int(header["xyzt_units"]) & 7, 1.0)
     longest = float((np.linalg.norm(_in_own_unit(header)[:3, :3], axis=0) * shape[:3]).max())
@@ -174,12 +177,12 @@ def unit_mm(header: nib.Nifti1Header, shape: tuple[int, ...]) -> float:
 
 
 def _plain(path: Path) -> Path:
-    """Return a path without the ending of a compressor."""
+    """Return a path without its compression suffix."""
     return path.with_suffix("") if path.suffix.lower() in (".gz", ".bz2") else path
 
 
 def _half(path: Path, suffix: str) -> Path:
-    """Return the half of a .hdr/.img pair with a suffix, spelt and compressed as the other."""
+    """Return one file of a .hdr/.img pair, with the same capitalisation as the other."""
     plain = _plain(path)
     if plain.suffix.lower() == suffix:
         return path
@@ -190,7 +193,7 @@ def _half(path: Path, suffix: str) -> Path:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file; what is compressed is recognised by its bytes, not its name."""
+    """Open a file; compression is detected from its content, not its name."""
     with path.open("rb") as raw:
         start = raw.read(3)
         raw.seek(0)
@@ -203,7 +206,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _header(path: Path, stream: BinaryIO, *, pair: bool) -> nib.Nifti1Header:
-    """Read the header: sizes and signature must be right, all else stays as it is."""
+    """Read the header without repairing it; size and signature must be correct."""
     start = stream.read(4)
     kinds: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
     for kind in kinds:
@@ -232,7 +235,7 @@ def _check_signature(path: Path, header: nib.Nifti1Header, *, pair: bool) -> Non
     if found == (single if pair else two):
         advice = "rename it to .nii" if pair else "give the .hdr file of the pair"
         raise InputFileError(
-            f"{path}: its header is that of {'one file' if pair else 'a .hdr/.img pair'}; {advice}"
+            f"{path}: has the header of {'a single file' if pair else 'a .hdr/.img pair'}; {advice}"
         )
     raise InputFileError(
         f"{path}: cannot be read as NIfTI: its signature is {found!r}, not "
@@ -245,13 +248,13 @@ def _shape(path: Path, header: nib.Nifti1Header) -> tuple[int, ...]:
     dimensions = [int(n) for n in header["dim"]]
     if not 1 <= dimensions[0] <= 7:
         raise InputFileError(
-            f"{path}: cannot be read as NIfTI: dim[0] is {dimensions[0]}, 1 to 7 is expected; "
+            f"{path}: cannot be read as NIfTI: dim[0] is {dimensions[0]}, expected 1 to 7; "
             "the header is damaged: copy or convert the image again"
         )
     shape = tuple(dimensions[1 : dimensions[0] + 1])
     if min(shape) < 1:
         raise InputFileError(
-            f"{path}: cannot be read as NIfTI: its header claims a shape of {shape}; "
+            f"{path}: cannot be read as NIfTI: its header states a shape of {shape}; "
             "the header is damaged: copy or convert the image again"
         )
     real = len(shape)
@@ -267,7 +270,7 @@ def _dtype(path: Path, header: nib.Nifti1Header, remarks: list[HeaderRemark]) ->
     if code in (*_COLOURS, *_COMPLEX):
         raise ContentError(
             f"{path}: its voxels are {'colours' if code in _COLOURS else 'complex numbers'}; "
-            "a magnitude image with one number per voxel is needed"
+            "give a magnitude image with one number per voxel"
         )
     if code not in _NUMBERS:
         raise InputFileError(
@@ -277,7 +280,7 @@ def _dtype(path: Path, header: nib.Nifti1Header, remarks: list[HeaderRemark]) ->
     dtype = np.dtype(_NUMBERS[code]).newbyteorder(header.endianness)
     if int(header["bitpix"]) != 8 * dtype.itemsize:
         text = f"bitpix is {int(header['bitpix'])}, but data type {code} has {8 * dtype.itemsize}"
-        remarks.append(HeaderRemark("header-contradicts", f"{text} bits; the data type was used"))
+        remarks.append(HeaderRemark("header-contradicts", f"{text} bits; bitpix was ignored"))
     return dtype
 
 
@@ -287,8 +290,8 @@ def _affine(
     codes = {form: int(header[f"{form}_code"]) for form in ("sform", "qform")}
     for form, code in codes.items():
         if not 0 <= code <= 5:
-            use = "taken as set" if code > 0 else "taken as not set"
-            text = f"{form}_code is {code}, 0 to 5 are defined; the {form} was {use}"
+            use = "was used" if code > 0 else "counts as not set"
+            text = f"{form}_code is {code}, but only 0 to 5 are defined; the {form} {use}"
             remarks.append(
                 HeaderRemark("form-code", f"{text}. Other tools may place the image elsewhere")
             )
@@ -296,7 +299,7 @@ def _affine(
         affine = _in_own_unit(header)
     except ValueError as error:
         raise GeometryError(
-            f"{path}: its position cannot be read, for {error}; repair the header"
+            f"{path}: its position cannot be read: {error}; repair the header"
         ) from error
     if not np.isfinite(affine).all():
         raise GeometryError(
@@ -323,7 +326,7 @@ def _affine(
 
 
 def _in_own_unit(header: nib.Nifti1Header) -> Affine:
-    """Return the affine of a header in its own unit of length, by the standard's order of forms."""
+    """Return the affine of a header in its own unit; the sform takes precedence over the qform."""
     if header["sform_code"] > 0:
         return np.vstack([*(header[f"srow_{axis}"] for axis in "xyz"), [0, 0, 0, 1]]).astype(float)
     if header["qform_code"] > 0:
@@ -331,7 +334,7 @@ def _in_own_unit(header: nib.Nifti1Header) -> Affine:
     sizes = np.asarray(header["pixdim"][1:4], float)
     if not (np.isfinite(sizes).all() and (sizes > 0).all()):
         raise ValueError(f"voxel sizes in pixdim are {_row(sizes)}")
-    # Nothing is known of its position; nibabel's convention for such images is kept.
+    # The position is unknown; nibabel's convention for such images is used.
     affine: Affine = np.asarray(header.get_base_affine(), float)
     return affine
 
@@ -344,16 +347,16 @@ def _remark_on_unit(
         text = f"the unit of length in xyzt_units ({code}) is undefined; mm was assumed"
         remarks.append(HeaderRemark("unit-unknown", text))
     elif code in _UNIT_NAMES and unit_mm(header, shape) == 1.0:
-        text = f"xyzt_units says {_UNIT_NAMES[code]}, but only mm give the size of a head; mm used"
+        text = f"xyzt_units says {_UNIT_NAMES[code]}, but the size fits a head only in mm; mm used"
         remarks.append(HeaderRemark("unit-contradicts", text))
     elif code in _UNIT_NAMES:
-        text = f"the header counts in {_UNIT_NAMES[code]}; lengths were converted to mm"
+        text = f"the unit of the header is {_UNIT_NAMES[code]}; lengths were converted to mm"
         remarks.append(HeaderRemark("unit-converted", text, doubtful=False))
 
 
 def _check_size(path: Path, shape: tuple[int, ...], claimed: int, voxels: Path) -> None:
-    """Refuse impossible claims before memory is allocated for them."""
-    claim = f"{path}: cannot be read as NIfTI: its header claims {' x '.join(map(str, shape))}"
+    """Reject impossible sizes before memory is allocated for them."""
+    claim = f"{path}: cannot be read as NIfTI: its header states {' x '.join(map(str, shape))}"
     there = voxels.stat().st_size
     with voxels.open("rb") as stream:
         start = stream.read(3)
@@ -366,7 +369,7 @@ def _check_size(path: Path, shape: tuple[int, ...], claimed: int, voxels: Path) 
     if claimed > most:
         raise InputFileError(
             f"{claim} voxels ({claimed} bytes), but the file has {there} bytes and cannot hold "
-            "them; it may be truncated, or its header damaged: copy or convert it again"
+            "them; the file may be truncated or its header damaged: copy or convert it again"
         )
     if math.prod(shape[:3]) > MOST_VOXELS or math.prod(shape) > MOST_IN_SERIES:
         raise GeometryError(
@@ -383,7 +386,7 @@ def _offset(
     *,
     pair: bool,
 ) -> int:
-    """Return where in its file the first voxel is."""
+    """Return the byte of the file at which the voxels start."""
     stated = float(header["vox_offset"])
     least = 0 if pair else header.sizeof_hdr + 4
     if not pair and stated == 0 and _length(path, least + claimed) == least + claimed:
@@ -392,14 +395,14 @@ def _offset(
         return least
     if not (math.isfinite(stated) and stated == int(stated) and least <= stated <= _LARGE):
         raise InputFileError(
-            f"{path}: cannot be read as NIfTI: vox_offset is {stated:g}, at least {least} is "
-            "expected; the header is damaged: copy or convert the image again"
+            f"{path}: cannot be read as NIfTI: vox_offset is {stated:g}, expected {least} or more; "
+            "the header is damaged: copy or convert the image again"
         )
     return int(stated)
 
 
 def _length(path: Path, most: int) -> int:
-    """Return the length of a file once decompressed, at most one more than `most`."""
+    """Return the length of a file after decompression, at most `most + 1`."""
     with _opened(path) as stream:
         length = 0
         while length <= most and (chunk := stream.read(min(2**20, most + 1 - length))):
@@ -410,26 +413,26 @@ def _length(path: Path, most: int) -> int:
 def _voxels(
     path: Path, stream: BinaryIO, skip: int, claimed: int, remarks: list[HeaderRemark]
 ) -> NDArray[np.uint8]:
-    """Read what the header claims, and make sure that nothing follows."""
+    """Read the bytes that the header states, and check that no data follow."""
     while skip > 0:
         passed = stream.read(min(skip, 2**20))
         if not passed:
             raise EOFError("the file ends before its voxels start")
         skip -= len(passed)
-    # Pages are used as they fill: a claim that the file does not keep costs no memory.
+    # Memory pages are allocated as they fill, so a wrong size in the header costs no memory.
     raw = np.empty(claimed, np.uint8)
     view, done = raw.data, 0
     while done < claimed:
         got = stream.readinto(view[done : done + 2**20])  # type: ignore[attr-defined]
         if not got:
-            raise EOFError(f"{claimed} bytes of voxels are claimed, {done} are there")
+            raise EOFError(f"the header states {claimed} bytes of voxels, the file holds {done}")
         done += got
     # Reading to the end also verifies the checksum of a compressed file.
     rest = stream.read(_PADDING + 1)
     if len(rest) > _PADDING or any(rest) or stream.read(1):
         raise InputFileError(
             f"{path}: cannot be read as NIfTI: it holds more data than the {claimed} bytes of "
-            "voxels that its header claims; the header is damaged: copy or convert it again"
+            "voxels that its header states; the header is damaged: copy or convert it again"
         )
     if rest:
         text = f"{len(rest)} bytes of zeros follow the last voxel; they were ignored"
@@ -439,7 +442,7 @@ def _voxels(
 
 def _scaled(path: Path, header: nib.Nifti1Header, stored: NDArray[Any]) -> NDArray[np.float32]:
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
-    # 0 means no scaling; nibabel writes not-a-number for it.
+    # 0 means no scaling; nibabel writes NaN instead.
     if slope == 0 or math.isnan(slope):
         slope, inter = 1.0, 0.0
     if not (math.isfinite(slope) and math.isfinite(inter)):

@@ -1,4 +1,4 @@
-"""Normalisation of intensities: tissue peaks and z-scores."""
+"""Intensity normalisation: tissue peaks and z-scores."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _BINS = 200
 
 @dataclass(frozen=True)
 class TissuePeak:
-    """Where normal tissue lies in a histogram.
+    """Peak of normal tissue in a histogram.
 
     Attributes:
         mean: Centre of the tissue peak, in the units of the image.
-        sd: Its standard deviation, same units.
-        converged: False when the fit failed and median and scaled MAD stand in.
+        sd: Standard deviation of the peak, same units.
+        converged: False if the fit failed and median and scaled MAD are used instead.
     """
 
     mean: float
@@ -36,14 +36,14 @@ def _two_gaussians(x: NDArray[np.float64], *coefficients: float) -> NDArray[np.f
 
 
 def fit_tissue_peak(image: Image, brain: Mask) -> TissuePeak:
-    """Fit two Gaussians to the histogram inside the brain and take the higher as tissue.
+    """Fit two Gaussians to the histogram inside the brain; the one with the higher peak is tissue.
 
-    The lesion may change the histogram, but most of the brain is healthy and makes the peak. Serves
-    DWI, where fluid is the low peak, and ADC, where it is the high one.
+    A lesion hardly affects the peak, because most of the brain is healthy. The method works for
+    DWI, where fluid is the lower peak, and for ADC, where fluid is the upper peak.
 
     Args:
         image: (X, Y, Z) DWI signal or ADC.
-        brain: (X, Y, Z) where to look.
+        brain: (X, Y, Z) brain mask.
 
     Returns:
         Mean and SD of the tissue peak. SD = c / sqrt(2) in the notation of the paper.
@@ -61,7 +61,7 @@ def fit_tissue_peak(image: Image, brain: Mask) -> TissuePeak:
         return fallback
     counts, edges = np.histogram(values, bins=_BINS, range=(low, high), density=True)
     scale = high - low
-    # Fitted on [0, 1] x [0, 1]: signals span five decades between scanners, ADC three more.
+    # Fitted on [0, 1] x [0, 1], because the scale differs by many orders of magnitude.
     x = ((edges[:-1] + edges[1:]) / 2 - low) / scale
     y = counts / counts.max()
     mode = x[np.argmax(gaussian_filter1d(y, 2.0))]
@@ -75,7 +75,7 @@ def fit_tissue_peak(image: Image, brain: Mask) -> TissuePeak:
         return fallback
     centre, spread = (b2, c2) if a2 >= a1 else (b1, c1)
     peak = TissuePeak(low + scale * centre, scale * spread / np.sqrt(2), converged=True)
-    # A broad curve far from the mode has fitted the tails, not the tissue.
+    # A broad curve far from the mode is a fit to the tails.
     if abs(centre - mode) > 0.15 or peak.sd > 3 * mad:
         return fallback
     return peak
@@ -85,7 +85,7 @@ def normalise(image: Image, peak: TissuePeak) -> Image:
     """Scale an image so that normal tissue has mean 0 and SD 1.
 
     Args:
-        image: (X, Y, Z) in the units `peak` was fitted in.
+        image: (X, Y, Z) in the units of `peak`.
         peak: From `fit_tissue_peak`.
     """
     return ((image - peak.mean) / peak.sd).astype(np.float32)
@@ -96,7 +96,7 @@ def zscore(image: Image, brain: Mask) -> Image:
 
     Args:
         image: (X, Y, Z).
-        brain: (X, Y, Z), at least one voxel.
+        brain: (X, Y, Z) brain mask, at least one voxel.
     """
     inside = image[brain]
     scaled = (image - inside.mean(dtype=np.float64)) / max(inside.std(dtype=np.float64), 1e-12)

@@ -1,7 +1,8 @@
-"""MetaImage and NRRD: their headers are checked here, then SimpleITK reads them.
+"""Reading of MetaImage and NRRD files: headers are checked here, then SimpleITK reads the voxels.
 
-SimpleITK assumes an identity orientation, unit voxels or mm where a header does not say, allocates
-what the header claims, and reads whatever file the header names. All of that is settled here first.
+SimpleITK assumes identity orientation, unit voxels or mm if the header lacks these fields,
+allocates the size that the header states, and reads any file that the header names. All of this is
+checked first.
 
 References:
     MetaIO, https://docs.itk.org/projects/itkmetaio; NRRD, https://teem.sourceforge.net/nrrd.
@@ -34,7 +35,7 @@ _SPACES = {
     **dict.fromkeys(("left-anterior-superior", "las"), (-1.0, 1.0, 1.0)),
     **dict.fromkeys(("left-posterior-superior", "lps"), (-1.0, -1.0, 1.0)),
 }
-"""RAS from the space that an NRRD header names."""
+"""Signs that convert the space of an NRRD header to RAS."""
 
 _META_TYPES = {
     **{"MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4},
@@ -54,15 +55,15 @@ _LOCAL = "LOCAL"
 
 @dataclass(frozen=True)
 class _Claims:
-    """What a header says.
+    """The contents of a header.
 
     Attributes:
-        shape: Voxels along the three axes.
-        size: Bytes of one voxel.
-        affine: Voxel -> world RAS+ mm.
+        shape: Number of voxels along the three axes.
+        size: Bytes per voxel.
+        affine: (4, 4) voxel -> world RAS+ mm.
         packed: Whether the voxels are compressed.
-        file: That holds the voxels.
-        start: Byte of it at which they start.
+        file: File with the voxels.
+        start: Byte of that file at which the voxels start.
     """
 
     shape: tuple[int, int, int]
@@ -74,14 +75,14 @@ class _Claims:
 
 
 def is_other_format(path: Path) -> bool:
-    """Tell by its content whether a file is MetaImage or NRRD."""
+    """Return whether a file is MetaImage or NRRD, judged by its content."""
     with path.open("rb") as stream:
         start = stream.read(256)
     return start.startswith(b"NRRD") or start.startswith((b"ObjectType", b"NDims", b"Comment ="))
 
 
 def detached_voxels(path: Path) -> Path:
-    """Return the file that holds the voxels; `path` itself if they follow the header."""
+    """Return the file with the voxels; `path` itself if they follow the header."""
     try:
         return _claims(path).file
     except (InputFileError, GeometryError, ContentError, OSError):
@@ -92,14 +93,14 @@ def read_other(path: Path) -> tuple[NDArray[np.float32], Affine]:
     """Read a MetaImage or NRRD image.
 
     Args:
-        path: The image, or the header of one in two files.
+        path: The image, or the header file of an image in two files.
 
     Returns:
         (X, Y, Z) voxel values, and (4, 4) voxel -> world RAS+ mm.
 
     Raises:
-        InputFileError: If it is damaged, or its header names a file elsewhere.
-        GeometryError: If it is not one 3D image, or does not say where it lies.
+        InputFileError: If the file is damaged, or its header names a file in another folder.
+        GeometryError: If it is not a single 3D image, or its geometry is missing.
     """
     claims = _claims(path)
     affine = claims.affine
@@ -107,8 +108,8 @@ def read_other(path: Path) -> tuple[NDArray[np.float32], Affine]:
         raise GeometryError(f"{path}: its affine cannot be inverted:\n{affine}\nrepair the header")
     if math.prod(claims.shape) > MOST_VOXELS:
         raise GeometryError(
-            f"{path}: its header claims {' x '.join(map(str, claims.shape))} voxels, more than any "
-            "diffusion scan of a head; it is damaged, or the image must be resampled first"
+            f"{path}: its header states {' x '.join(map(str, claims.shape))} voxels, more than any "
+            "diffusion scan of a head; the header is damaged, or the image must be resampled first"
         )
     _check_length(path, claims)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -196,7 +197,7 @@ def _nrrd(path: Path, block: bytes) -> _Claims:
         raise _damaged(path, f"space units are {fields['space units']}, only mm is supported")
     encoding = fields["encoding"].lower()
     if encoding not in ("raw", "gzip", "gz"):
-        raise _damaged(path, f"the encoding {encoding} is not supported, raw and gzip are")
+        raise _damaged(path, f"the encoding {encoding} is not supported (only raw and gzip)")
     affine = np.eye(4)
     affine[:3, :3] = _numbers(directions, 9).reshape(3, 3).T
     affine[:3, 3] = _numbers(fields.get("space origin", "0 0 0"), 3)
@@ -215,31 +216,31 @@ def _nrrd(path: Path, block: bytes) -> _Claims:
 
 
 def _data_file(path: Path, name: str, start: int) -> tuple[Path, int]:
-    """Return where the voxels are: a header may name a file beside it, but none elsewhere."""
+    """Return the file with the voxels, in the same folder as the header, and their first byte."""
     if name.upper() == _LOCAL:
         return path, start
     if Path(name).name != name or "%" in name or name.upper().startswith("LIST"):
         raise InputFileError(
-            f"{path}: its header names {name!r} as the file of its voxels; only one file in the "
-            "same folder is read: convert the image to .nii.gz or to a single file"
+            f"{path}: its header names {name!r} as the voxel file, but only a single file in the "
+            "same folder is supported: convert the image to .nii.gz or to a single file"
         )
     file = path.with_name(name)
-    check_file(file, "the file of the voxels that the header names")
+    check_file(file, "the voxel file that the header names")
     return file, 0
 
 
 def _check_length(path: Path, claims: _Claims) -> None:
-    """Refuse an image whose file holds fewer or more bytes than its header claims."""
+    """Reject an image whose file has fewer or more bytes than its header states."""
     claimed = math.prod(claims.shape) * claims.size
     there = claims.file.stat().st_size - claims.start
     if claims.packed and claimed <= 1100 * there + 1024:
         there = _inflated(claims, claimed)
     if there != claimed:
-        raise _damaged(path, f"{claimed} bytes of voxels are claimed, the file holds {there}")
+        raise _damaged(path, f"the header states {claimed} bytes of voxels, the file holds {there}")
 
 
 def _inflated(claims: _Claims, claimed: int) -> int:
-    """Return how many bytes a zlib or gzip stream inflates to, at most one more than claimed."""
+    """Return the decompressed length of a zlib or gzip stream, slightly above `claimed` at most."""
     inflater, length = zlib.decompressobj(zlib.MAX_WBITS | 32), 0
     with claims.file.open("rb") as stream:
         stream.seek(claims.start)
@@ -262,14 +263,14 @@ def _numbers(text: str, count: int) -> NDArray[np.float64]:
     words: Any = text.replace("(", " ").replace(")", " ").replace(",", " ").split()
     numbers = np.asarray_chkfinite(words, dtype=np.float64)
     if numbers.size != count:
-        raise ValueError(f"{count} numbers are expected, not {text!r}")
+        raise ValueError(f"expected {count} numbers, found {text!r}")
     return numbers
 
 
 def _sizes(text: str) -> tuple[int, int, int]:
     x, y, z = (int(word) for word in text.split())
     if min(x, y, z) < 1:
-        raise ValueError(f"sizes are {text}")
+        raise ValueError(f"the sizes are {text}")
     return x, y, z
 
 
@@ -279,8 +280,8 @@ def _damaged(path: Path, reason: str) -> InputFileError:
 
 def _not_one_image(path: Path, found: str) -> GeometryError:
     return GeometryError(
-        f"{path}: has {found}; one 3D image with one number per voxel is needed "
-        "(give a diffusion series as NIfTI with a .bval file)"
+        f"{path}: has {found}; give a 3D image with one number per voxel, or a diffusion series as "
+        "NIfTI with a .bval file"
     )
 
 

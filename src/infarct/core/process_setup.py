@@ -1,6 +1,6 @@
-"""What a process that `infarct` owns needs before it works: streams, a scratch folder, silence.
+"""Set-up of the command's process: standard streams, matplotlib's folder, library warnings.
 
-None of this is done on `import infarct`, where the process belongs to somebody else.
+None of this happens on `import infarct`, where the process belongs to the calling program.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any, TextIO
 from infarct.core.errors import OutputError
 
 LOG = "INFARCT_LOG"
-"""Environment variable: a file to which warnings of the libraries are appended."""
+"""Environment variable: a file to which library warnings are appended."""
 
 
 class TolerantStream(io.RawIOBase):
-    """Writes to a stream and drops what cannot be written.
+    """A stream that drops data that cannot be written.
 
-    A full disk behind stdout, or a reader that left (`| head -1`), must not end a run whose result
-    goes into a folder.
+    A full disk behind stdout or a closed pipe (`| head -1`) must not end a run whose result is
+    written to a folder.
 
     Attributes:
         lost: The first error, if anything was dropped.
@@ -42,7 +42,7 @@ class TolerantStream(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        """Write all of the data, or drop the rest of it."""
+        """Write the data, and drop the rest after an error."""
         rest = memoryview(data).cast("B")
         size = len(rest)
         try:
@@ -53,21 +53,21 @@ class TolerantStream(io.RawIOBase):
         return size
 
     def fileno(self) -> int:
-        """Return the descriptor of the stream below."""
+        """Return the descriptor of the underlying stream."""
         number: int = self._target.fileno()
         return number
 
     def isatty(self) -> bool:
-        """Tell whether the stream below is a terminal."""
+        """Return whether the underlying stream is a terminal."""
         return bool(self._target.isatty())
 
 
 @contextmanager
 def prepared_process() -> Iterator[None]:
-    """Prepare this process for a command, and undo it at the end.
+    """Prepare this process for a command, and undo the changes at the end.
 
     Standard streams exist and tolerate errors, matplotlib keeps its files in a temporary folder,
-    and warnings of the libraries stay off the terminal.
+    and library warnings do not appear on the terminal.
     """
     with ExitStack() as stack:
         _open_descriptors()
@@ -82,8 +82,8 @@ def prepared_process() -> Iterator[None]:
 def quiet_libraries() -> Iterator[None]:
     """Keep warnings and log messages of the libraries off the terminal.
 
-    They name internals that a user of the command cannot act on; what matters to a user is a
-    finding or an error of ours. The file that `INFARCT_LOG` names collects them.
+    They concern internals that users cannot act on; relevant problems are reported as findings or
+    errors. If `INFARCT_LOG` is set, they are written to that file.
     """
     handler = _log_handler()
     root = logging.getLogger()
@@ -98,15 +98,15 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def quiet_for_good() -> None:
-    """Do the same as `quiet_libraries` until the process ends: the start of a worker."""
+    """Do the same as `quiet_libraries` until the process ends, for worker processes."""
     logging.getLogger().addHandler(_log_handler())
     logging.captureWarnings(True)
 
 
 def check_printed() -> None:
-    """Fail if what was printed got lost: for commands whose only product is their output.
+    """Fail if printed output was lost, for commands whose only result is their output.
 
-    A reader that closed the pipe has seen what it wanted; that is no error.
+    A pipe closed by the reader is not an error.
 
     Raises:
         OutputError: If stdout could not be written.
@@ -117,7 +117,9 @@ def check_printed() -> None:
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     lost = raw.lost if isinstance(raw, TolerantStream) else None
     if lost is not None and lost.errno != errno.EPIPE:
-        raise OutputError(f"standard output cannot be written ({lost.strerror}); redirect it")
+        raise OutputError(
+            f"standard output cannot be written ({lost.strerror}); redirect it to another file"
+        )
 
 
 def _log_handler() -> logging.Handler:
@@ -135,10 +137,10 @@ def _log_handler() -> logging.Handler:
 
 
 def _open_descriptors() -> None:
-    """Open descriptors 0 to 2 where the caller closed them.
+    """Open descriptors 0 to 2 if the caller closed them.
 
-    Otherwise the next file that is opened, such as a mask, gets the number 1 or 2, and whatever a
-    library prints goes into it.
+    Otherwise the next opened file, such as a mask, gets descriptor 1 or 2, and output printed by a
+    library is written into it.
     """
     for number in range(3):
         try:
@@ -149,7 +151,7 @@ def _open_descriptors() -> None:
 
 @contextmanager
 def _tolerant(name: str) -> Iterator[None]:
-    """Replace a standard stream by one that never fails."""
+    """Replace a standard stream with one that never fails."""
     before: TextIO | None = getattr(sys, name)
     if before is None or not hasattr(before, "buffer"):
         # Closed by the caller (print and rich accept None), or replaced by a notebook.
@@ -176,17 +178,17 @@ def _tolerant(name: str) -> Iterator[None]:
 
 @contextmanager
 def _matplotlib_elsewhere() -> Iterator[None]:
-    """Give matplotlib a temporary folder for its font list, unless the user chose one.
+    """Give matplotlib a temporary folder for its font list, unless the user has set one.
 
-    It would write to the home directory, warn where that is missing or read-only, and run
-    `fc-list`, which writes caches of its own. Its bundled font is all that the figures use.
+    By default it writes to the home directory, warns if that is missing or read-only, and runs
+    `fc-list`, which writes its own caches. The figures use only its bundled font.
     """
     if "MPLCONFIGDIR" in os.environ:
         yield
         return
     try:
         folder = tempfile.mkdtemp(prefix="infarct-matplotlib-")
-    except OSError:  # nowhere to write: whatever needs a temporary folder says so itself
+    except OSError:  # no temporary folder: code that needs one reports the error
         yield
         return
     ours = {"MPLCONFIGDIR": folder, "MPL_IGNORE_SYSTEM_FONTS": "1"}

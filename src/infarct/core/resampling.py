@@ -1,4 +1,4 @@
-"""Apply a transform: linear for images, nearest for labels."""
+"""Resampling of images (linear) and labels (nearest neighbour)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from infarct.core.nifti import Volume
 def resample(
     volume: Volume, grid: Grid, source_from_target: Affine | None = None, *, labels: bool = False
 ) -> NDArray[Any]:
-    """Bring an image onto another grid.
+    """Resample an image to another grid.
 
-    A slice is a slab: it is believed half its thickness beyond its centre, then the image ends.
+    The image ends half a voxel beyond the centres of its outer voxels.
 
     Args:
-        volume: The image, (X, Y, Z).
-        grid: Where it is wanted.
+        volume: Image to resample, (X, Y, Z).
+        grid: Target grid.
         source_from_target: (4, 4) world of `grid` -> world of `volume`, mm; identity if None.
-        labels: Nearest neighbour and the stored type for labels and masks; else linear, float32.
+        labels: If true, use nearest neighbour and keep the data type; otherwise linear, float32.
 
     Returns:
-        Voxel values of shape `grid.shape`; 0 where the image does not reach.
+        Voxel values of shape `grid.shape`; 0 outside the image.
     """
     world = np.eye(4) if source_from_target is None else source_from_target
     voxel_from_voxel = np.linalg.inv(volume.affine) @ world @ grid.affine
-    # Both images count in voxels, so that any affine, also one with shear, goes into the transform.
-    # SimpleITK names the axes of an array from the last to the first; the transform does as well,
-    # and no image has to be turned.
+    # Both images use voxel coordinates, so that the transform contains the whole affine, including
+    # shear. SimpleITK reverses the axes of an array; the transform does as well, so that no image
+    # has to be transposed.
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(voxel_from_voxel[2::-1, 2::-1].ravel().tolist())
     transform.SetTranslation(voxel_from_voxel[2::-1, 3].tolist())
@@ -51,10 +51,10 @@ def resample(
 
 
 def reached(volume: Volume, grid: Grid) -> NDArray[np.bool_]:
-    """Tell which voxels of another grid an image reaches.
+    """Return the voxels of another grid that an image covers.
 
     Args:
-        volume: The image, (X, Y, Z).
+        volume: Image, (X, Y, Z).
         grid: The other grid.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Strict JSON that any reader can read."""
+"""Strict JSON, and tab-separated tables that are safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 _NUMBERS = re.compile(r"(?:[-+]?\d[\d.,]*(?:e[-+]?\d+)?|[-+]?(?:inf|nan)|[-\s\[\]();,<]|to\b)*")
-"""Cells of numbers, also an interval such as `-1.20 [-3.0, 2.5]` or `-3 to 2`, or a dash."""
+"""Cells with numbers, with an interval such as `-1.20 [-3.0, 2.5]` or `-3 to 2`, or a dash."""
 
 
 def write_tsv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a tab-separated table that is safe to open in a spreadsheet.
 
-    Every table for people is written here.
+    All tables for users are written with this function.
 
     Args:
-        path: Of the file.
+        path: Output file.
         header: Names of the columns.
         rows: Cells as text; see `plain_cell`.
     """
@@ -33,10 +33,10 @@ def write_tsv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) 
 
 
 def plain_cell(text: str) -> str:
-    """Return the text of a cell with an apostrophe before it if a spreadsheet would run it.
+    """Return the text of a cell, prefixed with an apostrophe if a spreadsheet would execute it.
 
-    Names of files, participants and people come from outside, and a spreadsheet takes `=cmd|...`
-    for a formula. Numbers and intervals stay as they are, also negative ones.
+    Names of files, participants and people are untrusted, and a spreadsheet interprets `=cmd|...`
+    as a formula. Numbers and intervals are not changed, even if negative.
 
     References:
         OWASP, "CSV injection".
@@ -44,32 +44,32 @@ def plain_cell(text: str) -> str:
     # Spreadsheets end a row at a carriage return, which the csv module does not quote.
     text = text.replace("\r", " ")
     start = text.lstrip(" ")[:1]
-    # A tab or line feed ahead hides the sign that follows; some locales use wide signs.
+    # A leading tab or line feed hides the character that follows; some locales use wide characters.
     risky = bool(start) and start in "=+-@\t\n\uff1d\uff0b\uff0d\uff20"
     return f"'{text}" if risky and not _NUMBERS.fullmatch(text) else text
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Write JSON that any reader can read: no NaN, and nothing that is not UTF-8."""
+    """Write strict JSON: no NaN, and valid UTF-8."""
     path.write_text(as_json(content), encoding="utf-8")
 
 
 def as_json(content: Any) -> str:
-    """Return the text that `write_json` writes; bytes of a name that are not UTF-8 become `?`."""
+    """Return the text that `write_json` writes; bytes that are not UTF-8 become `?`."""
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     return as_utf8(text)
 
 
 def as_utf8(text: str) -> str:
-    """Return text that any file can hold; bytes that were not UTF-8 become `?`.
+    """Return text that can be encoded as UTF-8; bytes that were not UTF-8 become `?`.
 
-    What was typed or named in an older encoding, as Latin-1, comes as lone surrogates.
+    Python represents names in older encodings such as Latin-1 with lone surrogates.
     """
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def finite(content: Any) -> Any:
-    """Replace NaN by None and numpy numbers by Python's, all the way down."""
+    """Replace NaN by None and NumPy numbers by Python numbers, recursively."""
     if isinstance(content, dict):
         return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

@@ -1,4 +1,4 @@
-"""What happened on the way: the steps and their seconds, told to whoever listens."""
+"""Timing of processing steps."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class StepTimer:
     """Times named steps.
 
     Attributes:
-        listener: Called with the name of each step as it starts; a progress display, say.
-        seconds: Wall-clock seconds of every step that ended, in order.
+        listener: Called with the name of each step as it starts, for example to show progress.
+        seconds: Wall-clock seconds of every finished step, in order.
     """
 
     listener: Callable[[str], None] = lambda _: None
@@ -22,7 +22,7 @@ class StepTimer:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Run the body as a step of that name."""
+        """Time the body as a step with this name."""
         self.listener(name)
         start = time.perf_counter()
         yield

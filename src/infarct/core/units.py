@@ -1,10 +1,10 @@
-"""Volumes and probabilities as they are said, the same wherever they are."""
+"""Uniform formatting of volumes and probabilities."""
 
 from __future__ import annotations
 
 
 def format_volume(volume: float) -> str:
-    """Say a volume: one digit behind the point from 10 ml on, two below, more for specks.
+    """Format a volume: one decimal from 10 ml, two below, more for very small volumes.
 
     Args:
         volume: ml, 0 or more.
@@ -16,10 +16,10 @@ def format_volume(volume: float) -> str:
 
 
 def format_probability(probability: float | None) -> str:
-    """Say a probability; never 0% or 100%, for no calibration knows that.
+    """Format a probability; never as 0% or 100%, which no calibration can support.
 
     Args:
-        probability: 0 - 1, or None if it is not known.
+        probability: 0 - 1, or None if unknown.
     """
     if probability is None:
         return "–"

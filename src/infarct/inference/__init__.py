@@ -1,1 +1,1 @@
-"""Runs ONNX networks."""
+"""Inference with ONNX networks."""

@@ -1,7 +1,7 @@
-"""What computes a network: onnxruntime, or OpenVINO for who asks for it; nothing else imports them.
+"""Inference engines: onnxruntime, or optionally OpenVINO; no other module imports them.
 
-OpenVINO is worth its size where the processor has bfloat16 arithmetic: there it takes less than
-half the time. Its answers differ by rounding, so it is never chosen by itself.
+On processors with bfloat16 arithmetic, OpenVINO takes less than half the time. Its output differs
+by rounding, so it is used only on request.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from numpy.typing import NDArray
 from infarct.core.errors import AssetError, MemoryShortageError, SettingError, is_shortage
 from infarct.core.machine import cores
 
-# Its errors are raised as exceptions; on stderr they would appear a second time.
+# Errors are raised as exceptions; without this they would also be printed to stderr.
 ort.set_default_logger_severity(4)
-# In case a program imported onnxruntime before this package set ORT_DISABLE_TELEMETRY.
+# In case onnxruntime was imported before this package set ORT_DISABLE_TELEMETRY.
 ort.disable_telemetry_events()
 
 ENGINE = "INFARCT_ENGINE"
-"""Environment variable: the name of an engine; `onnxruntime` if it is not set."""
+"""Environment variable: name of the engine; `onnxruntime` if unset."""
 
 THREADS = "OMP_NUM_THREADS"
-"""Environment variable: how many threads a network may use."""
+"""Environment variable: number of threads for a network."""
 
 _MOST_THREADS = 1024
 
 USUAL = "onnxruntime, float32"
-"""What computes where nothing else is asked for."""
+"""Default engine and precision."""
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Takes a batch (N, C, X, Y, Z) to the first answer of a network, (N, 1, X, Y, Z)."""
+"""Maps a batch (N, C, X, Y, Z) to the first output of a network, (N, 1, X, Y, Z)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """A network, loaded.
+    """A network loaded by an inference engine.
 
     Attributes:
-        name: Of the engine and its precision, such as `onnxruntime, float32`.
-        metadata: What the ONNX file says about itself, by key.
-        threads: How many cores it may use, as the engine says.
+        name: Name of the engine and its precision, such as `onnxruntime, float32`.
+        metadata: Metadata of the ONNX file, by key.
+        threads: Number of threads, as reported by the engine.
         run: Runs the network.
-        version: Of the engine.
+        version: Version of the engine.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Engine:
     version: str
 
     def record(self) -> dict[str, str]:
-        """Return what the manifest records: another engine, version or precision rounds otherwise.
+        """Return the entry for the manifest, since engine, version and precision affect rounding.
 
         Returns:
             `name`, `version` and `precision`.
@@ -71,17 +71,20 @@ class Engine:
 
 
 def load(path: Path | str, threads: int | None = None) -> Engine:
-    """Load a network with the engine the environment names.
+    """Load a network with the engine selected by the environment.
 
     Args:
         path: The ONNX file.
-        threads: How many cores it may use; if None, what OMP_NUM_THREADS says, as for every other
-            library, else all this process may run on.
+        threads: Number of threads; if None, the value of OMP_NUM_THREADS or, if that is not set,
+            the number of available cores.
+
+    Returns:
+        The loaded network.
 
     Raises:
         AssetError: If there is no such engine, or the file cannot be loaded.
-        MemoryShortageError: If the memory does not suffice; running the network may raise it too.
-        SettingError: If OMP_NUM_THREADS is not a number of threads.
+        MemoryShortageError: If there is not enough memory; running the network may also raise it.
+        SettingError: If OMP_NUM_THREADS is not a valid number of threads.
     """
     wanted = check_settings()
     threads = threads or _threads_allowed() or cores()
@@ -90,45 +93,45 @@ def load(path: Path | str, threads: int | None = None) -> Engine:
             return _ENGINES[wanted](str(path), threads)
     except ModuleNotFoundError:
         raise AssetError(
-            f"{ENGINE}={wanted}, which is not installed: pip install 'infarct[{wanted}]'"
+            f"{ENGINE}={wanted}: the engine is not installed; run pip install 'infarct[{wanted}]'"
         ) from None
     except MemoryShortageError:
         raise
     except Exception as error:  # both raise many kinds, documented nowhere
         raise AssetError(
-            f"{path}: cannot be loaded ({error}); reinstall or export again"
+            f"{path}: cannot be loaded ({error}); reinstall, or export the network again"
         ) from error
 
 
 def check_settings() -> str:
-    """Check the environment variables that choose the engine and its threads.
+    """Check the environment variables that select the engine and its threads.
 
     Returns:
         The name of the engine.
 
     Raises:
         AssetError: If there is no such engine.
-        SettingError: If OMP_NUM_THREADS is not a number of threads.
+        SettingError: If OMP_NUM_THREADS is not a valid number of threads.
     """
     wanted = os.environ.get(ENGINE) or "onnxruntime"
     if wanted not in _ENGINES:
         raise AssetError(
-            f"{ENGINE}={wanted}: the engines are {' and '.join(_ENGINES)}; correct or unset it"
+            f"{ENGINE}={wanted}: unknown engine; choose {' or '.join(_ENGINES)}, or unset it"
         )
     _threads_allowed()
     return wanted
 
 
 def _threads_allowed() -> int | None:
-    """Return what OMP_NUM_THREADS allows, by which programs divide the cores; None if unset."""
-    said = os.environ.get(THREADS, "")
-    # A list such as 4,2 is for nested levels; the first is the outermost.
-    first = said.partition(",")[0].strip()
-    if not first and not said.strip():
+    """Return the number of threads set by OMP_NUM_THREADS; None if unset."""
+    value = os.environ.get(THREADS, "")
+    # A list such as 4,2 is for nested levels; the first number is the outermost level.
+    first = value.partition(",")[0].strip()
+    if not first and not value.strip():
         return None
     if not (first.isascii() and first.isdigit() and 0 < int(first) <= _MOST_THREADS):
         raise SettingError(
-            f"{THREADS}={said}: a number of threads from 1 to {_MOST_THREADS} is expected; "
+            f"{THREADS}={value}: expected a number of threads from 1 to {_MOST_THREADS}; "
             "correct or unset it"
         )
     return int(first)
@@ -136,7 +139,7 @@ def _threads_allowed() -> int | None:
 
 @contextmanager
 def _memory_checked() -> Iterator[None]:
-    """Raise `MemoryShortageError` for what the engines raise where memory runs out."""
+    """Convert engine errors caused by lack of memory to `MemoryShortageError`."""
     try:
         yield
     except Exception as error:  # both raise many kinds, documented nowhere
@@ -169,7 +172,7 @@ def _openvino(path: str, threads: int) -> Engine:
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
-        # Or several processes side by side would all sit on the first core.
+        # Otherwise several processes would all be pinned to the first core.
         "ENABLE_CPU_PINNING": False,
     }
     compiled = core.compile_model(model, "CPU", settings)
@@ -179,7 +182,7 @@ def _openvino(path: str, threads: int) -> Engine:
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         with _memory_checked():
-            # A copy: the array belongs to the next run.
+            # Copied, because the next run reuses the array.
             return np.array(compiled(batch)[0])
 
     used = int(compiled.get_property("INFERENCE_NUM_THREADS"))
@@ -190,8 +193,8 @@ def _import_openvino() -> Any:
     """Import OpenVINO without its telemetry.
 
     `import openvino` writes an identifier to the home directory and sends an event to Google
-    Analytics; no setting but a file in the home directory prevents that. Where the package
-    `openvino_telemetry` cannot be imported, OpenVINO uses a stub of its own instead.
+    Analytics; only a file in the home directory can disable that. If the package
+    `openvino_telemetry` cannot be imported, OpenVINO uses its own stub instead.
     """
     name = "openvino_telemetry"
     before = sys.modules.get(name)
@@ -205,9 +208,9 @@ def _import_openvino() -> Any:
 
 
 def _fuse_selu(openvino: Any, model: Any) -> None:
-    """Write each SELU as the scaled ELU it is: OpenVINO fuses that with the convolution before it.
+    """Replace each SELU by a scaled ELU, which OpenVINO fuses with the preceding convolution.
 
-    SELU itself it computes apart and in float32, in a fifth of the time of a network.
+    OpenVINO computes SELU separately and in float32, which takes a fifth of the total time.
     """
     for selu in [node for node in model.get_ops() if node.get_type_name() == "Selu"]:
         image, alpha, scale = (entry.get_source_output() for entry in selu.inputs())

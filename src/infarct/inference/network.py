@@ -1,7 +1,6 @@
-"""Runs trained networks on scans.
+"""Inference with trained networks.
 
-A network is one ONNX file that says itself what it reads and answers, so that nothing about it has
-to be guessed here.
+A network is a single ONNX file whose metadata describe its inputs and outputs.
 
 References:
     Liu et al. 2021, Methods, "The dimension of the inputs and predicts", "BrainMask network".
@@ -31,28 +30,29 @@ from infarct.inference.backends import Engine
 from infarct.inference.subvolumes import PHASES, STRIDE, brain_box, merge, split
 
 METADATA_KEY = "infarct"
-"""Under which an ONNX file keeps its contract, as JSON."""
+"""Metadata key of the contract in an ONNX file, stored as JSON."""
 
 TILE = 48
-"""Longest side of a tile without its margin, voxels; decides memory, not results."""
+"""Longest side of a tile without its margin, voxels; affects memory use, not results."""
 
 Phases = Literal[1, 4, 16]
 
 
 @dataclass(frozen=True)
 class Contract:
-    """What a network reads and answers.
+    """Description of the inputs and outputs of a network.
 
     Attributes:
-        name: Of its design, e.g. `DAGMNet_CH3`.
-        answers: "lesion" on an interleaved sub-volume of the MNI grid, or "brain" on the whole head
-            at 4 mm.
-        channels: Its images, in order.
-        scaled: For each channel whether it is scaled to mean 0 and SD 1: over the brain for a
-            lesion network, over the whole volume for a brain network.
-        divisor: What the axes of its input, or of its tiles without margin, are divisible by.
-        margin: Voxels a tile brings on every side beyond those it is asked about; None for a
-            network that must see the whole brain at once.
+        name: Name of the architecture, e.g. `DAGMNet_CH3`.
+        answers: Predicted structure: "lesion" on an interleaved sub-volume of the MNI grid, or
+            "brain" on the complete head at 4 mm.
+        channels: Names of the input images, in order.
+        scaled: Whether each channel is scaled to mean 0 and SD 1: over the brain for a lesion
+            network, over the full volume for a brain network.
+        divisor: Required divisor of the input axes, or of the axes of a tile without margin.
+        margin: Margin of a tile on every side, voxels; None for a network that needs the complete
+            brain at once.
+        slices: Whether the network takes measured slices instead of sub-volumes.
     """
 
     name: str
@@ -64,12 +64,12 @@ class Contract:
     slices: bool = False
 
     def to_json(self) -> str:
-        """Return what goes into the ONNX file."""
+        """Return the contract as JSON, for the metadata of an ONNX file."""
         return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> Contract:
-        """Read it back."""
+        """Return the contract stored by `to_json`."""
         fields = json.loads(text)
         for name in ("channels", "scaled"):
             fields[name] = tuple(fields[name])
@@ -78,12 +78,12 @@ class Contract:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network, loaded.
+    """A loaded network.
 
     Attributes:
-        contract: What it reads and answers.
-        engine: Computes it.
-        sha256: Of its file, as it was loaded.
+        contract: Inputs and outputs of the network.
+        engine: Inference engine.
+        sha256: SHA-256 of its file at the time of loading.
     """
 
     contract: Contract
@@ -100,22 +100,25 @@ def open_network(path: Path | str, threads: int | None = None) -> Network:
 
     Args:
         path: The ONNX file.
-        threads: How many cores it may use; see `backends.load`.
+        threads: Number of threads; see `backends.load`.
 
     Raises:
-        AssetError: If it cannot be loaded, does not say what it reads, or is being replaced.
+        AssetError: If the file cannot be loaded, has no contract, or is being replaced.
     """
     digest = _digest(path)
     engine = backends.load(path, threads)
     if METADATA_KEY not in engine.metadata:
-        raise AssetError(f"{path}: is ONNX but not one of our networks; export it again")
+        raise AssetError(
+            f"{path}: is not an infarct network (metadata {METADATA_KEY!r} not found); export it "
+            "with infarct"
+        )
     if _digest(path) != digest:
         raise AssetError(f"{path}: was replaced while it was read; run the command again")
     return Network(Contract.from_json(engine.metadata[METADATA_KEY]), engine, digest)
 
 
 def network_of(path: Path) -> Network:
-    """Load a network once for all scans of a process, and again if its file has other content.
+    """Load a network once per process, and again if the content of its file has changed.
 
     Args:
         path: The ONNX file.
@@ -123,7 +126,7 @@ def network_of(path: Path) -> Network:
     Raises:
         AssetError: As for `open_network`.
     """
-    # The engine is part of the key: it is chosen by the environment, which a program may change.
+    # The engine is part of the key, because a program may change the environment variable.
     return _network_of(_digest(path), os.environ.get(backends.ENGINE, ""), path)
 
 
@@ -139,17 +142,19 @@ def _digest(path: Path | str) -> str:
     try:
         return assets.sha256(Path(path))
     except OSError as error:
-        raise AssetError(f"{path}: cannot be loaded ({error.strerror})") from error
+        raise AssetError(
+            f"{path}: cannot be loaded ({error.strerror}); check the path and its permissions"
+        ) from error
 
 
 def load_network(name: str) -> Network:
-    """Load a network that ships with the package, once for all scans of a process.
+    """Load a bundled network, once per process.
 
     Args:
-        name: As in its file name, such as `DAGMNet_CH3`.
+        name: Name of the network, such as `DAGMNet_CH3`.
 
     Raises:
-        AssetError: If there is none, or its file is not the one that was shipped.
+        AssetError: If there is no such network, or its file is missing or has changed.
     """
     return network_of(assets.path(f"networks/{name}"))
 
@@ -157,22 +162,22 @@ def load_network(name: str) -> Network:
 def lesion_probability(
     network: Network, images: Mapping[str, Image], brain: Mask, phases: Phases = 16
 ) -> Image:
-    """Map how likely each voxel is acute infarct.
+    """Compute the probability of acute infarct for each voxel.
 
     Args:
-        network: Answers "lesion".
+        network: A network whose `answers` is "lesion".
         images: (192, 224, 192) each: "DWI" and "ADC" normalised to their tissue peaks, "IS" as
-            `classical.is_map` returns it. Others are ignored.
-        brain: Same shape.
-        phases: How many of the 16 interleaved sub-volumes are read. 16 as in the paper; 4 reads
-            every column but each fourth slice of 1 mm, 1 every fourth voxel of those; what lies
-            between is interpolated. What 4 lose: docs/decisions/export.md.
+            returned by `classical.is_map`. Others are ignored.
+        brain: (192, 224, 192) brain mask.
+        phases: Number of interleaved sub-volumes to use: 16 as in the paper; 4 uses every column
+            but only every fourth 1 mm slice; 1 uses every fourth voxel of these. Voxels in between
+            are interpolated. Loss of accuracy with 4: docs/decisions/export.md.
 
     Returns:
         (192, 224, 192) in 0 - 1, exactly 0 outside the brain.
 
     Raises:
-        AssetError: If the network answers something else.
+        AssetError: If the network does not predict lesions.
     """
     contract = expect_answer(network, "lesion")
     chosen = {16: PHASES, 4: _MIDDLE, 1: _MIDDLE[:1]}[phases]
@@ -192,11 +197,11 @@ def lesion_probability(
 
 
 _MIDDLE = tuple((i, j, 2) for i, j in product(range(STRIDE[0]), range(STRIDE[1])))
-"""The four sub-volumes of the slices nearest to the middle of each stride of 4."""
+"""The four sub-volumes whose slices are nearest to the middle of each stride of 4."""
 
 
 def _merge(answers: NDArray[np.float32], phases: Phases) -> NDArray[np.float32]:
-    """Put the answers of some sub-volumes back on the 1 mm grid."""
+    """Merge the outputs for some sub-volumes on the 1 mm grid."""
     if phases == 16:
         return merge(answers)
     x, y, z = answers.shape[1:]
@@ -213,16 +218,16 @@ def _merge(answers: NDArray[np.float32], phases: Phases) -> NDArray[np.float32]:
 def stretch(
     values: NDArray[np.float32], axis: int, step: int, offset: float
 ) -> NDArray[np.float32]:
-    """Interpolate linearly along one axis of samples that lie `step` voxels apart.
+    """Interpolate linearly along one axis between samples that are `step` voxels apart.
 
     Args:
-        values: Sample n lies at voxel `offset + n * step`.
-        axis: Which.
-        step: Voxels between two samples.
+        values: Samples; sample n is located at voxel `offset + n * step`.
+        axis: Axis to interpolate along.
+        step: Distance between two samples, voxels.
         offset: Voxel of the first sample.
 
     Returns:
-        `step` times as many values along `axis`; beyond the outer samples, theirs.
+        `step` times as many values along `axis`; constant beyond the outer samples.
     """
     count = values.shape[axis]
     at = np.clip((np.arange(count * step) - offset) / step, 0, count - 1)
@@ -236,15 +241,15 @@ def stretch(
 
 
 def run_part(network: Network, image: NDArray[np.float32], brain: Mask) -> NDArray[np.float32]:
-    """Run one sub-volume: the brain's box, at once or in tiles.
+    """Run a network on the bounding box of the brain in a sub-volume, at once or in tiles.
 
     Args:
-        network: To run.
-        image: (1, C, X, Y, Z).
-        brain: (X, Y, Z); nothing is asked about voxels outside its box.
+        network: Network to run.
+        image: (1, C, X, Y, Z) input.
+        brain: (X, Y, Z) brain mask; voxels outside its bounding box are not computed.
 
     Returns:
-        (X, Y, Z), 0 beyond the box.
+        (X, Y, Z) probability, 0 outside the box.
     """
     margin = network.contract.margin
     answer = np.zeros(brain.shape, dtype=np.float32)
@@ -252,7 +257,7 @@ def run_part(network: Network, image: NDArray[np.float32], brain: Mask) -> NDArr
         box = brain_box(brain, network.contract.divisor)
         answer[box] = network.run(np.ascontiguousarray(image[:, :, *box]))[0, 0]
         return answer
-    # One divisor more at the far end: the last tile may have to be longer than what is left.
+    # Padded by one more divisor at the far end, because the last tile may exceed the volume.
     far = margin + network.contract.divisor
     padded = np.pad(image, [(0, 0), (0, 0), *[(margin, far)] * 3])
     for start, stop in tiles(brain, network.contract.divisor):
@@ -269,22 +274,21 @@ Corner = tuple[int, ...]
 
 
 def tiles(brain: Mask, divisor: int) -> Iterator[tuple[Corner, Corner]]:
-    """Cover the brain's box with tiles.
+    """Cover the bounding box of the brain with tiles.
 
     Args:
-        brain: (X, Y, Z).
-        divisor: Of the sides of every tile.
+        brain: (X, Y, Z) brain mask.
+        divisor: Required divisor of the sides of every tile.
 
     Yields:
-        First voxel and the one beyond the last; the latter may lie beyond the volume by less than
-        `divisor`.
+        First voxel, and end voxel (exclusive), which may exceed the volume by less than `divisor`.
     """
     if not brain.any():
         return
     longest = TILE // divisor * divisor
     sides = []
     for box in ndimage.find_objects(brain.astype(np.uint8))[0]:
-        # From the same raster whatever the brain: a coarse path pools blocks of `divisor` voxels.
+        # Aligned to multiples of `divisor`, so that pooling blocks do not depend on the brain.
         starts = range(box.start // divisor * divisor, box.stop, longest)
         sides.append(
             [(a, a + min(longest, -((a - box.stop) // divisor) * divisor)) for a in starts]
@@ -294,23 +298,23 @@ def tiles(brain: Mask, divisor: int) -> Iterator[tuple[Corner, Corner]]:
 
 
 def expect_answer(network: Network, answers: str) -> Contract:
-    """Return what a network reads, if it answers what is wanted.
+    """Return the contract of a network after checking what it predicts.
 
     Args:
-        network: Any.
-        answers: "lesion" or "brain".
+        network: Network to check.
+        answers: Required prediction, "lesion" or "brain".
 
     Raises:
-        AssetError: If it answers something else.
+        AssetError: If the network predicts something else, or takes measured slices.
     """
     if network.contract.answers != answers:
         raise AssetError(
-            f"{network.contract.name} finds the {network.contract.answers}; "
-            f"a network that finds the {answers} is needed"
+            f"{network.contract.name} segments the {network.contract.answers}; "
+            f"give a network that segments the {answers}"
         )
     if network.contract.slices:
         raise AssetError(
-            f"{network.contract.name} reads measured slices, which `infarct segment` does not "
-            "provide yet; use a network for interleaved sub-volumes"
+            f"{network.contract.name} takes measured slices, which `infarct segment` does not "
+            "support yet; use a network for interleaved sub-volumes"
         )
     return network.contract

@@ -1,7 +1,7 @@
-"""Volume <-> strided sub-volumes, and exactly back.
+"""Splitting of a volume into interleaved sub-volumes, and exact merging.
 
-A 1 mm brain is too large for a 3D network, so it is read as 16 interleaved volumes of 2 x 2 x 4 mm.
-Nothing is lost: merging the 16 gives the volume back bit for bit.
+A 1 mm brain is too large for a 3D network, so it is split into 16 interleaved volumes of 2 x 2 x 4
+mm. The split is lossless: merging restores the volume bit for bit.
 
 References:
     Liu et al. 2021, Methods, "The dimension of the inputs and predicts".
@@ -25,17 +25,17 @@ PHASES: tuple[tuple[int, int, int], ...] = tuple(
 
 
 def brain_box(brain: NDArray[np.bool_], divisor: int) -> tuple[slice, slice, slice]:
-    """Return the part of a sub-volume that a network is shown: the rest holds half the work.
+    """Return the bounding box of the brain, which halves the amount of computation.
 
-    Its ends lie on multiples of `divisor`, so that a network pools the same voxels together as in
-    the whole.
+    Its ends are multiples of `divisor`, so that pooling combines the same voxels as in the full
+    sub-volume.
 
     Args:
-        brain: (X, Y, Z), the sides divisible by `divisor`.
-        divisor: Of the sides of the box.
+        brain: (X, Y, Z) brain mask, sides divisible by `divisor`.
+        divisor: Required divisor of the ends of the box.
 
     Returns:
-        The smallest such box that holds all of the brain; everything where there is none.
+        The smallest such box that contains the brain; the full volume if the mask is empty.
     """
     limits = []
     for axis, size in enumerate(brain.shape):
@@ -77,7 +77,7 @@ def merge(parts: NDArray[Scalar]) -> NDArray[Scalar]:
         ValueError: If there are not 16 parts.
     """
     if len(parts) != len(PHASES):
-        raise ValueError(f"{len(PHASES)} sub-volumes are needed, got {len(parts)}")
+        raise ValueError(f"expected {len(PHASES)} sub-volumes, got {len(parts)}")
     di, dj, dk = STRIDE
     x, y, z = parts.shape[-3:]
     volume = np.empty((*parts.shape[1:-3], x * di, y * dj, z * dk), dtype=parts.dtype)

@@ -1,1 +1,1 @@
-"""Measures a lesion mask: volumes, territories, regions, ASPECTS."""
+"""Measurements of a lesion mask: volumes, territories, regions, ASPECTS."""

@@ -1,4 +1,4 @@
-"""Where an outline lies: territories, regions, and the scores that sum them up."""
+"""Anatomical location of a lesion mask: territories, regions, and ASPECTS."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from infarct.measurement.localization import Localization, locate
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Where an outline lies.
+    """Anatomical location of a lesion mask.
 
     Attributes:
-        places: Territories, regions, pattern, and the place of each lesion.
-        aspects: Score of the worse side; None without a lesion or where the scan is too short.
+        places: Territories, regions, pattern, and the location of each lesion.
+        aspects: ASPECTS of the worse side; None without a lesion or if the coverage is too small.
         pc_aspects: The same for the posterior circulation.
     """
 
@@ -27,7 +27,7 @@ class Anatomy:
 
     @property
     def unscored(self) -> bool:
-        """Whether there is a lesion, but the scan is too short for a score."""
+        """Whether there is a lesion, but the scan does not cover every region of a score."""
         return bool(self.places.lesions) and None in (self.aspects, self.pc_aspects)
 
 
@@ -38,14 +38,14 @@ def find_anatomy(
     territories: Atlas | None = None,
     scanned: Mask | None = None,
 ) -> Anatomy:
-    """Look up where an outline lies.
+    """Determine the anatomical location of a lesion mask.
 
     Args:
-        lesion: (X, Y, Z) bool.
-        grid: Of the scan.
+        lesion: (X, Y, Z) lesion mask, bool.
+        grid: Grid of the scan.
         mni_from_native: (4, 4) world of the scan -> MNI mm.
-        territories: Atlas for the table of territories; the one that ships if None.
-        scanned: (X, Y, Z) what of the grid was scanned; all of it if None.
+        territories: Atlas of territories; the bundled atlas if None.
+        scanned: (X, Y, Z) scanned part of the grid; all of it if None.
     """
     places = locate(lesion, grid, mni_from_native, territories, scanned)
     return Anatomy(places, *score(lesion, grid, mni_from_native, scanned))

@@ -1,8 +1,8 @@
-"""ASPECTS and PC-ASPECTS of an outlined lesion, and the rule by which a region counts.
+"""ASPECTS and PC-ASPECTS of a lesion mask, and the rule for an affected region.
 
 References:
     Barber et al. 2000, Lancet 355, 1670; Puetz et al. 2008, Stroke 39, 2485;
-    Schroeder et al. 2018, Front Neurol 9, 273 (how much lesion makes a region count on DWI).
+    Schroeder et al. 2018, Front Neurol 9, 273 (lesion size that makes a region affected on DWI).
 """
 
 from __future__ import annotations
@@ -17,31 +17,33 @@ from infarct.measurement.atlas import Atlas, load_atlas
 from infarct.measurement.localization import Lookup, Part, look_up
 
 _COVERED = 0.8
-"""Share of each region that must have been scanned, or there is no score."""
+"""Share of each region that must have been scanned to report a score."""
 
 _TWO_POINTS = {"midbrain", "pons"}
 
 _MINOR = 0.1
-"""Share of the lesion of a region across the midline up to which that side counts as untouched."""
+"""In a region that crosses the midline, share of its lesion up to which a side counts as free."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """When a region counts as affected: by its share or by ml, whichever is reached first.
+    """Rule for an affected region: a share or a volume of lesion, whichever is reached first.
 
     Attributes:
-        share: Of the region, 0 - 1.
-        ml: Lesion in the region.
+        share: Lesion volume as a share of the region, 0 - 1.
+        ml: Lesion volume in the region, ml.
     """
 
     share: float
     ml: float
 
     def __str__(self) -> str:
-        return f"a region counts when at least {self.share:.0%} or {self.ml:g} ml of it is lesion"
+        return (
+            f"a region is affected if at least {self.share:.0%} or {self.ml:g} ml of it is lesion"
+        )
 
     def holds(self, part: Part) -> bool:
-        """Tell whether a region is affected."""
+        """Return whether a region is affected."""
         return part.share_of_part >= self.share or part.ml >= self.ml
 
 
@@ -54,10 +56,10 @@ class Score:
     """A score out of ten.
 
     Attributes:
-        score: 10 is no region affected.
-        side: The side scored, `both` if the regions lie on both, empty if none is affected.
-        affected: Names of the regions, with their side if the score spans both hemispheres.
-        rule: In words.
+        score: 10 if no region is affected.
+        side: Scored side; `both` if both sides have affected regions, empty if none is affected.
+        affected: Names of affected regions, with their side if the score covers both hemispheres.
+        rule: Description of the rule for an affected region.
     """
 
     score: int
@@ -69,16 +71,16 @@ class Score:
 def score(
     lesion: Mask, grid: Grid, mni_from_native: Affine, scanned: Mask | None = None
 ) -> tuple[Score | None, Score | None]:
-    """Score a lesion.
+    """Compute ASPECTS and PC-ASPECTS of a lesion mask.
 
     Args:
-        lesion: (X, Y, Z) bool.
-        grid: Of the scan.
+        lesion: (X, Y, Z) lesion mask, bool.
+        grid: Grid of the scan.
         mni_from_native: (4, 4) world of the grid -> MNI mm.
-        scanned: (X, Y, Z) what of the grid was scanned; all of it if None.
+        scanned: (X, Y, Z) scanned part of the grid; all of it if None.
 
     Returns:
-        ASPECTS of the worse side, and PC-ASPECTS; None without a lesion, or where the scan does not
+        ASPECTS of the worse side, and PC-ASPECTS; None without a lesion, or if the scan does not
         cover every region of the score.
     """
     if not lesion.any():
@@ -102,13 +104,13 @@ def _aspects(parts: list[Part]) -> Score:
         own = [part for part in parts if part.group == "ASPECTS" and part.side == side]
         affected = tuple(sorted(part.name for part in own if ASPECTS_RULE.holds(part)))
         sides.append((len(affected), sum(part.ml for part in own), side, affected))
-    # Of two sides with as many regions affected, that with more lesion in its regions.
+    # If both sides have the same number of affected regions, the one with more lesion counts.
     count, _, side, affected = max(sides)
     return Score(10 - count, side if affected else "", affected, str(ASPECTS_RULE))
 
 
 def _pc_aspects(found: Lookup) -> Score:
-    """Score the posterior circulation; midbrain and pons are one region each, worth two points."""
+    """Compute PC-ASPECTS; midbrain and pons are single regions worth two points each."""
     undivided = tuple(
         replace(entry, side="") if entry.name in _TWO_POINTS else entry for entry in found.entries
     )
@@ -129,10 +131,10 @@ def _pc_aspects(found: Lookup) -> Score:
 
 
 def _covered(atlas: Atlas, scanned: Mask, mni_from_voxel: Affine) -> dict[str, bool]:
-    """Tell, for each score, whether the scan holds enough of every region of it.
+    """Return for each score whether the scan covers enough of every region.
 
-    Voxels of the atlas are taken to the scan, not the other way round: in thick slices, counts of
-    small regions are too coarse to tell.
+    Atlas voxels are mapped to the scan and not vice versa, because small regions contain too few
+    voxels of a scan with thick slices.
     """
     labels = atlas.labels.data
     voxel_from_voxel = np.linalg.inv(mni_from_voxel) @ atlas.labels.affine

@@ -1,4 +1,4 @@
-"""Label maps in MNI space: territories, regions, ASPECTS; those that ship, or anyone's."""
+"""Atlases in MNI space: bundled label maps (territories, regions, ASPECTS) and custom ones."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Entry:
 
     Attributes:
         index: Value in the label map, 1 or more.
-        name: What it is called, without its side.
-        side: The patient's `left` or `right`; empty for what has no side.
-        group: What it is part of: the territory of a sub-territory, the class of a region, the
-            score of an ASPECTS region. Its own name if it is part of nothing.
+        name: Name without the side.
+        side: The patient's `left` or `right`; empty if the label has no side.
+        group: Group of the label: the territory of a sub-territory, the class of a region, the
+            score of an ASPECTS region. Equal to `name` if the label has no group.
     """
 
     index: int
@@ -43,10 +43,10 @@ class Atlas:
 
     Attributes:
         labels: (X, Y, Z) unsigned integers in MNI space, 0 outside.
-        entries: Every label, by index.
-        file: Name of the file the map came from.
-        sha256: Of that file.
-        names_sha256: Of the table of names.
+        entries: All labels.
+        file: Name of the file of the label map.
+        sha256: SHA-256 of that file.
+        names_sha256: SHA-256 of the table of names.
     """
 
     labels: Volume
@@ -58,13 +58,13 @@ class Atlas:
 
 @lru_cache(maxsize=4)
 def load_atlas(name: Literal["territories", "regions", "aspects"]) -> Atlas:
-    """Load an atlas that ships with the package."""
+    """Load a bundled atlas."""
     return read_atlas(assets.path(f"atlas/{name}"), assets.path(f"atlas/{name}-labels"))
 
 
 @lru_cache(maxsize=1)
 def load_certainty() -> Volume:
-    """Load the probability of the likeliest territory, 0 - 1; low in border zones."""
+    """Load the map of the probability of the most likely territory, 0 - 1; low in border zones."""
     maps = read(assets.path("atlas/territory-probabilities"))
     return Volume(maps.data.max(axis=-1), maps.affine)
 
@@ -73,24 +73,28 @@ def read_atlas(labels: Path, names: Path) -> Atlas:
     """Read a label map in MNI space and its table of names.
 
     Args:
-        labels: NIfTI; whole numbers, 0 outside.
+        labels: NIfTI file with whole numbers, 0 outside.
         names: Tab-separated, with columns `index` and `name`, and optionally `side` (`left`,
             `right` or empty) and `group`.
 
     Raises:
-        InputFileError: If the table is not like that, or does not name every label.
-        GeometryError: If the map is no single volume of whole numbers that covers the brain.
+        InputFileError: If the table has another format, or does not name every label.
+        GeometryError: If the map is not a single volume of whole numbers that covers the brain.
     """
     volume = read(labels)
     if volume.data.ndim != 3:
-        raise GeometryError(f"{labels}: holds {volume.data.shape[3]} volumes; one is needed")
+        raise GeometryError(
+            f"{labels}: holds {volume.data.shape[3]} volumes; give a single 3D label map"
+        )
     whole = np.rint(volume.data)
     if not np.array_equal(whole, volume.data) or whole.min() < 0 or whole.max() > 65535:
-        raise GeometryError(f"{labels}: an atlas holds whole numbers from 0 to 65535")
+        raise GeometryError(
+            f"{labels}: contains other values than whole numbers from 0 to 65535; give a label map"
+        )
     if not _covers_the_brain(volume):
         raise GeometryError(
-            f"{labels}: has no label near the middle of the brain in MNI space; "
-            "bring the atlas to MNI152 first"
+            f"{labels}: has no label near the centre of the brain in MNI space; "
+            "register the atlas to MNI152 first"
         )
     entries = _read_names(names)
     unnamed = {int(i) for i in np.unique(whole)} - {0} - {entry.index for entry in entries}
@@ -101,7 +105,7 @@ def read_atlas(labels: Path, names: Path) -> Atlas:
 
 
 def _covers_the_brain(volume: Volume) -> bool:
-    """Tell whether anything is labelled within 30 mm of the middle of the brain."""
+    """Return whether there is a label within 30 mm of the centre of the brain."""
     labelled = np.argwhere(volume.data > 0)
     world = labelled @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     return bool((np.linalg.norm(world - (0, -20, 10), axis=1) < 30).any())
@@ -114,10 +118,10 @@ def _read_names(path: Path) -> tuple[Entry, ...]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputFileError(f"{path}: cannot be read as a table ({error})") from error
     if not rows or not {"index", "name"} <= rows[0].keys():
-        raise InputFileError(f"{path}: needs tab-separated columns `index` and `name`")
+        raise InputFileError(f"{path}: expected tab-separated columns `index` and `name`")
     entries = tuple(_entry(row, path) for row in rows)
     if len({entry.index for entry in entries}) < len(entries):
-        raise InputFileError(f"{path}: names a label twice")
+        raise InputFileError(f"{path}: contains a label twice; remove one of the rows")
     return entries
 
 
@@ -125,8 +129,8 @@ def _entry(row: dict[str, Any], path: Path) -> Entry:
     name, side = (row["name"] or "").strip(), (row.get("side") or "").strip().lower()
     if not str(row["index"]).strip().isdecimal() or not name or side not in {"left", "right", ""}:
         raise InputFileError(
-            f"{path}: the row {list(row.values())} is not a whole number, a name, and, "
-            "if there is a column `side`, left, right or nothing"
+            f"{path}: invalid row {list(row.values())}; expected a whole number, a name, and in "
+            "the optional column `side` left, right or nothing"
         )
     group = (row.get("group") or name).strip()
     return Entry(int(row["index"]), name, cast(Hemisphere, side), group)

@@ -1,7 +1,7 @@
-"""Where lesions lie: arterial territories, regions, and the pattern they make.
+"""Location of lesions: arterial territories, regions, and the lesion pattern.
 
-Every voxel of the scan is looked up in MNI space; nothing is ever counted on the MNI grid. A share
-of a territory is a share of those voxels of the scan that lie in it: of what was scanned.
+Every voxel of the scan is looked up in MNI space; volumes are never measured on the MNI grid. The
+share of a territory refers to the scanned part of it.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ Compartment = Literal["cortical", "deep", "infratentorial", "ventricle", "unknow
 Count = Literal["single", "multiple", "none"]
 
 _REACH_MM = 8.0
-"""How far outside an atlas a lesion voxel still takes the nearest label: heads differ that much."""
+"""Distance from an atlas up to which a lesion voxel gets the nearest label, as heads differ."""
 
 _CORTICAL = 0.2
-"""Share of a lesion in cortex from which it is cortical; a deep one touches it at a rim at most."""
+"""Share of a lesion in the cortex from which it is cortical; a deep lesion has less."""
 
 _MINOR = 0.1
-"""Share of the lesion from which a further territory or hemisphere counts as touched."""
+"""Share of the lesion from which a further territory or hemisphere counts as affected."""
 
 _MIXED = 0.6
-"""Probability of the likeliest territory below which a voxel lies in a border zone."""
+"""Probability of the most likely territory below which a voxel lies in a border zone."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """How much of a lesion lies in one part of an atlas.
+    """Amount of lesion in one part of an atlas.
 
     Attributes:
-        name: Of the part, without its side.
+        name: Name of the part, without its side.
         side: `left`, `right`, or empty.
-        group: What the part belongs to, see `atlas.Entry`.
-        ml: Lesion in it, native ml.
-        share_of_part: Of the part's volume on the scan, 0 - 1.
-        share_of_lesion: Of all lesion voxels, 0 - 1.
-        parts: What it is made of, if the atlas divides it further.
+        group: Group of the part, see `atlas.Entry`.
+        ml: Lesion volume in the part, native ml.
+        share_of_part: Lesion volume as a share of the scanned volume of the part, 0 - 1.
+        share_of_lesion: Share of all lesion voxels, 0 - 1.
+        parts: Subdivisions of the part, if the atlas has any.
     """
 
     name: str
@@ -62,12 +62,13 @@ class Part:
 
 @dataclass(frozen=True)
 class LesionLocation:
-    """Where one lesion lies.
+    """Location of one lesion.
 
     Attributes:
-        label: As in `volumetry.Lesion`.
-        territory: Name and side of the territory that holds most of it; `unknown` outside all.
-        compartment: Infratentorial if half of it is; else cortical if a fifth of it is; else deep.
+        label: Number of the lesion, as in `volumetry.Lesion`.
+        territory: Name and side of the territory with most of the lesion; `unknown` outside all.
+        compartment: Infratentorial if at least half of the lesion is; otherwise cortical if at
+            least a fifth is; otherwise deep, or ventricle if it lies only there.
     """
 
     label: int
@@ -77,14 +78,16 @@ class LesionLocation:
 
 @dataclass(frozen=True)
 class Pattern:
-    """What all lesions together look like.
+    """Pattern of all lesions together.
 
     Attributes:
-        hemispheres: Those with more than a tenth of the lesion.
-        lesions: One piece or several.
-        territories: Those with more than a tenth of the lesion, left and right apart.
-        dominant_territory: Name and side of the one with most ml; empty if there is none.
-        border_zone_share: Of the lesion, where no artery is likelier than .6; NaN without a lesion.
+        hemispheres: Hemispheres with more than a tenth of the lesion.
+        lesions: Whether there is one lesion or several.
+        territories: Whether one or several territories contain more than a tenth of the lesion;
+            left and right count separately.
+        dominant_territory: Name and side of the territory with most lesion; empty without a lesion.
+        border_zone_share: Share of the lesion in border zones, where no territory has a probability
+            above 0.6; NaN without a lesion.
     """
 
     hemispheres: Literal["left", "right", "both", "none"]
@@ -96,14 +99,14 @@ class Pattern:
 
 @dataclass(frozen=True, eq=False)
 class Localization:
-    """Where the lesions of one scan lie.
+    """Location of the lesions of one scan.
 
     Attributes:
-        territories: Territories touched, most ml first; their sub-territories in `parts`.
-        regions: Regions touched, most ml first.
-        lesions: One by one, as numbered in `quantify`.
-        pattern: All together.
-        atlas: The atlas of territories that was used.
+        territories: Affected territories, largest volume first; sub-territories are in `parts`.
+        regions: Affected regions, largest volume first.
+        lesions: Location of each lesion, numbered as in `volumetry.measure`.
+        pattern: Pattern of all lesions together.
+        atlas: Atlas of territories that was used.
     """
 
     territories: tuple[Part, ...]
@@ -115,15 +118,15 @@ class Localization:
 
 @dataclass(frozen=True, eq=False)
 class Lookup:
-    """An atlas on the grid of a scan, and the lesion on it.
+    """An atlas on the grid of a scan, and a lesion mask.
 
     Attributes:
-        labels: (X, Y, Z) the atlas's label of every voxel of the scan; lesion voxels a little
-            outside the atlas have the nearest label.
-        scanned: (largest label + 1,) voxels of the scan with each label.
-        lesion: (X, Y, Z) bool.
-        entries: Of the atlas.
-        voxel_ml: Native ml.
+        labels: (X, Y, Z) atlas label of every voxel of the scan; lesion voxels slightly outside the
+            atlas have the nearest label.
+        scanned: (largest label + 1,) number of scanned voxels with each label.
+        lesion: (X, Y, Z) lesion mask, bool.
+        entries: Labels of the atlas.
+        voxel_ml: Volume of a native voxel, ml.
     """
 
     labels: Labels
@@ -133,13 +136,13 @@ class Lookup:
     voxel_ml: float
 
     def parts(self, name_of: Callable[[Entry], str]) -> list[Part]:
-        """Tabulate the lesion.
+        """Tabulate the lesion volume by atlas label.
 
         Args:
-            name_of: Row that an entry goes to; sides stay apart.
+            name_of: Returns the name of the row for an entry; left and right are separate rows.
 
         Returns:
-            Rows that hold lesion, most ml first.
+            Rows with lesion, largest volume first.
         """
         rows: dict[tuple[str, Hemisphere], list[Entry]] = {}
         for entry in self.entries:
@@ -156,7 +159,7 @@ class Lookup:
         return sorted(parts, key=lambda part: -part.ml)
 
     def within(self, piece: Mask) -> Lookup:
-        """Return the same for one lesion of several."""
+        """Return the same lookup restricted to one lesion."""
         return replace(self, lesion=piece)
 
 
@@ -168,16 +171,16 @@ def look_up(
     scanned: Mask | None = None,
     whole: Atlas | None = None,
 ) -> Lookup:
-    """Look up every voxel of a scan in an atlas; lesion close beside it takes the nearest label.
+    """Look up every voxel of a scan in an atlas; lesion voxels close to it get the nearest label.
 
     Args:
-        lesion: (X, Y, Z) bool.
-        atlas: In MNI space.
-        grid: Of the scan.
+        lesion: (X, Y, Z) lesion mask, bool.
+        atlas: Atlas in MNI space.
+        grid: Grid of the scan.
         mni_from_native: (4, 4) world of the grid -> MNI mm.
-        scanned: (X, Y, Z) what of the grid was scanned; all of it if None.
-        whole: Another atlas, of all the brain, for one that leaves some of it out on purpose:
-            lesion that has a label there lies beside no label here.
+        scanned: (X, Y, Z) scanned part of the grid; all of it if None.
+        whole: Atlas of the complete brain, for an `atlas` that omits some regions on purpose:
+            lesion voxels with a label in `whole` are not assigned to the nearest label.
     """
     labels = resample(atlas.labels, grid, mni_from_native, labels=True)
     lost = lesion & (labels == 0)
@@ -201,13 +204,13 @@ def locate(
     territories: Atlas | None = None,
     scanned: Mask | None = None,
 ) -> Localization:
-    """Say where the lesions of a scan lie.
+    """Determine the location of the lesions of a scan.
 
     Args:
-        lesion: (X, Y, Z) bool.
-        grid: Of the scan.
-        mni_from_native: (4, 4) world of the grid -> MNI mm, as good as it gets: an affine.
-        territories: Another atlas of territories than the one that ships.
+        lesion: (X, Y, Z) lesion mask, bool.
+        grid: Grid of the scan.
+        mni_from_native: (4, 4) world of the grid -> MNI mm, preferably the refined affine.
+        territories: Custom atlas of territories; the bundled atlas if None.
         scanned: As for `look_up`.
     """
     atlas = territories or load_atlas("territories")
@@ -244,7 +247,7 @@ def _group(entry: Entry) -> str:
 
 
 def _with_parts(found: Lookup) -> list[Part]:
-    """Tabulate by group, each row with the entries of its group that hold lesion."""
+    """Tabulate by group; each row contains the affected entries of its group."""
     finer = found.parts(_name)
     rows = []
     for major in found.parts(_group):
@@ -288,7 +291,7 @@ def _hemispheres(
 
 
 def _border_zone_share(lesion: Mask, grid: Grid, mni_from_native: Affine) -> float:
-    """Return the share of the lesion where the likeliest artery is not much likelier."""
+    """Return the share of the lesion where no territory is clearly the most likely."""
     certainty = resample(load_certainty(), grid, mni_from_native)[lesion]
     known = certainty > 0
     return float((certainty[known] < _MIXED).mean()) if known.any() else math.nan

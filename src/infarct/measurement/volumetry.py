@@ -1,4 +1,4 @@
-"""How much and where: volumes in ml, contrast, and each lesion for itself."""
+"""Lesion volumes in ml, contrast, and measurements of each lesion."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _ONE_SIDED = 0.9
 
 @dataclass(frozen=True, eq=False)
 class MeasurementImages:
-    """What is measured on, all on one native grid (X, Y, Z).
+    """The images needed for measurements, all on the native grid (X, Y, Z).
 
     Attributes:
-        dwi: Signal.
+        dwi: Diffusion-weighted signal.
         adc: mm^2/s.
         probability: Lesion probability, 0 - 1.
-        brain: bool.
-        grid: Of all of them.
+        brain: Brain mask, bool.
+        grid: Grid of all images.
         mni_from_native: (4, 4) world of the grid -> MNI mm.
     """
 
@@ -41,20 +41,21 @@ class MeasurementImages:
 
 @dataclass(frozen=True)
 class Lesion:
-    """One lesion: a 26-connected piece of the mask.
+    """A lesion: a 26-connected component of the lesion mask.
 
     Attributes:
-        label: 1 for the largest, and so on.
-        volume_ml: ml.
-        slices: Number of slices it appears on.
-        side: By MNI x; `left` is the patient's left.
-        centroid_mm: (x, y, z) in the scanner's world, RAS+ mm.
-        centroid_mni_mm: (x, y, z) in MNI, mm.
-        kappa_dwi: Mean DWI of the lesion / of normal tissue.
-        kappa_adc: Mean ADC of the lesion / of normal tissue.
-        mean_adc: mm^2/s.
-        mean_probability: 0 - 1.
-        probability: That it is an infarct, calibrated; None of a method that was never calibrated.
+        label: Number of the lesion by decreasing size, starting at 1.
+        volume_ml: Volume, ml.
+        slices: Number of slices that contain the lesion.
+        side: Hemisphere by MNI x; `left` is the patient's left.
+        centroid_mm: (x, y, z) in scanner space, RAS+ mm.
+        centroid_mni_mm: (x, y, z) in MNI space, mm.
+        kappa_dwi: Mean DWI of the lesion / mean DWI of normal tissue.
+        kappa_adc: Mean ADC of the lesion / mean ADC of normal tissue.
+        mean_adc: Mean ADC, mm^2/s.
+        mean_probability: Mean lesion probability, 0 - 1.
+        probability: Calibrated probability that the lesion is an infarct; None if the method is not
+            calibrated.
     """
 
     label: int
@@ -72,18 +73,18 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Measurements:
-    """The numbers of one scan; NaN where there is no lesion to measure.
+    """The measurements of one scan; means are NaN without a lesion.
 
     Attributes:
-        lesion_volume_ml: All lesions together.
-        lesion_count: 26-connected pieces.
-        left_ml: Left of the midline of the MNI frame.
-        right_ml: Right of it.
-        intracranial_volume_ml: Volume of the brain mask.
-        kappa_dwi: Mean DWI of all lesion voxels / of normal tissue.
+        lesion_volume_ml: Volume of all lesions, ml.
+        lesion_count: Number of 26-connected components.
+        left_ml: Lesion volume left of the MNI midline, ml.
+        right_ml: Lesion volume right of the MNI midline, ml.
+        intracranial_volume_ml: Volume of the brain mask, ml.
+        kappa_dwi: Mean DWI of all lesion voxels / mean DWI of normal tissue.
         kappa_adc: The same for ADC.
-        mean_adc: Of all lesion voxels, mm^2/s.
-        lesions: One by one, largest first.
+        mean_adc: Mean ADC of all lesion voxels, mm^2/s.
+        lesions: Measurements of each lesion, largest first.
     """
 
     lesion_volume_ml: float
@@ -101,13 +102,13 @@ def measure(lesion: Mask, scan: MeasurementImages, slice_axis: int) -> Measureme
     """Measure a lesion mask.
 
     Args:
-        lesion: (X, Y, Z) bool.
-        scan: What it was outlined on.
-        slice_axis: Voxel axis along which the slices are stacked.
+        lesion: (X, Y, Z) lesion mask, bool.
+        scan: Images of the scan.
+        slice_axis: Voxel axis along which slices are stacked.
 
     References:
         Liu et al. 2021, "Evaluation of efficiency": kappa is the ratio of the mean of lesion voxels
-        to the mean of normal brain tissue; tissue is what has an ADC of .4 - 1.3e-3 mm^2/s.
+        to the mean of normal brain tissue, defined by an ADC of 0.4e-3 to 1.3e-3 mm^2/s.
     """
     tissue = scan.brain & ~lesion & (scan.adc > TISSUE_ADC[0]) & (scan.adc < TISSUE_ADC[1])
     normal_dwi, normal_adc = _mean(scan.dwi, tissue), _mean(scan.adc, tissue)
@@ -149,10 +150,13 @@ def measure(lesion: Mask, scan: MeasurementImages, slice_axis: int) -> Measureme
 
 
 def pieces(lesion: Mask) -> NDArray[np.int32]:
-    """Number the 26-connected pieces of a mask: 1 for the largest, and so on; 0 outside.
+    """Label the 26-connected components of a mask by decreasing size.
 
     Args:
-        lesion: (X, Y, Z) bool.
+        lesion: (X, Y, Z) lesion mask, bool.
+
+    Returns:
+        (X, Y, Z) labels: 1 for the largest component, 0 outside.
     """
     labels, n = ndimage.label(lesion, structure=np.ones((3, 3, 3)))
     rank = np.zeros(n + 1, dtype=np.int32)

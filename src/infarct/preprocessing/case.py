@@ -1,4 +1,4 @@
-"""One scan and its files."""
+"""A scan and its input files."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from infarct.preprocessing.skull_strip import BrainMethod
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """The files of one scan.
+    """The input files of one scan.
 
     Attributes:
-        dwi: Diffusion-weighted image, or a 4D series with a `.bval` file of the same name beside;
-            that of a single image is read too, if `bvalue` is None.
-        b0: Image without diffusion weighting; may be missing when `adc` is there or `dwi` is 4D.
-        adc: ADC map in any usual unit; computed when missing.
-        bvalue: s/mm^2; of a series with several, which to take. None is 1000, or the nearest to it
-            that the series has.
-        brain: Brain mask drawn or made elsewhere; found here when missing.
-        bval: The b-values of a 4D series, if they are not in the `.bval` file beside it.
-        b0_below: s/mm^2; volumes of a series with a lower b-value serve as b0.
+        dwi: Diffusion-weighted image, or a 4D series with a `.bval` file of the same name in the
+            same folder. The `.bval` file of a single image is also read if `bvalue` is None.
+        b0: Image without diffusion weighting; optional if `adc` is given or `dwi` is 4D.
+        adc: ADC map in any common unit; computed if missing.
+        bvalue: b-value in s/mm^2; selects the shell of a multi-shell series. If None, 1000 or, for
+            a series, the available b-value nearest to 1000.
+        brain: Brain mask from another source; computed if missing.
+        bval: File of b-values, if it is not the `.bval` file next to the DWI.
+        b0_below: s/mm^2; volumes of a series with a lower b-value are averaged to the b0.
     """
 
     dwi: Path
@@ -37,7 +37,7 @@ class CaseFiles:
     b0_below: float = B0_BELOW
 
     def paths(self) -> dict[str, Path]:
-        """Return the files that were given, by role; of an image in two files also the other."""
+        """Return the given files by role, including both files of a two-file image."""
         given = {"dwi": self.dwi, "b0": self.b0, "adc": self.adc, "brain": self.brain}
         found = {}
         for role, path in given.items():
@@ -48,13 +48,13 @@ class CaseFiles:
         return found
 
     def bval_path(self) -> Path | None:
-        """Return the file of the b-values, given or found beside the DWI; None if there is none."""
+        """Return the b-value file, given or found next to the DWI; None if there is none."""
         return self.bval or bvalue_file(Path(self.dwi))
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One scan, complete and checked: every image on the grid of the DWI.
+    """A complete and checked scan, with every image on the grid of the DWI.
 
     Attributes:
         dwi: (X, Y, Z) diffusion-weighted signal, not negative; carries the header of the file.
@@ -62,9 +62,9 @@ class Case:
         adc: (X, Y, Z) mm^2/s.
         bvalue: s/mm^2.
         brain: (X, Y, Z) bool.
-        brain_method: Where that came from; a network may replace a threshold outline later.
-        files: Where it came from.
-        findings: What the reader should know.
+        brain_method: How the brain mask was obtained; a network may later replace a threshold mask.
+        files: The input files.
+        findings: Findings of the input checks.
     """
 
     dwi: Volume
@@ -78,5 +78,5 @@ class Case:
 
     @property
     def slice_axis(self) -> int:
-        """Voxel axis along which the slices are stacked: the one closest to head-foot."""
+        """Voxel axis along which slices are stacked: the one closest to head-foot."""
         return self.dwi.slice_axis

@@ -1,7 +1,7 @@
-"""Checks that b0 and ADC lie where the DWI lies: neither mirrored nor moved.
+"""Checks that b0 and ADC are aligned with the DWI: neither mirrored nor shifted.
 
-Two contrasts of one head share their edges, so the edges are compared: where the DWI has them
-against where its companion has them, as it lies, shifted, and mirrored. Why so:
+Two contrasts of one head share their edges. The edges of the DWI are therefore correlated with
+those of the companion image: in place, shifted, and mirrored. Rationale:
 docs/decisions/alignment.md.
 """
 
@@ -20,30 +20,30 @@ from infarct.core.findings import Finding, FindingCode
 from infarct.core.nifti import Volume, closest_axes
 
 _THICK_MM = 3.0
-"""Between thicker slices there are no edges to be had."""
+"""Across thicker slices, edges are not usable."""
 
 _SMOOTH_MM, _SAMPLE_MM = 1.5, 2.0
-"""SD of the smoothing, and about how far apart the voxels lie that are compared."""
+"""SD of the smoothing, and approximate distance between the voxels that are compared."""
 
 _RIM_MM, _BEYOND_MM = 4.0, 1e3
-"""The rim of the brain is left out: it lies nearly the same in a mirrored head. Where slices are
-thick, the next one counts as far beyond: the rim is that within the slice."""
+"""Width of the excluded rim of the brain, which looks nearly the same in a mirrored head; and the
+spacing assumed for thick slices, so that the rim is measured within each slice only."""
 
 _CLIP = 98
-"""Percentile above which an edge is no stronger: that of an infarct, or of the eyes."""
+"""Percentile at which edges are clipped, so that an infarct or the eyes do not dominate."""
 
 _REACH_MM = 30.0
-"""How far a companion is shifted, at most."""
+"""Largest shift of a companion image that is tried."""
 
 _LEAST_VOXELS = 500
-"""Of brain without rim; fewer tell nothing."""
+"""Voxels of brain without its rim; with fewer, the check is skipped."""
 
 _ALIKE, _MIRRORED = 0.3, 1.1
-"""What a mirrored companion must reach, and how many times as well it must fit as one that is not.
-Of scans that are right, real and synthetic, it fits at most .87 times as well."""
+"""Correlation that a mirrored companion image must reach, and its smallest ratio to the correlation
+without mirroring. In correctly stored scans, real and synthetic, this ratio is at most 0.87."""
 
 _MOVED_MM, _BETTER = 4.0, 0.1
-"""A slice or a voxel more than a head usually moves, and by how much more it must fit there."""
+"""Shift beyond usual head motion, and the gain in correlation required at that shift."""
 
 _SIDES = ("left to right", "front to back", "top to bottom")
 
@@ -53,7 +53,7 @@ _Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Fit:
-    """Correlation of the edges, -1 to 1: where both lie, and at the best shift, mm away."""
+    """Correlation of the edges, -1 to 1: in place, and at the best shift, `away_mm` from it."""
 
     here: float
     best: float
@@ -61,16 +61,19 @@ class _Fit:
 
 
 def check_alignment(name: str, companion: Image, dwi: Volume, brain: Mask) -> list[Finding]:
-    """Check that a companion shows the head as the DWI does.
+    """Check that a companion image is aligned with the DWI.
 
     Args:
-        name: What it is (`b0`, `ADC`), for the messages.
-        companion: (X, Y, Z) on the grid of the DWI.
+        name: Name of the companion image (`b0`, `ADC`), for the messages.
+        companion: (X, Y, Z) companion image on the grid of the DWI.
         dwi: (X, Y, Z).
-        brain: (X, Y, Z).
+        brain: (X, Y, Z) brain mask.
+
+    Returns:
+        A warning if the companion image is shifted.
 
     Raises:
-        ContentError: If it fits mirrored only.
+        ContentError: If the companion image is mirrored.
     """
     spacing = dwi.grid.spacing
     step = np.maximum(1, np.rint(_SAMPLE_MM / spacing)).astype(int)
@@ -87,29 +90,29 @@ def check_alignment(name: str, companion: Image, dwi: Volume, brain: Mask) -> li
     if mirrored[axis].best > max(_ALIKE, _MIRRORED * fit.best):
         side = _SIDES[int(np.argmax(np.abs(closest_axes(dwi.affine)[:, axis])))]
         raise ContentError(
-            f"{name}: fits the DWI mirrored {side} (correlation of their edges "
-            f"{mirrored[axis].best:.2f}) and not as it lies ({fit.best:.2f}); one of the two was "
-            "stored the wrong way round: export both anew from the scanner's images"
+            f"{name}: fits the DWI only when mirrored {side} (edge correlation "
+            f"{mirrored[axis].best:.2f}, unmirrored {fit.best:.2f}); one of the two images was "
+            "stored with a flipped axis: export both again from the scanner's images"
         )
     if fit.away_mm > _MOVED_MM and fit.best > max(_ALIKE, fit.here + _BETTER):
         text = (
-            f"{name}: lies {fit.away_mm:.0f} mm off the DWI (correlation of their edges there "
-            f"{fit.best:.2f}, as it lies {fit.here:.2f}): the head moved, or slices are missing; "
-            "outline and ADC cannot be trusted: align the two images"
+            f"{name}: shifted by {fit.away_mm:.0f} mm relative to the DWI (edge correlation "
+            f"{fit.best:.2f} at that shift, {fit.here:.2f} in place): the head moved, or slices "
+            "are missing; lesion mask and ADC are unreliable: align the two images"
         )
         return [Finding(FindingCode.OUT_OF_PLACE, "warning", text)]
     return []
 
 
 def _without_rim(brain: Mask, spacing: _Numbers) -> Mask:
-    """Leave out what is near the rim."""
+    """Remove voxels near the rim."""
     depth = ndimage.distance_transform_edt(np.pad(brain, 1), sampling=spacing)
     inner: Mask = depth[1:-1, 1:-1, 1:-1] > _RIM_MM
     return inner
 
 
 def _edges(image: Image, brain: Mask, spacing: _Numbers, fine: list[int]) -> Image:
-    """Return the length of the gradient along some axes, clipped."""
+    """Return the gradient magnitude along the given axes, clipped."""
     sigma = [_SMOOTH_MM / spacing[axis] if axis in fine else 0.0 for axis in range(3)]
     smooth = ndimage.gaussian_filter(image.astype(np.float32), sigma)
     squares = [(ndimage.sobel(smooth, axis) / spacing[axis]) ** 2 for axis in fine]
@@ -119,10 +122,11 @@ def _edges(image: Image, brain: Mask, spacing: _Numbers, fine: list[int]) -> Ima
 
 
 def _fits(ours: Image, inner: Mask, theirs: Sequence[Image], spacing: _Numbers) -> list[_Fit]:
-    """Correlate an image over a mask with others, at all shifts of the others.
+    """Correlate an image within a mask with other images, at all shifts of the others.
 
-    Normalised at each shift by what of the other lies under the mask; all by Fourier transforms,
-    so that what leaves at one side comes back at the other: the reach is shorter than the air.
+    The correlation is normalised at each shift by the voxels of the other image under the mask.
+    Fourier transforms wrap around at the border; the largest shift is shorter than the air around
+    the head.
 
     References:
         Lewis 1995, Fast normalized cross-correlation, Vision Interface.

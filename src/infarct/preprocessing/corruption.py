@@ -1,7 +1,8 @@
-"""Checks for voxels of the brain that were damaged on the way: overflow, holes, saturation.
+"""Checks for damaged voxels inside the brain: overflow, holes, saturation.
 
-Counted inside the brain, as connected pieces in ml: a share of the whole image says nothing about
-an infarct. Skull-stripped images and slabs are no damage, for their zeros lie outside the brain.
+Damage is measured as the volume of connected components inside the brain, because a share of the
+whole image does not show whether an infarct could be affected. Skull-stripped images and slabs are
+not reported: their zeros lie outside the brain.
 """
 
 from __future__ import annotations
@@ -20,43 +21,43 @@ from infarct.core.units import format_volume
 from infarct.preprocessing.skull_strip import close
 
 _SMALLEST_ML, _SMALLEST_OVERFLOW_ML = 0.5, 0.1
-"""Smaller pieces are noise; an overflow is recognized by its edge and may be smaller."""
+"""Smaller components are noise; an overflow is recognised by its edge and may be smaller."""
 
 _MOST_NEGATIVE = 0.2
-"""Share of the brain. Standardising a DWI makes about half of it negative."""
+"""Share of the brain. About half of a standardised DWI is negative."""
 
 _ABRUPT = 0.7
-"""Signal around a hole over that of tissue. Signal fades towards fluid and air; beside a damaged
-piece it does not."""
+"""Ratio of the signal around a hole to tissue signal. Signal decreases gradually towards fluid and
+air, but not towards damaged voxels."""
 
 _JUMP, _JUMPS = 0.5, 0.5
-"""Step to a neighbour over the whole range of values, and the share of steps at an edge that must
-be so large: at the edge of an overflow the value falls from one end of the range to the other."""
+"""Step to a neighbouring voxel relative to the range of values, and the share of steps at an edge
+that must be this large: at the edge of an overflow, values drop across the whole range."""
 
 _DARK, _DARK_AROUND = 0.35, 0.27
-"""Signal over the largest value that counts as dark, and the share of the voxels around an overflow
-that may be. Pockets of air and bone beside bright fluid have abrupt edges too, but continue outside
-the brain: a third of what surrounds them is dark, against a fifth at most of what surrounds the
-overflows made from three real scans."""
+"""Signal relative to the largest value below which a voxel is dark, and the largest share of dark
+voxels around an overflow. Air and bone next to bright fluid have abrupt edges too, but continue
+outside the brain: a third of the surrounding voxels is dark, compared with at most a fifth around
+overflows simulated in three real scans."""
 
 _CLOSE_MM = 8.0
-"""The brain with holes of that size: thresholds leave out what is dark."""
+"""Radius for closing holes in the brain mask: thresholding excludes dark voxels."""
 
 _TISSUE_ADC_MOST = 2e-3
-"""mm^2/s; an ADC map may be clipped above, in fluid."""
+"""mm^2/s; clipping of an ADC map above this value affects only fluid."""
 
 _NEAREST = ndimage.generate_binary_structure(3, 1)
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A connected piece of damaged voxels.
+    """A connected component of damaged voxels.
 
     Attributes:
-        volume_ml: Its volume.
-        around: Median of the voxels around it.
-        jumps: Share of the steps across its edge that are as large as those of an overflow.
-        dark_around: Share of the voxels around it that are dark.
+        volume_ml: Volume, ml.
+        around: Median of the surrounding voxels.
+        jumps: Share of the steps across the edge that are as large as those of an overflow.
+        dark_around: Share of the surrounding voxels that are dark.
     """
 
     volume_ml: float
@@ -66,15 +67,18 @@ class _Piece:
 
 
 def check_voxels(name: str, image: Volume, brain: Mask) -> list[Finding]:
-    """Check a signal for damaged voxels inside the brain.
+    """Check a DWI or b0 for damaged voxels inside the brain.
 
     Args:
         name: `DWI` or `b0`.
         image: (X, Y, Z) as read, before any value is replaced.
-        brain: (X, Y, Z).
+        brain: (X, Y, Z) brain mask.
+
+    Returns:
+        Warnings about damaged voxels.
 
     Raises:
-        ContentError: If values overflowed to negative ones, or the image was standardised.
+        ContentError: If values overflowed to negative numbers, or the image was standardised.
     """
     data, grid = image.data, image.grid
     inside = close(brain, _CLOSE_MM, grid.spacing)
@@ -95,23 +99,23 @@ def check_voxels(name: str, image: Volume, brain: Mask) -> list[Finding]:
     if sum(piece.volume_ml for piece in wrapped) >= _SMALLEST_OVERFLOW_ML:
         total = format_volume(sum(piece.volume_ml for piece in wrapped))
         raise ContentError(
-            f"{name}: {total} of the brain are negative and surrounded by the brightest voxels: an "
-            "integer overflow, as when unsigned 16-bit values are saved as signed; convert the "
-            "original images again, as unsigned or floating-point numbers"
+            f"{name}: {total} of the brain are negative and surrounded by the brightest voxels, "
+            "which indicates an integer overflow (for example, unsigned 16-bit values saved as "
+            "signed); convert the original images again, as unsigned or floating-point numbers"
         )
     tissue = float(np.median(data[inside & finite & (data > 0)]))
     holes = [p for p in pieces if p.volume_ml >= _SMALLEST_ML and p.around >= _ABRUPT * tissue]
     if holes:
         bright = float(np.percentile(data[inside & finite], 95))
         cause = (
-            "; they are surrounded by the brightest voxels, so values probably overflowed and were "
+            "; the brightest voxels surround this region, so values probably overflowed and were "
             "then set to 0"
             if max(holes, key=lambda p: p.volume_ml).around >= bright
             else ""
         )
         text = (
-            f"{name}: {_told(holes)} of the brain hold no signal (0, negative or not finite) amid "
-            f"tissue that does{cause}; export the image again"
+            f"{name}: {_total(holes)} of the brain have no signal (0, negative or not finite) but "
+            f"are surrounded by tissue with signal{cause}; export the image again"
         )
         found.append(Finding(FindingCode.INVALID_VOXELS, "warning", text))
     found += _check_overflow(name, data, inside, high, grid.voxel_ml)
@@ -123,8 +127,8 @@ def check_adc_voxels(adc: Volume, brain: Mask, scale: float) -> list[Finding]:
 
     Args:
         adc: (X, Y, Z) as read, in any unit.
-        brain: (X, Y, Z).
-        scale: Factor that makes it mm^2/s.
+        brain: (X, Y, Z) brain mask.
+        scale: Factor that converts the map to mm^2/s.
     """
     finite = adc.data[np.isfinite(adc.data)]
     high = float(finite.max())
@@ -134,12 +138,12 @@ def check_adc_voxels(adc: Volume, brain: Mask, scale: float) -> list[Finding]:
 
 
 def refuse_negative(name: str, data: Image, inside: Mask) -> None:
-    """Refuse an image with much of the brain below zero.
+    """Reject an image in which much of the brain is negative.
 
     Args:
         name: `DWI`, `b0` or `ADC`.
         data: (X, Y, Z) as read.
-        inside: (X, Y, Z) brain.
+        inside: (X, Y, Z) brain mask.
 
     Raises:
         ContentError: If more than a fifth of the brain is negative.
@@ -148,18 +152,18 @@ def refuse_negative(name: str, data: Image, inside: Mask) -> None:
     share = float((values < 0).mean()) if values.size else 0.0
     if share > 0.9:
         raise ContentError(
-            f"{name}: {share:.0%} of the brain is negative: the sign of the image is inverted; "
+            f"{name}: {share:.0%} of the brain is negative: the image is inverted; "
             "multiply it by -1 or export it again"
         )
     if share > _MOST_NEGATIVE:
         raise ContentError(
             f"{name}: {share:.0%} of the brain is negative: the image was probably standardised "
-            "(z-scored) or shifted, or is a phase image; give the image as the scanner made it"
+            "(z-scored) or shifted, or is a phase image; give the original magnitude image"
         )
 
 
 def _check_slices(name: str, image: Volume, brain: Mask) -> list[Finding]:
-    """Tell of empty slices between slices that show brain."""
+    """Report empty slices between slices that show brain."""
     axis = image.slice_axis
     across = tuple(each for each in range(3) if each != axis)
     shown = np.flatnonzero(brain.any(axis=across))
@@ -170,7 +174,7 @@ def _check_slices(name: str, image: Volume, brain: Mask) -> list[Finding]:
     if not empty:
         return []
     text = (
-        f"{name}: {len(empty)} slices inside the brain hold no image (number "
+        f"{name}: {len(empty)} slices inside the brain are empty (slice "
         f"{', '.join(map(str, empty))}); the volume is a lower bound: export the image again"
     )
     return [Finding(FindingCode.EMPTY_SLICES, "warning", text)]
@@ -183,7 +187,7 @@ def _slices_with_values(data: Image, axis: int) -> Mask:
 
 
 def _background(empty: Mask) -> Mask:
-    """Return the empty voxels connected to the border of the image: skull-stripping leaves them."""
+    """Return the empty voxels connected to the border of the image, as left by skull-stripping."""
     border = empty.copy()
     border[1:-1, 1:-1, 1:-1] = False
     return np.asarray(ndimage.binary_propagation(border, _NEAREST, mask=empty))
@@ -192,10 +196,10 @@ def _background(empty: Mask) -> Mask:
 def _check_overflow(
     name: str, data: Image, inside: Mask, high: float, voxel_ml: float
 ) -> list[Finding]:
-    """Tell of dark pieces whose edges fall from the top of the range: unsigned overflow."""
+    """Report dark components whose edges drop from the top of the range: unsigned overflow."""
     dark = inside & (data < _DARK * high) & (data > 0)
     if dark.sum() > 0.5 * inside.sum():
-        return []  # a few bright voxels set the range; tissue is far below it
+        return []  # a few bright voxels set the range, and tissue lies far below
     wrapped = [
         piece
         for piece in _pieces(dark, data, ~dark & (data > 0), high, voxel_ml)
@@ -206,24 +210,23 @@ def _check_overflow(
     if not wrapped:
         return []
     text = (
-        f"{name}: {_told(wrapped)} of the brain are dark and surrounded by the brightest voxels: "
+        f"{name}: {_total(wrapped)} of the brain are dark and surrounded by the brightest voxels: "
         "values probably overflowed the stored integer type; convert the original images again"
     )
     return [Finding(FindingCode.OVERFLOW, "warning", text)]
 
 
 def _check_top(name: str, image: Volume, inside: Mask, high: float) -> list[Finding]:
-    """Tell of pieces that all hold the largest value there is."""
+    """Report components in which every voxel has the largest value of the image."""
     sizes = _sizes(inside & (image.data == high))
     total = float(sizes.sum()) * image.grid.voxel_ml
     if sizes.max(initial=0) * image.grid.voxel_ml < _SMALLEST_ML:
         return []
-    # Fluid is clipped first on a b0, and there it matters little.
+    # On a b0, fluid is clipped first, which hardly affects the result.
     level: Level = "note" if name == "b0" else "warning"
     text = (
-        f"{name}: {format_volume(total)} of the brain hold the largest value of the image, "
-        f"{high:g}: "
-        "brighter voxels were clipped; export the image with its full range"
+        f"{name}: {format_volume(total)} of the brain have the largest value of the image, "
+        f"{high:g}: brighter voxels were clipped; export the image with its full range"
     )
     return [Finding(FindingCode.SATURATED, level, text)]
 
@@ -234,7 +237,7 @@ def _sizes(mask: Mask) -> NDArray[np.int_]:
 
 
 def _pieces(mask: Mask, data: Image, around: Mask, span: float, voxel_ml: float) -> list[_Piece]:
-    """Describe the connected pieces of a mask that are not too small."""
+    """Describe the connected components of a mask, except very small ones."""
     labels, count = ndimage.label(mask, _NEAREST)
     if not count:
         return []
@@ -248,7 +251,7 @@ def _pieces(mask: Mask, data: Image, around: Mask, span: float, voxel_ml: float)
         edge = ndimage.binary_dilation(piece, _NEAREST) & ~piece & around[wider]
         if not edge.any():
             continue
-        # What lies at the edge of the piece itself, carried to the voxels around it.
+        # The largest value of the component next to each surrounding voxel.
         own = ndimage.grey_dilation(
             np.where(piece, values, -np.inf), footprint=_NEAREST, mode="constant", cval=-np.inf
         )
@@ -264,6 +267,6 @@ def _pieces(mask: Mask, data: Image, around: Mask, span: float, voxel_ml: float)
     return pieces
 
 
-def _told(pieces: list[_Piece]) -> str:
+def _total(pieces: list[_Piece]) -> str:
     total = format_volume(sum(piece.volume_ml for piece in pieces))
-    return total if len(pieces) == 1 else f"{total} in {len(pieces)} pieces"
+    return total if len(pieces) == 1 else f"{total} in {len(pieces)} regions"

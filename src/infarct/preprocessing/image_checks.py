@@ -12,11 +12,14 @@ from infarct.core.nifti import Volume, form_disagreement_mm, has_position
 
 
 def check_grid(name: str, volume: Volume) -> list[Finding]:
-    """Check that the voxels could be those of a head.
+    """Check that voxel size and matrix are plausible for a head.
 
     Args:
-        name: What the image is (`DWI`, `b0`, `ADC`), for the messages.
-        volume: As read.
+        name: Type of the image (`DWI`, `b0`, `ADC`), for the messages.
+        volume: The image as read.
+
+    Returns:
+        Findings about the header.
 
     Raises:
         GeometryError: If the image is too thin, too small or too large to be a head.
@@ -33,70 +36,75 @@ def check_grid(name: str, volume: Volume) -> list[Finding]:
     extent = spacing * shape
     if min(shape) < 3 or max(shape) < 32:
         raise GeometryError(
-            f"{name}: {' x '.join(map(str, shape))} voxels are too few; "
-            "a stack of at least 3 slices of a head is needed"
+            f"{name}: the image has only {' x '.join(map(str, shape))} voxels; give an image of "
+            "the head with at least 3 slices"
         )
     across = np.sort(extent)[1:]
     if spacing.max() > 15 or spacing.min() < 0.2 or across.min() < 100 or across.max() > 600:
         raise GeometryError(
-            f"{name}: voxels of {_mm(spacing)} mm make an image of {_mm(extent)} mm; a head needs "
-            "100 to 600 mm across and voxels of 0.2 to 15 mm: repair the header's voxel size"
+            f"{name}: voxels of {_mm(spacing)} mm give an image of {_mm(extent)} mm; expected 100 "
+            "to 600 mm across and voxels of 0.2 to 15 mm: correct the voxel size in the header"
         )
     if not has_position(volume):
         findings.append(
             Finding(
                 FindingCode.NO_POSITION,
                 "warning",
-                f"{name}: neither sform nor qform is set, so left and right cannot be known; "
-                "voxel order right to left is not checked, the sides reported may be wrong",
+                f"{name}: neither sform nor qform is set, so left and right are unknown and the "
+                "reported sides may be wrong: export the image again with its orientation",
             )
         )
     apart = form_disagreement_mm(volume)
     if apart > 1.0:
-        told = f"sform and qform place it up to {apart:.1f} mm apart"
+        problem = f"sform and qform differ by up to {apart:.1f} mm"
         if np.isinf(apart):
-            told = "its qform is damaged"
+            problem = "the qform is damaged"
         findings.append(
             Finding(
                 FindingCode.FORMS_DISAGREE,
                 "warning",
-                f"{name}: {told}; the sform was used",
+                f"{name}: {problem}; the sform was used",
             )
         )
     return findings
 
 
 def check_signal(name: str, data: Image) -> list[Finding]:
-    """Check a magnitude image for voxels that cannot be signal.
+    """Check a magnitude image for invalid voxel values.
 
     Args:
         name: `DWI` or `b0`.
         data: (X, Y, Z) as read.
 
+    Returns:
+        Findings about values that were set to 0.
+
     Raises:
-        ContentError: If it is empty, constant, or in Hounsfield units.
+        ContentError: If the image is empty, constant, or has many negative values.
     """
     finite = np.isfinite(data)
     if not finite.any():
-        raise ContentError(f"{name}: no voxel holds a finite number; export the image again")
+        raise ContentError(f"{name}: no voxel has a finite value; export the image again")
     values = data[finite]
     low, high = float(values.min()), float(values.max())
     if low == high:
-        raise ContentError(f"{name}: every voxel is {low:g}; there is no image in this file")
+        raise ContentError(
+            f"{name}: every voxel is {low:g}; the file holds no image: export it again"
+        )
     negative = float((values < 0).mean())
-    # Of what is not background; noise about zero is small beside the signal.
+    # Background is excluded; noise around zero is small compared with the signal.
     signed = values[values != 0]
     deep = float(np.percentile(signed, 5)) if negative > 0 else 0.0
     if (signed < 0).mean() > 0.2 and -deep > 0.03 * float(np.percentile(signed, 99)):
         raise ContentError(
-            f"{name}: {(signed < 0).mean():.0%} of the voxels that are not 0 are negative, down to "
-            f"{low:.4g}: it was standardised (z-scored), its sign was inverted, or it is CT in "
-            "Hounsfield units or a phase image; give the magnitude image as the scanner made it"
+            f"{name}: {(signed < 0).mean():.0%} of the non-zero voxels are negative, down to "
+            f"{low:.4g}: the image was standardised (z-scored) or inverted, or it is a CT in "
+            "Hounsfield units or a phase image; give the original magnitude image"
         )
     findings = []
     bad = int(data.size - values.size)
     if bad:
-        text = f"{name}: {bad} voxels are not finite numbers; they were set to 0"
+        text = f"{name}: {bad} voxels are not finite; they were set to 0"
         findings.append(Finding(FindingCode.NOT_FINITE, "warning", text))
     if negative > 0:
         level: Level = "warning" if negative > 0.01 else "note"
@@ -106,21 +114,24 @@ def check_signal(name: str, data: Image) -> list[Finding]:
 
 
 def check_bvalue(bvalue: float) -> list[Finding]:
-    """Check that a b-value can show an infarct.
+    """Check that a b-value gives enough diffusion weighting.
 
     Args:
         bvalue: s/mm^2.
 
+    Returns:
+        A warning if the b-value is unusual for stroke imaging.
+
     Raises:
-        ContentError: If it is too small to weight for diffusion, or not a number.
+        ContentError: If the b-value is below 50 s/mm^2 or not finite.
     """
     if not np.isfinite(bvalue) or bvalue < 50:
         raise ContentError(
             f"b = {bvalue:g} s/mm^2 gives no diffusion weighting; "
-            "give the DWI of the highest b-value and its --bvalue (mostly 1000)"
+            "give the DWI with the highest b-value and its --bvalue (usually 1000)"
         )
     if not 500 <= bvalue <= 3500:
-        text = f"b = {bvalue:g} s/mm^2 is unusual for stroke (500 to 3500); check the --bvalue"
+        text = f"b = {bvalue:g} s/mm^2 is unusual for stroke (500 to 3500); check --bvalue"
         return [Finding(FindingCode.BVALUE_UNUSUAL, "warning", text)]
     return []
 

@@ -1,4 +1,4 @@
-"""Reads one scan, completes it and checks it."""
+"""Reads the images of a scan, computes missing ones, and checks all of them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from infarct.preprocessing.case import Case, CaseFiles
 from infarct.preprocessing.skull_strip import BrainMethod, find_brain
 
 _TRACE = 1e-7
-"""Less than this share of the largest value is no signal: 16-bit steps are 1.5e-5."""
+"""Share of the largest value below which a voxel is set to 0; a 16-bit step is 1.5e-5."""
 
 _WHOLE = 0.98
-"""A companion that covers less of the DWI leaves out some of the brain."""
+"""A companion image that covers less than this share of the DWI does not cover the whole brain."""
 
 
 def _lone_dwi(findings: list[Finding]) -> InputFileError:
-    """Return the error for a DWI that came without b0 and ADC, and why no volume served as b0."""
+    """Return the error for a DWI without b0 and ADC, and why no volume of a series was the b0."""
     low = [f"{each.message}. " for each in findings if each.code == FindingCode.SERIES_WITHOUT_B0]
     return InputFileError(
         f"{''.join(low)}DWI alone cannot distinguish an infarct from a bright vessel or an old "
@@ -46,18 +46,18 @@ def _lone_dwi(findings: list[Finding]) -> InputFileError:
 
 
 def open_case(files: CaseFiles) -> Case:
-    """Read one scan, complete what is missing, and check all of it.
+    """Read a scan, compute missing images, and check all of them.
 
     Args:
-        files: A DWI with a b0, or with an ADC, or a 4D series.
+        files: A DWI with a b0 or an ADC map, or a 4D series.
 
     Returns:
-        The scan on the grid of its DWI.
+        The scan on the grid of the DWI.
 
     Raises:
-        InputFileError: If a file is missing or unreadable, or neither b0 nor ADC is there.
-        GeometryError: If an image cannot be a head or lies elsewhere.
-        ContentError: If what it shows cannot be diffusion MRI of a brain.
+        InputFileError: If a file is missing or unreadable, or both b0 and ADC are missing.
+        GeometryError: If an image cannot be a head, or does not overlap the DWI.
+        ContentError: If an image cannot be diffusion MRI of a brain.
     """
     findings: list[Finding] = []
     dwi, b0, bvalue, b0_bvalue = _read_signals(files, findings)
@@ -80,15 +80,15 @@ def open_case(files: CaseFiles) -> Case:
         corruption.refuse_negative("ADC", adc, rough)
     del as_read  # frees the images as read: they are large
     given = _given_brain(dwi, files.brain, findings)
-    # Alignment before types: a mirrored companion correlates with the DWI as little as an image of
-    # another type does.
+    # Alignment first: a mirrored companion image correlates as poorly with the DWI as an image of
+    # another type.
     findings += _check_alignment(dwi, b0, adc, rough if given is None else given)
     findings += image_type.check_types(dwi.data, b0.data if b0 else None, adc, rough)
     if adc is not None:
-        scale, told = consistency.adc_scale(adc, rough)
+        scale, unit_findings = consistency.adc_scale(adc, rough)
         findings += corruption.check_adc_voxels(dwi.like(adc), rough, scale)
         adc = np.nan_to_num(adc * np.float32(scale), nan=0.0, posinf=0.0, neginf=0.0)
-        findings += told
+        findings += unit_findings
     if b0 is None and adc is not None:
         b0 = dwi.like(b0_from_adc(dwi.data, adc, bvalue))
         text = f"no b0 was given; it was computed from DWI and ADC with b = {bvalue:.0f} s/mm^2"
@@ -103,8 +103,8 @@ def open_case(files: CaseFiles) -> Case:
         adc = computed
     elif b0_given:
         findings += consistency.check_agreement(dwi.data, b0.data, adc, brain, weighting)
-        # Maps are saved with 0 or a negative code where a fit failed: the lowest ADC of all. Not in
-        # this brain only, for a network may find more of it.
+        # ADC maps contain 0 or a negative value where the fit failed, which would read as very low
+        # ADC. Replaced everywhere, since the network may find a larger brain mask later.
         adc = np.where((adc <= 0) & (computed > 0), computed, adc)
     else:
         findings += consistency.check_holes(adc, brain)
@@ -120,21 +120,22 @@ def open_case(files: CaseFiles) -> Case:
 def _read_signals(
     files: CaseFiles, findings: list[Finding]
 ) -> tuple[Volume, Volume | None, float, float]:
-    """Read DWI, b0 if there is one, and their b-values, from separate files or one 4D series."""
+    """Read DWI, b0 (if available) and their b-values, from single images or a 4D series."""
     if not files.b0_below > 0:
-        raise ContentError(f"--b0-below {files.b0_below:g}: a b-value above 0 s/mm^2 is expected")
+        raise ContentError(f"--b0-below {files.b0_below:g}: expected a b-value above 0 s/mm^2")
     dwi, b0_bvalue = read(files.dwi), 0.0
     if dwi.data.ndim == 4:
         dwi, b0, bvalue, b0_bvalue = _split_series(files, dwi, findings)
         if files.bvalue is not None and abs(files.bvalue - bvalue) > 0.1 * bvalue:
             text = (
-                f"--bvalue {files.bvalue:g} was left aside: the series' own .bval says {bvalue:g}"
+                f"--bvalue {files.bvalue:g} was ignored; the .bval file of the series says "
+                f"{bvalue:g}"
             )
             findings.append(Finding(FindingCode.BVALUE_FROM_SERIES, "warning", text))
     else:
         b0, bvalue = None, _bvalue_of_image(files, findings)
     findings += image_checks.check_grid("DWI", dwi)
-    image_checks.check_signal("DWI", dwi.data)  # before a companion is compared with it
+    image_checks.check_signal("DWI", dwi.data)  # before other images are compared with it
     if files.b0 is not None:
         data, reach = _read_on(dwi, "b0", files.b0, findings)
         dwi, b0, b0_bvalue = _within(dwi, reach), dwi.like(data), 0.0
@@ -142,7 +143,7 @@ def _read_signals(
 
 
 def _bvalue_of_image(files: CaseFiles, findings: list[Finding]) -> float:
-    """Find the b-value of a single image: as given, else as a file beside it says."""
+    """Return the b-value of a single image: as given, else from its .bval file."""
     beside = files.bval_path()
     stated = read_bvalues(beside) if beside is not None else np.empty(0)
     shells = {round(b) for b in stated if b >= files.b0_below}
@@ -151,11 +152,11 @@ def _bvalue_of_image(files: CaseFiles, findings: list[Finding]) -> float:
     said = float(shells.pop()) if len(shells) == 1 else None
     if files.bvalue is not None:
         if beside and said and abs(files.bvalue - said) > 0.1 * said:
-            text = f"--bvalue {files.bvalue:g} was used, but {beside.name} beside says {said:g}"
+            text = f"--bvalue {files.bvalue:g} was used, but {beside.name} says {said:g}"
             findings.append(Finding(FindingCode.BVALUE_CONTRADICTS, "warning", text))
         return files.bvalue
     if beside and said:
-        text = f"the b-value, {said:g} s/mm^2, was taken from {beside.name}"
+        text = f"the b-value {said:g} s/mm^2 was read from {beside.name}"
         findings.append(Finding(FindingCode.BVALUE_FROM_FILE, "note", text))
         return said
     text = f"no b-value was given; b = {USUAL_BVALUE:.0f} s/mm^2 was assumed"
@@ -166,18 +167,19 @@ def _bvalue_of_image(files: CaseFiles, findings: list[Finding]) -> float:
 def _split_series(
     files: CaseFiles, series: Volume, findings: list[Finding]
 ) -> tuple[Volume, Volume | None, float, float]:
-    """Take b0 (mean of the low b-values) and DWI (geometric mean of one shell) from a series."""
+    """Compute b0 (mean of the low b-values) and DWI (geometric mean of one shell) from a series."""
     path, beside, below = Path(files.dwi), files.bval_path(), files.b0_below
     n = series.data.shape[3]
     if beside is None:
         raise InputFileError(
-            f"{path}: is a series of {n} volumes, but {bvalue_name(path)} is not beside it; "
-            "put the .bval file there or give single images with --dwi and --b0"
+            f"{path}: is a series of {n} volumes, but {bvalue_name(path)} was not found in the "
+            "same folder; put the .bval file there or give single images with --dwi and --b0"
         )
     bvalues = read_bvalues(beside)
     if bvalues.size != n:
         raise InputFileError(
-            f"{beside}: holds {bvalues.size} b-values for {n} volumes of {path.name}"
+            f"{beside}: holds {bvalues.size} b-values, but {path.name} has {n} volumes; give the "
+            ".bval file of this series"
         )
     image_checks.check_bvalue(float(bvalues.max()))
     wanted = USUAL_BVALUE if files.bvalue is None else files.bvalue
@@ -185,35 +187,37 @@ def _split_series(
     low = np.flatnonzero(bvalues < below).tolist()
     shell, low = (_alive(series, volumes, findings) for volumes in (shell, low))
     if not shell:
-        raise ContentError(f"{path}: no volume of b = {wanted:.0f} s/mm^2 holds an image")
+        raise ContentError(
+            f"{path}: all volumes with b = {wanted:.0f} s/mm^2 are empty; export the series again"
+        )
     bvalue = float(bvalues[shell].mean())
     weighted = bvalues[bvalues >= below]
     left = sorted({round(b) for b in weighted} - {round(b) for b in bvalues[shell]})
     text = (
-        f"series of {n} volumes: DWI is the geometric mean of {len(shell)} at "
-        f"b = {bvalue:.0f} s/mm^2, b0 the mean of {len(low)} below b = {below:.0f}"
-        + (f"; left aside: b = {', '.join(map(str, left))}" if left else "")
+        f"series of {n} volumes: the DWI is the geometric mean of {len(shell)} volumes with "
+        f"b = {bvalue:.0f} s/mm^2, the b0 is the mean of {len(low)} volumes below b = {below:.0f}"
+        + (f"; not used: b = {', '.join(map(str, left))}" if left else "")
     )
     findings.append(Finding(FindingCode.SERIES, "note", text))
     if not low:
         lowest = float(bvalues.min())
         text = (
-            f"no volume of the series serves as b0: its lowest b-value, {lowest:g} s/mm^2, counts "
-            f"as diffusion-weighted, since b0 is below {below:g}"
+            f"no volume of the series can be used as b0: the lowest b-value is {lowest:g} s/mm^2, "
+            f"but a b0 must be below {below:g}"
         )
         if lowest < bvalue / 2:
             text += f"; to use it as b0, add --b0-below {np.floor(lowest) + 1:.0f}"
         findings.append(Finding(FindingCode.SERIES_WITHOUT_B0, "note", text))
     first = replace(series, data=series.data[..., 0])
     b0 = first.like(series.data[..., low].mean(axis=-1)) if low else None
-    # Before they are averaged, or what is no signal in one of them would not be told.
+    # Before averaging: invalid values of a single volume would be hidden by the mean.
     findings += image_checks.check_signal("DWI", series.data[..., shell])
     b0_bvalue = float(bvalues[low].mean()) if low else 0.0
     return first.like(trace(series.data[..., shell])), b0, bvalue, b0_bvalue
 
 
 def _alive(series: Volume, volumes: list[int], findings: list[Finding]) -> list[int]:
-    """Return those of the volumes that hold an image, and tell of the others."""
+    """Return the volumes that are not empty, and report the others."""
     alive = [
         each
         for each in volumes
@@ -221,32 +225,34 @@ def _alive(series: Volume, volumes: list[int], findings: list[Finding]) -> list[
     ]
     if dead := sorted(set(volumes) - set(alive)):
         text = (
-            f"series: {len(dead)} of its volumes hold no image (number "
-            f"{', '.join(str(each + 1) for each in dead)}) and were left aside"
+            f"series: {len(dead)} volumes are empty (volume "
+            f"{', '.join(str(each + 1) for each in dead)}) and were ignored"
         )
         findings.append(Finding(FindingCode.EMPTY_VOLUMES, "warning", text))
     return alive
 
 
 def _measured(dwi: Volume, b0: Volume) -> Mask:
-    """Tell where there was a scan, of both images; companions may end earlier than the DWI."""
+    """Return the voxels that both images cover; a companion image may end before the DWI."""
     slices = [scanned_slices(image.data, dwi.slice_axis) for image in (dwi, b0)]
     measured: Mask = slices[0] & slices[1] & ((dwi.data > 0) | (b0.data > 0))
     return measured
 
 
 def _within(volume: Volume, reach: Mask) -> Volume:
-    """Empty what a companion does not reach: as good as not scanned."""
+    """Set voxels to 0 that a companion image does not cover, as if they were not scanned."""
     return volume.like(np.where(reach, volume.data, 0))
 
 
 def _read_on(
     dwi: Volume, name: str, path: Path, findings: list[Finding], *, labels: bool = False
 ) -> tuple[NDArray[Any], Mask]:
-    """Read a companion of the DWI, bring it onto the DWI's grid, and tell how far it reaches."""
+    """Read a companion image on the grid of the DWI, and return the voxels that it covers."""
     volume = read(path)
     if volume.data.ndim == 4:
-        raise GeometryError(f"{name}: {path} holds {volume.data.shape[3]} volumes; one is needed")
+        raise GeometryError(
+            f"{name}: {path} holds {volume.data.shape[3]} volumes; give a single 3D image"
+        )
     findings += image_checks.check_grid(name, volume)
     if volume.grid.matches(dwi.grid):
         return volume.data, np.ones(dwi.grid.shape, dtype=bool)
@@ -256,15 +262,15 @@ def _read_on(
     share = float(reach[seen].mean()) if seen.any() else 0.0
     if share < 0.6:
         raise GeometryError(
-            f"{name}: {path} covers only {share:.0%} of what the DWI shows; "
-            "the two headers place them in different parts of space: are they of one scan?"
+            f"{name}: {path} covers only {share:.0%} of the DWI: their headers place them in "
+            "different positions; check that both images come from the same scan"
         )
-    text = f"{name}: lies on another grid than the DWI and was resampled to it"
+    text = f"{name}: has a different grid from the DWI and was resampled to the DWI"
     findings.append(Finding(FindingCode.RESAMPLED, "note", text))
     if share < _WHOLE and not labels:
         text = (
-            f"{name}: covers {share:.0%} of what the DWI shows; the rest was left aside as if it "
-            "had not been scanned, and the volume is a lower bound"
+            f"{name}: covers only {share:.0%} of the DWI; the rest was excluded, and the volume is "
+            "a lower bound"
         )
         findings.append(Finding(FindingCode.COVERS_PART, "warning", text))
     return moved, reach
@@ -274,18 +280,18 @@ def _clean(name: str, volume: Volume, findings: list[Finding]) -> Volume:
     findings += image_checks.check_signal(name, volume.data)
     data = np.nan_to_num(volume.data, nan=0.0, posinf=0.0, neginf=0.0)
     np.maximum(data, 0.0, out=data)
-    # Resampling leaves traces of 1e-40 in the background; as a signal their ADC would be infinite.
+    # Resampling leaves values of about 1e-40 in the background, whose ADC would be meaningless.
     data[data < _TRACE * data.max()] = 0.0
     return volume.like(data)
 
 
 def _find_brain(dwi: Volume, b0: Volume | None) -> tuple[Mask, BrainMethod]:
-    """Find the brain by thresholds; the DWI alone serves as long as there is no b0."""
+    """Find the brain by thresholds, from the DWI alone if there is no b0."""
     brain, method = find_brain(dwi.data, (b0 or dwi).data, dwi.grid.spacing)
     if not brain.any():
         raise ContentError(
-            "no brain was found on the DWI: nothing stands out from the background; "
-            "look at the image, or give the brain with --brain"
+            "no brain was found on the DWI: nothing is brighter than the background; "
+            "check the image, or provide a brain mask with --brain"
         )
     return brain, method
 
@@ -293,7 +299,7 @@ def _find_brain(dwi: Volume, b0: Volume | None) -> tuple[Mask, BrainMethod]:
 def _check_alignment(
     dwi: Volume, b0: Volume | None, adc: Image | None, brain: Mask
 ) -> list[Finding]:
-    """Check the companions that were given, where they were scanned, against the DWI."""
+    """Check the alignment of the given companion images with the DWI."""
     shown = brain & _measured(dwi, b0 or dwi)
     findings = []
     for name, image in (("b0", b0.data if b0 else None), ("ADC", adc)):
@@ -309,5 +315,7 @@ def _given_brain(dwi: Volume, path: Path | None, findings: list[Finding]) -> Mas
     data, _ = _read_on(dwi, "brain", path, findings, labels=True)
     brain: Mask = data > 0.5
     if not brain.any():
-        raise ContentError(f"{path}: the brain mask is empty on the DWI's grid")
+        raise ContentError(
+            f"{path}: the brain mask is empty on the grid of the DWI; give the mask of this scan"
+        )
     return brain

@@ -1,4 +1,4 @@
-"""Native -> prepared on the MNI grid, and results back."""
+"""Preprocessing of a scan on the MNI grid, and the way back to the native grid."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ from infarct.preprocessing.skull_strip import BrainMethod, brain_mask
 from infarct.preprocessing.templates import Template
 
 _REACH_MM = 14
-"""How far a head may differ from the template; beyond, the threshold mask has leaked."""
+"""Largest distance of the brain from that of the template; farther voxels of a threshold mask are
+leakage."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A scan on the MNI grid, all images (192, 224, 192).
+    """A preprocessed scan on the MNI grid, all images (192, 224, 192).
 
     Attributes:
-        dwi: Signal of the scan.
-        b0: Signal of the scan.
+        dwi: Diffusion-weighted signal.
+        b0: Signal without diffusion weighting.
         adc: mm^2/s.
-        dwi_normalised: Tissue peak at mean 0, SD 1.
-        adc_normalised: The same for ADC.
-        brain: bool.
-        brain_native: (X, Y, Z) bool on the grid of the scan.
-        brain_method: Whose outline that is.
-        dwi_peak: Tissue peak of the DWI, in its signal.
+        dwi_normalised: DWI scaled so that the tissue peak has mean 0 and SD 1.
+        adc_normalised: The same for the ADC.
+        brain: Brain mask, bool.
+        brain_native: (X, Y, Z) brain mask on the grid of the scan, bool.
+        brain_method: How the brain mask was obtained.
+        dwi_peak: Tissue peak of the DWI, in signal units.
         adc_peak: Tissue peak of the ADC, mm^2/s.
-        registration: Where the scan lies.
-        findings: What the reader should know.
+        registration: Registration of the scan to the template.
+        findings: Findings of the preprocessing.
     """
 
     dwi: Image
@@ -64,18 +65,21 @@ def preprocess(
     brain_network: Network | None = None,
     timer: StepTimer | None = None,
 ) -> Prepared:
-    """Bring a scan onto the MNI grid and make its intensities comparable.
+    """Register a scan to MNI space, find its brain, and normalise its intensities.
 
     Args:
         case: The scan.
-        template: What to register to.
-        brain_network: Outlines the brain of a whole head better than thresholds; None leaves it to
-            them. An outline that came with the scan is never replaced.
-        timer: Told of the steps.
+        template: Template to register to.
+        brain_network: Skull-stripping network; if None, the threshold mask is used. A brain mask
+            that came with the scan is never replaced.
+        timer: Records the duration of each step.
+
+    Returns:
+        The preprocessed scan.
 
     Raises:
-        RegistrationError: If the head cannot be placed.
-        ContentError: If no brain is left on the template.
+        RegistrationError: If the registration fails.
+        ContentError: If almost no brain is left on the template.
     """
     timer = timer or StepTimer()
     with timer.step("register"):
@@ -90,11 +94,11 @@ def preprocess(
             brain_native = brain_native & _within_reach(template, case, registration)
         brain: Mask = to_mni(brain_native.astype(np.float32), case, registration) >= 0.5
         if brain_method == "threshold" and brain_network is not None:
-            sought = brain_mask(brain_network, {"DWI": dwi, "b0": b0})
-            told = checks.check_network_brain(sought, brain, template.brain_at_1mm)
-            findings += told
-            if not told:
-                brain_native = restore(sought.astype(np.float32), case, registration) >= 0.5
+            candidate = brain_mask(brain_network, {"DWI": dwi, "b0": b0})
+            problems = checks.check_network_brain(candidate, brain, template.brain_at_1mm)
+            findings += problems
+            if not problems:
+                brain_native = restore(candidate.astype(np.float32), case, registration) >= 0.5
                 brain = to_mni(brain_native.astype(np.float32), case, registration) >= 0.5
                 brain_method = "network"
         checks.check_brain_is_left(brain)
@@ -124,12 +128,12 @@ def preprocess(
 
 
 def to_mni(image: Image, case: Case, registration: Registration) -> Image:
-    """Bring a map from the scan's own voxels to the MNI grid.
+    """Resample an image from the native grid to the MNI grid.
 
     Args:
         image: (X, Y, Z) on the grid of the DWI, float.
         case: The scan.
-        registration: As found by `prepare`.
+        registration: Registration of the scan, from `preprocess`.
 
     Returns:
         (192, 224, 192), linearly interpolated.
@@ -139,12 +143,12 @@ def to_mni(image: Image, case: Case, registration: Registration) -> Image:
 
 
 def restore(image_mni: Image, case: Case, registration: Registration) -> Image:
-    """Bring a map from the MNI grid back to the scan's own voxels.
+    """Resample an image from the MNI grid back to the native grid.
 
     Args:
-        image_mni: (192, 224, 192) probability or share, float.
+        image_mni: (192, 224, 192) probability or fraction, float.
         case: The scan.
-        registration: As found by `prepare`.
+        registration: Registration of the scan, from `preprocess`.
 
     Returns:
         (X, Y, Z) on the grid of the DWI, linearly interpolated.
@@ -154,7 +158,7 @@ def restore(image_mni: Image, case: Case, registration: Registration) -> Image:
 
 
 def _within_reach(template: Template, case: Case, registration: Registration) -> Mask:
-    """Return the voxels of the scan that lie near the template's brain."""
+    """Return the voxels of the scan that lie near the brain of the template."""
     step = float(template.b0.grid.spacing[0])
     wide = ndimage.binary_dilation(template.brain, iterations=round(_REACH_MM / step))
     volume = Volume(wide.astype(np.float32), template.b0.affine)

@@ -1,8 +1,8 @@
-"""b0 -> template: translation, and scaling and rotation in the plane. Slices stay slices.
+"""Registration of a b0 to the template: translation, plus in-plane scaling and rotation.
 
-Clinical slices are thick. A rotation that tilts them would mix what was measured centimetres apart
-and smear the outlines drawn on them, so none is allowed. Looking up where a voxel lies in an atlas
-smears nothing: for that alone, `refine` lets the head tilt, stretch and shear.
+Clinical slices are thick. Tilting them would interpolate between slices that are far apart and blur
+lesion masks drawn on them, so the transform keeps slices intact. An atlas lookup interpolates
+nothing; only for this purpose, `refine` estimates a full affine transform.
 
 References:
     Liu et al. 2021, Methods, "IP-MNI and IP-MNI DS space".
@@ -26,24 +26,24 @@ from infarct.core.errors import MemoryShortageError, RegistrationError, is_short
 from infarct.core.geometry import Affine
 from infarct.core.nifti import Volume, closest_axes
 
-# ITK prints its warnings to stderr from C++; whatever matters is raised or checked here.
+# ITK prints warnings to stderr from C++; relevant problems are raised or checked here.
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 _FREE = (0, 0, 1, 1, 1, 1, 1, 1, 0)
-"""Which of ScaleVersor3D's parameters may move: not the tilts (versor x, y), not the z scale."""
+"""Free parameters of ScaleVersor3D: all but the tilts (versor x, y) and the z scale."""
 
 _NEAR_MM, _WHERE_MM = 4.0, 8.0
-"""Distance from the brain up to which the b0 is kept, and up to which the images are compared."""
+"""Distance from the brain within which the b0 is kept, and within which images are compared."""
 
 _SEARCH_MM = range(-60, 61, 4)
 
 _TURNED_DEG = (-40, -20, 20, 40)
-"""Where else a search starts from: it finds its way over some ten degrees, and heads lie turned."""
+"""Additional start angles, for rotated heads: the optimiser recovers only about ten degrees."""
 
 
 @dataclass(frozen=True)
 class InPlane:
-    """The transform slices survive: template = R_z(rotation) diag(sx, sy, 1) native + t.
+    """A transform that keeps slices intact: template = R_z(rotation) diag(sx, sy, 1) native + t.
 
     Attributes:
         translation: (tx, ty, tz), mm.
@@ -68,13 +68,13 @@ class InPlane:
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """How a scan lies on the template.
+    """Registration of a scan to the template.
 
     Attributes:
-        in_plane: The six parameters found.
+        in_plane: The six estimated parameters.
         mni_from_voxel: (4, 4) voxel of the scan -> MNI mm.
         mni_from_native: (4, 4) scanner world RAS+ -> MNI mm.
-        mutual_information: Reached at the end, nats; larger is better.
+        mutual_information: Final mutual information, nats; larger is better.
     """
 
     in_plane: InPlane
@@ -84,17 +84,20 @@ class Registration:
 
 
 def register(b0: Volume, brain: Mask, template: Volume, template_brain: Mask) -> Registration:
-    """Find the in-plane transform that brings a b0 onto the b0 template.
+    """Estimate the in-plane transform from a b0 to the b0 template.
 
     The scan is the fixed image: a slab of a few slices always lies within the template, while most
-    of the template may lie outside the slab. A search along z comes first, because the header of a
-    slab does not say which part of the head it shows, and then one for heads that lie turned.
+    of the template may lie outside the slab. The optimisation starts from a search along z, because
+    the header of a slab does not say which part of the head it shows, and from several rotations.
 
     Args:
-        b0: The scan.
-        brain: (X, Y, Z) on the scan's grid.
-        template: b0 of an average brain, on the MNI grid or a coarser one.
-        template_brain: Brain on the template's grid.
+        b0: b0 of the scan.
+        brain: (X, Y, Z) brain mask on the grid of the scan.
+        template: Average b0, on the MNI grid or a coarser one.
+        template_brain: Brain mask on the grid of the template.
+
+    Returns:
+        The registration with the largest mutual information.
 
     Raises:
         RegistrationError: If no position gives a finite mutual information.
@@ -104,7 +107,7 @@ def register(b0: Volume, brain: Mask, template: Volume, template_brain: Mask) ->
     """
     plane_from_voxel = _plane_from_voxel(b0)
     spacing = b0.grid.spacing
-    # A distance map dilates by any ball at once, ten times faster than the ball itself.
+    # Thresholding a distance map is ten times faster than a dilation with a large ball.
     apart = ndimage.distance_transform_edt(~brain, sampling=spacing)
     near, where = apart <= _NEAR_MM, apart <= _WHERE_MM
     ceiling = np.percentile(b0.data[brain], 99.5)
@@ -128,9 +131,9 @@ def register(b0: Volume, brain: Mask, template: Volume, template_brain: Mask) ->
 
 
 def _plane_from_voxel(volume: Volume) -> Affine:
-    """Place voxels by their closest anatomical axes, slices horizontal, centre at 0, mm.
+    """Return an affine with the closest anatomical axes, horizontal slices and centre 0, mm.
 
-    The obliquity of the header is left out on purpose: technicians tilt slices to the anatomy, so
+    The obliquity in the header is ignored on purpose: slices are tilted to follow the anatomy, so
     an oblique slice is closer to an MNI slice than a horizontal one.
     """
     plane = np.eye(4)
@@ -146,13 +149,13 @@ def _centre(mask: Mask, affine: Affine) -> NDArray[np.float64]:
 
 
 def _refuse_shortage(error: RuntimeError) -> None:
-    """Raise `MemoryShortageError` where ITK ran out of memory: that says nothing about the scan."""
+    """Raise `MemoryShortageError` if ITK ran out of memory; the scan is not the cause."""
     if is_shortage(error):
         raise MemoryShortageError from error
 
 
 def _to_itk(data: Image, affine: Affine) -> sitk.Image:
-    """Hand an image to SimpleITK; coordinates stay RAS+ on both sides, ITK does not mind."""
+    """Convert an image for SimpleITK; coordinates stay RAS+, for both images of a registration."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(data.astype(np.float32).transpose(2, 1, 0)))
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image.SetSpacing(spacing.tolist())
@@ -163,7 +166,7 @@ def _to_itk(data: Image, affine: Affine) -> sitk.Image:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep ITK to one thread: sums in another order would change the last bits between runs."""
+    """Restrict ITK to one thread, so that results are reproducible bit by bit."""
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
@@ -174,13 +177,14 @@ def _one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
-    """How a scan lies on the template for looking up anatomy, never for resampling images.
+    """Affine registration of a scan for atlas lookup; never used to resample images.
 
     Attributes:
-        mni_from_native: (4, 4) scanner world RAS+ -> MNI mm; the in-plane one if none was better.
-        affine: Whether the affine was taken.
-        moved_mm: Mean distance it moves the brain from where the in-plane transform puts it.
-        reason: Why it was not taken; empty if it was.
+        mni_from_native: (4, 4) scanner world RAS+ -> MNI mm; the in-plane transform if the affine
+            was rejected.
+        affine: Whether the affine was accepted.
+        moved_mm: Mean distance that the affine moves brain voxels from their in-plane position, mm.
+        reason: Why the affine was rejected; empty if it was accepted.
     """
 
     mni_from_native: Affine
@@ -190,20 +194,21 @@ class Refinement:
 
 
 _LEAST_EXTENT_MM = 80.0
-"""Of the brain along z; a slab does not say how tall the head is."""
+"""Smallest extent of the brain along z; a slab does not determine the height of the head."""
 
 _FARTHEST_MM, _STRETCH = 12.0, (0.8, 1.25)
-"""What an affine may add to the in-plane transform and still be the difference of two heads."""
+"""Largest mean shift and range of scaling, relative to the in-plane transform, that differences
+between heads can explain."""
 
 
 def refine(b0: Volume, brain: Mask, template: Volume, found: Registration) -> Refinement:
-    """Let a registration tilt, stretch and shear (12 parameters), if that fits better.
+    """Refine a registration to a full affine (12 parameters), if that improves the fit.
 
     Args:
-        b0: The scan.
-        brain: (X, Y, Z) on the scan's grid.
-        template: b0 of an average brain.
-        found: The in-plane registration to start from.
+        b0: b0 of the scan.
+        brain: (X, Y, Z) brain mask on the grid of the scan.
+        template: Average b0.
+        found: In-plane registration to start from.
     """
     voxels = np.argwhere(brain)[::29]
     placed = voxels @ found.mni_from_voxel[:3, :3].T + found.mni_from_voxel[:3, 3]
@@ -212,7 +217,7 @@ def refine(b0: Volume, brain: Mask, template: Volume, found: Registration) -> Re
         return Refinement(found.mni_from_native, False, moved, reason)
 
     if np.ptp(placed[:, 2]) < _LEAST_EXTENT_MM:
-        return kept(f"the brain on the scan is only {np.ptp(placed[:, 2]):.0f} mm tall")
+        return kept(f"the scan covers only {np.ptp(placed[:, 2]):.0f} mm of the brain along z")
     spacing = b0.grid.spacing
     apart = ndimage.distance_transform_edt(~brain, sampling=spacing)
     ceiling = np.percentile(b0.data[brain], 99.5)
@@ -228,7 +233,7 @@ def refine(b0: Volume, brain: Mask, template: Volume, found: Registration) -> Re
             before, after = _descend(levels, transform)
         except RuntimeError as error:
             _refuse_shortage(error)
-            return kept(f"mutual information could not be maximised ({error})")
+            return kept(f"the optimisation of mutual information failed ({error})")
     matrix = np.eye(4)
     matrix[:3, :3] = np.array(transform.GetMatrix()).reshape(3, 3)
     centre = np.array(transform.GetCenter())
@@ -237,15 +242,15 @@ def refine(b0: Volume, brain: Mask, template: Volume, found: Registration) -> Re
     moved = float(np.linalg.norm(shifts, axis=1).mean())
     stretch = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     if after >= before:
-        return kept("it fitted no better", moved)
+        return kept("it did not improve the fit", moved)
     if moved > _FARTHEST_MM or stretch.min() < _STRETCH[0] or stretch.max() > _STRETCH[1]:
-        text = f"it moved the brain by {moved:.0f} mm and stretched it by {stretch.max():.2f}"
-        return kept(f"{text} (shrank by {stretch.min():.2f})", moved)
+        scaling = f"{stretch.min():.2f} to {stretch.max():.2f}"
+        return kept(f"it moved the brain by {moved:.0f} mm and scaled it by {scaling}", moved)
     return Refinement(matrix @ found.mni_from_native, True, moved, "")
 
 
 def _descend(levels: _Levels, transform: sitk.AffineTransform) -> tuple[float, float]:
-    """Optimise in place; return the metric before and after at the finer level, less is better."""
+    """Optimise in place; return the finest-level metric before and after, lower is better."""
     finest = 2.0
     method, fixed, moving = levels.at(finest)
     method.SetInitialTransform(transform, inPlace=True)
@@ -263,7 +268,7 @@ def _descend(levels: _Levels, transform: sitk.AffineTransform) -> tuple[float, f
 
 @dataclass(frozen=True)
 class _Levels:
-    """The images at any resolution."""
+    """The images of a registration at any resolution."""
 
     fixed: sitk.Image
     where: sitk.Image
@@ -286,9 +291,9 @@ def _shrink(image: sitk.Image, mm: float) -> Any:
 def _search(
     levels: _Levels, centre: NDArray[np.float64], onto: NDArray[np.float64]
 ) -> list[sitk.ScaleVersor3DTransform]:
-    """Return where to start: the best shift along z, and the runner-up if it is another place.
+    """Return start transforms: the best shift along z, and the second best if it is far away.
 
-    Where the head fits better turned, it starts turned as well.
+    A rotated start is added if it fits better than all unrotated ones.
     """
     method, fixed, moving = levels.at(6.0)
 
@@ -311,8 +316,8 @@ def _search(
     scored = [pair for pair in scored if pair[0] < math.inf]
     if not scored:
         raise RegistrationError(
-            "the brain on the b0 does not overlap the template anywhere; "
-            "look at the images: is this an axial scan of a head, and is the b0 the right file?"
+            "the brain on the b0 does not overlap the template at any position; check that this is "
+            "an axial scan of a head and that --b0 is the correct file"
         )
     best = scored[0][1]
     others = [dz for _, dz in scored[1:4] if abs(dz - best) > 8]
@@ -339,19 +344,19 @@ def _refine(
         except RuntimeError as error:
             _refuse_shortage(error)
             raise RegistrationError(
-                f"mutual information could not be maximised: {error}"
+                f"the registration failed ({error}); check the images and the brain mask"
             ) from error
         value = method.GetMetricValue()
     return value, transform
 
 
 def _to_in_plane(transform: sitk.ScaleVersor3DTransform) -> InPlane:
-    """Read the six parameters off; ITK adds scale and rotation, so the product is the nearest."""
+    """Return the six parameters; ITK adds scale and rotation, so this is the nearest product."""
     matrix = np.array(transform.GetMatrix()).reshape(3, 3)
     centre = np.array(transform.GetCenter())
     rotation = math.atan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1])
     sx, sy = np.linalg.norm(matrix[:2, :2], axis=0)
     pure = InPlane((0.0, 0.0, 0.0), (float(sx), float(sy)), rotation).matrix[:3, :3]
-    # The centre of the brain goes where ITK put it.
+    # The centre of the brain is mapped as by ITK.
     tx, ty, tz = np.array(transform.GetTranslation()) + centre - pure @ centre
     return InPlane((float(tx), float(ty), float(tz)), (float(sx), float(sy)), rotation)

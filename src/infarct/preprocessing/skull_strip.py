@@ -1,7 +1,8 @@
-"""The brain by thresholds and morphology: the named fallback where no network can be trusted.
+"""Skull-stripping: by a network, or by thresholds and morphology as a fallback.
 
-On a diffusion-weighted image fat is suppressed and the eyes are dark, so the brain is nearly alone.
-What remains is to take out coil shading, cut the thin bridges to the face and close the sulci.
+On a diffusion-weighted image, fat is suppressed and the eyes are dark, so little but the brain is
+bright. The threshold method corrects coil shading, cuts the thin bridges to the face and closes the
+sulci.
 """
 
 from __future__ import annotations
@@ -20,29 +21,28 @@ from infarct.core.resampling import shrink
 from infarct.inference.network import Network, expect_answer, stretch
 
 BrainMethod = Literal["given", "stripped", "threshold", "network"]
-"""Whose outline it is: the user's, that of an image whose background is already zero, thresholds
-and morphology, or the trained network."""
+"""How a brain mask was obtained: given by the user, from an already skull-stripped image, by
+thresholds and morphology, or by the network."""
 
 _BRIDGE_MM = 4.5
 _SULCUS_MM = 8.0
 _SHADING_MM = 60.0
 
 _HEAD_SHARE = 0.3
-"""Of all that is no air, scalp and eyes too, at least that much lies above a threshold that parts
-the brain from the rest: .36 to .92 on 3 real and 799 synthetic scans, .16 beside such an
-infarct."""
+"""Smallest share of the head, scalp and eyes included, above a threshold that separates the brain
+from the rest: 0.36 to 0.92 on 3 real and 799 synthetic scans, 0.16 with a very bright infarct."""
 
 HEAD_STEP = 4
-"""The brain is sought on a grid of 4 mm."""
+"""Voxel size of the grid for the skull-stripping network, mm."""
 
 _IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
-"""A cross without its arms along z."""
+"""In-plane connectivity."""
 
 
 def find_brain(
     dwi: Image, b0: Image, spacing: NDArray[np.float64]
 ) -> tuple[Mask, Literal["stripped", "threshold"]]:
-    """Outline the brain of a scan, or take over the outline it came with.
+    """Find the brain by thresholds, or keep the mask of a skull-stripped image.
 
     Args:
         dwi: (X, Y, Z) diffusion-weighted signal.
@@ -50,16 +50,16 @@ def find_brain(
         spacing: (3,) mm.
 
     Returns:
-        (X, Y, Z) bool; all False where nothing stands out. And how it was found.
+        (X, Y, Z) brain mask, bool, all False if no brain was found; and how it was obtained.
     """
     brain = brain_by_threshold(dwi, b0, spacing)
     stripped = (dwi != 0) & (b0 != 0)
-    # An image whose background is already zero keeps the outline its owner gave it.
+    # If the background is already zero, the image was skull-stripped before.
     return (stripped, "stripped") if _dice(stripped, brain) > 0.93 else (brain, "threshold")
 
 
 def brain_by_threshold(dwi: Image, b0: Image, spacing: NDArray[np.float64]) -> Mask:
-    """Outline the brain by thresholds and morphology.
+    """Find the brain by thresholds and morphology.
 
     Args:
         dwi: (X, Y, Z) diffusion-weighted signal.
@@ -67,7 +67,7 @@ def brain_by_threshold(dwi: Image, b0: Image, spacing: NDArray[np.float64]) -> M
         spacing: (3,) mm.
 
     Returns:
-        (X, Y, Z) bool; all False where nothing stands out.
+        (X, Y, Z) brain mask, bool; all False if no brain was found.
     """
     # Weighted towards the DWI, where scalp fat and eyes are dark.
     signal = np.cbrt(_unit_range(dwi) ** 2 * _unit_range(b0))
@@ -82,12 +82,12 @@ def brain_by_threshold(dwi: Image, b0: Image, spacing: NDArray[np.float64]) -> M
 
 
 def dilate(mask: Mask, radius: float, spacing: NDArray[np.float64]) -> Mask:
-    """Grow a mask by a ball; between slices thicker than the radius nothing is added.
+    """Dilate a mask by a ball; slices thicker than the radius are dilated in-plane only.
 
-    By an exact distance transform, whose time does not depend on the radius.
+    Uses an exact distance transform, whose run time does not depend on the radius.
 
     Args:
-        mask: (X, Y, Z).
+        mask: (X, Y, Z) bool.
         radius: mm.
         spacing: (3,) mm.
 
@@ -102,7 +102,7 @@ def dilate(mask: Mask, radius: float, spacing: NDArray[np.float64]) -> Mask:
 
 
 def erode(mask: Mask, radius: float, spacing: NDArray[np.float64]) -> Mask:
-    """Shrink a mask by a ball; what lies beyond the image counts as background.
+    """Erode a mask by a ball; voxels outside the image count as background.
 
     Args:
         mask: (X, Y, Z).
@@ -118,7 +118,7 @@ def erode(mask: Mask, radius: float, spacing: NDArray[np.float64]) -> Mask:
 
 
 def close(mask: Mask, radius: float, spacing: NDArray[np.float64]) -> Mask:
-    """Close gaps of a mask by a ball, also where it touches the border of the image.
+    """Close gaps in a mask by a ball, also at the border of the image.
 
     Args:
         mask: (X, Y, Z).
@@ -128,7 +128,7 @@ def close(mask: Mask, radius: float, spacing: NDArray[np.float64]) -> Mask:
     closed = np.zeros(mask.shape, dtype=bool)
     if mask.any():
         box = _box_around(mask, 0.0, spacing)
-        # A layer more than the ball reaches, so that something outside remains.
+        # One layer more than the radius, so that some background remains.
         margin = [int(radius / step) + 2 for step in spacing]
         wide = _within(np.pad(mask[box], [(m, m) for m in margin]), radius, spacing)
         inner = ~_within(~wide, radius, spacing)
@@ -143,11 +143,11 @@ def _box_around(mask: Mask, margin: float, spacing: NDArray[np.float64]) -> tupl
 
 
 def _within(mask: Mask, radius: float, spacing: NDArray[np.float64]) -> Mask:
-    """Return the voxels whose centre is within a radius of that of a voxel of a mask."""
+    """Return the voxels whose centre lies within a radius of the centre of a mask voxel."""
     image = sitk.GetImageFromArray(mask.view(np.uint8))
     image.SetSpacing(spacing[::-1].tolist())
     squares = sitk.SignedMaurerDistanceMap(image, squaredDistance=True, useImageSpacing=True)
-    # A mask without background has no border to measure from.
+    # A mask without background has no border to measure distances from.
     near: Mask = mask | (sitk.GetArrayFromImage(squares) <= radius**2 * (1 + 1e-5))
     return near
 
@@ -180,7 +180,7 @@ def _unit_range(image: Image) -> Image:
 
 
 def _flatten(signal: Image, spacing: NDArray[np.float64]) -> Image:
-    """Divide by the local level of the head, so that near and far from the coil compare."""
+    """Divide by the local mean of the head, to correct coil shading."""
     window = np.maximum(1, np.round(_SHADING_MM / spacing)).astype(int)
     signal = _dimmed(signal)
     head = signal > otsu(signal[signal > 0])
@@ -196,9 +196,9 @@ def _flatten(signal: Image, spacing: NDArray[np.float64]) -> Image:
 
 
 def _dimmed(signal: Image) -> Image:
-    """Clip what outshines the brain so far that a threshold parts it from the brain, not from air.
+    """Clip regions so bright that Otsu's threshold would separate them from the brain.
 
-    So does an old infarct of half a hemisphere; beside it the brain would count as dark.
+    An old infarct of half a hemisphere can be that bright; the brain would count as dark.
     """
     values = signal[signal > 0]
     with_dark = values > np.exp(otsu(np.log(values)))
@@ -235,18 +235,18 @@ def _dice(a: Mask, b: Mask) -> float:
 
 
 def brain_mask(network: Network, images: Mapping[str, Image]) -> Mask:
-    """Find the brain in a whole head.
+    """Find the brain in a head with a skull-stripping network.
 
     Args:
-        network: Answers "brain".
+        network: A network whose `answers` is "brain".
         images: (192, 224, 192) "DWI" and "b0" on the MNI grid, in any unit, not masked.
 
     Returns:
-        (192, 224, 192): closed and filled at 4 mm, the part at the centre of the head, smoothed at
-        1 mm and dilated by one voxel.
+        (192, 224, 192) brain mask: closed and filled at 4 mm, reduced to the component at the
+        centre of the head, smoothed at 1 mm and dilated by one voxel.
 
     Raises:
-        AssetError: If the network answers something else.
+        AssetError: If the network does not predict the brain.
 
     References:
         Liu et al. 2021, Methods, "Automated skull stripping".
@@ -257,8 +257,8 @@ def brain_mask(network: Network, images: Mapping[str, Image]) -> Mask:
         coarse = shrink(images[name], HEAD_STEP)
         planes.append(zscore(coarse, np.ones(coarse.shape, dtype=bool)) if scaled else coarse)
     found = network.run(np.stack(planes)[None].astype(np.float32))[0, 0] > 0.5
-    # With an empty border, or closing would eat into what touches the edge. Filled slice by slice:
-    # in a slab the ventricles are open at the top or bottom.
+    # Padded, because closing would otherwise erode the mask at the border. Holes are filled slice
+    # by slice: in a slab, the ventricles are open at the top or bottom.
     closed = ndimage.binary_closing(np.pad(found, 1))[1:-1, 1:-1, 1:-1]
     found = _central(ndimage.binary_fill_holes(closed, _IN_PLANE))
     fine = found.astype(np.float32)
@@ -270,7 +270,7 @@ def brain_mask(network: Network, images: Mapping[str, Image]) -> Mask:
 
 
 def _central(mask: Mask) -> Mask:
-    """Return the part nearest to the middle of the grid; the eyes and the neck are elsewhere."""
+    """Return the component nearest to the centre of the grid, without eyes and neck."""
     labels, count = ndimage.label(mask)
     if count < 2:
         return mask

@@ -1,4 +1,4 @@
-"""The template brain to register to."""
+"""The b0 template for registration."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from infarct.core.resampling import resample
 _AFFINE = MNI_GRID.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
 _AFFINE[:3, 3] += 0.5
 TEMPLATE_GRID = Grid((96, 112, 96), _AFFINE)
-"""2 mm; each voxel covers a block of 2 x 2 x 2 voxels of the MNI grid."""
+"""Grid of the template, 2 mm; each voxel covers 2 x 2 x 2 voxels of the MNI grid."""
 
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """What the registration aims at.
+    """The template for registration.
 
     Attributes:
         b0: Average b0, (96, 112, 96), white matter about 1.
-        brain: (96, 112, 96) bool.
+        brain: (96, 112, 96) brain mask, bool.
     """
 
     b0: Volume
@@ -33,15 +33,15 @@ class Template:
 
     @cached_property
     def brain_at_1mm(self) -> Mask:
-        """The brain on the MNI grid."""
+        """Brain mask on the MNI grid, (192, 224, 192) bool."""
         share = Volume(self.brain.astype(np.float32), self.b0.affine)
         brain: Mask = resample(share, MNI_GRID) >= 0.5
-        brain.setflags(write=False)  # every scan is compared with this one
+        brain.setflags(write=False)  # shared by all scans
         return brain
 
 
 @lru_cache(maxsize=1)
 def load_template() -> Template:
-    """Load the b0 template and its brain."""
+    """Load the b0 template and its brain mask."""
     brain = read(assets.path("templates/brain")).data > 0.5
     return Template(read(assets.path("templates/b0")), brain)
