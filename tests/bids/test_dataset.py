@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from datasets import dataset
 
-from infarct.bids.dataset import BidsScan, find_scans, join_participants
+from infarct.bids.dataset import BidsScan, find_scans
 from infarct.bids.gaps import gaps
 from infarct.core.errors import InputFileError
 
@@ -172,69 +172,6 @@ def test_a_folder_that_is_no_dataset_is_told(tmp_path: Path) -> None:
         find_scans(tmp_path)
 
 
-def test_participants_are_joined_to_their_scans(tmp_path: Path) -> None:
-    root = dataset(
-        tmp_path / "d",
-        "sub-1/ses-a/dwi/sub-1_ses-a_dwi.nii.gz",
-        "sub-2/dwi/sub-2_dwi.nii.gz",
-        "participants.tsv=participant_id\tage\nsub-1\t70\n",
-    )
-    joined = join_participants(find_scans(root), root)
-    assert joined["sub-1_ses-a"] == {"participant_id": "sub-1", "session_id": "ses-a", "age": "70"}
-    assert joined["sub-2"] == {"participant_id": "sub-2", "session_id": "n/a"}
-    (root / "participants.tsv").write_text("name\tage\nsub-1\t70\n")
-    with pytest.raises(InputFileError, match="a column participant_id is expected"):
-        join_participants(find_scans(root), root)
-
-
-def test_several_rows_of_a_participant_are_told_apart_by_session_or_refused(tmp_path: Path) -> None:
-    scans = ("sub-1/ses-a/dwi/sub-1_ses-a_dwi.nii.gz", "sub-1/ses-b/dwi/sub-1_ses-b_dwi.nii.gz")
-    root = dataset(tmp_path / "d", *scans)
-    table = root / "participants.tsv"
-    table.write_text("participant_id\tsession_id\tage\nsub-1\tses-a\t70\nsub-1\tb\t71\n\t\t\n")
-    joined = join_participants(find_scans(root), root)
-    assert [joined[name]["age"] for name in ("sub-1_ses-a", "sub-1_ses-b")] == ["70", "71"]
-    assert joined["sub-1_ses-b"]["session_id"] == "ses-b"
-    table.write_text("participant_id\tage\nsub-1\t70\nsub-1\t71\n")
-    with pytest.raises(InputFileError, match=r"several rows of sub-1 \(1 in all\).*session_id"):
-        join_participants(find_scans(root), root)
-
-
-def test_a_row_about_one_session_says_nothing_of_another(tmp_path: Path) -> None:
-    scans = ("sub-1/ses-a/dwi/sub-1_ses-a_dwi.nii.gz", "sub-1/ses-b/dwi/sub-1_ses-b_dwi.nii.gz")
-    root = dataset(tmp_path / "d", *scans, "sub-2/dwi/sub-2_dwi.nii.gz")
-    table = "participant_id\tsession_id\tnihss\nsub-1\t{}\t14\nsub-2\tses-a\t3\n"
-    (root / "participants.tsv").write_text(table.format("ses-a"))
-    joined = join_participants(find_scans(root), root)
-    assert joined["sub-1_ses-a"]["nihss"] == "14"
-    assert "nihss" not in joined["sub-1_ses-b"]
-    assert joined["sub-2"]["nihss"] == "3"
-    for none in ("", "n/a"):
-        (root / "participants.tsv").write_text(table.format(none))
-        joined = join_participants(find_scans(root), root)
-        assert [row["nihss"] for row in joined.values()] == ["14", "14", "3"]
-
-
-def test_a_quotation_mark_left_open_swallows_nobody(tmp_path: Path) -> None:
-    root = dataset(
-        tmp_path / "d",
-        "sub-1/dwi/sub-1_dwi.nii.gz",
-        'participants.tsv=participant_id\tage\nsub-1\t"70\nsub-2\t60\n',
-    )
-    with pytest.raises(InputFileError, match="cannot be read"):
-        join_participants(find_scans(root), root)
-
-
-def test_a_tab_too_many_adds_no_column(tmp_path: Path) -> None:
-    root = dataset(
-        tmp_path / "d",
-        "sub-1/dwi/sub-1_dwi.nii.gz",
-        "participants.tsv=participant_id\tage\nsub-1\t70\t\n",
-    )
-    joined = join_participants(find_scans(root), root)
-    assert set(joined["sub-1"]) == {"participant_id", "session_id", "age"}
-
-
 def test_a_b0_of_reversed_phase_encoding_is_nobodys_but_its_own(tmp_path: Path) -> None:
     d = "sub-1/dwi/sub-1"
     names = (f"{d}_dwi.nii.gz", f"{d}_dwi.bval=1000", f"{d}_dir-PA_dwi.nii.gz")
@@ -242,15 +179,6 @@ def test_a_b0_of_reversed_phase_encoding_is_nobodys_but_its_own(tmp_path: Path) 
     (scan,) = find_scans(root)
     assert scan.files.b0 is None
     assert scan.files.adc == root / f"{d}_ADC.nii.gz"
-
-
-def test_a_cell_may_hold_other_marks_that_end_a_line(tmp_path: Path) -> None:
-    root = dataset(tmp_path / "d", "sub-1/dwi/sub-1_dwi.nii.gz")
-    table = "participant_id\tnote\tage\r\nsub-1\ta\x0bb\u2028c\t70\r\n"
-    (root / "participants.tsv").write_text(table, encoding="utf-8", newline="")
-    rows = join_participants(find_scans(root), root)
-    assert rows["sub-1"]["age"] == "70"
-    assert rows["sub-1"]["note"] == "a\x0bb\u2028c"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,18 +13,10 @@ from infarct.core.errors import InputFileError
 from infarct.core.file_search import entries_of, matching
 from infarct.preprocessing.case import CaseFiles
 
-_MOST_NAMES = 10
-
 _EXPECTED = "sub-X/[ses-Y/]dwi/sub-X[_ses-Y]_dwi.nii.gz, or _trace and _ADC"
 
 _DATATYPES = ("dwi", "perf", "")
 """Folders of a session that hold diffusion images; ISLES'24 keeps them in the session itself."""
-
-Participants = dict[str, dict[str, dict[str, str]]]
-"""Cells by column, by session (`ses-Y`, or empty for any), by label of the participant."""
-
-_ANY_SESSION = ""
-"""Stands for the session of a row that names none."""
 
 
 @dataclass(frozen=True)
@@ -192,77 +182,6 @@ def unused(root: Path) -> Unused:
                 (ambiguous if claims else unclaimed).append(_below(other.path, root))
         maps += [_below(image.path, root) for image in images if image.role == "map" and image.raw]
     return Unused(tuple(maps), tuple(ambiguous), tuple(unclaimed))
-
-
-def join_participants(scans: Sequence[BidsScan], root: Path) -> dict[str, dict[str, str]]:
-    """Return what `participants.tsv` says of each scan, by the name of the scan.
-
-    Args:
-        scans: Of the dataset.
-        root: Its folder; the table may be missing.
-
-    Raises:
-        InputFileError: If the table is there and cannot be read, or has two rows of one participant
-            that no session tells apart.
-    """
-    table = read_participants(root / "participants.tsv")
-    joined = {}
-    for scan in scans:
-        who = {"participant_id": f"sub-{scan.entities['sub']}", "session_id": _session_of(scan)}
-        joined[scan.name] = {**row_of(scan, table), **who}
-    return joined
-
-
-def row_of(scan: BidsScan, table: Participants) -> dict[str, str]:
-    """Return what a table says of a scan, by column; nothing if no row is about it."""
-    rows, session = table.get(scan.entities["sub"], {}), _session_of(scan)
-    if len(rows) == 1 and (_ANY_SESSION in rows or session == "n/a"):
-        # What is said of a participant once holds for all sessions, unless it names one.
-        (row,) = rows.values()
-        return row
-    return rows.get(session, {})
-
-
-def _session_of(scan: BidsScan) -> str:
-    return f"ses-{scan.entities['ses']}" if "ses" in scan.entities else "n/a"
-
-
-def read_participants(path: Path) -> Participants:
-    """Read `participants.tsv`; nothing if it is not there.
-
-    Raises:
-        InputFileError: If it cannot be read, or has two rows of one participant and session.
-    """
-    if not path.is_file():
-        return {}
-    table: Participants = {}
-    doubled: dict[str, None] = {}
-    try:
-        # Lines end where a table's do: text has more marks that end one.
-        text = io.StringIO(path.read_text("utf-8-sig"))
-        for row in csv.DictReader(text, delimiter="\t", strict=True):
-            participant = row["participant_id"].strip()
-            if not participant:
-                continue
-            rows = table.setdefault(participant.removeprefix("sub-"), {})
-            label = (row.get("session_id") or "").strip().removeprefix("ses-")
-            session = f"ses-{label}" if label not in {"", "n/a"} else _ANY_SESSION
-            if session in rows:
-                doubled[participant] = None
-            # A tab too many at the end of a line makes a cell without a name.
-            rows[session] = {name: cell for name, cell in row.items() if name}
-    except (OSError, UnicodeDecodeError, KeyError, AttributeError, csv.Error) as error:
-        raise InputFileError(
-            f"{path}: cannot be read ({error}); a table with tabs and a column participant_id "
-            "is expected"
-        ) from error
-    if doubled:
-        names = f"{', '.join([*doubled][:_MOST_NAMES])} ({len(doubled)} in all)"
-        raise InputFileError(
-            f"{path}: has several rows of {names}; keep one of each, or tell visits apart by a "
-            "column session_id"
-        )
-    return table
 
 
 def _sessions(

@@ -9,10 +9,9 @@ from infarct.bids.dataset import (
     BidsScan,
     files_of,
     participants_of,
-    read_participants,
-    row_of,
     unused,
 )
+from infarct.bids.participants import read_participants, row_of
 from infarct.core.bids_names import read_name
 from infarct.core.file_search import matching
 

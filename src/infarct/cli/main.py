@@ -340,9 +340,10 @@ def bids(
     overwrite_corrected: OverwriteCorrected = False,
 ) -> None:
     """Outline and measure the diffusion scans of a BIDS dataset, as a BIDS App."""
-    from infarct.bids.dataset import find_scans, join_participants
+    from infarct.bids.dataset import find_scans
     from infarct.bids.derivatives import check_place, describe, jobs_of
     from infarct.bids.gaps import gaps
+    from infarct.bids.participants import join_participants
     from infarct.cohort.jobs import check_outcomes
     from infarct.cohort.runner import Pool
     from infarct.segmentation.models import get_model
