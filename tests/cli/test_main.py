@@ -285,7 +285,7 @@ def test_an_interrupt_ends_with_130(
     monkeypatch.setattr("infarct.preprocessing.load.open_case", interrupt)
     arguments = ["--dwi", "x", "--out", str(tmp_path / "out")]
     assert run(monkeypatch, "segment", *arguments) == 130
-    assert "interrupted; nothing half-written was left" in capsys.readouterr().err
+    assert "interrupted; no incomplete files were left" in capsys.readouterr().err
 
 
 def test_wrong_usage_ends_with_2() -> None:
@@ -308,7 +308,7 @@ def test_models_are_listed_and_their_files_checked(
     for name in models.model_names():
         assert name in shown
     assert run(monkeypatch, "models", "verify") == 0
-    assert f"{len(assets.index())} files are whole" in capsys.readouterr().out
+    assert f"{len(assets.index())} files verified" in capsys.readouterr().out
     shutil.copytree(assets.ROOT, tmp_path / "data")
     (tmp_path / "data" / "networks" / "DAGMNet_CH3.onnx").write_bytes(b"another")
     monkeypatch.setattr(assets, "ROOT", tmp_path / "data")
