@@ -46,20 +46,20 @@ def test_spreadsheets_of_any_country_are_read(tmp_path: Path, delimiter: str) ->
     ("text", "told"),
     [
         ("", "row 1 has the columns none"),
-        ("id,dwi,bvale\ns1,dwi.nii.gz,3000\n", "bvale; dwi and id are needed"),
-        ("id,b0\ns1,b0.nii.gz\n", "dwi and id are needed"),
-        ("id,dwi\n", "no row below its header"),
-        ("id,dwi,bvalue\ns1,dwi.nii.gz,b1000\n", r"row 2: bvalue is 'b1000'; a number in s/mm\^2"),
+        ("id,dwi,bvale\ns1,dwi.nii.gz,3000\n", "bvale; dwi and id are required"),
+        ("id,b0\ns1,b0.nii.gz\n", "dwi and id are required"),
+        ("id,dwi\n", "no rows below the header"),
+        ("id,dwi,bvalue\ns1,a.nii,b1000\n", r"row 2: bvalue is 'b1000'; expected .* s/mm\^2"),
         ("id,dwi,bvalue\ns1,dwi.nii.gz,-1\n", "row 2: bvalue is '-1'"),
-        ("id,dwi\ns1,dwi.nii.gz\nS1,dwi.nii.gz\n", "row 3: id 'S1' is already in row 2"),
-        ("id,dwi\n../s1,dwi.nii.gz\n", r"row 2: id '../s1' is no id"),
-        ("id,dwi\ngroup,dwi.nii.gz\n", "row 2: id 'group' is the folder of the group results"),
+        ("id,dwi\ns1,dwi.nii.gz\nS1,dwi.nii.gz\n", "row 3: id 'S1' is already used in row 2"),
+        ("id,dwi\n../s1,dwi.nii.gz\n", r"row 2: id '../s1' is not a valid id"),
+        ("id,dwi\ngroup,dwi.nii.gz\n", "row 2: id 'group' is reserved for the group results"),
         ("id,dwi\ns1,\n", "row 2: dwi is empty"),
         ("id,dwi\ns1,~nobody-at-all/dwi.nii\n", "row 2: .*home directory"),
         (f"id,dwi,b0\ns1,dwi.nii.gz,{'x' * 300}.nii\n", "row 2: b0 .*File name too long"),
-        ("id,dwi\ns1,a,b.nii.gz\n", "row 2: has more cells than the header"),
-        ('id,dwi\ns1,"dwi.nii.gz\ns2,dwi.nii.gz\n', "row 1 cannot be read .* left open"),
-        ("id,dwi\ns1,elsewhere/dwi.nii.gz\n", "none of its DWI images is there"),
+        ("id,dwi\ns1,a,b.nii.gz\n", "row 2: more cells than the header"),
+        ('id,dwi\ns1,"dwi.nii.gz\ns2,dwi.nii.gz\n', "row 1 cannot be read .* unclosed"),
+        ("id,dwi\ns1,elsewhere/dwi.nii.gz\n", "none of the DWI images exists"),
     ],
 )
 def test_a_bad_table_is_told_row_by_row(tmp_path: Path, text: str, told: str) -> None:
@@ -128,7 +128,7 @@ def test_a_pattern_without_match_or_with_twins_is_refused(tmp_path: Path) -> Non
     with pytest.raises(InputFileError, match="matches no file"):
         find_jobs(f"{tmp_path}/*/dwi.nii.gz", tmp_path / "out")
     put(tmp_path, "a_b/dwi.nii.gz", "a/b/dwi.nii.gz")
-    with pytest.raises(InputFileError, match="get the id a_b; use a table"):
+    with pytest.raises(InputFileError, match="have the same id a_b; use a table"):
         find_jobs(f"{tmp_path}/**/dwi.nii.gz", tmp_path / "out")
 
 

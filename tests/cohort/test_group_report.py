@@ -151,7 +151,7 @@ def test_the_page_stands_alone_and_shows_the_worst_first(cohort) -> None:
     page = (cohort[0] / "group" / "report.html").read_text()
     assert "http://" not in page
     assert "https://" not in page
-    assert "3 of 5 cases outlined, 1 failed, 1 not run" in page
+    assert "3 of 5 cases segmented, 1 failed, 1 not run" in page
     body = page[page.index("<tbody>") :]
     ids = re.findall(r'<td class="id">(?:<a href="[^"]*">)?(\w+)', body)
     assert ids == ["broken", "later", "doubtful", "none", "small"]
@@ -212,7 +212,7 @@ def test_a_result_damaged_afterwards_is_a_failure_not_the_end(
     else:
         (bad.folder / name).write_text("{")
     page = write_group([bad], tmp_path / "Roe_Jane").read_text()
-    assert "0 of 1 cases outlined, 1 failed" in page
+    assert "0 of 1 cases segmented, 1 failed" in page
     assert Path(name).name in page or how == "cut"
     assert "Roe_Jane" not in page
 
@@ -274,7 +274,7 @@ def test_a_folder_of_that_name_that_is_not_ours_stays(tmp_path: Path) -> None:
     shutil.rmtree(group)
     group.mkdir()
     (group / "thesis.docx").write_text("three years")
-    with pytest.raises(OutputError, match=r"no numbers\.tsv"):
+    with pytest.raises(OutputError, match=r"does not contain group results \(no numbers\.tsv\)"):
         write_group(jobs, tmp_path / "study")
     assert [path.name for path in group.iterdir()] == ["thesis.docx"]
     shutil.rmtree(group)

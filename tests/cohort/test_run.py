@@ -115,7 +115,7 @@ def test_a_wrong_model_or_place_stops_before_any_case(tmp_path: Path, here: list
     todo = stubs.jobs(tmp_path, "a")
     with pytest.raises(AssetError, match="magic"):
         run_cohort(todo, Request(tmp_path / "out", Settings("magic"), work=stubs.touch))
-    with pytest.raises(OutputError, match="holds the input"):
+    with pytest.raises(OutputError, match="contains the input"):
         run_cohort(todo, Request(tmp_path, SETTINGS, work=stubs.touch))
     assert here == []
     assert not (tmp_path / "out").exists()

@@ -99,7 +99,7 @@ def test_a_worker_that_outgrows_its_share_is_ended_and_the_case_told(
     todo = stubs.jobs(tmp_path, "slow")
     (outcome,) = compute(todo, stubs.touch, SETTINGS, Pool(1), lambda _: None)
     assert (outcome.status, outcome.code) == ("failed", 11)
-    assert "outgrew its share of the memory" in outcome.reason
+    assert "exceeded its share of the memory" in outcome.reason
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786"])

@@ -261,7 +261,7 @@ def test_a_result_corrected_by_hand_is_never_made_anew(job: Job, quick: list[str
     assert process(job, SETTINGS).status == "done"
     refused = process(job, Settings("tscore"))
     assert (refused.status, refused.code) == ("failed", 6)
-    assert refused.reason.startswith(f"s1 holds manual work, {OUTLINE} (corrected by hand)")
+    assert refused.reason.startswith(f"s1 contains manual edits, {OUTLINE} (corrected by hand)")
     assert "audit.tsv (its audit trail)" in refused.reason
     assert "move it" in refused.reason
     assert (job.folder / "audit.tsv").is_file()
