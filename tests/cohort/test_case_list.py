@@ -19,7 +19,7 @@ def table(folder: Path, text: str, name: str = "cases.csv") -> str:
     return str(folder / name)
 
 
-def test_a_table_says_what_each_case_is(tmp_path: Path) -> None:
+def test_a_table_defines_each_case(tmp_path: Path) -> None:
     put(tmp_path, "one/dwi.nii.gz")
     cases = table(
         tmp_path,
@@ -34,7 +34,7 @@ def test_a_table_says_what_each_case_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_spreadsheets_of_any_country_are_read(tmp_path: Path, delimiter: str) -> None:
+def test_any_common_delimiter_is_read(tmp_path: Path, delimiter: str) -> None:
     put(tmp_path, "dwi.nii.gz")
     rows = [["ID", "DWI", "BValue"], ["s1", "dwi.nii.gz", " 1000 "]]
     text = "\ufeff" + "\r\n".join(delimiter.join(row) for row in rows)
@@ -62,20 +62,20 @@ def test_spreadsheets_of_any_country_are_read(tmp_path: Path, delimiter: str) ->
         ("id,dwi\ns1,elsewhere/dwi.nii.gz\n", "none of the DWI images exists"),
     ],
 )
-def test_a_bad_table_is_told_row_by_row(tmp_path: Path, text: str, told: str) -> None:
+def test_an_invalid_table_is_reported_row_by_row(tmp_path: Path, text: str, told: str) -> None:
     put(tmp_path, "dwi.nii.gz")
     with pytest.raises(InputFileError, match=told):
         find_jobs(table(tmp_path, text), tmp_path / "out")
 
 
-def test_all_bad_rows_are_told_at_once_but_not_thousands(tmp_path: Path) -> None:
+def test_all_invalid_rows_are_reported_at_once_up_to_a_limit(tmp_path: Path) -> None:
     text = "id,dwi\n" + "".join(f"s{i},\n" for i in range(500))
     with pytest.raises(InputFileError, match="row 11: dwi is empty") as caught:
         find_jobs(table(tmp_path, text), tmp_path / "out")
     assert str(caught.value).splitlines()[11:] == ["  and 490 more"]
 
 
-def test_one_missing_image_is_a_matter_of_its_case(tmp_path: Path) -> None:
+def test_one_missing_image_does_not_stop_the_others(tmp_path: Path) -> None:
     put(tmp_path, "dwi.nii.gz")
     cases = table(tmp_path, "id,dwi\ns1,dwi.nii.gz\ns2,gone.nii.gz\n")
     assert [job.id for job in find_jobs(cases, tmp_path / "out")] == ["s1", "s2"]
@@ -87,7 +87,7 @@ def test_a_table_whose_name_looks_like_a_pattern_is_a_table(tmp_path: Path) -> N
     assert [job.id for job in find_jobs(str(tmp_path / "cases[1].csv"), tmp_path / "o")] == ["s1"]
 
 
-def test_a_pattern_names_cases_by_what_its_stars_match(tmp_path: Path) -> None:
+def test_wildcards_define_the_case_ids(tmp_path: Path) -> None:
     put(
         tmp_path, *(f"d/{s}/dwi.nii.gz" for s in ("s2", "s10")), "d/s2/b0.nii.gz", "d/s2/ADC.nii.gz"
     )
@@ -106,7 +106,7 @@ def test_a_pattern_may_go_deep_and_name_files_by_their_prefix(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("pattern", ["d/*/dwi.nii.gz", "d/**/dwi.nii.gz", "d/s?/dwi.nii.gz"])
-def test_a_folder_that_a_pattern_cannot_look_into_is_told(
+def test_an_unreadable_folder_below_a_pattern_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
 ) -> None:
     put(tmp_path, "d/s1/dwi.nii.gz", "d/s2/dwi.nii.gz", "shut/x.nii.gz")
@@ -124,7 +124,7 @@ def test_a_folder_that_a_pattern_cannot_look_into_is_told(
     assert len(find_jobs(f"{tmp_path}/d/?1/dwi.nii.gz", tmp_path / "out")) == 1
 
 
-def test_a_pattern_without_match_or_with_twins_is_refused(tmp_path: Path) -> None:
+def test_a_pattern_without_match_or_with_duplicate_ids_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="matches no file"):
         find_jobs(f"{tmp_path}/*/dwi.nii.gz", tmp_path / "out")
     put(tmp_path, "a_b/dwi.nii.gz", "a/b/dwi.nii.gz")
