@@ -25,8 +25,9 @@ from unittest import mock
 import nibabel as nib
 import numpy as np
 
-from infarct.bids.dataset import find_scans, join_participants
+from infarct.bids.dataset import find_scans
 from infarct.bids.derivatives import describe, jobs_of
+from infarct.bids.participants import join_participants
 from infarct.cohort import worker
 from infarct.cohort.group_report import write_group
 from infarct.cohort.jobs import Job, Outcome, Settings

@@ -1,10 +1,10 @@
-"""BIDS datasets of files that hold nothing, or a line of text."""
+"""BIDS datasets of files that are empty or contain a line of text."""
 
 from pathlib import Path
 
 
 def dataset(root: Path, *names: str) -> Path:
-    """Make empty files, or with the content that is given after a `=`."""
+    """Make files that are empty or contain the text after `=`."""
     root.mkdir(exist_ok=True)
     (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
     for name in names:

@@ -67,7 +67,7 @@ def test_only_the_derivatives_of_a_dataset_are_written_to(root: Path, out: str, 
             check_place(root, root / out)
 
 
-def test_derivatives_of_other_software_are_left_alone(root: Path) -> None:
+def test_derivatives_of_other_software_are_not_changed(root: Path) -> None:
     out = root / "derivatives" / "fmriprep"
     out.mkdir(parents=True)
     made = {"Name": "x", "GeneratedBy": [{"Name": "fMRIPrep"}]}
@@ -77,24 +77,24 @@ def test_derivatives_of_other_software_are_left_alone(root: Path) -> None:
     assert json.loads((out / "dataset_description.json").read_text()) == made
     for strange in ([1], {"GeneratedBy": {"Name": "x"}}, {"GeneratedBy": ["y"]}, {}):
         (out / "dataset_description.json").write_text(json.dumps(strange))
-        with pytest.raises(OutputError, match="holds a dataset made by"):
+        with pytest.raises(OutputError, match="contains a dataset made by"):
             describe(root, out)
 
 
 @pytest.mark.parametrize("name", ["README.md", "README", ".bidsignore"])
-def test_a_folder_that_somebody_else_describes_is_left_alone(
+def test_a_folder_not_created_by_infarct_is_not_changed(
     root: Path, tmp_path: Path, name: str
 ) -> None:
     out = tmp_path / "project"
     out.mkdir()
     (out / name).write_text("written by hand")
-    with pytest.raises(OutputError, match=rf"holds {name} but no dataset_description\.json"):
+    with pytest.raises(OutputError, match=rf"contains {name} but no dataset_description\.json"):
         describe(root, out)
     assert [path.name for path in out.iterdir()] == [name]
     assert (out / name).read_text() == "written by hand"
 
 
-def test_what_was_written_into_our_own_readme_stays(root: Path, tmp_path: Path) -> None:
+def test_edits_of_our_readme_are_kept(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     describe(root, out)
     assert "reports/" in (out / "README.md").read_text()

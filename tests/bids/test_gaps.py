@@ -8,7 +8,7 @@ from infarct.bids.gaps import gaps, not_joined, not_understood, without_scan
 GOOD = "sub-1/ses-a/dwi/sub-1_ses-a_dwi.nii.gz"
 
 
-def test_who_has_no_scan_is_told(tmp_path: Path) -> None:
+def test_participants_and_sessions_without_a_scan_are_reported(tmp_path: Path) -> None:
     root = dataset(
         tmp_path / "d",
         GOOD,
@@ -19,10 +19,10 @@ def test_who_has_no_scan_is_told(tmp_path: Path) -> None:
     )
     scans = find_scans(root)
     assert without_scan(scans, root) == ["sub-1/ses-b", "sub-2"]
-    assert gaps(scans, root, table=True) == ["no diffusion scan was found of sub-1/ses-b, sub-2"]
+    assert gaps(scans, root, table=True) == ["no diffusion scan found for sub-1/ses-b, sub-2"]
 
 
-def test_names_that_are_not_understood_are_told(tmp_path: Path) -> None:
+def test_unrecognised_file_names_are_reported(tmp_path: Path) -> None:
     strange = [
         f"sub-1/ses-a/dwi/{name}"
         for name in (
@@ -41,11 +41,12 @@ def test_names_that_are_not_understood_are_told(tmp_path: Path) -> None:
         *strange,
     )
     assert not_understood(root) == strange
-    (told,) = gaps(find_scans(root), root, table=False)
-    assert told.startswith("not used, file name is not that of a diffusion image: sub-1/ses-a/dwi/")
+    (message,) = gaps(find_scans(root), root, table=False)
+    lead = "not used, file name not recognised as a diffusion image: sub-1/ses-a/dwi/"
+    assert message.startswith(lead)
 
 
-def test_maps_and_images_of_no_clear_scan_are_told(tmp_path: Path) -> None:
+def test_maps_and_ambiguous_images_are_reported(tmp_path: Path) -> None:
     d = "sub-1/dwi/sub-1"
     root = dataset(
         tmp_path / "d",
@@ -56,17 +57,16 @@ def test_maps_and_images_of_no_clear_scan_are_told(tmp_path: Path) -> None:
     scans = find_scans(root)
     assert [scan.files.adc for scan in scans] == [None, None]
     assert gaps(scans, root, table=False) == [
-        "no diffusion scan was found of sub-2",
+        "no diffusion scan found for sub-2",
         f"not used, parameter maps: {d}_rec-colFA_dwi.nii.gz, {d}_run-1_FA.nii.gz",
-        "not used, could belong to several scans (an entity such as run- is missing): "
-        f"{d}_ADC.nii.gz",
-        f"not used, belongs to no DWI of its session: {d}_run-9_S0map.nii.gz",
+        f"not used, matches several scans (an entity such as run- is missing): {d}_ADC.nii.gz",
+        f"not used, matches no DWI of its session: {d}_run-9_S0map.nii.gz",
     ]
     (root / "dataset_description.json").unlink()
     assert gaps(find_scans(root), root, table=False)[0].startswith("dataset_description.json is")
 
 
-def test_an_adc_of_two_runs_is_missed_where_there_is_nothing_else(tmp_path: Path) -> None:
+def test_an_ambiguous_adc_is_a_problem_without_another_companion(tmp_path: Path) -> None:
     d = "sub-1/dwi/sub-1"
     root = dataset(
         tmp_path / "d", *(f"{d}_{name}.nii.gz" for name in ("run-1_trace", "run-2_trace", "ADC"))
@@ -74,17 +74,17 @@ def test_an_adc_of_two_runs_is_missed_where_there_is_nothing_else(tmp_path: Path
     for scan in find_scans(root):
         assert scan.files.adc is None
         assert scan.problem == (
-            f"{d}_ADC.nii.gz could be the adc of sub-1_run-1, sub-1_run-2; give it the entity that "
-            "tells them apart"
+            f"{d}_ADC.nii.gz could be the adc of sub-1_run-1, sub-1_run-2; add the entity that "
+            "distinguishes them to its file name"
         )
 
 
-def test_a_table_that_does_not_fit_is_told(tmp_path: Path) -> None:
+def test_mismatches_with_the_participants_table_are_reported(tmp_path: Path) -> None:
     root = dataset(tmp_path / "d", GOOD, "sub-01/dwi/sub-01_dwi.nii.gz")
     scans = find_scans(root)
     assert not_joined(scans, root) == ([], [])
     table = root / "participants.tsv"
-    # A spreadsheet took sub-01 for a number; ses-a is another session than ses-b.
+    # A spreadsheet dropped the leading zero of sub-01; ses-a and ses-b are different sessions.
     table.write_text("participant_id\tsession_id\nsub-1\tses-a\nsub-2\tses-a\n")
     assert not_joined(scans, root) == (["sub-01"], ["sub-2"])
     assert gaps(scans, root, table=False) == []

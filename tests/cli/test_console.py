@@ -8,7 +8,7 @@ from infarct.cohort.jobs import Outcome
 from infarct.core.findings import Finding
 
 
-def test_a_person_reads_verdict_lesions_warnings_and_where_to_look(
+def test_a_result_is_printed_with_lesions_warnings_and_report(
     segmentation, capsys: pytest.CaptureFixture[str]
 ) -> None:
     doubt = Finding("brain-cut", "warning", "the brain is cut off [at] the first slice")
@@ -19,13 +19,13 @@ def test_a_person_reads_verdict_lesions_warnings_and_where_to_look(
     assert "report.html" in text
 
 
-def test_one_is_not_told_as_many() -> None:
+def test_singular_and_plural() -> None:
     one = Outcome("a", "done", volume_ml=0.5, lesions=1, warnings=1)
     assert describe_outcome(one) == "a: 0.50 ml, 1 lesion, 1 warning"
     assert "0 lesions" in describe_outcome(replace(one, lesions=0))
 
 
-def test_the_journal_of_the_terminal_times_steps() -> None:
+def test_the_live_timer_measures_steps() -> None:
     with live_timer() as timer, timer.step("register"):
         pass
     assert list(timer.seconds) == ["register"]

@@ -36,7 +36,7 @@ def test_the_default_method_is_that_of_the_runtime() -> None:
 
 
 @pytest.mark.parametrize("asked", ["version", "--version"])
-def test_the_version_is_that_installed(monkeypatch, capsys, asked: str) -> None:
+def test_the_installed_version_is_printed(monkeypatch, capsys, asked: str) -> None:
     assert run(monkeypatch, asked) == 0
     assert capsys.readouterr().out.strip() == metadata.version("infarct")
 
@@ -118,7 +118,7 @@ def test_report_and_recompute_work_on_a_result(
     assert "the command that made it" in capsys.readouterr().err
 
 
-def test_errors_end_with_their_code_and_a_sentence(
+def test_errors_have_their_exit_code_and_a_message(
     head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = {role: str(path) for role, path in head.save(tmp_path / "in").items()}
@@ -235,7 +235,7 @@ def test_bids_runs_participants_then_the_group(
         "--participant_label=01 D O participant --participant_label 02 --session_label a b",
     ],
 )
-def test_a_bids_app_takes_labels_as_others_do(
+def test_labels_are_accepted_as_in_other_bids_apps(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str
 ) -> None:
     found: list[tuple[Path, list[str], list[str]]] = []
@@ -255,7 +255,7 @@ def test_a_bids_app_takes_labels_as_others_do(
     assert run(monkeypatch, "bids", "D", "participant", "--participant_label", "01") == 2
 
 
-def test_manual_work_is_only_deleted_when_asked(
+def test_manual_edits_are_only_deleted_on_request(
     quick: Segmentation,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -285,7 +285,7 @@ def test_an_interrupt_ends_with_130(
     monkeypatch.setattr("infarct.preprocessing.load.open_case", interrupt)
     arguments = ["--dwi", "x", "--out", str(tmp_path / "out")]
     assert run(monkeypatch, "segment", *arguments) == 130
-    assert "interrupted; nothing half-written was left" in capsys.readouterr().err
+    assert "interrupted; no incomplete files were left" in capsys.readouterr().err
 
 
 def test_wrong_usage_ends_with_2() -> None:
@@ -308,7 +308,7 @@ def test_models_are_listed_and_their_files_checked(
     for name in models.model_names():
         assert name in shown
     assert run(monkeypatch, "models", "verify") == 0
-    assert f"{len(assets.index())} files are whole" in capsys.readouterr().out
+    assert f"{len(assets.index())} files verified" in capsys.readouterr().out
     shutil.copytree(assets.ROOT, tmp_path / "data")
     (tmp_path / "data" / "networks" / "DAGMNet_CH3.onnx").write_bytes(b"another")
     monkeypatch.setattr(assets, "ROOT", tmp_path / "data")
@@ -336,7 +336,7 @@ def test_a_training_that_was_stopped_says_how_it_goes_on(monkeypatch, capsys, tm
 
 
 @pytest.mark.parametrize(("model", "code"), [("nonesuch", 7), ("cfuzzy", 2)])
-def test_what_cannot_be_calibrated_is_told_before_a_case_is_made(
+def test_an_uncalibratable_model_is_refused_before_the_run(
     monkeypatch, tmp_path, model: str, code: int
 ) -> None:
     def collect(*_: object) -> None:

@@ -29,7 +29,7 @@ cli.main()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
-def test_a_command_told_to_stop_leaves_nothing(tmp_path: Path, sent: signal.Signals) -> None:
+def test_a_terminated_command_leaves_no_files(tmp_path: Path, sent: signal.Signals) -> None:
     # Under nohup the tests themselves would hand down that SIGHUP is ignored.
     before = signal.signal(sent, signal.SIG_DFL)
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
@@ -51,7 +51,7 @@ def _default(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.usefixtures("_default")
-def test_a_second_signal_does_not_cut_the_clearing_away_short() -> None:
+def test_a_second_signal_does_not_interrupt_the_clean_up() -> None:
     cleared = []
     with pytest.raises(SystemExit) as stop, clean_stops():
         try:
@@ -65,7 +65,7 @@ def test_a_second_signal_does_not_cut_the_clearing_away_short() -> None:
 
 
 @pytest.mark.usefixtures("_default")
-def test_what_is_ignored_stays_ignored() -> None:
+def test_ignored_signals_stay_ignored() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with clean_stops():
         signal.raise_signal(signal.SIGTERM)
@@ -73,7 +73,7 @@ def test_what_is_ignored_stays_ignored() -> None:
 
 
 @pytest.mark.usefixtures("_default")
-def test_a_forked_worker_clears_nothing_away() -> None:
+def test_a_forked_worker_removes_no_files() -> None:
     with clean_stops(), tempfile.TemporaryDirectory() as folder:
         child = os.fork()
         if not child:

@@ -1,4 +1,4 @@
-"""Lets the tests, and the workers they start, import the stand-ins beside this file."""
+"""Lets the tests and their worker processes import the stubs in this folder."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stand-ins for the work on one case, quick enough to test what surrounds it."""
+"""Fast stubs for the processing of one case, to test the scheduling around it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infarct.cohort.jobs import Job, Outcome, Settings
 
 
 def touch(job: Job, _: Settings) -> Outcome:
-    """Note the start, then act as the id of the case says."""
+    """Record the start, then behave as the case id requests."""
     notes = job.files.dwi.parent
     with (notes / "started.txt").open("a") as stream:
         stream.write(f"{job.id} {os.getpid()}\n")
@@ -31,7 +31,7 @@ def touch(job: Job, _: Settings) -> Outcome:
 
 
 def jobs(folder: Path, *names: str) -> list[Job]:
-    """Make jobs whose inputs are not there: nobody looks."""
+    """Make jobs whose input files do not exist; the stubs never read them."""
     from infarct.preprocessing.case import CaseFiles  # noqa: PLC0415 - workers that unpickle `touch` need it not
 
     (folder / "in").mkdir(exist_ok=True)

@@ -52,7 +52,7 @@ def test_runs_on_several_computers_lose_no_record_and_no_line(tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {"cases.tsv", ".cases"}
 
 
-def test_a_run_that_read_early_and_writes_late_looks_again(
+def test_the_last_writer_includes_records_of_other_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow, quick, read = Ledger(tmp_path), Ledger(tmp_path), Ledger.read
@@ -119,7 +119,7 @@ def test_a_table_that_cannot_be_written_says_what_stays(tmp_path: Path) -> None:
         Ledger(tmp_path).add(Outcome("a", "done"), SETTINGS)
 
 
-def test_a_reason_from_outside_is_written_as_text(tmp_path: Path) -> None:
+def test_reasons_are_escaped(tmp_path: Path) -> None:
     ledger, name = Ledger(tmp_path), os.fsdecode(b"M\xfcller_dwi.nii.gz")
     ledger.add(Outcome("a", "failed", 3, f"{name}: no such file"), SETTINGS)
     ledger.add(Outcome("b" * 255, "failed", 3, "=cmd|' /C calc'!A0"), SETTINGS)
@@ -129,7 +129,7 @@ def test_a_reason_from_outside_is_written_as_text(tmp_path: Path) -> None:
     assert reasons["b" * 255] == "'=cmd|' /C calc'!A0"
 
 
-def test_a_table_of_that_name_that_is_somebody_elses_is_not_replaced(tmp_path: Path) -> None:
+def test_a_foreign_table_is_not_replaced(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.refuse_foreign()
     ledger.add(Outcome("a", "done"), SETTINGS)

@@ -1,4 +1,4 @@
-"""The recipe for SLURM, run as it is printed, with a stand-in for the queue."""
+"""Runs the documented SLURM script with a fake queue."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def test_the_slurm_recipe_writes_a_job_script_that_starts_one_bounded_worker(
         pytest.skip("openssl is needed to make a certificate")
     page = (ROOT / "docs" / "cohorts.md").read_text()
     (setup,) = re.findall(r"```sh\n(umask.*?)```", page, flags=re.DOTALL)
-    told = subprocess.run(
+    environment = subprocess.run(
         ["bash", "-c", f"{setup}\nenv"],
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
         capture_output=True,
@@ -30,8 +30,8 @@ def test_the_slurm_recipe_writes_a_job_script_that_starts_one_bounded_worker(
         check=True,
     ).stdout
     assert (tmp_path / "infarct-tls" / "key.pem").stat().st_mode & 0o077 == 0
-    pairs = [line.split("=", 1) for line in told.splitlines() if line.startswith("DASK_")]
-    # As Dask itself reads them when it is imported.
+    pairs = [line.split("=", 1) for line in environment.splitlines() if line.startswith("DASK_")]
+    # Dask reads these variables when it is imported.
     tls = {name[5:].lower().replace("__", "."): value for name, value in pairs}
     assert len(tls) == 8
     queue = tmp_path / "bin"

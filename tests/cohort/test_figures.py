@@ -19,11 +19,11 @@ def test_a_thumbnail_is_small_and_shows_the_outline_on_the_side_it_is_on() -> No
     red = image[..., 0] - image[..., 2] > 80
     rows, columns = np.nonzero(red)
     assert red.sum() >= 20
-    assert columns.mean() > 40  # drawn on the right, as radiologists hang images
+    assert columns.mean() > 40  # radiological orientation: the patient's left is on the right
     assert 98 - rows.mean() > 40
 
 
-def test_a_healthy_or_empty_image_has_a_thumbnail_too() -> None:
+def test_a_lesion_free_or_empty_image_has_a_thumbnail() -> None:
     blank = Volume(np.zeros(MNI_GRID.shape, np.float32), MNI_GRID.affine)
     assert thumbnail(blank, blank)[:2] == b"\xff\xd8"
 
@@ -38,7 +38,7 @@ def test_the_map_of_one_case_and_of_thousands_can_be_drawn() -> None:
         assert [ticks[0], ticks[-1]] == [1, max(most, 1)]
 
 
-def test_every_case_is_in_one_bar() -> None:
+def test_every_case_is_counted_in_one_bar() -> None:
     volumes = [0.0, 0.0, 0.05, 0.1, 0.2, 5.0, 1000.0]
     bars = volume_figure(volumes).axes[0].patches
     assert [bar.get_height() for bar in bars] == [2, 2, 1, 0, 0, 1, 0, 0, 0, 1]

@@ -63,7 +63,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Job]]:
         write(Volume(mask, MNI_GRID.affine), job.folder / "mni/lesion_mask.nii.gz", np.uint8)
         write(Volume(dwi, MNI_GRID.affine), job.folder / "mni/dwi.nii.gz", np.int16)
     Ledger(out).add(Outcome("broken", "failed", 3, "<dwi> is truncated"), Settings("cfuzzy"))
-    # The scan called "broken" was whole once; its old result is still there.
+    # The scan "broken" was processed earlier; its old result still exists.
     (out / "broken").mkdir()
     for name in ("manifest.json", "summary.json"):
         (out / "broken" / name).write_text(json.dumps(summary(5.0)))
@@ -124,7 +124,7 @@ def test_the_numbers_of_a_real_result_fit_into_one_line(written: Path, tmp_path:
     assert rows["bare"]["warnings"] == "n/a"
 
 
-def test_what_is_null_in_one_case_and_divided_in_another_has_no_column(tmp_path: Path) -> None:
+def test_nested_fields_that_are_null_elsewhere_have_no_column(tmp_path: Path) -> None:
     jobs = [Job(name, CaseFiles(Path("dwi.nii.gz")), tmp_path / name) for name in ("a", "b")]
     score = {"aspects": ASPECTS, "certainty": None}
     for job, more in zip(jobs, (score, {"aspects": None, "certainty": None}), strict=True):
@@ -139,19 +139,19 @@ def test_what_is_null_in_one_case_and_divided_in_another_has_no_column(tmp_path:
         rows = list(csv.DictReader(stream, delimiter="\t"))
     assert [row["aspects_score"] for row in rows] == ["8", "n/a"]
     assert "aspects" not in rows[0]
-    assert rows[0]["certainty"] == "n/a"  # nobody's is known, and that is told
+    assert rows[0]["certainty"] == "n/a"  # unknown for all cases, which is reported
 
 
-def test_small_infarcts_have_no_median_of_zero() -> None:
+def test_small_volumes_are_not_rounded_to_zero() -> None:
     page = _render([Row(str(v), "done", "", summary(v)) for v in (0.03, 0.04, 0.2)], b"")
     assert "<b>0.040 ml</b>median volume (0.035 ml to 0.12 ml)" in page
 
 
-def test_the_page_stands_alone_and_shows_the_worst_first(cohort) -> None:
+def test_the_report_is_self_contained_and_sorted_by_review_priority(cohort) -> None:
     page = (cohort[0] / "group" / "report.html").read_text()
     assert "http://" not in page
     assert "https://" not in page
-    assert "3 of 5 cases outlined, 1 failed, 1 not run" in page
+    assert "3 of 5 cases segmented, 1 failed, 1 not run" in page
     body = page[page.index("<tbody>") :]
     ids = re.findall(r'<td class="id">(?:<a href="[^"]*">)?(\w+)', body)
     assert ids == ["broken", "later", "doubtful", "none", "small"]
@@ -160,7 +160,7 @@ def test_the_page_stands_alone_and_shows_the_worst_first(cohort) -> None:
     assert "&lt;brain-cut&gt;" in page
 
 
-def test_engines_that_were_mixed_are_named() -> None:
+def test_mixed_engines_are_listed() -> None:
     rows = [
         Row(str(k), "done", summary=summary(2.0) | {"engine": f"onnxruntime 1.{k}, float32"})
         for k in (1, 2)
@@ -169,7 +169,7 @@ def test_engines_that_were_mixed_are_named() -> None:
     assert "by onnxruntime" not in _render(rows[:1], b"")
 
 
-def test_of_cases_with_as_many_warnings_those_least_sure_come_first() -> None:
+def test_uncertain_cases_come_first_among_equal_warnings() -> None:
     sure = {
         "clear": summary(80.0) | {"certainty": {"lesion_visible": 0.99}},
         "coin": summary(0.0) | {"certainty": {"lesion_visible": 0.49}},
@@ -181,7 +181,7 @@ def test_of_cases_with_as_many_warnings_those_least_sure_come_first() -> None:
     assert [row.id for row in ranked] == ["corrected", "coin", "likely", "clear"]
 
 
-def test_the_page_says_how_sure_each_is(cohort) -> None:
+def test_the_report_shows_probability_and_interval(cohort) -> None:
     page = (cohort[0] / "group" / "report.html").read_text()
     cells = {
         name: re.findall(r'<td class="n">(.*?)</td>', rest)
@@ -191,7 +191,7 @@ def test_the_page_says_how_sure_each_is(cohort) -> None:
     assert cells["none"][:3] == ["-", "0.00", "-"]
 
 
-def test_links_of_the_page_lead_to_the_cases(cohort) -> None:
+def test_the_report_links_to_the_cases(cohort) -> None:
     page = (cohort[0] / "group" / "report.html").read_text()
     links = set(re.findall(r'href="([^"]+)"', page))
     assert links == {f"../{name}/report.html" for name in ("small", "doubtful", "none")}
@@ -201,9 +201,7 @@ def test_links_of_the_page_lead_to_the_cases(cohort) -> None:
     ("name", "how"),
     [("summary.json", "cut"), ("mni/lesion_mask.nii.gz", "cut"), ("mni/dwi.nii.gz", "gone")],
 )
-def test_a_result_damaged_afterwards_is_a_failure_not_the_end(
-    name: str, how: str, cohort, tmp_path: Path
-) -> None:
+def test_a_damaged_result_counts_as_failed(name: str, how: str, cohort, tmp_path: Path) -> None:
     out, jobs = cohort
     bad = Job("bad", jobs[0].files, tmp_path / "Roe_Jane" / "bad")
     shutil.copytree(out / "small", bad.folder)
@@ -212,7 +210,7 @@ def test_a_result_damaged_afterwards_is_a_failure_not_the_end(
     else:
         (bad.folder / name).write_text("{")
     page = write_group([bad], tmp_path / "Roe_Jane").read_text()
-    assert "0 of 1 cases outlined, 1 failed" in page
+    assert "0 of 1 cases segmented, 1 failed" in page
     assert Path(name).name in page or how == "cut"
     assert "Roe_Jane" not in page
 
@@ -266,7 +264,7 @@ def test_notes_in_the_folder_of_the_group_are_kept(tmp_path: Path) -> None:
     assert (group / "report.html").read_text() != "old"
 
 
-def test_a_folder_of_that_name_that_is_not_ours_stays(tmp_path: Path) -> None:
+def test_a_foreign_group_folder_is_kept(tmp_path: Path) -> None:
     jobs = [Job("a", CaseFiles(tmp_path / "dwi.nii.gz"), tmp_path / "study" / "a")]
     group = tmp_path / "study" / "group"
     group.mkdir(parents=True)
@@ -274,7 +272,7 @@ def test_a_folder_of_that_name_that_is_not_ours_stays(tmp_path: Path) -> None:
     shutil.rmtree(group)
     group.mkdir()
     (group / "thesis.docx").write_text("three years")
-    with pytest.raises(OutputError, match=r"no numbers\.tsv"):
+    with pytest.raises(OutputError, match=r"does not contain group results \(no numbers\.tsv\)"):
         write_group(jobs, tmp_path / "study")
     assert [path.name for path in group.iterdir()] == ["thesis.docx"]
     shutil.rmtree(group)

@@ -22,7 +22,7 @@ def test_outputs_are_in_the_folder_of_the_case_unless_exported(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", ".hidden", "a.", "Group", "ä", "-a"])
-def test_ids_that_are_no_good_folders_are_refused(name: str) -> None:
+def test_ids_that_are_not_valid_folder_names_are_refused(name: str) -> None:
     assert "expected" in id_problem(name)
 
 
@@ -37,7 +37,7 @@ def test_a_folder_that_holds_an_input_is_refused(tmp_path: Path) -> None:
     refuse_inputs_inside(tmp_path / "out", [job])
     refuse_inputs_inside(tmp_path / "data" / "out", [job])
     for out in (dwi.parent, tmp_path / "data", tmp_path):
-        with pytest.raises(OutputError, match=r"holds the input dwi\.nii\.gz of s1"):
+        with pytest.raises(OutputError, match=r"contains the input dwi\.nii\.gz of s1"):
             refuse_inputs_inside(out, [job])
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="is a file"):

@@ -67,7 +67,7 @@ def test_a_second_run_does_only_what_is_left(tmp_path: Path, here: list[str]) ->
     assert Ledger(out).path.read_text() == lines
 
 
-def test_a_result_corrected_by_hand_gets_another_record(tmp_path: Path, here: list[str]) -> None:
+def test_a_manually_corrected_result_is_recorded_again(tmp_path: Path, here: list[str]) -> None:
     def corrected(job: Job, settings: Settings) -> Outcome:
         return replace(stubs.touch(job, settings), volume_ml=0.4)
 
@@ -81,7 +81,7 @@ def test_a_result_corrected_by_hand_gets_another_record(tmp_path: Path, here: li
     assert len(ledger.path.read_text().splitlines()) == 2
 
 
-def test_failures_are_tried_again_when_asked_or_when_the_scan_is_not_to_blame(
+def test_failures_are_retried_on_request_or_if_unrelated_to_the_scan(
     tmp_path: Path, here: list[str]
 ) -> None:
     todo = stubs.jobs(tmp_path, "bad")
@@ -100,9 +100,7 @@ def test_failures_are_tried_again_when_asked_or_when_the_scan_is_not_to_blame(
     assert Ledger(tmp_path / "out").read()["bad"]["status"] == "done"
 
 
-def test_what_killed_workers_left_is_cleared_away_and_nothing_else(
-    tmp_path: Path, here: list[str]
-) -> None:
+def test_only_leftovers_of_killed_workers_are_removed(tmp_path: Path, here: list[str]) -> None:
     out = tmp_path / "out"
     ours, others = (out / f".{name}.partial-host-0123456789abcdef" for name in "ax")
     for folder in (ours, others):
@@ -115,7 +113,7 @@ def test_a_wrong_model_or_place_stops_before_any_case(tmp_path: Path, here: list
     todo = stubs.jobs(tmp_path, "a")
     with pytest.raises(AssetError, match="magic"):
         run_cohort(todo, Request(tmp_path / "out", Settings("magic"), work=stubs.touch))
-    with pytest.raises(OutputError, match="holds the input"):
+    with pytest.raises(OutputError, match="contains the input"):
         run_cohort(todo, Request(tmp_path, SETTINGS, work=stubs.touch))
     assert here == []
     assert not (tmp_path / "out").exists()
@@ -139,7 +137,7 @@ from infarct.cohort.run import Request; from infarct.cohort.run import run_cohor
 from infarct.cli.signals import clean_stops
 
 if __name__ == "__main__":
-    # A shell that runs the tests in the background has told them to ignore the keys.
+    # Background shells make their processes ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(sys.argv[1])
     todo = stubs.jobs(folder, "a", "slow", "b")
@@ -187,7 +185,7 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_nothing_else(
 
     try:
         until(slow_is_running)
-        os.killpg(process.pid, sent)  # as a terminal does: the workers get it too
+        os.killpg(process.pid, sent)  # like a terminal, which also signals the workers
         assert process.wait(timeout=300) == code
         assert {name: row["status"] for name, row in Ledger(tmp_path / "out").read().items()} == {
             "a": "done"

@@ -51,13 +51,13 @@ def test_a_case_that_kills_its_worker_is_given_up_after_three(ended) -> None:
     assert "worker process died" in poison.reason
 
 
-def test_a_fault_is_the_outcome_of_its_case(ended) -> None:
+def test_an_internal_error_is_the_outcome_of_its_case(ended) -> None:
     _, outcomes, _ = ended
     fault = next(outcome for outcome in outcomes if outcome.id == "fault")
     assert (fault.code, fault.reason) == (1, "ZeroDivisionError: of our own making")
 
 
-def test_threads_are_divided_between_workers_that_are_deaf_to_ctrl_c(ended) -> None:
+def test_workers_share_threads_and_ignore_ctrl_c(ended) -> None:
     _, outcomes, said = ended
     threads = max(1, cores() // 2)
     assert next(o for o in outcomes if o.id == "environment").reason == f"{threads} True"
@@ -90,7 +90,7 @@ def test_nothing_listens_on_the_network_while_local_workers_run(tmp_path: Path) 
     assert not children()
 
 
-def test_a_worker_that_outgrows_its_share_is_ended_and_the_case_told(
+def test_a_worker_that_exceeds_its_memory_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if resident_bytes(os.getpid()) is None:
@@ -99,11 +99,11 @@ def test_a_worker_that_outgrows_its_share_is_ended_and_the_case_told(
     todo = stubs.jobs(tmp_path, "slow")
     (outcome,) = compute(todo, stubs.touch, SETTINGS, Pool(1), lambda _: None)
     assert (outcome.status, outcome.code) == ("failed", 11)
-    assert "outgrew its share of the memory" in outcome.reason
+    assert "exceeded its share of the memory" in outcome.reason
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786"])
-def test_a_scheduler_without_tls_needs_a_word(address: str, tmp_path: Path) -> None:
+def test_a_scheduler_without_tls_requires_an_option(address: str, tmp_path: Path) -> None:
     todo = stubs.jobs(tmp_path, "a")
     with pytest.raises(CohortError, match=r"has no TLS.*--unencrypted"):
         list(compute(todo, stubs.touch, SETTINGS, Pool(scheduler=address), lambda _: None))
@@ -119,7 +119,7 @@ def test_workers_are_as_many_as_cores_and_memory_carry() -> None:
     assert workers_that_fit(cores=16, memory_bytes=64_000_000_000, cases=3) == 3
 
 
-def test_a_running_scheduler_lends_its_workers(tmp_path: Path) -> None:
+def test_the_workers_of_a_running_scheduler_are_used(tmp_path: Path) -> None:
     said: list[str] = []
     how = {"threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(1, **how) as cluster:
@@ -130,7 +130,7 @@ def test_a_running_scheduler_lends_its_workers(tmp_path: Path) -> None:
     assert said[0].startswith(f"1 workers at {cluster.scheduler_address}")
 
 
-def test_a_scheduler_that_is_not_there_is_said_and_nothing_keeps_looking(tmp_path: Path) -> None:
+def test_an_unreachable_scheduler_is_an_error_and_leaves_no_thread(tmp_path: Path) -> None:
     todo = stubs.jobs(tmp_path, "a")
     before = set(threading.enumerate())
     with pytest.raises(CohortError, match="no Dask scheduler answers at nowhere"):
@@ -139,7 +139,7 @@ def test_a_scheduler_that_is_not_there_is_said_and_nothing_keeps_looking(tmp_pat
 
 
 @pytest.mark.parametrize("seconds", [0, 3])
-def test_a_scheduler_that_goes_away_is_said(seconds: int, tmp_path: Path) -> None:
+def test_a_lost_scheduler_is_an_error(seconds: int, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -163,7 +163,7 @@ def test_a_scheduler_that_goes_away_is_said(seconds: int, tmp_path: Path) -> Non
         scheduler.wait()
 
 
-def test_nothing_to_do_starts_nobody(tmp_path: Path) -> None:
+def test_no_jobs_start_no_workers(tmp_path: Path) -> None:
     said: list[str] = []
     assert list(compute([], stubs.touch, SETTINGS, Pool(), said.append)) == []
     assert said == []

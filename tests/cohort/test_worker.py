@@ -89,7 +89,7 @@ def test_what_decides_a_result_is_in_its_manifest(job: Job, quick: list[str]) ->
     assert len(manifest["inputs"]["b0"]["sha256"]) == 64
 
 
-def test_anything_else_than_the_same_case_is_made_anew(
+def test_a_changed_case_is_run_again(
     job: Job, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process(job, SETTINGS)
@@ -116,14 +116,14 @@ def test_anything_else_than_the_same_case_is_made_anew(
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{")])
-def test_a_result_that_lost_its_numbers_is_made_anew(damage, job: Job, quick: list[str]) -> None:
+def test_a_result_without_summary_is_run_again(damage, job: Job, quick: list[str]) -> None:
     process(job, SETTINGS)
     damage(job.folder / "summary.json")
     assert not is_done(job, SETTINGS)
     assert process(job, SETTINGS).fresh
 
 
-def test_no_folder_is_named_whichever_lies_in_which(
+def test_reasons_contain_no_folder_names(
     job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deep = job.files.dwi.parent / "Roe" / "Jane"
@@ -190,7 +190,7 @@ def test_engines_and_precisions_do_not_mix(
     assert is_done(job, SETTINGS)
 
 
-def test_what_was_replaced_meanwhile_is_not_certified(
+def test_inputs_that_change_during_a_run_are_an_error(
     job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def replaced(*given: object) -> tuple[object, ...]:
@@ -248,20 +248,20 @@ def test_a_worker_of_another_version_refuses(job: Job, quick: list[str]) -> None
     assert quick == []
 
 
-def test_a_folder_that_is_no_result_is_not_replaced(job: Job, quick: list[str]) -> None:
+def test_a_folder_that_is_not_a_result_is_not_replaced(job: Job, quick: list[str]) -> None:
     job.folder.mkdir(parents=True)
     (job.folder / "thesis.txt").write_text("x")
     assert process(job, SETTINGS).code == 6
     assert (job.folder / "thesis.txt").is_file()
 
 
-def test_a_result_corrected_by_hand_is_never_made_anew(job: Job, quick: list[str]) -> None:
+def test_a_manually_corrected_result_is_not_replaced(job: Job, quick: list[str]) -> None:
     process(job, SETTINGS)
     (job.folder / "audit.tsv").write_text("by\n")
     assert process(job, SETTINGS).status == "done"
     refused = process(job, Settings("tscore"))
     assert (refused.status, refused.code) == ("failed", 6)
-    assert refused.reason.startswith(f"s1 holds manual work, {OUTLINE} (corrected by hand)")
+    assert refused.reason.startswith(f"s1 contains manual edits, {OUTLINE} (corrected by hand)")
     assert "audit.tsv (its audit trail)" in refused.reason
     assert "move it" in refused.reason
     assert (job.folder / "audit.tsv").is_file()
@@ -286,7 +286,7 @@ def test_the_files_of_the_user_are_not_lost_to_another_version(
     assert (job.folder / name).read_text() == "mine"
 
 
-def test_an_outline_edited_in_place_is_neither_counted_nor_lost(job: Job, quick: list[str]) -> None:
+def test_a_mask_edited_in_place_is_neither_used_nor_lost(job: Job, quick: list[str]) -> None:
     process(job, SETTINGS)
     (job.folder / OUTLINE).write_bytes(b"drawn by hand")
     refused = process(job, SETTINGS)
@@ -321,7 +321,7 @@ def test_a_name_that_is_not_utf8_is_kept_as_it_reads_back(job: Job, quick: list[
     assert is_done(job, SETTINGS)
 
 
-def test_exported_files_go_where_they_belong_before_the_manifest(
+def test_exported_files_are_moved_to_their_destinations(
     job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = job.folder.parent / "sub-1" / "dwi"
@@ -366,7 +366,7 @@ def test_exported_files_go_where_they_belong_before_the_manifest(
     assert process(job, replace(SETTINGS, overwrite_corrected=True)).fresh
 
 
-def test_what_cannot_be_put_in_place_costs_nothing_of_what_was_there(
+def test_a_failed_move_keeps_the_earlier_result(
     job: Job, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = job.folder.parent / "sub-1" / "dwi"
@@ -397,7 +397,7 @@ def test_a_result_that_no_cohort_made_is_left_alone(job: Job, quick: list[str]) 
     assert not quick
 
 
-def test_a_real_result_is_published_whole(
+def test_a_real_result_is_published_completely(
     segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = segmentation.case.files

@@ -1,9 +1,7 @@
-"""Finds the diffusion scans of a BIDS dataset by the entities in their names."""
+"""Finds the diffusion scans of a BIDS dataset by the entities in their file names."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,18 +13,10 @@ from infarct.core.errors import InputFileError
 from infarct.core.file_search import entries_of, matching
 from infarct.preprocessing.case import CaseFiles
 
-_MOST_NAMES = 10
-
 _EXPECTED = "sub-X/[ses-Y/]dwi/sub-X[_ses-Y]_dwi.nii.gz, or _trace and _ADC"
 
 _DATATYPES = ("dwi", "perf", "")
-"""Folders of a session that hold diffusion images; ISLES'24 keeps them in the session itself."""
-
-Participants = dict[str, dict[str, dict[str, str]]]
-"""Cells by column, by session (`ses-Y`, or empty for any), by label of the participant."""
-
-_ANY_SESSION = ""
-"""Stands for the session of a row that names none."""
+"""Folders of a session that contain diffusion images; ISLES'24 uses the session folder itself."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +24,9 @@ class BidsScan:
     """A diffusion scan of a dataset.
 
     Attributes:
-        entities: Of its DWI, in the order of the name: `sub`, `ses`, `acq` ...; none that say what
-            an image shows (`desc`, `space`, `rec-TRACE` ...).
-        files: Its images.
+        entities: Entities of the DWI in file name order (`sub`, `ses`, `acq`, ...), without those
+            that describe the kind of image (`desc`, `space`, `rec-TRACE`, ...).
+        files: Images of the scan.
         problem: Why its images cannot be identified, or empty.
     """
 
@@ -46,19 +36,19 @@ class BidsScan:
 
     @property
     def name(self) -> str:
-        """The entities as they are written in names of files."""
+        """The entities as written in file names."""
         return "_".join(f"{key}-{value}" for key, value in self.entities.items())
 
 
 @dataclass(frozen=True)
 class _Image:
-    """An image and what its name says.
+    """An image and the information in its file name.
 
     Attributes:
-        path: Of the file.
-        role: What it shows, after its b-values.
-        name: Its name, read.
-        raw: It lies in the dataset itself, not in one of its derivatives.
+        path: Path of the file.
+        role: Kind of image; the b-values take precedence over the name.
+        name: Parsed file name.
+        raw: Whether it belongs to the dataset itself rather than to one of its derivatives.
     """
 
     path: Path
@@ -68,20 +58,19 @@ class _Image:
 
     @property
     def identity(self) -> frozenset[tuple[str, str]]:
-        """The entities that say which scan it is from."""
+        """The entities that identify the scan."""
         return frozenset(self.name.identity.items())
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A DWI that a scan may be segmented from.
+    """A DWI that may be used to segment a scan.
 
     Attributes:
         image: The DWI.
-        files: It alone, with its b-values.
-        rank: 0 for a series, which holds everything; 1 for an image that is said to be the trace;
-            2 for any other.
-        own_b0: It is a series with a b0.
+        files: The DWI alone, with its b-values.
+        rank: 0 for a complete series, 1 for an image labelled as trace, 2 for any other.
+        own_b0: Whether it is a series that includes a b0.
     """
 
     image: _Image
@@ -91,18 +80,18 @@ class _Candidate:
 
     @property
     def order(self) -> tuple[bool, int, bool]:
-        """Sorts candidates: in the space of the scan, then by rank, then raw before derived."""
+        """Sort key: native space first, then by rank, then raw before derived."""
         return bool(self.image.name.space), self.rank, not self.image.raw
 
 
 @dataclass(frozen=True)
 class Unused:
-    """Diffusion images that no scan uses although their names are understood.
+    """Diffusion images with valid names that no scan uses.
 
     Attributes:
         maps: Parameter maps other than ADC.
-        ambiguous: b0 and ADC that several scans could claim.
-        unclaimed: b0 and ADC that no scan can claim.
+        ambiguous: b0 and ADC that match several scans.
+        unclaimed: b0 and ADC that match no scan.
     """
 
     maps: tuple[str, ...]
@@ -113,10 +102,10 @@ class Unused:
 def find_scans(
     root: Path, participants: Sequence[str] = (), sessions: Sequence[str] = ()
 ) -> list[BidsScan]:
-    """Find the diffusion scans of a dataset: raw, and in what others derived from it.
+    """Find the diffusion scans of a dataset, raw or in derivatives of other software.
 
     Args:
-        root: Folder of the dataset.
+        root: Dataset folder.
         participants: Labels, with or without `sub-`; all if empty.
         sessions: Labels, with or without `ses-`; all if empty.
 
@@ -124,20 +113,20 @@ def find_scans(
         One scan for each set of entities that has a DWI, sorted.
 
     Raises:
-        InputFileError: If it is no BIDS dataset, or nothing is found, or a label that was given is
-            not there or has no scan.
+        InputFileError: If `root` is not a BIDS dataset, no scan is found, or a requested label
+            does not exist or has no scan.
     """
     root = root.resolve()
     known = {path.name.removeprefix("sub-") for path in participants_of(root)}
     if not known and not (root / "dataset_description.json").is_file():
         raise InputFileError(
-            f"{root}: has no dataset_description.json and no folder sub-*; give the root of a BIDS "
-            "dataset"
+            f"{root}: no dataset_description.json and no sub-* folder found; give the root folder "
+            "of a BIDS dataset"
         )
     wanted = list(dict.fromkeys(label.removeprefix("sub-") for label in participants))
     if absent := [label for label in wanted if label not in known]:
         raise InputFileError(
-            f"{root}: has no sub-{', sub-'.join(absent)}; it has {len(known)} others"
+            f"{root}: sub-{', sub-'.join(absent)} not found among {len(known)} participants"
         )
     chosen = {label.removeprefix("ses-") for label in sessions}
     scans = [
@@ -147,24 +136,24 @@ def find_scans(
         for scan in _scans(group, root)
     ]
     if not scans:
-        of = f" of ses-{', ses-'.join(sorted(chosen))}" if chosen else ""
+        where = f" for ses-{', ses-'.join(sorted(chosen))}" if chosen else ""
         raise InputFileError(
-            f"{root}: no diffusion scan{of} was found among {len(wanted or known)} participants; "
-            f"images are expected as {_EXPECTED}"
+            f"{root}: no diffusion scan found{where} in {len(wanted or known)} participants; "
+            f"expected file names: {_EXPECTED}"
         )
-    # Who is asked for by name and is nowhere in the results would hardly be missed.
-    bare = [f"sub-{label}" for label in wanted if label not in {s.entities["sub"] for s in scans}]
-    bare += [f"ses-{s}" for s in sorted(chosen - {s.entities.get("ses", "") for s in scans})]
-    if bare:
+    # Requested labels must not be skipped silently.
+    empty = [f"sub-{label}" for label in wanted if label not in {s.entities["sub"] for s in scans}]
+    empty += [f"ses-{s}" for s in sorted(chosen - {s.entities.get("ses", "") for s in scans})]
+    if empty:
         raise InputFileError(
-            f"{root}: no diffusion scan of {', '.join(bare)} was found; images are expected as "
+            f"{root}: no diffusion scan found for {', '.join(empty)}; expected file names: "
             f"{_EXPECTED}"
         )
     return scans
 
 
 def participants_of(root: Path) -> list[Path]:
-    """Return the folders of the participants of a dataset, in alphabetical order."""
+    """Return the participant folders of a dataset in alphabetical order."""
     return [path for path in matching(root, "sub-*") if path.is_dir()]
 
 
@@ -172,7 +161,7 @@ def unused(root: Path) -> Unused:
     """Find the diffusion images that no scan of a dataset uses.
 
     Args:
-        root: Folder of the dataset.
+        root: Dataset folder.
 
     Raises:
         InputFileError: If a folder cannot be read.
@@ -185,7 +174,7 @@ def unused(root: Path) -> Unused:
     for _, images in _sessions(root, labels):
         candidates, companions = _sorted_by_role(images, root)
         chosen = [_best(group)[0] for group in candidates]
-        # A session without a DWI is reported as a whole.
+        # A session without a DWI is reported once, not file by file.
         for other in companions if chosen else ():
             claims = len(_claims(other, chosen))
             if claims != 1:
@@ -194,81 +183,10 @@ def unused(root: Path) -> Unused:
     return Unused(tuple(maps), tuple(ambiguous), tuple(unclaimed))
 
 
-def join_participants(scans: Sequence[BidsScan], root: Path) -> dict[str, dict[str, str]]:
-    """Return what `participants.tsv` says of each scan, by the name of the scan.
-
-    Args:
-        scans: Of the dataset.
-        root: Its folder; the table may be missing.
-
-    Raises:
-        InputFileError: If the table is there and cannot be read, or has two rows of one participant
-            that no session tells apart.
-    """
-    table = read_participants(root / "participants.tsv")
-    joined = {}
-    for scan in scans:
-        who = {"participant_id": f"sub-{scan.entities['sub']}", "session_id": _session_of(scan)}
-        joined[scan.name] = {**row_of(scan, table), **who}
-    return joined
-
-
-def row_of(scan: BidsScan, table: Participants) -> dict[str, str]:
-    """Return what a table says of a scan, by column; nothing if no row is about it."""
-    rows, session = table.get(scan.entities["sub"], {}), _session_of(scan)
-    if len(rows) == 1 and (_ANY_SESSION in rows or session == "n/a"):
-        # What is said of a participant once holds for all sessions, unless it names one.
-        (row,) = rows.values()
-        return row
-    return rows.get(session, {})
-
-
-def _session_of(scan: BidsScan) -> str:
-    return f"ses-{scan.entities['ses']}" if "ses" in scan.entities else "n/a"
-
-
-def read_participants(path: Path) -> Participants:
-    """Read `participants.tsv`; nothing if it is not there.
-
-    Raises:
-        InputFileError: If it cannot be read, or has two rows of one participant and session.
-    """
-    if not path.is_file():
-        return {}
-    table: Participants = {}
-    doubled: dict[str, None] = {}
-    try:
-        # Lines end where a table's do: text has more marks that end one.
-        text = io.StringIO(path.read_text("utf-8-sig"))
-        for row in csv.DictReader(text, delimiter="\t", strict=True):
-            participant = row["participant_id"].strip()
-            if not participant:
-                continue
-            rows = table.setdefault(participant.removeprefix("sub-"), {})
-            label = (row.get("session_id") or "").strip().removeprefix("ses-")
-            session = f"ses-{label}" if label not in {"", "n/a"} else _ANY_SESSION
-            if session in rows:
-                doubled[participant] = None
-            # A tab too many at the end of a line makes a cell without a name.
-            rows[session] = {name: cell for name, cell in row.items() if name}
-    except (OSError, UnicodeDecodeError, KeyError, AttributeError, csv.Error) as error:
-        raise InputFileError(
-            f"{path}: cannot be read ({error}); a table with tabs and a column participant_id "
-            "is expected"
-        ) from error
-    if doubled:
-        names = f"{', '.join([*doubled][:_MOST_NAMES])} ({len(doubled)} in all)"
-        raise InputFileError(
-            f"{path}: has several rows of {names}; keep one of each, or tell visits apart by a "
-            "column session_id"
-        )
-    return table
-
-
 def _sessions(
     root: Path, participants: Sequence[str]
 ) -> list[tuple[tuple[str, str], list[_Image]]]:
-    """Return the diffusion images of some participants by participant and session."""
+    """Group the diffusion images of the given participants by participant and session."""
     images: dict[tuple[str, str], list[_Image]] = {}
     for image in _images(root, participants):
         entities = image.name.entities
@@ -279,7 +197,7 @@ def _sessions(
 def _images(root: Path, participants: Sequence[str]) -> Iterator[_Image]:
     derivatives = root / "derivatives"
     derived = [path for path in matching(derivatives, "*") if not path.name.startswith("sub-")]
-    # ISLES keeps derivatives without a folder for the software that made them.
+    # ISLES stores derivatives without a folder per software.
     derived = [derivatives, *(path for path in derived if path.is_dir())]
     roots = [root, *(place for place in derived if not _is_ours(place))]
     for label in participants:
@@ -291,12 +209,12 @@ def _images(root: Path, participants: Sequence[str]) -> Iterator[_Image]:
 
 
 def files_of(home: Path, datatypes: Sequence[str] = _DATATYPES) -> Iterator[Path]:
-    """Find what looks like an image of a participant.
+    """Find the NIfTI files of a participant.
 
     Args:
-        home: Folder of the participant; it may be missing.
-        datatypes: Folders to look into, of the participant and of each session; empty is the
-            folder of the participant or session itself.
+        home: Participant folder; it may be missing.
+        datatypes: Folders to search in the participant folder and in each session; an empty
+            string is the participant or session folder itself.
 
     Raises:
         InputFileError: If a folder cannot be read.
@@ -310,7 +228,7 @@ def files_of(home: Path, datatypes: Sequence[str] = _DATATYPES) -> Iterator[Path
 
 
 def _is_ours(derivatives: Path) -> bool:
-    """Tell whether derivatives were made by this software and so are not inputs."""
+    """Return whether derivatives were written by infarct and are therefore not inputs."""
     try:
         return '"infarct"' in (derivatives / "dataset_description.json").read_text("utf-8")
     except (OSError, UnicodeDecodeError):
@@ -318,7 +236,7 @@ def _is_ours(derivatives: Path) -> bool:
 
 
 def _image(path: Path, *, raw: bool) -> _Image | None:
-    """Return an image by its name; None if it is not a magnitude image of the scan itself."""
+    """Parse a file name; None if it is not a magnitude image outside template space."""
     name = read_name(path.name)
     if name is None or name.role is None or name.in_template:
         return None
@@ -346,7 +264,7 @@ def _scans(images: Sequence[_Image], root: Path) -> Iterator[BidsScan]:
                 found[role] = fitting[0].path
             elif torn := [o for o in of_role if best in claims[o.path]]:
                 shared += [_shared(role, torn[0], claims[torn[0].path], root)]
-        # What several scans could claim is missed only where there is nothing else.
+        # An ambiguous companion matters only if the scan has no other companion.
         problems += shared if not found and not best.own_b0 else []
         files = replace(best.files, b0=found.get("b0"), adc=found.get("adc"))
         yield BidsScan(best.image.name.identity, files, "; ".join(problems))
@@ -355,7 +273,7 @@ def _scans(images: Sequence[_Image], root: Path) -> Iterator[BidsScan]:
 def _sorted_by_role(
     images: Sequence[_Image], root: Path
 ) -> tuple[list[list[_Candidate]], list[_Image]]:
-    """Return the DWI of one session by scan, and its b0 and ADC."""
+    """Return the DWI of one session grouped by scan, and its b0 and ADC images."""
     candidates: dict[frozenset[tuple[str, str]], list[_Candidate]] = {}
     companions = []
     for image in images:
@@ -367,7 +285,7 @@ def _sorted_by_role(
         bvalues = _bvalues(bval)
         named = image.name.described
         if bvalues and max(bvalues) < B0_BELOW and not named:
-            # Reversed phase encoding, or a b0 saved on its own.
+            # Reversed phase encoding, or a b0 saved separately.
             if len(bvalues) == 1:
                 companions.append(replace(image, role="b0"))
             continue
@@ -386,22 +304,22 @@ def _sorted_by_role(
 
 
 def _best(group: Sequence[_Candidate]) -> list[_Candidate]:
-    """Return the DWI of one scan that come first; more than one if nothing tells them apart."""
+    """Return the preferred DWI of a scan; more than one if they rank equally."""
     first = min(candidate.order for candidate in group)
     return [candidate for candidate in group if candidate.order == first]
 
 
 def _claims(other: _Image, chosen: Sequence[_Candidate]) -> list[_Candidate]:
-    """Return the scans that a b0 or ADC may belong to: those with most entities in common.
+    """Return the scans that a b0 or ADC may belong to: those that share most entities with it.
 
-    An image that contradicts several scans in no entity and is equally close to them, such as an
-    ADC without `run-` beside two runs, may belong to any of them.
+    An image that is consistent with several scans and equally close to each, such as an ADC without
+    `run-` next to two runs, may belong to any of them.
     """
     theirs = other.name.identity
     ranked: dict[int, list[_Candidate]] = {}
     for candidate in chosen:
         own = candidate.image.name.identity
-        # An image of reversed phase encoding says so, where the DWI may say nothing.
+        # Reversed phase encoding is marked with `dir-`, which the DWI itself may lack.
         reversed_b0 = other.role == "b0" and "dir" in theirs and "dir" not in own
         same_space = other.name.space == candidate.image.name.space
         agrees = all(theirs[key] == own[key] for key in own.keys() & theirs.keys())
@@ -411,7 +329,7 @@ def _claims(other: _Image, chosen: Sequence[_Candidate]) -> list[_Candidate]:
 
 
 def _closest(best: _Candidate, fitting: Sequence[_Image]) -> list[_Image]:
-    """Return the b0 or ADC that share most entities with a scan; raw before derived."""
+    """Return the b0 or ADC images that share most entities with a scan; raw before derived."""
     own = best.image.identity
     ranked: dict[tuple[bool, int], list[_Image]] = {}
     for other in fitting:
@@ -421,7 +339,7 @@ def _closest(best: _Candidate, fitting: Sequence[_Image]) -> list[_Image]:
 
 def _doubt(role: str, images: Sequence[_Image], root: Path) -> str:
     names = ", ".join(_below(image.path, root) for image in images)
-    return f"{len(images)} images could be its {role} ({names}): no entity tells which"
+    return f"{len(images)} images match its {role} ({names}) and no entity distinguishes them"
 
 
 def _shared(role: str, image: _Image, claims: Sequence[_Candidate], root: Path) -> str:
@@ -430,8 +348,8 @@ def _shared(role: str, image: _Image, claims: Sequence[_Candidate], root: Path) 
         for candidate in claims
     )
     return (
-        f"{_below(image.path, root)} could be the {role} of {names}; give it the entity that tells "
-        "them apart"
+        f"{_below(image.path, root)} could be the {role} of {names}; add the entity that "
+        "distinguishes them to its file name"
     )
 
 
@@ -440,7 +358,7 @@ def _below(path: Path, root: Path) -> str:
 
 
 def _inherited_bval(image: Path, root: Path) -> Path | None:
-    """Find the `.bval` of an image: beside it, or further up as BIDS lets files be inherited."""
+    """Find the `.bval` of an image, following the BIDS inheritance principle."""
     stem = stem_of(image.name)
     own = set(stem.split("_"))
     folder = image.parent
@@ -458,7 +376,7 @@ def _inherited_bval(image: Path, root: Path) -> Path | None:
 
 
 def _is_of_another(bval: Path, stem: str) -> bool:
-    """Tell whether a `.bval` is that of another image beside it, as of the series of a trace."""
+    """Return whether a `.bval` belongs to another image, e.g. to the series of a trace."""
     endings = (".nii.gz", ".nii")
     return bval.stem != stem and any(
         os.path.lexists(bval.with_name(f"{bval.stem}{ending}")) for ending in endings
@@ -466,7 +384,7 @@ def _is_of_another(bval: Path, stem: str) -> bool:
 
 
 def _bvalues(path: Path | None) -> list[float]:
-    """Read b-values; a damaged file is reported when the case is opened."""
+    """Read b-values; a damaged file is reported later, when the case is loaded."""
     try:
         return [float(word) for word in path.read_text("utf-8").split()] if path else []
     except (OSError, ValueError):

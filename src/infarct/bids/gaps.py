@@ -1,4 +1,4 @@
-"""What a BIDS dataset holds that ends in no result: who would hardly be missed must be named."""
+"""Reports participants, sessions and images of a BIDS dataset that are not processed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from infarct.bids.dataset import (
     BidsScan,
     files_of,
     participants_of,
-    read_participants,
-    row_of,
     unused,
 )
+from infarct.bids.participants import read_participants, row_of
 from infarct.core.bids_names import read_name
 from infarct.core.file_search import matching
 
@@ -20,12 +19,12 @@ _MOST_NAMES = 10
 
 
 def gaps(scans: Sequence[BidsScan], root: Path, *, table: bool) -> list[str]:
-    """Say in sentences who and what is left out of a dataset, and where its table does not fit.
+    """List everything that is left out of a dataset, one sentence per reason.
 
     Args:
-        scans: All of the dataset.
-        root: Its folder.
-        table: Whether `participants.tsv` is asked too.
+        scans: All scans of the dataset.
+        root: Dataset folder.
+        table: Whether to compare the scans with `participants.tsv`.
 
     Raises:
         InputFileError: If a folder or `participants.tsv` cannot be read.
@@ -34,34 +33,30 @@ def gaps(scans: Sequence[BidsScan], root: Path, *, table: bool) -> list[str]:
     without_row, without_scans = not_joined(scans, root) if table else ([], [])
     left = unused(root)
     found = {
-        "no diffusion scan was found of": without_scan(scans, root),
-        "not used, file name is not that of a diffusion image:": not_understood(root),
+        "no diffusion scan found for": without_scan(scans, root),
+        "not used, file name not recognised as a diffusion image:": not_understood(root),
         "not used, parameter maps:": left.maps,
-        "not used, could belong to several scans (an entity such as run- is missing):": (
-            left.ambiguous
-        ),
-        "not used, belongs to no DWI of its session:": left.unclaimed,
-        "participants.tsv has no row of": without_row,
-        "participants.tsv has a row, but there is no scan, of": without_scans,
+        "not used, matches several scans (an entity such as run- is missing):": left.ambiguous,
+        "not used, matches no DWI of its session:": left.unclaimed,
+        "participants.tsv has no row for": without_row,
+        "participants.tsv has a row but the dataset has no scan for": without_scans,
     }
-    told = [f"{said} {_listed(names)}" for said, names in found.items() if names]
+    messages = [f"{reason} {_listed(names)}" for reason, names in found.items() if names]
     if not (root / "dataset_description.json").is_file():
-        told.insert(
-            0, "dataset_description.json is missing; file names are read as BIDS all the same"
-        )
-    return told
+        messages.insert(0, "dataset_description.json is missing; file names are still read as BIDS")
+    return messages
 
 
 def without_scan(scans: Sequence[BidsScan], root: Path) -> list[str]:
-    """Return who is left out, though nobody chose to.
+    """Return participants and sessions without a diffusion scan.
 
     Args:
-        scans: All of the dataset.
-        root: Its folder.
+        scans: All scans of the dataset.
+        root: Dataset folder.
 
     Returns:
-        Participants of whom no diffusion scan was found, as `sub-X`, and sessions with a folder
-        `dwi` of which none was, as `sub-X/ses-Y`.
+        Participants without a diffusion scan, as `sub-X`, and sessions that have a `dwi` folder but
+        no scan, as `sub-X/ses-Y`.
     """
     found = {(scan.entities["sub"], scan.entities.get("ses", "")) for scan in scans}
     participants = {participant for participant, _ in found}
@@ -80,15 +75,15 @@ def without_scan(scans: Sequence[BidsScan], root: Path) -> list[str]:
 
 
 def not_understood(root: Path) -> list[str]:
-    """Return the images in the folders `dwi` of a dataset that are no part of a scan by their name.
+    """Return images in `dwi` folders whose names are not those of a diffusion image.
 
-    They are maps of another kind, or a scan whose name is not as BIDS has it.
+    They are other kinds of maps, or scans whose names do not follow BIDS.
 
     Args:
-        root: Folder of the dataset.
+        root: Dataset folder.
 
     Returns:
-        Names of files, each with its folders below `root`.
+        Paths relative to `root`.
     """
     return [
         path.relative_to(root).as_posix()
@@ -99,14 +94,14 @@ def not_understood(root: Path) -> list[str]:
 
 
 def not_joined(scans: Sequence[BidsScan], root: Path) -> tuple[list[str], list[str]]:
-    """Say what `participants.tsv` and the scans do not have in common, as of a lost leading zero.
+    """Find mismatches between `participants.tsv` and the scans, e.g. after lost leading zeros.
 
     Args:
-        scans: All of the dataset.
-        root: Its folder; without a table nothing is said.
+        scans: All scans of the dataset.
+        root: Dataset folder; if it has no table, both results are empty.
 
     Returns:
-        Names of the scans that no row speaks of, and participants in rows who have no folder.
+        Names of scans without a row, and participants in the table without a folder.
 
     Raises:
         InputFileError: If the table cannot be read.
@@ -122,7 +117,7 @@ def not_joined(scans: Sequence[BidsScan], root: Path) -> tuple[list[str], list[s
 
 
 def _is_of(path: Path, participant: str) -> bool:
-    """Tell whether a name is one of BIDS, of this participant, and of what is looked for."""
+    """Return whether a file is named as a diffusion image of this participant."""
     name = read_name(path.name)
     if name is None or name.role is None:
         return False

@@ -1,4 +1,4 @@
-"""What a person sees on the terminal: progress while it runs, a summary at the end."""
+"""Terminal output: progress while a command runs, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
 
 _PLAIN = {
     "read and check": "reading and checking the images",
-    "register": "placing the head on the template",
+    "register": "registering to the template",
     "resample": "resampling to 1 mm",
-    "brain": "finding the brain",
-    "normalise": "making intensities comparable",
-    "is map": "mapping ischemic tissue",
-    "outline": "outlining lesions",
-    "measure": "measuring",
-    "second reader": "asking a second reader",
-    "locate": "finding territories and regions",
+    "brain": "skull-stripping",
+    "normalise": "normalising intensities",
+    "is map": "computing the map of ischemic tissue",
+    "outline": "segmenting lesions",
+    "measure": "measuring lesions",
+    "second reader": "running a second network",
+    "locate": "assigning territories and regions",
     "write": "writing the results",
 }
 
 
 @contextmanager
 def live_timer() -> Iterator[StepTimer]:
-    """Give a journal whose steps appear on the terminal as they start."""
+    """Provide a step timer that shows each step on the terminal as it starts."""
     console = Console(stderr=True)
     with console.status("starting") as status:
         yield StepTimer(lambda step: status.update(_PLAIN.get(step, step)))
 
 
 def show_result(result: Segmentation, out: Path) -> None:
-    """Print what was found, what to check, and where the results are."""
+    """Print the findings, the warnings and the location of the report."""
     console = Console()
     m = result.measurements
     summary = summarise(result)
@@ -70,18 +70,18 @@ def show_result(result: Segmentation, out: Path) -> None:
             table.add_row(str(lesion.label), f"{lesion.volume_ml:.2f}", lesion.side, place, *ratios)
         console.print(table)
         if len(m.lesions) > 10:
-            console.print(f"and {len(m.lesions) - 10} smaller ones in lesions.tsv", style="dim")
+            console.print(f"{len(m.lesions) - 10} smaller lesions: see lesions.tsv", style="dim")
     for finding in result.findings:
         style, lead = ("yellow", "check") if finding.level == "warning" else ("dim", "note")
         console.print(f"{lead}: {finding.message}", style=style, markup=False, highlight=False)
     total = sum(result.seconds.values())
-    console.print(f"look at {out / 'report.html'} ({total:.0f} s)", markup=False, highlight=False)
+    console.print(f"report: {out / 'report.html'} ({total:.0f} s)", markup=False, highlight=False)
 
 
 def show_methods(methods: Sequence[Model]) -> None:
-    """Print a table of methods."""
+    """Print a table of models."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("--model", "what it is", "MB", "calibrated on"):
+    for name in ("--model", "description", "MB", "calibrated on"):
         table.add_column(name, justify="right" if name == "MB" else "left")
     for method in methods:
         size = sum(file.stat().st_size for file in method.networks) / 1e6
@@ -96,7 +96,7 @@ def show_methods(methods: Sequence[Model]) -> None:
 
 @contextmanager
 def live_evaluation() -> Iterator[Callable[[str, int, int], None]]:
-    """Give a callback that shows how far an evaluation is."""
+    """Provide a callback that shows a progress bar for each step."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         tasks: dict[str, TaskID] = {}
@@ -110,17 +110,17 @@ def live_evaluation() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def show_evaluation(result: Evaluation) -> None:
-    """Print the outcome, what was missing or skipped, and where the page is."""
+    """Print the outcome, notes on missing or skipped data, and the location of the report."""
     console = Console()
     console.print(result.verdict, style="bold", markup=False, highlight=False)
     for note in result.notes:
         console.print(f"note: {note}", style="dim", markup=False, highlight=False)
-    console.print(f"look at {result.report}", markup=False, highlight=False)
+    console.print(f"report: {result.report}", markup=False, highlight=False)
 
 
 @contextmanager
 def live_cohort() -> Iterator[Watcher]:
-    """Give a watcher that prints a line as each case ends, above a bar of how far the cohort is."""
+    """Provide a watcher that prints a line for each finished case above a progress bar."""
     from infarct.cohort.run import Watcher  # noqa: PLC0415 - Dask is loaded only for cohorts
 
     console = Console(stderr=True)
@@ -146,9 +146,9 @@ def live_cohort() -> Iterator[Watcher]:
 
 
 def describe_outcome(outcome: Outcome) -> str:
-    """Say in one line what became of a case."""
+    """Describe the outcome of a case in one line."""
     if outcome.status == "failed":
-        again = "" if outcome.fresh else " (earlier; --retry-failed tries again)"
+        again = "" if outcome.fresh else " (in an earlier run; use --retry-failed to run it again)"
         return f"{outcome.id}: failed, {outcome.reason}{again}"
     assert outcome.volume_ml is not None
     parts = [format_volume(outcome.volume_ml), _counted(outcome.lesions, "lesion")]
@@ -162,16 +162,16 @@ def _counted(count: int | None, noun: str) -> str:
 
 
 def show_cohort(outcomes: Sequence[Outcome], out: Path) -> None:
-    """Print how many cases are done, were done before, and failed, and where to look."""
+    """Print how many cases are done, including earlier runs, and the path of the case table."""
     console = Console()
     done = [outcome for outcome in outcomes if outcome.status == "done"]
     before = sum(not outcome.fresh for outcome in done)
     text = f"{len(done)} of {len(outcomes)} cases done"
-    text += f" ({before} of them before)" if before else ""
+    text += f" ({before} in earlier runs)" if before else ""
     console.print(text, style="bold", markup=False, highlight=False)
-    console.print(f"every case: {out / 'cases.tsv'}", markup=False, highlight=False)
+    console.print(f"status of each case: {out / 'cases.tsv'}", markup=False, highlight=False)
 
 
 def show_page(page: Path) -> None:
-    """Print where the page about all cases is."""
-    Console().print(f"look at {page}", markup=False, highlight=False)
+    """Print the location of the group report."""
+    Console().print(f"report: {page}", markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""A synthetic scan that ships with the package, with its true lesion: try it, and score it."""
+"""The bundled synthetic scan, and a score against its true lesion mask."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def demo_files() -> CaseFiles:
 
 
 def score(result: Segmentation) -> str:
-    """Say in one sentence how close an outline of the synthetic scan came to its true lesion.
+    """Compare a segmentation of the synthetic scan with its true lesion, in one sentence.
 
     Args:
-        result: Of a segmentation of `demo_files()`.
+        result: Segmentation of `demo_files()`.
     """
     truth = read(assets.path("demo/lesion"))
     lesion = truth.data > 0.5
     agreement = overlap(lesion, result.lesion.data)
     true_ml = float(lesion.sum()) * truth.grid.voxel_ml
     return (
-        f"The true lesion of this synthetic scan holds {true_ml:.2f} ml, "
-        f"{result.measurements.lesion_volume_ml:.2f} ml were outlined: Dice {agreement.dice:.2f}, "
+        f"True lesion volume of this synthetic scan: {true_ml:.2f} ml; segmented: "
+        f"{result.measurements.lesion_volume_ml:.2f} ml. Dice {agreement.dice:.2f}, "
         f"precision {agreement.precision:.2f}, sensitivity {agreement.sensitivity:.2f}."
     )

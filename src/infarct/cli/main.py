@@ -1,7 +1,7 @@
-"""Arguments in, exit codes out, nothing else.
+"""Command-line interface: parses arguments, calls the library, and sets the exit code.
 
-Exit codes: 0 done, 1 unexpected fault, 2 wrong usage, 3 to 12 see `infarct.core.errors`,
-130 interrupted, 128 + number stopped by a signal.
+Exit codes: 0 success, 1 internal error, 2 usage error, 3 to 12 see `infarct.core.errors`,
+130 interrupted, 128 + N terminated by signal N.
 """
 
 from __future__ import annotations
@@ -30,64 +30,74 @@ if TYPE_CHECKING:
     from infarct.segmentation.result import Segmentation
 
 app = typer.Typer(
-    help="Find, outline and measure acute ischemic stroke lesions on diffusion MRI.",
+    help="Detect, segment and measure acute ischemic stroke lesions on diffusion MRI.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(lab, name="lab")
-models = typer.Typer(help="The methods there are, and whether their files are whole.")
+models = typer.Typer(help="List the available models and verify their files.")
 app.add_typer(models, name="models")
 
 DEFAULT_MODEL = "ensemble"
-"""That of `infarct.segmentation.models`, which takes too long to import for a page of help."""
+"""Same as `infarct.segmentation.models.DEFAULT`, which is too slow to import for `--help`."""
 
 Model = Annotated[
     str,
     typer.Option(
-        help="Method, see `infarct models list`; several networks with commas are averaged. An "
-        "operating point may follow, :sensitive, :balanced (the usual) or :specific; "
-        "and :fast, to read a quarter of the scan."
+        help="Model to use (see `infarct models list`). Separate several networks with commas to "
+        "average them. Append :sensitive, :balanced (default) or :specific to set the operating "
+        "point, and :fast to process a quarter of the subvolumes."
     ),
 ]
 OwnAtlas = Annotated[
-    Path | None, typer.Option(help="Your own atlas of territories in MNI space, with --labels.")
+    Path | None,
+    typer.Option(help="Custom territory atlas in MNI space (NIfTI); requires --labels."),
 ]
 OwnLabels = Annotated[
-    Path | None, typer.Option(help="Its names: a TSV with columns index, name, maybe side.")
+    Path | None,
+    typer.Option(
+        help="Region names for --atlas: a TSV with columns index, name and optional side."
+    ),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Local processes; as many as cores and memory allow if not given."),
+    typer.Option(
+        min=1, help="Number of local processes. Default: as many as cores and memory allow."
+    ),
 ]
 Scheduler = Annotated[
-    str | None, typer.Option(help="Address of a running Dask scheduler, tls://HOST:PORT.")
+    str | None, typer.Option(help="Address of a running Dask scheduler, e.g. tls://HOST:PORT.")
 ]
 Unencrypted = Annotated[
     bool,
-    typer.Option("--unencrypted", help="Allow a scheduler without TLS; others could use it too."),
+    typer.Option(
+        "--unencrypted",
+        help="Allow a scheduler without TLS. Anyone who can reach its port can run code as you.",
+    ),
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option(help="Replace an earlier result in OUT, unless it holds manual work."),
+    typer.Option(help="Replace an existing result in OUT, unless it contains manual edits."),
 ]
 OverwriteCorrected = Annotated[
     bool,
     typer.Option(
-        help="Replace results even if they were corrected by hand or hold files of your own."
+        help="Replace existing results even if they contain manual corrections or your own files."
     ),
 ]
-RetryFailed = Annotated[bool, typer.Option(help="Try again what failed in an earlier run.")]
+RetryFailed = Annotated[bool, typer.Option(help="Retry cases that failed in an earlier run.")]
 
 
 class BidsAppCommand(TyperCommand):
-    """Takes several values behind one `--participant_label`, as other BIDS Apps do.
+    """Accepts several values after one `--participant_label`, as other BIDS Apps do.
 
-    Click knows no options of any number of values, so each gets its option before click reads them.
+    Click does not support options with a variable number of values, so the option is repeated
+    before each value.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat an option before each of its values, and leave the three arguments alone."""
+        """Repeat a list option before each of its values; keep the positional arguments."""
         return super().parse_args(ctx, _repeat_options(args, _LISTS, self._with_value()))
 
     def _with_value(self) -> set[str]:
@@ -99,15 +109,15 @@ _LISTS = {"--participant-label", "--participant_label", "--session-label", "--se
 
 
 def _repeat_options(args: Sequence[str], lists: Set[str], with_value: Set[str]) -> list[str]:
-    """Write `--label 01 02` as `--label 01 --label 02`.
+    """Rewrite `--label 01 02` as `--label 01 --label 02`.
 
-    The values end at the next option. Those that stand before the level, where BIDSDIR and OUTDIR
-    are still missing, are these arguments: `--label 01 02 BIDSDIR OUTDIR participant`.
+    A list of values ends at the next option. If BIDS_DIR and OUT_DIR are still missing, the last
+    words before the level are these arguments: `--label 01 02 BIDS_DIR OUT_DIR participant`.
 
     Args:
-        args: Of the command line.
-        lists: Options of any number of values.
-        with_value: Options of one value.
+        args: Command-line arguments.
+        lists: Options with any number of values.
+        with_value: Options with one value.
     """
     runs: list[tuple[str, list[str]]] = []
     for word in args:
@@ -117,7 +127,7 @@ def _repeat_options(args: Sequence[str], lists: Set[str], with_value: Set[str]) 
         elif option in lists or (option in with_value and not runs[-1][1]):
             runs[-1][1].append(word)
         else:
-            # Behind the value of another option, or a flag: an argument.
+            # After a flag or the value of another option: a positional argument.
             runs.append(("", [word]))
     missing = 3 - sum(len(words) for option, words in runs if not option)
     expanded: list[str] = []
@@ -136,7 +146,7 @@ def _repeat_options(args: Sequence[str], lists: Set[str], with_value: Set[str]) 
 
 
 class Level(StrEnum):
-    """What a BIDS App is asked for."""
+    """Analysis level of a BIDS App."""
 
     participant = "participant"
     group = "group"
@@ -144,37 +154,48 @@ class Level(StrEnum):
 
 @app.command()
 def segment(
-    out: Annotated[Path, typer.Option(help="Folder to make for the results.")],
+    out: Annotated[Path, typer.Option(help="Output folder; it is created.")],
     dwi: Annotated[
         Path | None,
-        typer.Option(help="Diffusion-weighted image, or a 4D series with its .bval file beside."),
+        typer.Option(
+            help="Diffusion-weighted image (NIfTI), or a 4D series with a .bval file next to it."
+        ),
     ] = None,
-    b0: Annotated[Path | None, typer.Option(help="Image without diffusion weighting.")] = None,
-    adc: Annotated[Path | None, typer.Option(help="ADC map, any usual unit.")] = None,
+    b0: Annotated[Path | None, typer.Option(help="b0 image (no diffusion weighting).")] = None,
+    adc: Annotated[Path | None, typer.Option(help="ADC map, in any common unit.")] = None,
     bvalue: Annotated[
         float | None,
-        typer.Option(help="s/mm^2, 1000 if not given; of a series, the nearest shell is taken."),
+        typer.Option(
+            help="b-value of the DWI in s/mm^2 (default 1000). For a 4D series, the nearest shell "
+            "is used."
+        ),
     ] = None,
-    b0_below: Annotated[float, typer.Option(help="s/mm^2; b0 of a series lies below.")] = 50.0,
-    brain: Annotated[Path | None, typer.Option(help="Brain mask, if you have one.")] = None,
+    b0_below: Annotated[
+        float, typer.Option(help="Volumes of a series with a lower b-value (s/mm^2) are b0.")
+    ] = 50.0,
+    brain: Annotated[Path | None, typer.Option(help="Brain mask; computed if not given.")] = None,
     model: Model = DEFAULT_MODEL,
     atlas: OwnAtlas = None,
     labels: OwnLabels = None,
     overwrite: Overwrite = False,
     overwrite_corrected: OverwriteCorrected = False,
     dicom: Annotated[
-        Path | None, typer.Option(help="Folder of DICOM files, instead of --dwi, --b0, --adc.")
+        Path | None, typer.Option(help="Folder of DICOM files; replaces --dwi, --b0 and --adc.")
     ] = None,
-    series: Annotated[str | None, typer.Option(help="With --dicom: series number or UID.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="With --dicom: number or UID of the series to use.")
+    ] = None,
     dicom_out: Annotated[
-        bool, typer.Option("--dicom-out", help="With --dicom: write DICOM SEG and SR too.")
+        bool, typer.Option("--dicom-out", help="With --dicom: also write DICOM SEG and SR.")
     ] = False,
     keep_identity: Annotated[
         bool,
-        typer.Option("--keep-identity", help="Leave the patient's name and number in SEG and SR."),
+        typer.Option(
+            "--keep-identity", help="With --dicom-out: keep patient name and ID in SEG and SR."
+        ),
     ] = False,
 ) -> None:
-    """Outline and measure the lesions of one scan (NIfTI: --dwi with --b0, --adc; or --dicom)."""
+    """Segment and measure the lesions of one scan (--dwi with --b0 and/or --adc, or --dicom)."""
     from infarct.preprocessing.case import CaseFiles
     from infarct.reporting.writer import check_place
 
@@ -183,9 +204,11 @@ def segment(
         check_place(out, (atlas, labels))
     if dicom is not None:
         if dwi or b0 or adc or bvalue is not None or b0_below != 50:
-            raise typer.BadParameter("--dicom replaces --dwi, --b0, --adc, --bvalue and --b0-below")
+            raise typer.BadParameter(
+                "--dicom cannot be combined with --dwi, --b0, --adc, --bvalue or --b0-below"
+            )
         if keep_identity and not dicom_out:
-            raise typer.BadParameter("--keep-identity goes with --dicom-out")
+            raise typer.BadParameter("--keep-identity requires --dicom-out")
         from infarct.cli.segment_dicom import DicomRequest, segment_folder
 
         request = DicomRequest(
@@ -203,28 +226,26 @@ def segment(
         segment_folder(request)
         return
     if dwi is None:
-        raise typer.BadParameter("give a scan: --dwi (with --b0 or --adc), or --dicom")
+        raise typer.BadParameter("no scan given; use --dwi (with --b0 or --adc), or --dicom")
     if series is not None or dicom_out or keep_identity:
-        raise typer.BadParameter("--series, --dicom-out and --keep-identity go with --dicom")
+        raise typer.BadParameter("--series, --dicom-out and --keep-identity require --dicom")
     files = CaseFiles(dwi, b0, adc, bvalue, brain, b0_below=b0_below)
-    may = (overwrite, overwrite_corrected)
-    _segment_into(files, out, model, may, territories)
+    replace = (overwrite, overwrite_corrected)
+    _segment_into(files, out, model, replace, territories)
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder to make for the results.")] = Path(
-        "infarct-demo"
-    ),
+    out: Annotated[Path, typer.Option(help="Output folder; it is created.")] = Path("infarct-demo"),
     model: Model = DEFAULT_MODEL,
     overwrite: Overwrite = False,
     overwrite_corrected: OverwriteCorrected = False,
 ) -> None:
-    """Run the main job on a synthetic scan that ships with the package, and score it."""
+    """Segment the bundled synthetic scan and compare the result with its true lesion mask."""
     from infarct.cli.demo import demo_files, score
 
-    may = (overwrite, overwrite_corrected)
-    result = _segment_into(demo_files(), out, model, may)
+    replace = (overwrite, overwrite_corrected)
+    result = _segment_into(demo_files(), out, model, replace)
     typer.echo(score(result))
 
 
@@ -232,37 +253,49 @@ def demo(
 def evaluate(
     reference: Annotated[Path, typer.Option(help="Folder of reference masks.")],
     prediction: Annotated[
-        list[str], typer.Option(metavar="NAME=DIR", help="A tool and its masks; may be repeated.")
+        list[str],
+        typer.Option(
+            metavar="NAME=DIR", help="Name of a tool and folder of its masks; repeatable."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to make for the results.")],
-    dwi: Annotated[Path | None, typer.Option(help="Folder of DWI: contrast, gallery.")] = None,
-    adc: Annotated[Path | None, typer.Option(help="Folder of ADC: contrast.")] = None,
+    out: Annotated[Path, typer.Option(help="Output folder; it is created.")],
+    dwi: Annotated[
+        Path | None, typer.Option(help="Folder of DWI, for lesion contrast and the gallery.")
+    ] = None,
+    adc: Annotated[
+        Path | None, typer.Option(help="Folder of ADC maps, for lesion contrast.")
+    ] = None,
     brain: Annotated[Path | None, typer.Option(help="Folder of brain masks.")] = None,
     subjects: Annotated[
-        Path | None, typer.Option(help="subjects.tsv: cohort, territory, sex, scanner ...")
+        Path | None,
+        typer.Option(help="Table of subjects (TSV): cohort, territory, sex, scanner, ..."),
     ] = None,
     costs: Annotated[
-        Path | None, typer.Option(help="Table: tool, parameters, seconds, memory_gb.")
+        Path | None,
+        typer.Option(help="Table of computing costs: tool, parameters, seconds, memory_gb."),
     ] = None,
     rater: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=DIR",
-            help="A human rater and the masks; may be repeated. The same name twice: two readings.",
+            help="Name of a human rater and folder of their masks; repeatable. Repeat a name for a "
+            "second reading.",
         ),
     ] = None,
-    focus: Annotated[str | None, typer.Option(help="Cohort that strata are about.")] = None,
+    focus: Annotated[
+        str | None, typer.Option(help="Restrict the stratified analyses to this cohort.")
+    ] = None,
     label: Annotated[
         str | None,
-        typer.Option(help="Lesion masks to use where a subject has several, as lesionAcute."),
+        typer.Option(help="Which mask to use if a subject has several, e.g. lesionAcute."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; one per core if not given.")
+        int | None, typer.Option(min=1, help="Number of processes. Default: one per core.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an earlier evaluation in OUT.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing evaluation in OUT.")] = False,
 ) -> None:
-    """Score the masks of any tools against a reference, with the paper's whole battery."""
+    """Score the masks of any tool against reference masks, with all metrics of the paper."""
     from infarct.cli.console import live_evaluation, show_evaluation
     from infarct.evaluation import EvaluationRequest
     from infarct.evaluation import evaluate as evaluate_masks
@@ -270,7 +303,7 @@ def evaluate(
     named = _named_folders(prediction, "tool", "cfuzzy=results")
     predictions = dict(named)
     if len(predictions) < len(named):
-        raise typer.BadParameter("give each tool a name of its own")
+        raise typer.BadParameter("each --prediction needs a unique name")
     request = EvaluationRequest(
         reference,
         predictions,
@@ -296,9 +329,12 @@ def evaluate(
 def cohort(
     cases: Annotated[
         str,
-        typer.Argument(help="Table (dwi, b0, adc, brain, bvalue, id), or 'DATA/*/dwi.nii.gz'."),
+        typer.Argument(
+            help="Table with columns id, dwi and optional b0, adc, brain, bvalue; or a quoted file "
+            "pattern such as 'DATA/*/dwi.nii.gz'."
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder of the results; a folder below per case.")],
+    out: Annotated[Path, typer.Argument(help="Output folder, with one subfolder per case.")],
     model: Model = DEFAULT_MODEL,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -306,31 +342,42 @@ def cohort(
     retry_failed: RetryFailed = False,
     overwrite_corrected: OverwriteCorrected = False,
 ) -> None:
-    """Outline and measure many scans, side by side; run it again to go on where it stopped."""
+    """Segment and measure many scans in parallel. Run it again to resume."""
     from infarct.cohort.case_list import find_jobs
     from infarct.cohort.jobs import check_outcomes
     from infarct.cohort.runner import Pool
 
-    may = {"retry_failed": retry_failed, "overwrite_corrected": overwrite_corrected}
+    options = {"retry_failed": retry_failed, "overwrite_corrected": overwrite_corrected}
     jobs = find_jobs(cases, out)
     pool = Pool(workers, scheduler, unencrypted)
-    outcomes = _run_jobs(jobs, out, model, pool, **may)
-    _sum_up(jobs, out)
+    outcomes = _run_jobs(jobs, out, model, pool, **options)
+    _write_group_report(jobs, out)
     check_outcomes(outcomes)
 
 
 @app.command(cls=BidsAppCommand)
 def bids(
     bids_dir: Annotated[Path, typer.Argument(help="Root of the BIDS dataset.")],
-    out_dir: Annotated[Path, typer.Argument(help="Folder of the derivatives.")],
-    level: Annotated[Level, typer.Argument(help="participant: every scan; group: sum them up.")],
+    out_dir: Annotated[Path, typer.Argument(help="Output folder for the derivatives.")],
+    level: Annotated[
+        Level,
+        typer.Argument(
+            help="participant: process each scan; group: summarise all scans in one report."
+        ),
+    ],
     participant_label: Annotated[
         list[str] | None,
-        typer.Option("--participant-label", "--participant_label", help="Only these, as 01 02."),
+        typer.Option(
+            "--participant-label",
+            "--participant_label",
+            help="Process only these participants, e.g. 01 02.",
+        ),
     ] = None,
     session_label: Annotated[
         list[str] | None,
-        typer.Option("--session-label", "--session_label", help="Only these, as 01 02."),
+        typer.Option(
+            "--session-label", "--session_label", help="Process only these sessions, e.g. 01 02."
+        ),
     ] = None,
     model: Model = DEFAULT_MODEL,
     workers: Workers = None,
@@ -339,10 +386,11 @@ def bids(
     retry_failed: RetryFailed = False,
     overwrite_corrected: OverwriteCorrected = False,
 ) -> None:
-    """Outline and measure the diffusion scans of a BIDS dataset, as a BIDS App."""
-    from infarct.bids.dataset import find_scans, join_participants
+    """Segment and measure the diffusion scans of a BIDS dataset (BIDS App)."""
+    from infarct.bids.dataset import find_scans
     from infarct.bids.derivatives import check_place, describe, jobs_of
     from infarct.bids.gaps import gaps
+    from infarct.bids.participants import join_participants
     from infarct.cohort.jobs import check_outcomes
     from infarct.cohort.runner import Pool
     from infarct.segmentation.models import get_model
@@ -351,55 +399,61 @@ def bids(
     check_place(bids_dir, out_dir)
     scans = find_scans(bids_dir, participant_label or (), session_label or ())
     jobs = jobs_of(scans, bids_dir, out_dir)
-    whole = not participant_label and not session_label
-    for gap in gaps(scans, bids_dir, table=level is Level.group) if whole else ():
+    entire_dataset = not participant_label and not session_label
+    for gap in gaps(scans, bids_dir, table=level is Level.group) if entire_dataset else ():
         typer.echo(gap, err=True)
     if level is Level.group:
-        _sum_up(jobs, out_dir, join_participants(scans, bids_dir))
+        _write_group_report(jobs, out_dir, join_participants(scans, bids_dir))
         return
     describe(bids_dir, out_dir)
-    may = {"retry_failed": retry_failed, "overwrite_corrected": overwrite_corrected}
+    options = {"retry_failed": retry_failed, "overwrite_corrected": overwrite_corrected}
     pool = Pool(workers, scheduler, unencrypted)
-    outcomes = _run_jobs(jobs, out_dir, model, pool, **may)
+    outcomes = _run_jobs(jobs, out_dir, model, pool, **options)
     check_outcomes(outcomes)
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result of infarct segment.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Result folder of infarct segment.")
+    ],
 ) -> None:
-    """Rebuild the page and the figure of a result from its folder alone."""
+    """Rebuild the HTML report and the figure of an existing result."""
     from infarct.reporting.writer import rebuild_page
 
     rebuild_page(folder)
-    typer.echo(f"look at {folder / 'report.html'}")
+    typer.echo(f"report: {folder / 'report.html'}")
 
 
 @app.command()
 def recompute(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result of infarct segment.")],
-    mask: Annotated[Path, typer.Option(help="The corrected mask, on the grid of the DWI.")],
-    by: Annotated[str, typer.Option(help="Who corrected it, for the audit.")] = "",
-    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Result folder of infarct segment.")
+    ],
+    mask: Annotated[Path, typer.Option(help="Corrected lesion mask, on the grid of the DWI.")],
+    by: Annotated[str, typer.Option(help="Your name or initials, for the audit trail.")] = "",
+    reason: Annotated[
+        str, typer.Option(help="Reason for the correction, for the audit trail.")
+    ] = "",
     atlas: OwnAtlas = None,
     labels: OwnLabels = None,
 ) -> None:
-    """Measure a mask corrected by hand; the old one is kept, with a line in audit.tsv."""
+    """Measure a manually corrected mask. Keeps the old mask and records the change in audit.tsv."""
     from infarct.core.units import format_volume
     from infarct.reporting.recompute import recompute as remeasure
 
     territories = _read_atlas(atlas, labels)
     done = remeasure(folder, mask, by=by, reason=reason, territories=territories)
     typer.echo(
-        f"{format_volume(done.ml_before)} before, {format_volume(done.ml_after)} now; old mask: "
-        f"{done.kept_as}"
+        f"lesion volume: {format_volume(done.ml_before)} before, {format_volume(done.ml_after)} "
+        f"after; old mask: {done.kept_as}"
     )
-    typer.echo(f"look at {folder / 'report.html'}")
+    typer.echo(f"report: {folder / 'report.html'}")
 
 
 @models.command("list")
 def list_models() -> None:
-    """List the methods `--model` takes, how large they are, and whether they are calibrated."""
+    """List the models accepted by `--model`, with their size and calibration."""
     from infarct.cli.console import show_methods
     from infarct.segmentation.models import get_model, model_names
 
@@ -409,12 +463,12 @@ def list_models() -> None:
 
 @models.command()
 def verify() -> None:
-    """Check every file that ships against the sha256 on record."""
+    """Verify the SHA-256 checksums of all bundled files."""
     from infarct.core import assets
 
     for name in assets.index():
         assets.path(name)
-    typer.echo(f"{len(assets.index())} files are whole")
+    typer.echo(f"{len(assets.index())} files verified")
     check_printed()
 
 
@@ -448,7 +502,7 @@ def _options(
 def _named_folders(pairs: list[str], what: str, example: str) -> list[tuple[str, Path]]:
     named = [pair.split("=", 1) for pair in pairs]
     if any(len(pair) != 2 or not all(pair) for pair in named):
-        raise typer.BadParameter(f"give each {what} as NAME=DIR, for example {example}")
+        raise typer.BadParameter(f"expected each {what} as NAME=DIR, for example {example}")
     return [(name, Path(folder)) for name, folder in named]
 
 
@@ -456,7 +510,7 @@ def _read_atlas(atlas: Path | None, labels: Path | None) -> Atlas | None:
     from infarct.measurement.atlas import read_atlas
 
     if (atlas is None) != (labels is None):
-        raise typer.BadParameter("give --atlas and --labels together: the map and its names")
+        raise typer.BadParameter("--atlas and --labels must be given together")
     return read_atlas(atlas, labels) if atlas and labels else None
 
 
@@ -464,7 +518,7 @@ def _segment_into(
     files: CaseFiles,
     out: Path,
     model: str,
-    may: tuple[bool, bool],
+    replace: tuple[bool, bool],
     territories: Atlas | None = None,
 ) -> Segmentation:
     from infarct.cli.console import live_timer, show_result
@@ -474,7 +528,7 @@ def _segment_into(
     from infarct.segmentation.models import get_model
 
     get_model(model)
-    results, corrected = may
+    results, corrected = replace
     with (
         destination(out, files.paths().values(), overwrite=results, overwrite_corrected=corrected),
         live_timer() as timer,
@@ -516,7 +570,7 @@ def _run_jobs(
     return outcomes
 
 
-def _sum_up(
+def _write_group_report(
     jobs: Sequence[Job], out: Path, about: Mapping[str, Mapping[str, str]] | None = None
 ) -> None:
     from infarct.cli.console import live_evaluation, show_page
@@ -529,37 +583,37 @@ def _sum_up(
 
 @clean_stops()
 def main() -> None:
-    """Run the command line; every deliberate error ends it with its own exit code."""
+    """Run the command line; each expected error has its own exit code."""
     try:
         with prepared_process():
             _run()
     except InfarctError as error:
-        # From the preparation itself, or while it was undone.
-        _complain(error)
+        # Raised while the process was being set up or restored.
+        _exit_with(error)
 
 
 def _run() -> None:
     try:
         app()
     except InfarctError as error:
-        _complain(error)
+        _exit_with(error)
     except Exception as error:
         if is_shortage(error):
-            _complain(MemoryShortageError())
+            _exit_with(MemoryShortageError())
         raise
     except SystemExit as ended:
-        # typer makes an exit of Ctrl-C, and says nothing.
+        # typer turns Ctrl-C into an exit without a message.
         if ended.__context__ and isinstance(ended.__context__.__cause__, KeyboardInterrupt):
-            _say("infarct: interrupted; nothing half-written was left")
+            _print_error("infarct: interrupted; no incomplete files were left")
         raise
 
 
-def _complain(error: InfarctError) -> NoReturn:
-    _say(f"infarct: {error}")
+def _exit_with(error: InfarctError) -> NoReturn:
+    _print_error(f"infarct: {error}")
     sys.exit(error.exit_code)
 
 
-def _say(text: str) -> None:
-    # As the rest of the output does, click alone does not heed NO_COLOR and TERM=dumb.
+def _print_error(text: str) -> None:
+    # click itself ignores NO_COLOR and TERM=dumb; the rest of the output respects them.
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     typer.secho(text, fg=None if plain else "red", err=True)

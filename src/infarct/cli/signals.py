@@ -1,4 +1,4 @@
-"""Being told to stop: a polite kill ends a command as Ctrl-C does, temporary files first."""
+"""Clean termination: SIGTERM and SIGHUP remove temporary files first, as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from contextlib import contextmanager
 from types import FrameType
 
 _POLITE = [number for number in signal.Signals if number.name in {"SIGTERM", "SIGHUP"}]
-"""What a batch system, a container or a terminal that closes sends; Windows has no SIGHUP."""
+"""Sent by batch systems, containers and closing terminals; Windows has no SIGHUP."""
 
 
 @contextmanager
 def clean_stops() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise `SystemExit(128 + number)` in the body.
+    """Make SIGTERM and SIGHUP raise `SystemExit(128 + number)` in the body.
 
-    By default they end the process on the spot, and the patient's scan stays in the temporary
-    folder. What was told to ignore them, as by nohup, goes on ignoring them.
+    By default they end the process immediately and leave the patient's scan in the temporary
+    folder. Signals that are already ignored (e.g. under nohup) stay ignored.
     """
     owner = os.getpid()
     ours = [number for number in _POLITE if signal.getsignal(number) is signal.SIG_DFL]
 
     def stop(number: int, _: FrameType | None) -> None:
         if os.getpid() != owner:
-            # A forked worker holds copies of our contexts: what they clear away is not its own.
+            # A forked worker inherits our contexts but must not clean up files it does not own.
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         for each in ours:
-            # A second one must not cut the clearing away short.
+            # A second signal must not interrupt the clean-up.
             signal.signal(each, signal.SIG_IGN)
         sys.exit(128 + number)
 

@@ -1,4 +1,4 @@
-"""Cases from a table, or from a pattern of file names."""
+"""Reads the cases of a cohort from a table or a file name pattern."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from infarct.preprocessing.case import CaseFiles
 
 _IMAGES = ("dwi", "b0", "adc", "brain")
 COLUMNS = (*_IMAGES, "bvalue", "id")
-"""Of a table of cases; `dwi` and `id` are needed."""
+"""Columns of a case table; `dwi` and `id` are required."""
 
 _MOST_TOLD = 10
 
 
 def find_jobs(cases: str, out: Path) -> list[Job]:
-    """Return the cases that a table or a pattern names.
+    """Return the cases given by a table or a pattern.
 
     Args:
-        cases: Path of a `.csv` or `.tsv` table, or a pattern with `*` that matches DWI images, as
-            `DATA/*/dwi.nii.gz`; b0 and ADC lie beside, `dwi` in their names replaced.
-        out: Folder of all results; each case gets one below it, named by its id.
+        cases: Path of a `.csv` or `.tsv` table, or a pattern with wildcards that matches DWI
+            images, e.g. `DATA/*/dwi.nii.gz`; b0 and ADC are found next to the DWI by replacing
+            `dwi` in its name.
+        out: Output folder; each case gets a subfolder named after its id.
 
     Raises:
-        InputFileError: If the table or the pattern cannot be used, says why, row by row; or if a
-            folder that the pattern looks into cannot be read.
+        InputFileError: If the table or the pattern is invalid (lists the problems of each row), or
+            a folder matched by the pattern cannot be read.
     """
     by_pattern = glob.has_magic(cases) and not Path(cases).is_file()
     found = _by_pattern(cases) if by_pattern else _from_table(Path(cases))
@@ -44,8 +45,8 @@ def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputFileError(
-            f"{path}: cannot be read as a table ({error}); a .csv or .tsv text file with the "
-            f"columns {', '.join(COLUMNS)} is expected, or a pattern with *"
+            f"{path}: cannot be read as a table ({error}); expected a .csv or .tsv file with the "
+            f"columns {', '.join(COLUMNS)}, or a file pattern with *"
         ) from error
     lines = text.splitlines()
     header = lines[0] if lines else ""
@@ -58,11 +59,11 @@ def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:
     unknown = [name for name in names if name not in COLUMNS]
     missing = [name for name in ("dwi", "id") if name not in names]
     if unknown or missing or len(set(names)) < len(names):
-        # A column that is misspelt would else be a b-value or a b0 silently left aside.
+        # A misspelt column would otherwise mean that a b-value or b0 is silently ignored.
         raise InputFileError(
-            f"{path}: row 1 has the columns {', '.join(names) or 'none'}; dwi and id are needed, "
-            f"{', '.join(n for n in COLUMNS if n not in ('dwi', 'id'))} may be there, each once, "
-            "and no other"
+            f"{path}: row 1 has the columns {', '.join(names) or 'none'}; dwi and id are required, "
+            f"{', '.join(n for n in COLUMNS if n not in ('dwi', 'id'))} are optional; other or "
+            "duplicate columns are not allowed"
         )
     problems: list[str] = []
     found: dict[str, CaseFiles] = {}
@@ -71,11 +72,12 @@ def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:
         rows = [(table.line_num, row) for row in table]
     except csv.Error as error:
         raise InputFileError(
-            f"{path}: row {table.line_num} cannot be read ({error}); is a quotation mark left open?"
+            f"{path}: row {table.line_num} cannot be read ({error}); check for an unclosed "
+            "quotation mark"
         ) from error
     folder = path.resolve().parent
     for number, row in rows:
-        # Some file systems do not tell upper from lower case: two such folders would be one.
+        # Some file systems ignore case, so ids that differ only in case would share a folder.
         key = (row["id"] or "").strip().lower()
         told = list(_problems_of_row(row, folder, first.get(key)))
         problems += [f"row {number}: {problem}" for problem in told]
@@ -87,13 +89,13 @@ def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:
         told = problems[:_MOST_TOLD] + ([f"and {more} more"] if more > 0 else [])
         raise InputFileError(f"{path} cannot be used:\n  " + "\n  ".join(told))
     if not found:
-        raise InputFileError(f"{path}: has no row below its header; one row per case is expected")
+        raise InputFileError(f"{path}: no rows below the header; expected one row per case")
     if not any(files.dwi.is_file() for files in found.values()):
         example = next(iter(found.values())).dwi
         raise InputFileError(
-            f"{path}: none of its DWI images is there; {example}, for example: "
-            f"{why_missing(example)}; paths are absolute "
-            "or start at the folder of the table"
+            f"{path}: none of the DWI images exists; {example}, for example: "
+            f"{why_missing(example)}; use paths that are absolute or relative to the folder of "
+            "the table"
         )
     return list(found.items())
 
@@ -102,28 +104,28 @@ def _problems_of_row(
     row: dict[str, str], folder: Path, same_id_in_row: int | None
 ) -> Iterator[str]:
     if "" in row:
-        yield f"has more cells than the header ({row['']}); put paths with a comma in quotes"
+        yield f"more cells than the header ({row['']}); quote paths that contain a comma"
         return
     cells = {name: (value or "").strip() for name, value in row.items()}
     if problem := id_problem(cells["id"]):
         yield f"id {problem}"
     elif same_id_in_row is not None:
-        yield f"id {cells['id']!r} is already in row {same_id_in_row}; each id once is expected"
+        yield f"id {cells['id']!r} is already used in row {same_id_in_row}; ids must be unique"
     if not cells["dwi"]:
-        yield "dwi is empty; the path of an image is expected"
+        yield "dwi is empty; expected the path of an image"
     for role in _IMAGES:
         try:
             if path := _path(row, role, folder):
                 path.is_file()
-        except (OSError, RuntimeError) as error:  # too long a name, the home of nobody
-            yield f"{role} is no path of an image ({error})"
+        except (OSError, RuntimeError) as error:  # name too long, unknown user in ~user
+            yield f"{role} is not a valid path ({error})"
     if bvalue := cells.get("bvalue"):
         try:
             good = 0 < float(bvalue) < 1e5
         except ValueError:
             good = False
         if not good:
-            yield f"bvalue is {bvalue!r}; a number in s/mm^2, as 1000, or nothing is expected"
+            yield f"bvalue is {bvalue!r}; expected a number in s/mm^2, such as 1000, or nothing"
 
 
 def _path(row: dict[str, str], role: str, folder: Path) -> Path | None:
@@ -142,7 +144,9 @@ def _by_pattern(pattern: str) -> list[tuple[str, CaseFiles]]:
     _refuse_closed_folders(pattern)
     matches = _matches(pattern)
     if not matches:
-        raise InputFileError(f"{pattern}: matches no file; put it in quotes, and check the folders")
+        raise InputFileError(
+            f"{pattern}: matches no file; check the path, and quote the pattern in the shell"
+        )
     found: dict[str, CaseFiles] = {}
     wild = _wildcards(pattern)
     for dwi in matches:
@@ -152,24 +156,24 @@ def _by_pattern(pattern: str) -> list[tuple[str, CaseFiles]]:
         )
         name = re.sub(r"[^A-Za-z0-9._+-]+", "_", parts)
         if problem := id_problem(name):
-            raise InputFileError(f"{pattern}: {dwi} would get the id {problem}; use a table")
+            raise InputFileError(f"{pattern}: invalid id for {dwi}: {problem}; use a table")
         if name.lower() in (other.lower() for other in found):
             raise InputFileError(
-                f"{pattern}: {dwi} and another file get the id {name}; use a table"
+                f"{pattern}: {dwi} and another file have the same id {name}; use a table"
             )
         found[name] = _with_companions(dwi.absolute())
     return list(found.items())
 
 
 def _matches(pattern: str) -> list[Path]:
-    # Not Path.glob: a pattern may start anywhere, also at the root. Its wildcards match no hidden
-    # files, and `._scan.nii.gz`, which macOS leaves beside each file, is never an image.
+    # Not Path.glob: a pattern may be absolute. Wildcards skip hidden files, and `._scan.nii.gz`,
+    # which macOS creates next to each file, is never an image.
     found = (Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
     return sorted(path for path in found if not path.name.startswith("._"))
 
 
 def _refuse_closed_folders(pattern: str) -> None:
-    """Try the folders that wildcards look into: what cannot be read matches without a word."""
+    """Check that the folders searched by wildcards are readable; glob skips others silently."""
     whole = Path(pattern)
     for part in (whole, *whole.parents):
         if glob.has_magic(str(part)):
@@ -178,7 +182,7 @@ def _refuse_closed_folders(pattern: str) -> None:
 
 
 def _wildcards(pattern: str) -> re.Pattern[str]:
-    """Return an expression whose groups are what the wildcards of a pattern stand for."""
+    """Return a regular expression whose groups capture the wildcards of a pattern."""
     kinds = {"**/": r"(.*/)?", "*": r"([^/]*)", "?": r"([^/])"}
     parts = re.split(r"(\*\*/|\*|\?|\[[^]]*\])", Path(pattern).as_posix())
     return re.compile(
@@ -190,8 +194,8 @@ def _wildcards(pattern: str) -> re.Pattern[str]:
 
 
 def _with_companions(dwi: Path) -> CaseFiles:
-    """Take b0 and ADC beside a DWI, whose names differ only in what they show."""
-    # No brain mask: what is called "brain" is as often the image without its skull.
+    """Find b0 and ADC next to a DWI by replacing `dwi` in its name."""
+    # Not a brain mask: files called "brain" are often skull-stripped images.
     named = list(re.finditer("dwi", dwi.name, re.IGNORECASE))
 
     def beside(role: str) -> Path | None:

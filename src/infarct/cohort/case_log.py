@@ -1,10 +1,10 @@
-"""What became of every case of a cohort: a record per case, and `cases.tsv` made of them.
+"""Records the outcome of each case of a cohort, and writes them to `cases.tsv`.
 
-Several runs may work into one folder at once, also from several computers that share it over NFS,
-where appending to one file is not atomic: lines of two computers overwrite each other. So each case
-has a file of its own, written beside its place and renamed, which is atomic there as well; two runs
-never lose each other's records. `cases.tsv` is a copy of all records for people. It is rewritten
-whole as cases end, and only read to know what earlier versions, which appended to it, wrote there.
+Several runs may write to one folder at once, also from several computers over NFS, where appending
+to a shared file is not atomic and lines can overwrite each other. Each case therefore has its own
+record file, written under a temporary name and renamed, which is atomic on NFS too. `cases.tsv` is
+a readable copy of all records. It is rewritten completely as cases end, and read only to import
+records of earlier versions, which appended to it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from infarct.core.serialization import as_json, write_tsv
 
 NAME = "cases.tsv"
 RECORDS = ".cases"
-"""Folder of the records, a file per case named by its id."""
+"""Folder of the records; one file per case, named after its id."""
 
 COLUMNS = (
     *("id", "status", "code", "reason", "volume_ml", "lesions", "warnings", "seconds"),
@@ -32,25 +32,25 @@ COLUMNS = (
 )
 
 _SHARE_OF_TIME = 0.05
-"""Of a run, spent at most on rewriting the table while cases end: thousands of records take time on
-a network."""
+"""Maximum fraction of the run time spent on rewriting the table: reading thousands of records is
+slow on a network file system."""
 
 
 class Ledger:
-    """The records of a cohort; the newest about a case counts."""
+    """The records of a cohort; the newest record of a case is valid."""
 
     def __init__(self, out: Path) -> None:
-        """Keep the records of the cohort in folder `out`."""
+        """Open the records of the cohort in folder `out`."""
         self.path = out / NAME
         self.records = out / RECORDS
         self._read: dict[str, tuple[tuple[int, ...], dict[str, str]]] = {}
         self._quiet_until = 0.0
 
     def refuse_foreign(self) -> None:
-        """Refuse to replace a table of that name that is not ours, such as a list of cases.
+        """Refuse to replace a `cases.tsv` not written by infarct, such as a list of cases.
 
         Raises:
-            OutputError: If the first line is not ours.
+            OutputError: If the table has a different header or cannot be read.
         """
         if not self.path.exists():
             return
@@ -59,18 +59,18 @@ class Ledger:
                 line = stream.readline(1000)
         except OSError as error:
             raise OutputError(f"{self.path} cannot be read: {error}") from error
-        # Earlier versions appended to it, and a full disk may have cut their line off.
+        # Earlier versions appended to the table; a full disk may have truncated a line.
         if not "\t".join(COLUMNS).encode().startswith(line.rstrip(b"\n")):
             raise OutputError(
                 f"{self.path} exists and is not a table of results written by infarct; nothing was "
-                "written: give another folder for the results"
+                "written: choose another output folder"
             )
 
     def add(self, outcome: Outcome, settings: Settings) -> None:
-        """Record what became of a case, in place of an earlier record.
+        """Record the outcome of a case, replacing its earlier record.
 
         Raises:
-            OutputError: If the disk is full, say; the results on it are not touched.
+            OutputError: If it cannot be written, e.g. because the disk is full; results are kept.
         """
         row = {
             **{name: _cell(getattr(outcome, name)) for name in COLUMNS[:8]},
@@ -78,13 +78,13 @@ class Ledger:
             "model": settings.model,
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        # Short, for the name of a case may be as long as a name can be.
+        # A short name: the case id itself may have the maximum file name length.
         draft = self.records / f".{uuid4().hex}"
         try:
             self.records.mkdir(parents=True, exist_ok=True)
             try:
                 with draft.open("w", encoding="utf-8") as stream:
-                    # A reason may name a file whose name is not UTF-8.
+                    # The reason may contain a file name that is not valid UTF-8.
                     stream.write(as_json(row))
                     stream.flush()
                     os.fsync(stream.fileno())
@@ -97,7 +97,7 @@ class Ledger:
             self.publish()
 
     def publish(self) -> None:
-        """Rewrite the table from all records; nothing if there are none.
+        """Rewrite the table from all records, if there are any.
 
         Raises:
             OutputError: If it cannot be written.
@@ -108,8 +108,8 @@ class Ledger:
         draft = self.path.with_name(f".{NAME}.{uuid4().hex}")
         try:
             written = None
-            # Another run may have added a record after this one read them all, and have rewritten
-            # the table before it. Whoever renames last looks again, and so has them all.
+            # Another run may add a record after this one has read them, and rewrite the table
+            # first. Reading again after the rename ensures that the last writer has all records.
             while (rows := self.read()) != written:
                 lines = sorted(rows.values(), key=lambda row: (row["ended"], row["id"]))
                 write_tsv(draft, COLUMNS, [[row[name] for name in COLUMNS] for row in lines])
@@ -123,7 +123,7 @@ class Ledger:
         self._quiet_until = now + (now - start) / _SHARE_OF_TIME
 
     def read(self) -> dict[str, dict[str, str]]:
-        """Return what is known of each case, as text by column; damaged records are left out."""
+        """Return the record of each case as text by column; damaged records are skipped."""
         rows = self._table()
         try:
             entries = [entry for entry in os.scandir(self.records) if entry.name[0] != "."]
@@ -142,7 +142,7 @@ class Ledger:
         return rows
 
     def _table(self) -> dict[str, dict[str, str]]:
-        """Return the last line about each case in the table; lines cut off are left out."""
+        """Return the last line of each case in the table; truncated lines are skipped."""
         if not self.path.is_file():
             return {}
         with self.path.open(encoding="utf-8", errors="replace", newline="") as stream:
@@ -162,7 +162,7 @@ class Ledger:
 
 
 def tells(row: Mapping[str, str], outcome: Outcome) -> bool:
-    """Tell whether a record has the status and the numbers of an outcome, as it was read back."""
+    """Return whether a stored record has the same status and numbers as an outcome."""
     told = ("status", "volume_ml", "lesions", "warnings")
     return all(row.get(name) == _cell(getattr(outcome, name)) for name in told)
 

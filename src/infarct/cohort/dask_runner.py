@@ -1,4 +1,4 @@
-"""Runs independent cases on the workers of a running Dask scheduler; only this imports Dask."""
+"""Runs independent cases on a running Dask scheduler; the only module that imports Dask."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 _LOOK_SECONDS = 5.0
-"""How often workers are counted; those of a cluster come and go."""
+"""Interval for counting the workers; those of a cluster come and go."""
 
 _LOST = (
-    "the connection to the Dask scheduler was lost; the finished cases are complete: "
-    "run the same command again"
+    "the connection to the Dask scheduler was lost; finished cases are kept: run the same command "
+    "again"
 )
 
 
@@ -30,17 +30,17 @@ def run_on_cluster(
     address: str,
     starts: Callable[[str], None],
 ) -> Generator[Outcome]:
-    """Run every job, and yield what became of each as it ends.
+    """Run every job, and yield its outcome as it ends.
 
     Args:
-        jobs: The cases; all paths are seen by the workers under the same names.
-        work: What is done with one; does not raise for what is wrong with a case.
-        settings: Of the run.
-        address: Of the scheduler, with its protocol.
-        starts: Told in a sentence who works, and where to watch.
+        jobs: The cases; all paths must be valid on the workers.
+        work: Function that processes one case; must not raise if a case fails.
+        settings: Settings of the run.
+        address: Address of the scheduler, with its protocol.
+        starts: Called with a description of the workers and the address of the dashboard.
 
     Raises:
-        CohortError: If the scheduler cannot be reached, or goes away.
+        CohortError: If the scheduler cannot be reached, or disconnects.
     """
     from distributed import wait  # noqa: PLC0415 - Dask is an extra
     from distributed.client import FuturesCancelledError  # noqa: PLC0415
@@ -50,11 +50,11 @@ def run_on_cluster(
         running: dict[Future[Outcome], Job] = {}
         while waiting or running:
             threads = _threads(client)
-            # One case per thread and no more: Dask blames a dead worker on all that it had queued.
+            # At most one case per thread: when a worker dies, Dask blames all cases it had queued.
             while waiting and len(running) < max(1, threads):
                 job = waiting.pop()
                 running[client.submit(work, job, settings, pure=False)] = job
-            # Cancelled is what has lost its scheduler; the cases themselves say so below.
+            # Futures are cancelled when the scheduler is lost; `_outcome` reports this below.
             with suppress(TimeoutError, FuturesCancelledError):
                 wait(list(running), timeout=_LOOK_SECONDS, return_when="FIRST_COMPLETED")
             for future in [future for future in running if future.done()]:
@@ -69,17 +69,17 @@ def secure_address(address: str, *, unencrypted: bool) -> str:
 
     Args:
         address: HOST:PORT, with or without a protocol; TLS is used without one.
-        unencrypted: The user accepts a protocol without encryption and authentication.
+        unencrypted: Whether to accept a protocol without encryption and authentication.
 
     Raises:
-        CohortError: If it names such a protocol and the user did not say so.
+        CohortError: If the protocol has neither and `unencrypted` is False.
     """
     if "://" not in address:
         return f"{'tcp' if unencrypted else 'tls'}://{address}"
     if address.startswith("tcp://") and not unencrypted:
         raise CohortError(
-            f"{address} has no TLS: anybody who can reach this port can run programs as you and "
-            "read the scans. Start the scheduler with certificates and give tls://... (see "
+            f"{address} has no TLS: anyone who can reach this port can run programs as you and "
+            "read the scans. Start the scheduler with certificates and use tls://... (see "
             "docs/cohorts.md), or add --unencrypted if only you can reach it"
         )
     return address
@@ -95,24 +95,24 @@ def _client(address: str, starts: Callable[[str], None]) -> Iterator[Client]:
             f"--scheduler needs Dask ({error}): pip install 'infarct[cluster]'"
         ) from error
     try:
-        # What is no address would leave a client half made, with a thread of its own.
+        # An invalid address would leave an incomplete client with a running thread.
         resolve_address(address)
         client = Client(address, timeout=20)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise CohortError(
             f"no Dask scheduler answers at {address} ({error}); start one with 'dask scheduler' "
-            "and check its certificates, or leave --scheduler out"
+            "and check its certificates, or omit --scheduler"
         ) from error
     with client:
         who = f"{len(client.nthreads())} workers at {address}"
-        # Without bokeh the dashboard is a page that says that bokeh is missing.
+        # Without bokeh, the dashboard only reports that bokeh is missing.
         shown = bool(client.dashboard_link) and find_spec("bokeh") is not None
         starts(f"{who}; dashboard: {client.dashboard_link}" if shown else who)
         yield client
 
 
 def _threads(client: Client) -> int:
-    """Return how many threads work now; a scheduler that went away is noticed here or later."""
+    """Return the current number of worker threads; raise if the scheduler is lost."""
     try:
         return sum(client.nthreads().values())
     except OSError as error:
@@ -120,7 +120,7 @@ def _threads(client: Client) -> int:
 
 
 def _outcome(job: Job, future: Future[Any]) -> Outcome | None:
-    """Return what became of a case, or None if its answer was lost with the worker that had it."""
+    """Return the outcome of a case, or None if it was lost together with its worker."""
     from distributed import KilledWorker  # noqa: PLC0415 - Dask is an extra
 
     if future.cancelled():
@@ -128,11 +128,11 @@ def _outcome(job: Job, future: Future[Any]) -> Outcome | None:
     try:
         outcome: Outcome = future.result(timeout=_LOOK_SECONDS)
     except TimeoutError:
-        # Dask runs the case again, which will find itself done.
+        # Dask runs the case again, and finds it complete.
         return None
     except KilledWorker:
-        text = "its worker process died each time it was tried, most likely for want of memory"
+        text = "its worker process died on every attempt, most likely out of memory"
         return Outcome(job.id, "failed", InfarctError.exit_code, text)
-    except Exception as error:  # a fault in what surrounds the work must not stop the other cases
+    except Exception as error:  # an error outside the work itself must not stop the other cases
         return failed_by(job, error)
     return outcome

@@ -1,4 +1,4 @@
-"""Pictures of a cohort: a thumbnail of each case, all lesions over the template, the volumes."""
+"""Figures of a cohort: case thumbnails, lesion overlap map and volume histogram."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _VOLUME_EDGES_ML = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
 
 def thumbnail(dwi: Volume, lesion: Volume) -> bytes:
-    """Draw the slice with most lesion, or the middle of the brain, with the outline.
+    """Draw the slice with the largest lesion area, or a central slice, with the lesion contour.
 
     Args:
         dwi: On the MNI grid.
-        lesion: On the MNI grid, above .5 where there is one.
+        lesion: Lesion mask on the MNI grid; above .5 inside lesions.
 
     Returns:
-        A JPEG of 80 x 98 pixels, some 3 kB; the patient's right is on the left.
+        JPEG of 80 x 98 pixels, about 3 kB; the patient's right is on the left.
     """
     mask = lesion.data[_HEAD] > 0.5
     image = dwi.data[_HEAD]
@@ -52,7 +52,7 @@ def thumbnail(dwi: Volume, lesion: Volume) -> bytes:
         x, y = data.shape
         return data.reshape(x // 2, 2, y // 2, 2)
 
-    # Blocks of 2 x 2 voxels become a pixel; a lesion of one voxel must not vanish.
+    # Downsample by 2; even a lesion of one voxel must remain visible.
     grey = blocks(image[:, :, z]).mean(axis=(1, 3))
     there = blocks(mask[:, :, z]).any(axis=(1, 3))
     edge = ndimage.binary_dilation(there) & ~there
@@ -65,11 +65,11 @@ def thumbnail(dwi: Volume, lesion: Volume) -> bytes:
 
 
 def overlap_figure(count: NDArray[np.integer], cases: int) -> Figure:
-    """Draw how often each place is lesioned, over the mean b0 of the template.
+    """Draw the lesion overlap map over the mean b0 of the template.
 
     Args:
-        count: Cases whose lesion holds the voxel, on the MNI grid.
-        cases: How many cases there are.
+        count: Number of cases with a lesion at each voxel, on the MNI grid.
+        cases: Total number of cases.
     """
     template = load_template()
     mean = resample(template.b0, MNI_GRID)
@@ -85,7 +85,7 @@ def overlap_figure(count: NDArray[np.integer], cases: int) -> Figure:
     for panel, z_mm in zip(panels.flat, _SLICES_MM, strict=True):
         z = z_mm - int(MNI_GRID.affine[2, 3])
         panel.set_axis_off()
-        # The patient's right on the left, as radiologists hang images.
+        # Radiological orientation: the patient's right is on the left.
         panel.imshow(mean[_HEAD][::-1, :, z].T, cmap="gray", origin="lower", vmin=0, vmax=window)
         seen = np.ma.masked_equal(count[_HEAD][::-1, :, z], 0)
         panel.imshow(seen.T, cmap=colours, norm=norm, origin="lower", alpha=0.85)
@@ -106,12 +106,12 @@ def overlap_figure(count: NDArray[np.integer], cases: int) -> Figure:
         ticks=np.unique(np.linspace(1, most, min(most, 6)).astype(int)),
     )
     bar.ax.tick_params(colors="white", labelsize=7, length=2)
-    bar.ax.set_title(f"cases, of {cases}", color="white", fontsize=8, pad=2)
+    bar.ax.set_title(f"cases (of {cases})", color="white", fontsize=8, pad=2)
     return figure
 
 
 def _colours(most: int) -> tuple[Colormap, BoundaryNorm]:
-    """Return one colour for each count up to ten, or ten and more steps beyond."""
+    """Return one colour per count, up to 256 colours."""
     steps = min(most, 256)
     ramp = colormaps["inferno"](np.linspace(0.35, 0.95, max(steps, 2)))[-steps:]
     edges = np.unique(np.linspace(0.5, most + 0.5, steps + 1))
@@ -119,7 +119,7 @@ def _colours(most: int) -> tuple[Colormap, BoundaryNorm]:
 
 
 def volume_figure(volumes_ml: Sequence[float]) -> Figure:
-    """Draw how many cases have how much lesion, on steps that triple; none is a bar of its own."""
+    """Draw a histogram of lesion volumes with roughly logarithmic bins and a bar for no lesion."""
     volumes = np.asarray(volumes_ml, float)
     steps = list(pairwise((*_VOLUME_EDGES_ML, np.inf)))
     counts = [(volumes == 0).sum()] + [((volumes > a) & (volumes <= b)).sum() for a, b in steps]
@@ -133,6 +133,6 @@ def volume_figure(volumes_ml: Sequence[float]) -> Figure:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_yticks([])
     axes.tick_params(axis="x", labelsize=8, length=0)
-    axes.set_xlabel("outlined lesion volume, ml", fontsize=9)
+    axes.set_xlabel("lesion volume (ml)", fontsize=9)
     figure.tight_layout()
     return figure

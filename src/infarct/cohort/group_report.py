@@ -1,4 +1,4 @@
-"""What is known of all cases together: numbers, a map of the lesions, and one page."""
+"""Group results of a cohort: table of measurements, lesion overlap map and HTML report."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from infarct.reporting.reader import THUMBNAIL
 _OURS = {NUMBERS, "lesion_overlap.nii.gz", "lesion_overlap.png", "report.html"}
 
 _PARTS = ("territories", "regions")
-"""Fields of a summary that list parts of the brain."""
+"""Fields of a summary that list brain regions."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the group results say about one case.
+    """One case in the group results.
 
     Attributes:
-        id: Of the case.
-        status: `done`, `failed`, or `missing` if it was not run yet.
+        id: Case id.
+        status: `done`, `failed`, or `missing` if it has not been run yet.
         reason: Why it failed.
-        summary: Content of its `summary.json`; empty if it is not done.
-        page: Its report, relative to the page of the group.
-        picture: Its thumbnail, JPEG.
+        summary: Content of `summary.json`; empty unless the case is done.
+        page: Path of the case report, relative to the group report.
+        picture: Thumbnail (JPEG).
     """
 
     id: str
@@ -58,24 +58,24 @@ class Row:
 
     @property
     def warnings(self) -> list[dict[str, str]]:
-        """Its warnings, as in `summary.json`."""
+        """Warnings, as in `summary.json`."""
         return list(self.summary.get("warnings", ()))
 
     @property
     def probability(self) -> float | None:
-        """Of an infarct being visible; None if the method can't tell, or there is no result."""
+        """Probability that an infarct is visible; None without a calibrated result."""
         visible: float | None = self._certainty.get("lesion_visible")
         return visible
 
     @property
     def interval_ml(self) -> tuple[float, float] | None:
-        """Of the volume, if there is an infarct; None if the method can't tell."""
+        """Interval of the lesion volume given a visible infarct; None if not calibrated."""
         interval: tuple[float, float] | None = self._certainty.get("volume_interval_ml")
         return interval
 
     @property
     def doubt(self) -> tuple[int, int, float, float]:
-        """How much it needs a look: failed first, then by warnings, how unsure it is, volume."""
+        """Review priority: failures first, then number of warnings, uncertainty, volume."""
         failed = {"failed": 2, "missing": 1}.get(self.status, 0)
         unsure = 0.5 if self.probability is None else 0.5 - abs(self.probability - 0.5)
         volume = float(self.summary.get("lesion_volume_ml", 0.0))
@@ -92,19 +92,19 @@ def write_group(
     about: Mapping[str, Mapping[str, str]] | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Path:
-    """Write the table, the map and the page about all cases into `out/group`.
+    """Write the table, the lesion overlap map and the report on all cases to `out/group`.
 
     Args:
-        jobs: Every case there is.
-        out: Folder of the cohort.
-        about: What else is known of a case, by id; joined into the table.
-        progress: Told the step, how much of it is done, and how much there is.
+        jobs: All cases.
+        out: Output folder of the cohort.
+        about: Additional columns for each case, by case id; joined into the table.
+        progress: Called with the name of the step, the number of items done, and the total.
 
     Returns:
-        The page.
+        Path of the HTML report.
 
     Raises:
-        OutputError: If it cannot be written, or `out/group` is not ours.
+        OutputError: If it cannot be written, or `out/group` was not created by infarct.
     """
     with reserved(out / GROUP):
         return _write_group(jobs, out, about or {}, progress)
@@ -125,12 +125,15 @@ def _write_group(
         row, lesion = _collect(job, ledger.get(job.id, {}), group)
         rows.append(row)
         count += lesion
-        progress("summing up", number, len(jobs))
+        progress("collecting results", number, len(jobs))
     kept = _of_others(group)
 
     def check(old: Path) -> None:
         if _of_others(old) != kept:
-            raise OutputError(f"{group} was changed meanwhile; nothing was replaced: run it again")
+            raise OutputError(
+                f"{group} changed while the report was being written; nothing was replaced: run "
+                "the command again"
+            )
 
     with atomic_directory(group, check) as partial:
         for name in kept:
@@ -150,14 +153,14 @@ def _write_group(
 
 
 def _of_others(group: Path) -> list[str]:
-    """Return what in the folder of the group results is not ours: notes, say. It is kept."""
+    """Return files in the group folder not written by infarct, such as notes; they are kept."""
     return sorted({path.name for path in group.iterdir()} - _OURS) if group.is_dir() else []
 
 
 def _collect(job: Job, row: Mapping[str, str], group: Path) -> tuple[Row, Mask]:
-    """Return what there is to say about a case, and its lesion on the MNI grid."""
+    """Return the group row of a case, and its lesion mask on the MNI grid."""
     nothing: Mask = np.zeros(MNI_GRID.shape, bool)
-    # The result of an earlier scan may still be there: its numbers are not those of this one.
+    # The result of an earlier run may still exist, but it does not belong to this scan.
     if row.get("status") == "failed":
         return Row(job.id, "failed", row["reason"]), nothing
     if not (job.folder / "manifest.json").is_file():
@@ -167,15 +170,18 @@ def _collect(job: Job, row: Mapping[str, str], group: Path) -> tuple[Row, Mask]:
         result_schema.check(summary, result_schema.SUMMARY)
         lesion = read(job.output("mni/lesion_mask.nii.gz"))
         if lesion.data.shape != MNI_GRID.shape:
-            raise ValueError(f"its lesion in MNI has shape {lesion.data.shape}")
+            raise ValueError(
+                f"its lesion mask in MNI space has shape {lesion.data.shape}, expected "
+                f"{MNI_GRID.shape}"
+            )
         picture = job.output(THUMBNAIL)
-        # Made with the automatic outline, which may have been corrected since.
+        # The thumbnail shows the automatic mask, which may have been corrected since.
         if picture.is_file() and not summary.get("corrections"):
             image = picture.read_bytes()
         else:
             image = thumbnail(read(job.output("mni/dwi.nii.gz")), lesion)
     except (OSError, ValueError, InfarctError) as error:
-        reason = job.without_folders(f"its result was damaged afterwards ({error})")
+        reason = job.without_folders(f"its stored result is damaged ({error})")
         return Row(job.id, "failed", reason), nothing
     page = os.path.relpath(job.output("report.html"), group)
     return Row(job.id, "done", "", summary, Path(page).as_posix(), image), lesion.data > 0.5
@@ -186,20 +192,20 @@ def _write_numbers(rows: Sequence[Row], about: Mapping[str, Mapping[str, str]], 
     ours = {"case", "status", "reason"}.union(*numbers.values())
     lines = []
     for row in rows:
-        # What the study calls as we do stays its own.
+        # Columns of the study that have the name of one of our columns get a prefix.
         known = {
             f"participants_{name}" if name in ours else name: value
             for name, value in about.get(row.id, {}).items()
         }
         state = {"status": row.status, "reason": row.reason}
         lines.append({"case": row.id, **known, **state, **numbers[row.id]})
-    # The order of the first line that has a column; a failed case has few.
+    # Column order follows the longest lines; failed cases have few columns.
     columns = list(dict.fromkeys(name for line in sorted(lines, key=len)[::-1] for name in line))
-    # What has fields in one summary is null in another, as `aspects` of a scan without a lesion.
+    # A field may be nested in one summary and null in another, e.g. `aspects` without a lesion.
     nulls = {name for name in ours if {line.get(name, "n/a") for line in lines} == {"n/a"}}
     divided = {name for name in nulls if any(other.startswith(f"{name}_") for other in ours)}
     columns = [name for name in columns if name not in divided]
-    # A summary lists the parts of the brain that hold lesion: in all others there is none.
+    # A summary lists only regions that contain lesion; the volume of all others is 0.
     parts = {name: "0" for name in columns if name in ours and name.startswith(_PARTS)}
     cells = []
     for line in lines:
@@ -210,10 +216,10 @@ def _write_numbers(rows: Sequence[Row], about: Mapping[str, Mapping[str, str]], 
 
 
 def _numbers(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield every number of a summary under a name of one level.
+    """Flatten a summary to column names and cells.
 
-    Of warnings and notes their codes; of lesions and corrections, which have tables of their own,
-    how many there are.
+    Warnings and notes become their codes; lesions and corrections, which have their own tables,
+    become counts.
     """
     for key, value in summary.items():
         if key in {"warnings", "notes"}:
@@ -228,7 +234,7 @@ def _numbers(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _part(part: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:
-    """Yield ml and shares of a territory or region, and of the parts it is divided into."""
+    """Yield volume and shares of a territory or region, and of its subdivisions."""
     lead = "_".join(word for word in (name, part["name"], part["side"]) if word)
     measured = {key: value for key, value in part.items() if isinstance(value, float)}
     yield from _flat(measured, lead.replace(" ", "_"))
@@ -283,7 +289,7 @@ def _render(rows: Sequence[Row], overlap: bytes) -> str:
 
 
 def _methods(done: Sequence[Row]) -> list[str]:
-    """Name the methods, each with the engine that computed it where there are several engines."""
+    """List the models, with the inference engine if several engines were used."""
     engines = {row.summary.get("engine", "unknown engine") for row in done}
     if len(engines) < 2:
         return sorted({str(row.summary["model"]) for row in done})

@@ -1,4 +1,4 @@
-"""The nouns of a cohort: what is to be done, how, and what became of it."""
+"""Data types of a cohort: jobs, settings and outcomes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from infarct.core.errors import CohortError, OutputError
 from infarct.preprocessing.case import CaseFiles
 
 GROUP = "group"
-"""Folder of the results about all cases; no case may have its name."""
+"""Folder of the group results; reserved, so no case may use it as id."""
 
 NUMBERS = "numbers.tsv"
-"""The table in it, by which it is known as ours."""
+"""Table in the group folder; marks the folder as written by infarct."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True)
 class Export:
-    """A file of a result that goes elsewhere than into the folder of its case.
+    """An output file that is stored outside the folder of its case.
 
     Attributes:
-        name: As `infarct segment` names it, e.g. `mni/lesion_mask.nii.gz`.
-        path: Where it goes.
-        sidecar: Written beside it as JSON.
+        name: Name in the output of `infarct segment`, e.g. `mni/lesion_mask.nii.gz`.
+        path: Destination.
+        sidecar: Content of the JSON sidecar next to it.
     """
 
     name: str
@@ -42,11 +42,11 @@ class Job:
     """One case of a cohort.
 
     Attributes:
-        id: Unique in the cohort; good as the name of a folder.
-        files: What comes in; absolute paths.
-        folder: What comes out; absolute. Complete or absent.
-        exports: Files that go elsewhere.
-        problem: Why it cannot even be tried, or empty.
+        id: Unique within the cohort; a valid folder name.
+        files: Input files, with absolute paths.
+        folder: Output folder (absolute path); complete or absent.
+        exports: Output files stored outside `folder`.
+        problem: Why the case cannot be run, or empty.
     """
 
     id: str
@@ -56,16 +56,16 @@ class Job:
     problem: str = ""
 
     def output(self, name: str) -> Path:
-        """Return where a file of the result is, by its name in the folder of `infarct segment`."""
+        """Return the path of an output file, given its name in the output of `infarct segment`."""
         moved = {export.name: export.path for export in self.exports}
         return moved.get(name, self.folder / name)
 
     def without_folders(self, text: str) -> str:
-        """Leave the folders of this case out of a text: they may name a patient or a site."""
+        """Remove the folders of this case from a text: they may identify a patient or a site."""
         outputs = [self.folder, *(export.path for export in self.exports)]
         bvalues = [path for path in (self.files.bval_path(),) if path is not None]
         paths = [*self.files.paths().values(), *bvalues, *outputs]
-        # The deepest first, or its last part would be left.
+        # Deepest first; otherwise the last part of a nested path would remain.
         parents = sorted({path.parent for path in paths}, key=lambda p: len(p.parts), reverse=True)
         for parent in parents:
             if parent.name:
@@ -75,14 +75,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a result besides its inputs, and what it may replace.
+    """Settings that determine a result in addition to its inputs.
 
     Attributes:
-        model: Name of the method.
-        command: The command line, for the manifests.
-        infarct: Version; a worker that has another one refuses to work.
-        overwrite_corrected: Results that must be made again are replaced even if they were
-            corrected by hand or hold the user's own files.
+        model: Name of the model.
+        command: Command line, recorded in the manifests.
+        infarct: Version; workers with another version refuse to run.
+        overwrite_corrected: Replace outdated results even if they contain manual corrections or
+            the user's own files.
     """
 
     model: str
@@ -93,18 +93,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case.
+    """Outcome of a case.
 
     Attributes:
-        id: Of the case.
-        status: Whether its folder is complete.
-        code: 0, or the exit code `infarct segment` would have ended with.
-        reason: Why it failed, in a sentence without folders.
-        volume_ml: Of all lesions.
-        lesions: How many.
-        warnings: How many.
-        seconds: It took.
-        fresh: It was run now, not found complete or failed from an earlier run.
+        id: Case id.
+        status: Whether the output folder is complete.
+        code: 0, or the exit code with which `infarct segment` would have ended.
+        reason: Why the case failed, without folder names.
+        volume_ml: Total lesion volume, ml.
+        lesions: Number of lesions.
+        warnings: Number of warnings.
+        seconds: Run time, s.
+        fresh: Whether it was run now rather than taken from an earlier run.
     """
 
     id: str
@@ -119,65 +119,69 @@ class Outcome:
 
 
 Work = Callable[[Job, Settings], Outcome]
-"""What is done with one case."""
+"""Function that processes one case."""
 
 
 def id_problem(name: str) -> str:
-    """Say why a name cannot be the id of a case, or return an empty string."""
+    """Return why a name is not a valid case id, or an empty string."""
     if not _ID.fullmatch(name) or name.endswith("."):
         return (
-            f"{name!r} is no id; letters, digits and . _ + - are expected, a letter or digit first"
+            f"{name!r} is not a valid id; expected letters, digits and . _ + -, starting with a "
+            "letter or digit"
         )
     if name.lower() == GROUP:
-        return f"{name!r} is the folder of the group results; another id is expected"
+        return f"{name!r} is reserved for the group results; expected another id"
     return ""
 
 
 def refuse_inputs_inside(out: Path, jobs: Sequence[Job]) -> None:
-    """Refuse a destination that holds an input, directly or further down.
+    """Refuse an output folder that contains an input file at any depth.
 
     Raises:
-        OutputError: If so.
+        OutputError: If it contains an input, or is a file.
     """
     out = out.resolve()
     if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file; give the name of a folder to make")
+        raise OutputError(f"{out} is a file; give the name of an output folder")
     for job in jobs:
         for path in job.files.paths().values():
             if out in path.parents or out in path.resolve().parents:
                 raise OutputError(
-                    f"{out} holds the input {path.name} of {job.id}; folders of inputs are never "
-                    "written to: give a folder of its own"
+                    f"{out} contains the input {path.name} of {job.id}; results are never written "
+                    "to an input folder: choose another output folder"
                 )
 
 
 def refuse_foreign_group(out: Path) -> None:
-    """Refuse a destination where the folder of the group results is somebody else's.
+    """Refuse an output folder whose `group` subfolder was not written by infarct.
 
     Raises:
-        OutputError: If so; else it may be replaced.
+        OutputError: If so; otherwise the subfolder may be replaced.
     """
     group = out.resolve() / GROUP
     if group.exists() and not group.is_dir():
-        raise OutputError(f"{group} is a file; the results about all cases go into such a folder")
+        raise OutputError(
+            f"{group} is a file, but a folder of this name is needed for the group results; move "
+            "it, or choose another output folder"
+        )
     if group.is_dir() and any(group.iterdir()) and not (group / NUMBERS).is_file():
         raise OutputError(
-            f"{group} is there already and holds no results of a cohort (it has no {NUMBERS}); "
-            "nothing replaced: move it, or give another folder for the results"
+            f"{group} already exists and does not contain group results (no {NUMBERS}); nothing "
+            "was replaced: move it, or choose another output folder"
         )
 
 
 def check_outcomes(outcomes: Sequence[Outcome]) -> None:
-    """Say at the end that cases failed, so that no script takes the cohort for complete.
+    """Raise an error if any case failed, so that scripts do not mistake the cohort for complete.
 
     Raises:
-        CohortError: If any did.
+        CohortError: If any case failed.
     """
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:
         names = ", ".join(outcome.id for outcome in failed[:5])
         more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
         raise CohortError(
-            f"{len(failed)} of {len(outcomes)} cases failed ({names}{more}); cases.tsv says why; "
-            "all others are complete; --retry-failed tries them again"
+            f"{len(failed)} of {len(outcomes)} cases failed ({names}{more}); all others are "
+            "complete. See cases.tsv for the reasons; use --retry-failed to run them again"
         )

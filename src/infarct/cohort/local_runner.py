@@ -1,6 +1,6 @@
-"""Runs independent cases side by side in processes of this computer, over pipes.
+"""Runs independent cases in parallel local processes, connected by pipes.
 
-Nothing listens on the network: on a computer that others use too, nobody else can reach a worker.
+No network port is opened, so other users of a shared computer cannot reach the workers.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from infarct.core.machine import memory_bytes, resident_bytes
 from infarct.core.process_setup import quiet_for_good
 
 DEATHS = 3
-"""A case during which so many worker processes died is given up."""
+"""Number of worker deaths after which a case is marked as failed."""
 
 THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
-"""What the libraries below us, and `infarct.inference.network`, ask for their number of threads."""
+"""Variables that set the number of threads of libraries and of `infarct.inference.network`."""
 
 _LOOK_SECONDS = 0.25
-"""How often the memory of the workers is checked."""
+"""Interval for checking the memory of the workers."""
 
 _PATIENCE_SECONDS = 600.0
-"""How long no process may come up: a machine at its limits takes minutes to start one."""
+"""Time without any running worker before giving up; a loaded machine is slow to start one."""
 
 _FULL = 0.95
-"""Share of its memory at which a worker is ended, before it takes the machine down."""
+"""Fraction of its memory share at which a worker is killed, to protect the machine."""
 
 # Forking a process that has threads can deadlock, and copies open files.
 _SPAWN = multiprocessing.get_context("spawn")
 
 
 class _Worker:
-    """One process, and the case it works on.
+    """A worker process and its current case.
 
     Attributes:
-        process: Ends with this process, whatever ends that.
-        pipe: Jobs go in, outcomes come out.
-        ready: Its libraries are loaded.
-        job: At work; None while it waits.
-        oversized: It was ended because of its memory.
+        process: The process; it always ends together with the parent process.
+        pipe: Sends jobs and receives outcomes.
+        ready: Whether its libraries are loaded.
+        job: Current case; None while idle.
+        oversized: Whether it was killed because of its memory use.
     """
 
     def __init__(self, work: Work, settings: Settings, threads: int) -> None:
@@ -68,17 +68,17 @@ class _Worker:
             self.pipe.close()
             raise
         finally:
-            # So that the pipe ends when the worker does.
+            # Close our copy, so that the pipe closes when the worker ends.
             theirs.close()
 
     def take(self, job: Job) -> None:
         """Start a case."""
         self.job = job
-        with suppress(OSError):  # it just died, which is noticed at the other end
+        with suppress(OSError):  # the worker just died; `listen` handles this
             self.pipe.send(job)
 
     def stop(self) -> None:
-        """End the process: at once if it is at work."""
+        """Stop the process; kill it if it is busy."""
         if self.job is not None:
             self.process.kill()
         self.pipe.close()
@@ -91,14 +91,14 @@ class _Worker:
 def run_locally(
     jobs: Sequence[Job], work: Work, settings: Settings, workers: int, threads: int
 ) -> Generator[Outcome]:
-    """Run every job, and yield what became of each as it ends.
+    """Run every job, and yield its outcome as it ends.
 
     Args:
         jobs: The cases.
-        work: What is done with one; does not raise for what is wrong with a case.
-        settings: Of the run.
-        workers: Processes; they share the memory equally.
-        threads: Of each.
+        work: Function that processes one case; must not raise if a case fails.
+        settings: Settings of the run.
+        workers: Number of processes; they share the memory equally.
+        threads: Number of threads per process.
 
     Raises:
         CohortError: If no process can be started.
@@ -119,7 +119,7 @@ def run_locally(
 
 @dataclass(eq=False)
 class _Crew:
-    """The workers of a run, and the cases that wait for them."""
+    """The workers of a run, and the waiting cases."""
 
     waiting: deque[Job]
     work: Work
@@ -142,9 +142,9 @@ class _Crew:
         return bool(self.waiting or self.busy)
 
     def refill(self) -> None:
-        """Start the workers that are missing, and give a case to each that has none."""
+        """Start missing workers, and assign a case to each idle worker."""
         wanted = min(self.count, len(self.waiting) + len(self.busy))
-        with suppress(OSError):  # no process or memory left: later, perhaps
+        with suppress(OSError):  # no process or memory available: try again later
             while len(self.members) < wanted:
                 self.members.append(_Worker(self.work, self.settings, self.threads))
         for worker in self.members:
@@ -152,7 +152,7 @@ class _Crew:
                 worker.take(self.waiting.popleft())
 
     def heard(self) -> list[_Worker]:
-        """Wait a moment, and return the workers that sent something or died."""
+        """Wait briefly, and return the workers that sent a message or died."""
         if not self.members:
             time.sleep(_LOOK_SECONDS)
             return []
@@ -160,7 +160,7 @@ class _Crew:
         return [worker for worker in self.members if worker.pipe in ready]
 
     def listen(self, worker: _Worker) -> Outcome | None:
-        """Return the outcome of a case that ended with this message, if one did."""
+        """Read a message of a worker; return the outcome if its case ended."""
         try:
             outcome: Outcome | None = worker.pipe.recv()
         except (EOFError, OSError):
@@ -169,12 +169,12 @@ class _Crew:
         return outcome
 
     def _bury(self, worker: _Worker) -> Outcome | None:
-        """Remove a worker that died; its case is tried again, unless it is to blame."""
+        """Remove a dead worker; queue its case again unless the case caused the death."""
         job = worker.job
         self.members.remove(worker)
         worker.stop()
         if job is None:
-            time.sleep(_LOOK_SECONDS)  # it could not even start: not again at once
+            time.sleep(_LOOK_SECONDS)  # it failed to start: do not retry immediately
             return None
         self.deaths[job.id] += 1
         if worker.oversized:
@@ -185,59 +185,59 @@ class _Crew:
         return None
 
     def end_oversized(self) -> None:
-        """End workers that hold more than their share before they take the machine down."""
+        """Kill workers that exceed their share of the memory."""
         for worker in self.busy if self.share else []:
             if (resident_bytes(worker.process.pid or 0) or 0) > _FULL * self.share:
                 worker.oversized = True
                 worker.process.kill()
 
     def check_patience(self) -> None:
-        """Give up where no worker comes up any more.
+        """Give up if no worker has started for a long time.
 
         Raises:
-            CohortError: If so.
+            CohortError: If no worker has been running for ten minutes.
         """
         if any(worker.ready for worker in self.members):
             self.last_up = time.monotonic()
         if time.monotonic() - self.last_up > _PATIENCE_SECONDS:
             raise CohortError(
-                "no worker process could be started for ten minutes; the finished cases are "
-                "complete: run the same command again, with fewer --workers"
+                "no worker process could be started for ten minutes; finished cases are kept: run "
+                "the same command again with fewer --workers"
             )
 
     def stop(self) -> None:
-        """End every worker."""
+        """Stop all workers."""
         for worker in self.busy:
-            worker.process.kill()  # all at once, then one after the other
+            worker.process.kill()  # kill all first, then wait for each
         for worker in self.members:
             worker.stop()
 
 
 def _given_up(job: Job) -> Outcome:
     text = (
-        "its worker process died each time it was tried, most likely for want of memory; try again "
-        "with fewer --workers"
+        "its worker process died on every attempt, most likely out of memory; try again with fewer "
+        "--workers"
     )
     return Outcome(job.id, "failed", InfarctError.exit_code, text)
 
 
 def _outgrown(job: Job, share: int) -> Outcome:
     text = (
-        f"its worker process outgrew its share of the memory ({share / 1e9:.1f} GB) and was ended; "
-        "try again with fewer --workers, or with --model fcn-ch2"
+        f"its worker process exceeded its share of the memory ({share / 1e9:.1f} GB) and was "
+        "stopped; try again with fewer --workers, or with --model fcn-ch2"
     )
     return Outcome(job.id, "failed", MemoryShortageError.exit_code, text)
 
 
 def failed_by(job: Job, error: Exception) -> Outcome:
-    """Return the outcome of a case that something around the work itself failed."""
+    """Return the outcome of a case that failed with an unexpected error."""
     text = f"{type(error).__name__}: {error}"
     return Outcome(job.id, "failed", InfarctError.exit_code, job.without_folders(text))
 
 
 def _serve(pipe: Connection, work: Work, settings: Settings) -> None:
-    """Work on what comes through the pipe until it ends: the life of a worker."""
-    # Ctrl-C reaches every process of the terminal; what it means is for the first one to say.
+    """Process the jobs received through the pipe until it closes (main loop of a worker)."""
+    # Ctrl-C reaches every process of the terminal; only the parent process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _set_interrupts_blocked(False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -256,7 +256,7 @@ def _serve(pipe: Connection, work: Work, settings: Settings) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process as soon as the one that started it is gone, even if that was killed."""
+    """End this process as soon as its parent has ended, even if it was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -265,7 +265,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _limited_threads(threads: int) -> Iterator[None]:
-    """Divide the cores: libraries read this while a process starts, before any code of ours."""
+    """Limit the threads of a new process; libraries read these variables at start-up."""
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     try:
@@ -280,7 +280,7 @@ def _limited_threads(threads: int) -> Iterator[None]:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Start a process that holds Ctrl-C back until it has said what it does about it."""
+    """Block Ctrl-C in a new process until it has set its own signal handling."""
     _set_interrupts_blocked(True)
     try:
         yield

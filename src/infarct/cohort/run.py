@@ -1,4 +1,4 @@
-"""The story of a cohort: what is to do, what became of it, what is left."""
+"""Runs a cohort: finds unfinished cases, processes them and records their outcomes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from infarct.segmentation.models import get_model
 
 @dataclass(frozen=True)
 class Request:
-    """How a cohort is to be run.
+    """How to run a cohort.
 
     Attributes:
-        out: Folder of all results.
-        settings: What decides a result.
-        pool: Who works.
-        retry_failed: Try again what failed in an earlier run.
-        work: What is done with one case; replaced only to test the scheduling.
+        out: Output folder.
+        settings: Settings that determine a result.
+        pool: Workers to use.
+        retry_failed: Run cases again that failed in an earlier run.
+        work: Function that processes one case; replaced only in tests of the scheduling.
     """
 
     out: Path
@@ -43,11 +43,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told how a run goes.
+    """Callbacks that report the progress of a run.
 
     Attributes:
-        starts: Called with a sentence about the workers.
-        ends: Called with every outcome and the number of cases there are.
+        starts: Called with a description of the workers.
+        ends: Called with each outcome and the total number of cases.
     """
 
     starts: Callable[[str], None] = lambda _: None
@@ -61,17 +61,17 @@ def run_cohort(
 
     Args:
         jobs: The cases.
-        request: How.
-        watcher: Is told.
+        request: How to run them.
+        watcher: Callbacks for progress.
 
     Returns:
         One outcome per case, in the order of `jobs`.
 
     Raises:
-        OutputError: If the destination holds inputs, a foreign folder `group` or a foreign
-            `cases.tsv`, or not even the ledger can be written.
+        OutputError: If the output folder contains inputs, or a `group` folder or `cases.tsv` not
+            written by infarct, or the case log cannot be written.
         CohortError: If the scheduler cannot be reached.
-        AssetError: If there is no such model.
+        AssetError: If the model does not exist.
     """
     watcher = watcher or Watcher()
     get_model(request.settings.model)
@@ -97,13 +97,13 @@ def run_cohort(
     clean(todo)
     try:
         work, settings, pool = request.work, request.settings, request.pool
-        # Closed, so that no worker is left when an error of ours ends the loop.
+        # Closing the generator stops the workers if an error ends the loop.
         with closing(compute(todo, work, settings, pool, watcher.starts)) as outcomes:
             for outcome in outcomes:
                 if earlier.get(outcome.id, {}).get("status") != "done":
-                    # Also what a worker completed and did not live to tell.
+                    # Includes cases that a worker completed but died before reporting.
                     outcome = replace(outcome, fresh=True)  # noqa: PLW2901
-                # One that was corrected by hand is not fresh, but has other numbers.
+                # A manually corrected case is not fresh, but its numbers have changed.
                 if outcome.fresh or not tells(earlier[outcome.id], outcome):
                     ledger.add(outcome, settings)
                 end(outcome)
@@ -114,8 +114,8 @@ def run_cohort(
 
 
 def _failed_for_good(row: dict[str, str], settings: Settings) -> bool:
-    """Tell whether a case failed through its own fault, under the same version and method."""
-    # A full disk or too little memory says nothing about the scan: it is tried again unasked.
-    blameless = {str(error.exit_code) for error in (OutputError, MemoryShortageError)}
+    """Return whether a case failed because of its input, with the same version and model."""
+    # A full disk or a lack of memory is unrelated to the scan: such cases are always run again.
+    external = {str(error.exit_code) for error in (OutputError, MemoryShortageError)}
     same = (row["infarct"], row["model"]) == (settings.infarct, settings.model)
-    return row["status"] == "failed" and same and row["code"] not in blameless
+    return row["status"] == "failed" and same and row["code"] not in external

@@ -1,4 +1,4 @@
-"""Runs independent cases side by side: on this computer, or on the workers of a cluster."""
+"""Runs independent cases in parallel, on this computer or on the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from infarct.core import machine
 __all__ = ["CASE_BYTES", "DEATHS", "Pool", "compute", "workers_that_fit"]
 
 CASE_BYTES = 2_500_000_000
-"""What a case is given when workers are counted: 2.1 GB is usual, large matrices take more."""
+"""Memory budget per worker: 2.1 GB is typical, large matrices need more."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Who works.
+    """Workers of a run.
 
     Attributes:
-        workers: Local processes; as many as cores and memory allow if None.
+        workers: Number of local processes; None for as many as cores and memory allow.
         scheduler: Address of a running Dask scheduler, whose workers are used instead.
-        unencrypted: The scheduler may do without TLS.
+        unencrypted: Whether to accept a scheduler without TLS.
     """
 
     workers: int | None = None
@@ -38,17 +38,17 @@ def compute(
     pool: Pool,
     starts: Callable[[str], None],
 ) -> Generator[Outcome]:
-    """Run every job, and yield what became of each as it ends.
+    """Run every job, and yield its outcome as it ends.
 
     Args:
-        jobs: The cases; all paths are seen by the workers under the same names.
-        work: What is done with one; does not raise for what is wrong with a case.
-        settings: Of the run.
-        pool: Who works.
-        starts: Told in a sentence who works, and where to watch.
+        jobs: The cases; all paths must be valid on the workers.
+        work: Function that processes one case; must not raise if a case fails.
+        settings: Settings of the run.
+        pool: Workers to use.
+        starts: Called with a description of the workers and the address of the dashboard.
 
     Raises:
-        CohortError: If the scheduler cannot be reached, is not encrypted, or goes away; or if no
+        CohortError: If the scheduler cannot be reached, is not encrypted, or disconnects; or if no
             local process can be started.
     """
     if pool.scheduler is not None:
@@ -67,5 +67,5 @@ def compute(
 
 
 def workers_that_fit(cores: int, memory_bytes: int, cases: int) -> int:
-    """Return how many local processes a machine carries, at least one."""
+    """Return how many local processes fit into cores and memory, at least one."""
     return max(1, min(cores, memory_bytes // CASE_BYTES, cases))

@@ -1,4 +1,4 @@
-"""One case in a worker process: skipped if it is done, else made and put in its place at once."""
+"""Processes one case in a worker: skips it if complete, otherwise writes its result atomically."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ from infarct.reporting.writer import calibration_record, check_destination, reli
 from infarct.segmentation.models import BRAIN_NETWORK, get_model
 
 _PATIENCE_SECONDS = 3600.0
-"""How long a case waits for another process that is working on it, as after a lost connection."""
+"""How long to wait for another process that works on the same case (after a lost connection)."""
 
 _DECIDES = ("infarct", "model", "networks", "calibration", "engine", "inputs", "assets", "cohort")
-"""Keys of the manifest that must be those of the run for a case to be done."""
+"""Manifest keys that must match the run for a case to count as complete."""
 
-_MOST_NAMES = 10
+_MAX_LISTED = 10
 
 
 def process(job: Job, settings: Settings) -> Outcome:
-    """Bring one case to its end; whatever goes wrong with it is its outcome, not an error.
+    """Process one case; any failure is returned as its outcome rather than raised.
 
     Args:
         job: The case.
-        settings: Of the run.
+        settings: Settings of the run.
     """
     start = time.perf_counter()
     try:
@@ -66,7 +66,7 @@ def process(job: Job, settings: Settings) -> Outcome:
     except MemoryError:
         shortage = MemoryShortageError()
         return _failed(job, shortage.exit_code, str(shortage), start)
-    except Exception as error:  # a fault of ours or of a library must not stop the other cases
+    except Exception as error:  # an internal or library error must not stop the other cases
         return _failed(job, InfarctError.exit_code, f"{type(error).__name__}: {error}", start)
     return Outcome(
         job.id,
@@ -80,7 +80,7 @@ def process(job: Job, settings: Settings) -> Outcome:
 
 
 def is_done(job: Job, settings: Settings) -> bool:
-    """Tell whether the complete result is there, of the same inputs, version and settings."""
+    """Return whether a complete result of the same inputs, version and settings exists."""
     try:
         manifest = _manifest(job.folder)
         json.loads(job.output("summary.json").read_text(encoding="utf-8"))
@@ -88,21 +88,21 @@ def is_done(job: Job, settings: Settings) -> bool:
         return False
     made = {key: manifest.get(key) for key in _DECIDES}
     there = all(export.path.is_file() for export in job.exports) and not _edited(job)
-    # Killed before they were moved out: older ones may be at their places.
+    # A run killed before moving these out may have left older files at their destinations.
     left = any((job.folder / export.name).exists() for export in job.exports)
     return there and not left and not job.problem and made == _recipe(job, settings)
 
 
 def clean(jobs: Sequence[Job]) -> None:
-    """Remove what killed workers left half-written of these cases; live ones are not disturbed."""
+    """Remove incomplete files of killed workers; those of running workers are kept."""
     clear_up(job.folder for job in jobs)
 
 
 def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
-    """Return what decides a result, as it reads back from `manifest.json`.
+    """Return everything that determines a result, as stored in `manifest.json`.
 
     Raises:
-        InputFileError: If an input is not there.
+        InputFileError: If an input does not exist.
     """
 
     def seen(path: Path) -> dict[str, str]:
@@ -114,10 +114,10 @@ def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
     content = {
         "infarct": settings.infarct,
         "model": settings.model,
-        # A user's own networks and calibrations are no assets, and change under the same name.
+        # User-provided networks and calibrations are not assets and may change under one name.
         "networks": dict(method.networks_sha256),
         "calibration": calibration_record(method),
-        # Each rounds differently; a cohort must not mix them.
+        # Engines round differently and must not be mixed within a cohort.
         "engine": load_network(BRAIN_NETWORK).engine.record(),
         "inputs": {role: seen(path) for role, path in job.files.paths().items()},
         "assets": {name: asset.sha256 for name, asset in assets.index().items()},
@@ -132,16 +132,16 @@ def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
 
 
 def _make(job: Job, settings: Settings) -> bool:
-    """Make a case; returns False if another process made it while this one waited."""
+    """Run a case; return False if another process completed it while this one waited."""
     if job.problem:
         raise InputFileError(job.problem)
     if version("infarct") != settings.infarct:
         raise AssetError(
-            f"this worker has infarct {version('infarct')}, the run was started with "
+            f"this worker has infarct {version('infarct')}, but the run was started with "
             f"{settings.infarct}; install the same version everywhere"
         )
     inputs = list(job.files.paths().values())
-    # After a lost connection two workers may be given the same case.
+    # After a lost connection, two workers may receive the same case.
     with reserved(job.folder, _PATIENCE_SECONDS):
         settle(job.folder)
         if is_done(job, settings):
@@ -158,7 +158,7 @@ def _make(job: Job, settings: Settings) -> bool:
             manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
             _refuse_changed(manifest, recipe)
             write_json({**manifest, **recipe}, made / "manifest.json")
-            # Again: somebody may have worked on it meanwhile.
+            # Check again: the earlier result may have been edited in the meantime.
             publish(made, job, lambda old: _refuse_worked_on(old, job, settings))
     return True
 
@@ -169,57 +169,57 @@ def _add_thumbnail(folder: Path) -> None:
 
 
 def _refuse_changed(manifest: dict[str, Any], recipe: dict[str, Any]) -> None:
-    """Refuse to certify a result whose inputs or weights were replaced while it was made."""
-    # The manifest also lists the .bval, which the recipe has apart.
+    """Reject a result whose inputs or weights were replaced while it was computed."""
+    # The manifest also lists the .bval, which the recipe stores separately.
     inputs = {role: manifest["inputs"].get(role) for role in recipe["inputs"]}
     now = {**manifest, "inputs": inputs}
     keys = ("networks", "calibration", "engine", "inputs", "assets")
     changed = [key for key in keys if now.get(key) != recipe[key]]
     if changed:
-        # No fault of the scan: the next run tries it again without being asked.
+        # Unrelated to the scan: the next run processes it again without --retry-failed.
         raise OutputError(
             f"{' and '.join(changed)} changed while the case was being processed; run it again"
         )
 
 
 def _refuse_worked_on(folder: Path, job: Job, settings: Settings) -> None:
-    """Keep a result that somebody made or worked on: only they can say that it may go.
+    """Refuse to replace a result that was edited or not made by a cohort.
 
     Args:
-        folder: Where it lies; it may have been moved aside.
+        folder: Folder of the result; it may have been moved aside.
         job: The case.
-        settings: Of the run.
+        settings: Settings of the run.
     """
     if not is_result(folder):
         return
     if "cohort" not in _manifest(folder):
         raise OutputError(
-            f"{job.folder} holds a result that was not made by a cohort; nothing was replaced: "
-            "move it elsewhere, or give the cohort another folder"
+            f"{job.folder} contains a result that was not made by a cohort; nothing was replaced: "
+            "move it elsewhere, or choose another output folder"
         )
     work = [] if settings.overwrite_corrected else manual_work(folder)
     if work:
-        more = f" and {len(work) - _MOST_NAMES} more" if len(work) > _MOST_NAMES else ""
+        more = f" and {len(work) - _MAX_LISTED} more" if len(work) > _MAX_LISTED else ""
         raise OutputError(
-            f"{job.folder} holds manual work, {', '.join(work[:_MOST_NAMES])}{more}, and its "
-            "inputs, b-value, version, method or engine are not those of this run, or a file of "
-            "it is missing or edited; nothing was replaced: move it elsewhere, or add "
+            f"{job.folder} contains manual edits, {', '.join(work[:_MAX_LISTED])}{more}, and its "
+            "inputs, b-value, version, model or engine differ from this run, or one of its files "
+            "is missing or edited; nothing was replaced: move it elsewhere, or add "
             "--overwrite-corrected to delete it"
         )
 
 
 def _refuse_foreign_exports(job: Job, settings: Settings) -> None:
-    """Keep files at the places of exports that no result of this case put there.
+    """Refuse to replace files at export paths that were not written by this case.
 
-    They may be corrected masks whose folder was moved away.
+    They may be corrected masks whose result folder was moved away.
     """
     written = exported(job.folder) if is_result(job.folder) else []
     known = {path.resolve() for path in written}
     foreign = [e.path for e in job.exports if e.path.exists() and e.path.resolve() not in known]
     if foreign and not settings.overwrite_corrected:
-        names = ", ".join(path.name for path in foreign[:_MOST_NAMES])
+        names = ", ".join(path.name for path in foreign[:_MAX_LISTED])
         raise OutputError(
-            f"{names} already exist, and {job.folder} does not say that infarct wrote them; "
+            f"{names} already exist, but {job.folder} does not list them as written by infarct; "
             "nothing was replaced: move them elsewhere, or add --overwrite-corrected to delete them"
         )
 
@@ -227,12 +227,12 @@ def _refuse_foreign_exports(job: Job, settings: Settings) -> None:
 def _manifest(folder: Path) -> dict[str, Any]:
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     if not isinstance(manifest, dict):
-        raise ValueError("the manifest is not one of infarct")
+        raise ValueError("manifest.json was not written by infarct")
     return manifest
 
 
 def _edited(job: Job) -> bool:
-    """Tell whether there is an outline that is not the one of the manifest."""
+    """Return whether the lesion mask differs from the one listed in the manifest."""
     try:
         written = _manifest(job.folder).get("outputs", {}).get(OUTLINE)
         return bool(written) and assets.sha256(job.output(OUTLINE)) != written
@@ -241,24 +241,23 @@ def _edited(job: Job) -> bool:
 
 
 def publish(made: Path, job: Job, check: Callable[[Path], None] = lambda _: None) -> None:
-    """Put a complete result where it belongs.
+    """Move a complete result to its destination.
 
-    The folder gets its name at once, with every file in it. Then the files that belong elsewhere
-    are moved there; the manifest says where, so that the next run can finish what a killed one had
-    begun.
+    The folder is renamed with all files in it. Then the exported files are moved to their
+    destinations, which the manifest lists, so that the next run can complete an interrupted move.
 
     Args:
-        made: Folder with every file of the result, on the file system of the destination.
-        job: Says what goes where; its folder is reserved.
+        made: Folder with all files of the result, on the file system of the destination.
+        job: Defines the destinations; its folder is reserved.
         check: Called with an earlier result that is about to be replaced; raises to keep it.
 
     Raises:
-        OSError: If it cannot.
+        OSError: If the files cannot be moved.
     """
     places: dict[str, Path] = {}
     for export in job.exports:
         if not (made / export.name).is_file():
-            raise FileNotFoundError(f"the result holds no {export.name}")
+            raise FileNotFoundError(f"the result has no {export.name}")
         export.path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(export.path.parent, os.W_OK | os.X_OK):
             raise PermissionError(f"{export.path.parent} is not writable")
