@@ -1,4 +1,4 @@
-"""Random lesions and imperfect outlines of them, for the tests of the evaluation."""
+"""Random lesions and imperfect segmentations of them, for the tests of the evaluation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AFFINE = np.diag([1.5, 1.5, 5.0, 1.0])
 def blobs(
     rng: np.random.Generator, fraction: float = 0.04, sigma: float = 2.0
 ) -> NDArray[np.bool_]:
-    """Draw a mask of a few lesions that together fill `fraction` of the volume."""
+    """Return a random mask of a few lesions that fill `fraction` of the volume."""
     field = gaussian_filter(rng.normal(size=SHAPE), (sigma, sigma, sigma / 3))
     return field > np.quantile(field, 1 - fraction)
 
@@ -21,14 +21,14 @@ def blobs(
 def imperfect(
     mask: NDArray[np.bool_], rng: np.random.Generator, noise: float = 0.25
 ) -> NDArray[np.bool_]:
-    """Outline a mask as a tool would: edges off by some voxels, lesions lost and invented."""
+    """Return an imperfect segmentation: shifted edges, missed and false positive lesions."""
     field = gaussian_filter(mask.astype(float), (1.2, 1.2, 0.6))
     wobble = gaussian_filter(rng.normal(size=SHAPE), (1.5, 1.5, 0.7))
     return field + noise * wobble / wobble.std() > 0.5
 
 
 def mask_pairs(n: int = 12) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Draw n pairs of a reference and a prediction, from tiny to large, always the same."""
+    """Return n reproducible pairs of a reference and a prediction, from tiny to large."""
     pairs = []
     for seed in range(n):
         rng = np.random.default_rng(seed)

@@ -15,7 +15,7 @@ TABLE = """participant_id\tcohort\tage\tSex\tTerritory\tMagneticFieldStrength
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write 10 subjects with a lesion and 4 without; the tool "late" misses one of each."""
+    """Write 10 subjects with a lesion and 4 without; the tool "late" lacks one of each."""
     root = tmp_path_factory.mktemp("cohort")
     table = TABLE
     brain = np.zeros(SHAPE, bool)

@@ -1,4 +1,4 @@
-"""The table of what tools need."""
+"""The table of computational costs."""
 
 import math
 from pathlib import Path
@@ -9,7 +9,7 @@ from infarct.core.errors import InputFileError
 from infarct.evaluation.costs import Cost, read_costs
 
 
-def test_numbers_of_any_country_and_unknowns(tmp_path: Path) -> None:
+def test_decimal_commas_and_unknown_values(tmp_path: Path) -> None:
     text = "tool\tparameters\tseconds\na\t1000\t3,5\nb\tn/a\t\n"
     (tmp_path / "costs.tsv").write_text(text)
     found = read_costs(tmp_path / "costs.tsv")
@@ -21,11 +21,11 @@ def test_numbers_of_any_country_and_unknowns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["name\tseconds\na\t1\n", "tool\tseconds\na\tfast\n", 'tool\tseconds\n"a\t1\n']
 )
-def test_another_table_is_refused(tmp_path: Path, text: str) -> None:
+def test_an_invalid_table_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "costs.tsv").write_text(text)
     with pytest.raises(InputFileError, match="columns tool"):
         read_costs(tmp_path / "costs.tsv")
 
 
-def test_what_was_not_given_is_unknown() -> None:
+def test_costs_are_unknown_by_default() -> None:
     assert math.isnan(Cost().seconds)

@@ -1,4 +1,4 @@
-"""Which image is whose."""
+"""Assignment of images to subjects."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_masks_and_images_may_share_a_directory(tmp_path: Path) -> None:
     assert find_images(tmp_path, "brain")["a"].name == "a_brain_mask.nii.gz"
 
 
-def test_folders_of_cases_at_any_depth(tmp_path: Path) -> None:
+def test_case_folders_are_found_at_any_depth(tmp_path: Path) -> None:
     for folder in ("test/case-1", "test/case-2", "late/case-1"):
         for name in ("lesion_mask", "lesion_probability", "brain_mask", "mni/lesion_mask"):
             save(tmp_path / folder / f"{name}.nii.gz", LESION)
@@ -63,11 +63,11 @@ def test_two_masks_in_one_folder_are_refused(
 ) -> None:
     for name in names:
         save(tmp_path / "test/case-1" / name, LESION)
-    with pytest.raises(InputFileError, match=f"are both the {kind} of test/case-1; keep one"):
+    with pytest.raises(InputFileError, match=f"both are {kind} images of test/case-1; keep one"):
         find_images(tmp_path, kind)
 
 
-def test_a_corrected_result_has_one_mask(tmp_path: Path) -> None:
+def test_earlier_masks_of_a_corrected_result_are_ignored(tmp_path: Path) -> None:
     kept = ("lesion_mask_automatic", "lesion_mask_corrected-1", "uncertainty", "scan/dwi")
     for name in ("lesion_mask", "lesion_probability", "brain_mask", "mni/lesion_mask", *kept):
         save(tmp_path / "case-1" / f"{name}.nii.gz", LESION)
@@ -76,11 +76,11 @@ def test_a_corrected_result_has_one_mask(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["absent", "."])
 def test_a_directory_without_masks_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputFileError, match=r"expected|give one"):
+    with pytest.raises(InputFileError, match=r"expected|give a directory"):
         find_images(tmp_path / name, "lesion")
 
 
-def test_other_images_beside_the_masks_are_no_masks(tmp_path: Path) -> None:
+def test_other_images_in_the_directory_are_ignored(tmp_path: Path) -> None:
     others = ("b0", "FLAIR", "trace", "T1w", "probability", "uncertainty")
     for name in ("a", "a_dwi", "a_adc", *(f"a_{other}" for other in others), "b-0_t1"):
         save(tmp_path / f"{name}.nii.gz", LESION)
@@ -89,7 +89,7 @@ def test_other_images_beside_the_masks_are_no_masks(tmp_path: Path) -> None:
     assert find_images(tmp_path, "dwi") == {"a": tmp_path / "a_dwi.nii.gz"}
 
 
-def test_images_of_a_result_are_those_of_its_subject(tmp_path: Path) -> None:
+def test_images_of_a_result_are_assigned_to_its_subject(tmp_path: Path) -> None:
     for name in ("lesion_mask", "brain_mask", "scan/dwi", "scan/adc", "mni/dwi"):
         save(tmp_path / "case-1" / f"{name}.nii.gz", LESION)
     for kind in ("lesion", "brain", "dwi", "adc"):
@@ -111,15 +111,15 @@ def test_images_of_a_result_are_those_of_its_subject(tmp_path: Path) -> None:
         ("sub-1/dwi/sub-1_ADC", "adc", "sub-1"),
     ],
 )
-def test_names_of_bids(tmp_path: Path, name: str, kind: str, subject: str) -> None:
+def test_bids_names(tmp_path: Path, name: str, kind: str, subject: str) -> None:
     save(tmp_path / "derivatives" / f"{name}.nii.gz", LESION)
     assert list(find_images(tmp_path, kind)) == [subject]
     for other in {"lesion", "brain", "dwi", "adc"} - {kind}:
-        with pytest.raises(InputFileError, match=f"holds no {other} images"):
+        with pytest.raises(InputFileError, match=f"no {other} images found"):
             find_images(tmp_path, other)
 
 
-def test_what_bids_says_is_another_image_or_in_a_template_is_left_out(tmp_path: Path) -> None:
+def test_bids_images_of_other_types_and_in_template_space_are_ignored(tmp_path: Path) -> None:
     save(tmp_path / "sub-1/dwi/sub-1_space-orig_label-lesion_mask.nii.gz", LESION)
     save(tmp_path / "sub-1/dwi/sub-1_space-MNI152NLin2009aSym_label-lesion_mask.nii.gz", LESION)
     save(tmp_path / "sub-1/dwi/sub-1_label-L_mask.nii.gz", LESION)
@@ -129,31 +129,31 @@ def test_what_bids_says_is_another_image_or_in_a_template_is_left_out(tmp_path: 
     assert {name: path.name for name, path in found.items()} == {
         "sub-1": "sub-1_space-orig_label-lesion_mask.nii.gz"
     }
-    with pytest.raises(InputFileError, match="holds no dwi images"):
+    with pytest.raises(InputFileError, match="no dwi images found"):
         find_images(tmp_path, "dwi")
 
 
-def test_files_beside_folders_are_refused(tmp_path: Path) -> None:
+def test_a_mixture_of_files_and_folders_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "group_mean.nii.gz", LESION)
     save(tmp_path / "case-1/lesion_mask.nii.gz", LESION)
-    with pytest.raises(InputFileError, match=r"itself \(group_mean\.nii\.gz\) and in folders"):
+    with pytest.raises(InputFileError, match=r"directly \(group_mean\.nii\.gz\) and in subfolders"):
         find_images(tmp_path, "lesion")
 
 
-def test_names_that_end_like_another_image_can_be_named(tmp_path: Path) -> None:
+def test_files_with_the_suffix_of_another_image_type_are_listed(tmp_path: Path) -> None:
     for name in ("P01", "P01_T1", "P01_T2", "P02_lesion", "P02_dwi"):
         save(tmp_path / f"{name}.nii.gz", LESION)
     assert list(find_images(tmp_path, "lesion")) == ["P01", "P02"]
     assert other_images(tmp_path) == ["P01_T1.nii.gz", "P01_T2.nii.gz"]
 
 
-def test_a_link_that_leads_back_multiplies_nobody(tmp_path: Path) -> None:
+def test_a_circular_link_does_not_duplicate_subjects(tmp_path: Path) -> None:
     save(tmp_path / "case-1/lesion_mask.nii.gz", LESION)
     (tmp_path / "case-1" / "all").symlink_to(tmp_path)
     assert list(find_images(tmp_path, "lesion")) == ["case-1"]
 
 
-def test_a_link_that_leads_nowhere_is_told_by_whoever_reads_it(tmp_path: Path) -> None:
+def test_a_broken_link_is_kept_so_that_reading_it_fails(tmp_path: Path) -> None:
     save(tmp_path / "a.nii.gz", LESION)
     (tmp_path / "b.nii.gz").symlink_to(tmp_path / "annex")
     (tmp_path / "c").mkdir()
@@ -161,13 +161,13 @@ def test_a_link_that_leads_nowhere_is_told_by_whoever_reads_it(tmp_path: Path) -
     assert list(find_images(tmp_path, "lesion")) == ["a", "b"]
 
 
-def test_endings_may_be_upper_case(tmp_path: Path) -> None:
+def test_file_extensions_are_case_insensitive(tmp_path: Path) -> None:
     save(tmp_path / "a.nii", LESION)
     (tmp_path / "a.nii").rename(tmp_path / "a_lesion.NII")
     assert list(find_images(tmp_path, "lesion")) == ["a"]
 
 
-def test_a_subject_whose_name_is_no_utf8_can_be_written(tmp_path: Path) -> None:
+def test_a_subject_name_that_is_not_utf8_is_replaced(tmp_path: Path) -> None:
     save(tmp_path / "a.nii", LESION)
     (tmp_path / "a.nii").rename(tmp_path / os.fsdecode(b"M\xfc.nii"))
     assert list(find_images(tmp_path, "lesion")) == ["M?"]
@@ -176,7 +176,7 @@ def test_a_subject_whose_name_is_no_utf8_can_be_written(tmp_path: Path) -> None:
 SOOP = "derivatives/lesion_masks/sub-{0}/dwi/sub-{0}_space-TRACE_desc-{1}_mask"
 
 
-def test_a_subject_with_several_labels_needs_a_choice(tmp_path: Path) -> None:
+def test_a_subject_with_several_labels_requires_a_selection(tmp_path: Path) -> None:
     for subject, labels in (
         ("1", ("lesion", "lesionAcute", "lesionChronic")),
         ("2", ("lesion", "lesionAcute")),
@@ -193,7 +193,9 @@ def test_a_subject_with_several_labels_needs_a_choice(tmp_path: Path) -> None:
     }
     assert list(find_images(tmp_path, "lesion", "lesion")) == ["sub-1", "sub-2", "sub-3"]
     assert subjects_with(tmp_path) == {"sub-1", "sub-2", "sub-3"}
-    with pytest.raises(InputFileError, match="are lesion, lesionAcute, lesionChronic"):
+    with pytest.raises(
+        InputFileError, match="available labels: lesion, lesionAcute, lesionChronic"
+    ):
         find_images(tmp_path, "lesion", "core")
 
 
@@ -207,7 +209,7 @@ def test_a_subject_with_several_labels_needs_a_choice(tmp_path: Path) -> None:
         ("sub-1/sub-1_label-lesion_mask", "sub-1/sub-1_label-lesion_desc-lesionAcute_mask"),
     ],
 )
-def test_labels_are_understood_in_every_layout(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_labels_are_recognised_in_every_layout(tmp_path: Path, names: tuple[str, str]) -> None:
     for name in names:
         save(tmp_path / f"{name}.nii.gz", LESION)
     with pytest.raises(InputFileError, match=r"--label lesion or --label lesionAcute"):
@@ -216,7 +218,7 @@ def test_labels_are_understood_in_every_layout(tmp_path: Path, names: tuple[str,
     assert path == tmp_path / f"{names[1]}.nii.gz"
 
 
-def test_data_sets_are_read_as_they_are_published(tmp_path: Path) -> None:
+def test_published_datasets_are_read_unchanged(tmp_path: Path) -> None:
     soop, isles22, isles24 = (tmp_path / name for name in ("soop", "isles22", "isles24"))
     for name in (
         *("soop/sub-1/dwi/sub-1_rec-TRACE_dwi", "soop/sub-1/dwi/sub-1_rec-ADC_dwi"),
@@ -243,15 +245,15 @@ def test_data_sets_are_read_as_they_are_published(tmp_path: Path) -> None:
             assert list(find_images(root, kind)) == [subject]
 
 
-def test_a_parameter_map_is_no_dwi(tmp_path: Path) -> None:
+def test_a_parameter_map_is_not_a_dwi(tmp_path: Path) -> None:
     for folder in ("sub-1/dwi/", ""):
         for shows in ("acq-ADC_dwi", "rec-FA_dwi", "desc-eADC_dwi", "acq-colFA_dwi", "FA"):
             save(tmp_path / f"{folder}sub-1_{shows}.nii.gz", LESION)
-        with pytest.raises(InputFileError, match=r"holds no dwi images"):
+        with pytest.raises(InputFileError, match="no dwi images found"):
             find_images(tmp_path, "dwi")
 
 
-def test_files_of_bids_names_without_their_folders(tmp_path: Path) -> None:
+def test_files_with_bids_names_without_folders(tmp_path: Path) -> None:
     for name in ("sub-1_ses-1", "sub-2_ses-1_rec-ADC_dwi", "sub-2_ses-1_msk", "sub-3_T1w"):
         save(tmp_path / f"{name}.nii.gz", LESION)
     assert list(find_images(tmp_path, "lesion")) == ["sub-1_ses-1", "sub-2_ses-1"]
@@ -266,7 +268,7 @@ def test_hidden_files_are_ignored(tmp_path: Path) -> None:
     assert list(find_images(tmp_path / "b", "lesion")) == ["sub-1"]
 
 
-def test_a_choice_of_label_says_whom_it_leaves_out(tmp_path: Path) -> None:
+def test_subjects_without_the_selected_label_are_listed(tmp_path: Path) -> None:
     reference, ours, theirs = (tmp_path / name for name in ("reference", "ours", "theirs"))
     for subject, labels in (("1", ("lesion", "lesionAcute")), ("2", ("lesion",))):
         for label in labels:
@@ -283,6 +285,8 @@ def test_a_choice_of_label_says_whom_it_leaves_out(tmp_path: Path) -> None:
         "sub-1_label-lesion_mask.nii.gz",
         "sub-1_desc-lesionAcute_mask.nii.gz",
     }
-    said = "No reference mask labelled lesionAcute for 1 subjects, which are not evaluated: sub-2."
-    assert said in notes
-    assert "No mask labelled lesionAcute, all masks were used: ours." in notes
+    note = (
+        "No reference mask with label lesionAcute for 1 subjects, which are not evaluated: sub-2."
+    )
+    assert note in notes
+    assert "No masks with label lesionAcute, so all masks were used: ours." in notes

@@ -1,4 +1,4 @@
-"""Against panoptica, MedPy and scikit-learn; by hand; and the empty-mask policy, case by case."""
+"""Metrics against panoptica, MedPy, scikit-learn and hand calculations; rules for empty masks."""
 
 import json
 import math
@@ -32,7 +32,7 @@ def cube(*corner: int, size: int = 4) -> np.ndarray:
 
 
 @pytest.mark.parametrize("number", range(12))
-def test_scores_are_those_of_panoptica_medpy_and_scikit_learn(number: int) -> None:
+def test_scores_agree_with_panoptica_medpy_and_scikit_learn(number: int) -> None:
     reference, prediction = mask_pairs()[number]
     expected = json.loads(ORACLE.read_text())["pairs"][number]
     seen = score(reference, prediction, AFFINE)
@@ -42,7 +42,7 @@ def test_scores_are_those_of_panoptica_medpy_and_scikit_learn(number: int) -> No
         assert getattr(seen, name) == pytest.approx(expected[name], rel=1e-9), name
 
 
-def test_equations_of_the_paper_by_hand() -> None:
+def test_equations_of_the_paper_in_a_hand_calculated_example() -> None:
     counts = overlap(np.array([1, 1, 1, 1, 0], bool), np.array([0, 0, 1, 1, 1], bool))
     assert (counts.tp, counts.fp, counts.fn) == (2, 1, 2)
     assert counts.dice == pytest.approx(4 / 7)
@@ -65,7 +65,7 @@ def test_dice_is_symmetric_and_precision_mirrors_sensitivity(seed: int, fraction
     )
 
 
-def test_a_perfect_outline_scores_one() -> None:
+def test_a_perfect_prediction_scores_one() -> None:
     mask = blobs(np.random.default_rng(3))
     seen = score(mask, mask.copy(), AFFINE)
     assert (seen.dice, seen.precision, seen.sensitivity, seen.recognition_quality) == (1, 1, 1, 1)
@@ -76,25 +76,25 @@ def test_a_perfect_outline_scores_one() -> None:
 DIAGONAL = math.dist((0, 0, 0), np.array(SHAPE) * np.diag(AFFINE)[:3])
 
 
-def test_both_empty_is_right() -> None:
+def test_two_empty_masks_score_one() -> None:
     seen = score(NOTHING, NOTHING, AFFINE)
     assert (seen.dice, seen.precision, seen.sensitivity, seen.recognition_quality) == (1,) * 4
     assert seen.hausdorff95_mm == 0
     assert not seen.detected
 
 
-@pytest.mark.parametrize("silent", [True, False])
-def test_one_empty_is_all_wrong(silent: bool) -> None:
+@pytest.mark.parametrize("empty_prediction", [True, False])
+def test_one_empty_mask_scores_zero(empty_prediction: bool) -> None:
     lesion = cube(3, 3, 3)
-    seen = score(*((lesion, NOTHING) if silent else (NOTHING, lesion)), AFFINE)
+    seen = score(*((lesion, NOTHING) if empty_prediction else (NOTHING, lesion)), AFFINE)
     assert (seen.dice, seen.precision, seen.sensitivity, seen.recognition_quality) == (0,) * 4
     assert seen.hausdorff95_mm == pytest.approx(DIAGONAL)
-    assert seen.detected is not silent
+    assert seen.detected is not empty_prediction
     assert not seen.touched
 
 
-@pytest.mark.parametrize("reference", [NOTHING, cube(3, 3, 3)], ids=["healthy", "lesion"])
-def test_a_missing_prediction_is_never_right(reference: np.ndarray) -> None:
+@pytest.mark.parametrize("reference", [NOTHING, cube(3, 3, 3)], ids=["lesion-free", "lesion"])
+def test_a_missing_prediction_is_never_correct(reference: np.ndarray) -> None:
     seen = score(reference, None, AFFINE)
     assert seen.missing
     assert (seen.dice, seen.precision, seen.sensitivity, seen.recognition_quality) == (0,) * 4
@@ -102,19 +102,19 @@ def test_a_missing_prediction_is_never_right(reference: np.ndarray) -> None:
     assert seen.hausdorff95_mm == pytest.approx(DIAGONAL)
 
 
-def test_an_outline_elsewhere_is_detected_but_not_touched() -> None:
+def test_a_prediction_elsewhere_counts_as_detected_but_not_touched() -> None:
     seen = score(cube(2, 2, 2), cube(20, 20, 8), AFFINE)
     assert seen.detected
     assert not seen.touched
 
 
-def test_lesions_that_meet_at_a_corner_are_one() -> None:
+def test_lesions_that_share_a_corner_are_one_component() -> None:
     two = cube(2, 2, 2) | cube(6, 6, 6)
     assert score(two, two, AFFINE).reference_lesions == 1
     assert score(two, cube(2, 2, 2) | cube(10, 2, 2), AFFINE).prediction_lesions == 2
 
 
-def test_one_outline_over_two_lesions_is_paired_with_the_larger_only() -> None:
+def test_a_component_over_two_lesions_matches_only_the_larger() -> None:
     reference = cube(2, 2, 2) | cube(8, 2, 2, size=2)
     bridge = NOTHING.copy()
     bridge[2:10, 2:6, 2:6] = True
@@ -123,7 +123,7 @@ def test_one_outline_over_two_lesions_is_paired_with_the_larger_only() -> None:
     assert match.recognition_quality == pytest.approx(2 / 3)
 
 
-def test_iou_of_exactly_a_quarter_is_a_match() -> None:
+def test_an_iou_of_exactly_a_quarter_is_a_match() -> None:
     whole = np.zeros((2, 2, 8), bool)
     whole[:, :, :4] = True
     quarter = np.zeros_like(whole)
@@ -133,7 +133,7 @@ def test_iou_of_exactly_a_quarter_is_a_match() -> None:
     assert match_lesions(whole, quarter).tp == 0
 
 
-def test_distance_follows_the_affine_not_the_voxels() -> None:
+def test_distance_is_measured_in_world_space() -> None:
     turn = np.array([[0, -2.0, 0, 7], [1.0, 0, 0, -3], [0, 0, 5.0, 1], [0, 0, 0, 1]])
     one, other = NOTHING.copy(), NOTHING.copy()
     one[5, 5, 5] = other[5, 8, 5] = True
@@ -148,7 +148,7 @@ def test_volume_is_in_millilitres() -> None:
 
 
 def phantom(unit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return brain, lesion, DWI and ADC of tissue with a fluid half and a lesion."""
+    """Return brain, lesion, DWI and ADC of a phantom with tissue, CSF and a lesion."""
     brain = np.ones(SHAPE, bool)
     lesion = cube(2, 2, 2)
     dwi = np.full(SHAPE, 100, np.float32)
@@ -159,20 +159,20 @@ def phantom(unit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e3, 1e5, 1e6])
-def test_kappa_compares_the_lesion_with_tissue_not_fluid(unit: float) -> None:
+def test_kappa_compares_the_lesion_with_tissue_without_csf(unit: float) -> None:
     brain, lesion, dwi, adc = phantom(unit)
     seen = score(lesion, lesion, AFFINE, Images(brain, dwi, adc))
     assert seen.kappa_dwi_reference == seen.kappa_dwi_prediction == pytest.approx(2.5)
     assert seen.kappa_adc_reference == pytest.approx(0.5 / 0.8)
 
 
-def test_kappa_without_adc_takes_the_whole_brain_for_normal() -> None:
+def test_kappa_without_adc_uses_the_whole_brain_as_normal_tissue() -> None:
     brain, lesion, dwi, _ = phantom(1.0)
     expected = 250 / dwi[brain & ~lesion].mean()
     assert contrast(dwi, lesion, normal_tissue(brain, lesion, None)) == pytest.approx(expected)
 
 
-def test_kappa_of_nothing_is_undefined_not_zero() -> None:
+def test_kappa_of_an_empty_mask_is_undefined() -> None:
     brain, lesion, dwi, adc = phantom(1.0)
     seen = score(lesion, NOTHING, AFFINE, Images(brain, dwi, adc))
     assert math.isnan(seen.kappa_dwi_prediction)
@@ -180,6 +180,6 @@ def test_kappa_of_nothing_is_undefined_not_zero() -> None:
     assert math.isnan(score(lesion, lesion, AFFINE).kappa_dwi_reference)
 
 
-def test_masks_of_other_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="do not compare"):
+def test_masks_of_different_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="masks have different shapes"):
         dice(np.zeros((2, 2, 2), bool), np.zeros((2, 2, 3), bool))

@@ -1,4 +1,4 @@
-"""The whole story on a small cohort: what comes out, what is said, what is never dropped."""
+"""The evaluation of a small cohort: outputs, notes, and handling of missing files."""
 
 import csv
 import json
@@ -48,7 +48,7 @@ def done(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw nothing, which takes seconds."""
+    """Skip the figures, which take seconds."""
     monkeypatch.setattr(pipeline, "all_drawings", lambda *_: {})
 
 
@@ -57,7 +57,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream, delimiter="\t"))
 
 
-def test_a_row_for_every_subject_and_tool(done: Evaluation, cohort: Path) -> None:
+def test_scores_have_one_row_per_subject_and_tool(done: Evaluation, cohort: Path) -> None:
     scores = rows(done.report.parent / "scores.tsv")
     assert [(row["participant_id"], row["tool"]) for row in scores] == [
         (f"sub-{number:02d}", tool) for number in range(14) for tool in TOOLS
@@ -73,7 +73,7 @@ def test_a_row_for_every_subject_and_tool(done: Evaluation, cohort: Path) -> Non
             assert float(row["dice"]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_missing_predictions_are_named_and_count_as_failures(done: Evaluation) -> None:
+def test_missing_predictions_are_listed_and_count_as_failures(done: Evaluation) -> None:
     assert any("late" in note and "sub-03, sub-12" in note for note in done.notes)
     late = {p.group: p for p in done.analysis.performance if p.tool == "late"}
     assert late["All with a lesion"].n == 10
@@ -87,14 +87,14 @@ def test_missing_predictions_are_named_and_count_as_failures(done: Evaluation) -
     assert alarms.n == 4
 
 
-def test_lesion_free_subjects_are_kept_out_of_the_mean(done: Evaluation) -> None:
+def test_lesion_free_subjects_are_excluded_from_the_mean(done: Evaluation) -> None:
     assert done.results.lesion_free == ("sub-10", "sub-11", "sub-12", "sub-13")
     assert {p.n for p in done.analysis.performance if p.group == "All with a lesion"} == {10}
 
 
-def test_json_holds_the_same_numbers_and_no_nan(done: Evaluation) -> None:
+def test_json_contains_the_same_numbers_and_no_nan(done: Evaluation) -> None:
     text = (done.report.parent / "evaluation.json").read_text("utf-8")
-    content = json.loads(text, parse_constant=lambda name: pytest.fail(f"holds {name}"))
+    content = json.loads(text, parse_constant=lambda name: pytest.fail(f"contains {name}"))
     seen = content["relations"][0]["correlations"]["Dice, volume"]
     names = done.results.with_lesion
     expected = spearman(
@@ -104,7 +104,7 @@ def test_json_holds_the_same_numbers_and_no_nan(done: Evaluation) -> None:
     assert (seen["rho"], seen["n"]) == (pytest.approx(expected.rho), 10)
 
 
-def test_every_display_of_the_paper_is_there(done: Evaluation) -> None:
+def test_every_figure_and_table_of_the_paper_is_written(done: Evaluation) -> None:
     directory = done.report.parent
     stems = ["table1_cohort", "table2_performance", "fig3_territory", "fig3_volume"]
     stems += ["fig4_dice_density", "fig5_sex", "fig5_field_strength"]
@@ -114,7 +114,7 @@ def test_every_display_of_the_paper_is_there(done: Evaluation) -> None:
         assert (directory / f"{stem}.png").read_bytes().startswith(b"\x89PNG"), stem
 
 
-def test_the_page_stands_alone(done: Evaluation) -> None:
+def test_the_report_is_self_contained(done: Evaluation) -> None:
     page = done.report.read_text("utf-8")
     assert not re.search(r"(src|href)=[\"'](?!data:)", page)
     assert "<script" not in page
@@ -123,7 +123,7 @@ def test_the_page_stands_alone(done: Evaluation) -> None:
         assert tool in page
 
 
-def test_skipped_columns_are_named(done: Evaluation) -> None:
+def test_skipped_columns_are_listed(done: Evaluation) -> None:
     (note,) = [note for note in done.notes if note.startswith("Skipped")]
     assert "race" in note
     assert "nihss" in note
@@ -131,7 +131,7 @@ def test_skipped_columns_are_named(done: Evaluation) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_cells_that_are_no_number_are_named(cohort: Path, tmp_path: Path) -> None:
+def test_non_numeric_cells_are_listed(cohort: Path, tmp_path: Path) -> None:
     text = (cohort / "subjects.tsv").read_text()
     (tmp_path / "subjects.tsv").write_text(text.replace("\t2.89", "\t28900").replace(".", ","))
     bare = EvaluationRequest(
@@ -141,13 +141,13 @@ def test_cells_that_are_no_number_are_named(cohort: Path, tmp_path: Path) -> Non
         resamples=50,
     )
     seen = evaluate(bare)
-    (note,) = [note for note in seen.notes if note.startswith("Taken as unknown")]
+    (note,) = [note for note in seen.notes if note.startswith("Treated as unknown")]
     assert "field_strength of sub-01 ('28900'), field_strength of sub-03" in note
     cells = {row[0].strip(): row[1:] for row in seen.tables["table1_cohort"].rows}
     assert cells["1.5 T"][:2] == ("5 (50.0%)", "2 (50.0%)")
 
 
-def test_cohorts_of_the_table_are_told_apart(done: Evaluation) -> None:
+def test_table_1_has_one_column_per_cohort(done: Evaluation) -> None:
     table = done.tables["table1_cohort"]
     assert table.header == ("", "test", "not-visible", "p")
     cells = {row[0].strip(): row[1:] for row in table.rows}
@@ -157,12 +157,14 @@ def test_cohorts_of_the_table_are_told_apart(done: Evaluation) -> None:
     assert cells["Voxel thickness, mm"][0] == "5.00 [5.00, 5.00]"
 
 
-def test_the_same_again_in_one_process(done: Evaluation, cohort: Path, tmp_path: Path) -> None:
-    asked = request(cohort, tmp_path)
-    cases, _ = gather(asked)
+def test_results_do_not_depend_on_the_number_of_processes(
+    done: Evaluation, cohort: Path, tmp_path: Path
+) -> None:
+    single = request(cohort, tmp_path)
+    cases, _ = gather(single)
     results = replace(done.results, measured={name: measure(case) for name, case in cases.items()})
     write_scores(results, tmp_path / "scores.tsv")
-    analysis = analyse(results, np.random.default_rng(asked.seed), asked.resamples)
+    analysis = analyse(results, np.random.default_rng(single.seed), single.resamples)
     assert repr(analysis) == repr(done.analysis)
     drawings = all_drawings(results, analysis, cases, done.tables)
     for name in ("fig4_dice_density", "fig7_gallery"):
@@ -173,7 +175,7 @@ def test_the_same_again_in_one_process(done: Evaluation, cohort: Path, tmp_path:
         assert path.read_bytes() == (done.report.parent / path.name).read_bytes(), path.name
 
 
-def test_masks_alone_are_enough(cohort: Path, tmp_path: Path) -> None:
+def test_masks_alone_are_sufficient(cohort: Path, tmp_path: Path) -> None:
     bare = EvaluationRequest(
         cohort / "reference", {"good": cohort / "good"}, tmp_path / "out", workers=1, resamples=50
     )
@@ -187,16 +189,14 @@ def test_masks_alone_are_enough(cohort: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "figS1_normalisation.svg").exists()
 
 
-def test_focus_narrows_strata_and_an_unknown_cohort_is_refused(
-    cohort: Path, tmp_path: Path
-) -> None:
+def test_an_unknown_focus_cohort_is_refused(cohort: Path, tmp_path: Path) -> None:
     wrong = replace(request(cohort, tmp_path / "out"), focus="STIR 1", workers=1)
     with pytest.raises(InputFileError, match="test, not-visible"):
         evaluate(wrong)
     assert not (tmp_path / "out").exists()
 
 
-def test_one_subject_is_enough(cohort: Path, tmp_path: Path) -> None:
+def test_one_subject_is_sufficient(cohort: Path, tmp_path: Path) -> None:
     for name in ("reference/sub-04_lesion", "good/sub-04"):
         mask = read(cohort / f"{name}.nii.gz")
         save(tmp_path / name.split("/")[0] / "sub-04.nii.gz", mask.data > 0)
@@ -208,9 +208,11 @@ def test_one_subject_is_enough(cohort: Path, tmp_path: Path) -> None:
     save(tmp_path / "good" / "sub-04.nii.gz", halves.astype(np.uint8))
     first = evaluate(bare)
     assert first.analysis.performance[0].n == 1
-    assert "Taken for no mask, by the end of their names: sub-04_T1.nii.gz." in first.notes
     assert (
-        "More than one label in a mask, all of them counted as lesion, in 1 files: "
+        "Ignored because the file name indicates another image type: sub-04_T1.nii.gz."
+    ) in first.notes
+    assert (
+        "Masks with more than one label, all counted as lesion (1 files): "
         f"{tmp_path / 'good' / 'sub-04.nii.gz'}."
     ) in first.notes
     (tmp_path / "out" / "table1_cohort.tsv").write_text("spoilt")
@@ -232,10 +234,10 @@ def test_only_lesion_free_subjects(tmp_path: Path) -> None:
     )
     seen = evaluate(bare)
     assert seen.analysis.false_alarms[0].flagged.rate == 0
-    assert "flagged 0 of 3" in seen.verdict
+    assert "false positives in 0 of 3" in seen.verdict
 
 
-def test_a_tool_of_other_subjects_is_refused(cohort: Path, tmp_path: Path) -> None:
+def test_a_tool_without_matching_subjects_is_refused(cohort: Path, tmp_path: Path) -> None:
     save(tmp_path / "other" / "patient.nii.gz", np.zeros((4, 4, 4), bool))
     wrong = EvaluationRequest(
         cohort / "reference", {"other": tmp_path / "other"}, tmp_path / "out", workers=1
@@ -244,7 +246,7 @@ def test_a_tool_of_other_subjects_is_refused(cohort: Path, tmp_path: Path) -> No
         evaluate(wrong)
 
 
-def test_a_worker_that_dies_is_told(cohort: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_dead_worker_is_reported(cohort: Path, tmp_path: Path, monkeypatch) -> None:
     class Dead:
         def __init__(self, *_: object, **__: object) -> None:
             raise BrokenProcessPool
@@ -255,15 +257,15 @@ def test_a_worker_that_dies_is_told(cohort: Path, tmp_path: Path, monkeypatch) -
     assert not (tmp_path / "out").exists()
 
 
-def test_foreign_files_are_never_overwritten(cohort: Path, tmp_path: Path) -> None:
+def test_other_files_are_never_overwritten(cohort: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("do not lose")
-    with pytest.raises(OutputError, match="something else"):
+    with pytest.raises(OutputError, match="is not an evaluation"):
         evaluate(request(cohort, tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "do not lose"
 
 
 @pytest.mark.parametrize("place", ["predictions", "predictions/deeper", "subjects.tsv"])
-def test_an_evaluation_that_holds_an_input_is_not_replaced(
+def test_an_output_folder_with_an_input_is_not_replaced(
     cohort: Path, tmp_path: Path, place: str
 ) -> None:
     out = tmp_path / "out"
@@ -280,7 +282,7 @@ def test_an_evaluation_that_holds_an_input_is_not_replaced(
     assert (out / "evaluation.json").is_file()
 
 
-def test_the_folder_one_stands_in_is_not_replaced(
+def test_the_current_directory_is_not_replaced(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -289,9 +291,9 @@ def test_the_folder_one_stands_in_is_not_replaced(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_what_tables_do_not_say_is_noted(cohort: Path, tmp_path: Path) -> None:
+def test_gaps_in_the_tables_are_noted(cohort: Path, tmp_path: Path) -> None:
     lines = (cohort / "subjects.tsv").read_text().splitlines()
-    # One without a row, one without a cohort.
+    # One subject without a row, one without a cohort.
     lines = [line.replace("\ttest\t", "\tn/a\t", "sub-01" in line) for line in lines[:-1]]
     (tmp_path / "subjects.tsv").write_text("\n".join(lines) + "\n")
     (tmp_path / "costs.tsv").write_text("tool\tseconds\tparameters\ngood\t3,5\tn/a\nGood\t1\t2\n")
@@ -305,10 +307,10 @@ def test_what_tables_do_not_say_is_noted(cohort: Path, tmp_path: Path) -> None:
     )
     seen = evaluate(given)
     notes = "\n".join(seen.notes)
-    assert "Not in the table of subjects: sub-13." in notes
-    assert "In the table of costs, but no tool of that name: Good." in notes
+    assert "Subjects missing from the table of subjects: sub-13." in notes
+    assert "The table of costs names tools that were not given: Good." in notes
     assert any(
-        "Of 2 subjects the cohort is not known" in n for n in seen.tables["table1_cohort"].notes
+        "because the cohort is unknown: 2 subjects" in n for n in seen.tables["table1_cohort"].notes
     )
     groups = [row[0] for row in seen.tables["table2_performance"].rows]
     assert any(name.startswith("test: ") for name in groups)
@@ -317,7 +319,7 @@ def test_what_tables_do_not_say_is_noted(cohort: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("out", ["file/x/out", "/proc/out", "/dev/null/out"])
-def test_what_cannot_be_written_is_told_before_the_work(
+def test_an_output_that_is_not_writable_is_refused_before_any_computation(
     cohort: Path, tmp_path: Path, out: str
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -330,7 +332,7 @@ def test_what_cannot_be_written_is_told_before_the_work(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_disk_that_fills_up_is_told(
+def test_a_full_disk_is_reported(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full_disk(*_: object) -> None:
@@ -348,7 +350,7 @@ def test_a_disk_that_fills_up_is_told(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_link_to_a_folder_is_written_through(cohort: Path, tmp_path: Path) -> None:
+def test_a_link_to_the_output_folder_is_followed(cohort: Path, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "real")
     bare = EvaluationRequest(
@@ -361,7 +363,7 @@ def test_a_link_to_a_folder_is_written_through(cohort: Path, tmp_path: Path) -> 
     assert (tmp_path / "real" / "report.html").is_file()
 
 
-def test_an_earlier_evaluation_is_replaced_only_when_asked(cohort: Path, tmp_path: Path) -> None:
+def test_an_earlier_evaluation_is_replaced_only_on_request(cohort: Path, tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text("{}")
     with pytest.raises(OutputError, match="overwriting"):
         evaluate(request(cohort, tmp_path))

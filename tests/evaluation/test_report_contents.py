@@ -1,4 +1,4 @@
-"""Figures and tables: what they promise about colours, sizes, sides and completeness."""
+"""Figures and tables: colours, sizes, orientation and completeness."""
 
 from dataclasses import replace
 from itertools import combinations, pairwise
@@ -36,7 +36,7 @@ from infarct.evaluation.tables import performance_table
 EIGHT = tuple("ABCDEFGH")
 ONE = np.ones((2, 2, 2), bool)
 
-# Machado, Oliveira and Fernandes 2009, severity 1: how red- and green-blind eyes see linear RGB.
+# Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as seen with red and green blindness.
 PROTANOPIA = np.array(
     [
         [0.152286, 1.052583, -0.204868],
@@ -54,7 +54,7 @@ DEUTERANOPIA = np.array(
 
 
 def invented(n: int, tools: tuple[str, ...], healthy: int = 0) -> Results:
-    """Return invented scores of n subjects, of whom the last have no lesion."""
+    """Return invented scores of n subjects; the last `healthy` subjects are lesion-free."""
     rng = np.random.default_rng(0)
     template = score(ONE, ONE, np.eye(4))
     measured = {}
@@ -78,7 +78,7 @@ def invented(n: int, tools: tuple[str, ...], healthy: int = 0) -> Results:
 
 
 def lightness_and_hue(colour: str, eyes: np.ndarray) -> np.ndarray:
-    """Return CIE L*a*b* of a colour as some eyes see it."""
+    """Return CIE L*a*b* of a colour for a given colour vision."""
     srgb = np.array(to_rgb(colour))
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(eyes @ linear, 0, 1)
@@ -90,19 +90,19 @@ def lightness_and_hue(colour: str, eyes: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("eyes", [np.eye(3), PROTANOPIA, DEUTERANOPIA], ids=["all", "red", "green"])
-def test_eight_colours_are_told_apart_by_any_eyes(eyes: np.ndarray) -> None:
+def test_eight_colours_are_distinguishable_with_any_colour_vision(eyes: np.ndarray) -> None:
     lab = [lightness_and_hue(colour, eyes) for colour in colours(EIGHT).values()]
     assert min(float(np.linalg.norm(a - b)) for a, b in combinations(lab, 2)) > 15
 
 
 @pytest.mark.parametrize("part", ["hatch", "dash"])
-def test_tools_that_share_a_colour_are_told_apart_by_the_rest(part: str) -> None:
+def test_tools_of_the_same_colour_differ_in_hatch_and_dash(part: str) -> None:
     tools = [f"tool {number}" for number in range(32)]
     seen = {(look.colour, getattr(look, part)) for look in looks(tools).values()}
     assert len(seen) == len(tools)
 
 
-def test_a_figure_of_thousands_stays_small(tmp_path: Path) -> None:
+def test_a_figure_of_thousands_of_subjects_is_a_small_file(tmp_path: Path) -> None:
     results = invented(3000, ("A",))
     strata = results.stratum("volume", results.with_lesion)
     analysis = analyse(invented(50, ("A",)), np.random.default_rng(0), resamples=20)
@@ -125,7 +125,7 @@ def test_boxes_are_as_wide_for_eight_tools_as_for_two() -> None:
     assert inches_per_box(("A", "B")) > 0.25
 
 
-def test_names_of_groups_do_not_run_into_each_other(tmp_path: Path) -> None:
+def test_group_labels_do_not_overlap(tmp_path: Path) -> None:
     results = invented(20, ("A",))
     makers = ("SIEMENS Healthineers", "GE MEDICAL SYSTEMS", "Philips Medical Systems", "Canon")
     level_of = {name: makers[i % 4] for i, name in enumerate(results.with_lesion)}
@@ -138,7 +138,7 @@ def test_names_of_groups_do_not_run_into_each_other(tmp_path: Path) -> None:
     assert figure.get_suptitle() == "Scanner manufacturer: test"
 
 
-def test_a_dollar_in_the_name_of_a_tool_is_a_dollar(tmp_path: Path) -> None:
+def test_a_dollar_sign_in_a_tool_name_is_printed_literally(tmp_path: Path) -> None:
     results = invented(6, (r"p$\frac$",))
     stratum = results.stratum("volume", results.with_lesion)
     analysis = analyse(results, np.random.default_rng(0), resamples=20)
@@ -157,7 +157,7 @@ def test_a_dollar_in_the_name_of_a_tool_is_a_dollar(tmp_path: Path) -> None:
         assert not any("math" in text for text in written), written
 
 
-def test_scores_that_are_all_alike_are_drawn_where_they_are() -> None:
+def test_identical_scores_are_drawn_as_a_vertical_line() -> None:
     results = invented(30, ("A", "B"))
     for case in results.measured.values():
         case.scores["A"] = replace(case.scores["A"], dice=0.0)
@@ -168,7 +168,7 @@ def test_scores_that_are_all_alike_are_drawn_where_they_are() -> None:
     assert 1 < panel.get_ylim()[1] < 20
 
 
-def test_signals_hold_an_area_of_one_on_both_scales() -> None:
+def test_signal_densities_integrate_to_one_on_both_scales() -> None:
     edges = np.linspace(0, 400, 201)
     counts = np.rint(1e5 * norm.pdf((edges[:-1] + edges[1:]) / 2, 150, 20)).astype(int)
     one = Histogram(counts, edges, TissuePeak(150.0, 20.0, converged=True))
@@ -179,14 +179,14 @@ def test_signals_hold_an_area_of_one_on_both_scales() -> None:
     assert normalised == pytest.approx(1, abs=0.01)
 
 
-def test_densities_hold_an_area_of_one() -> None:
+def test_dice_densities_integrate_to_one() -> None:
     results = invented(200, ("A",))
     (panel, *_) = dice_densities(results, [results.focused]).axes
     (line,) = panel.get_lines()
     assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(1.0, abs=0.01)
 
 
-def test_a_group_too_small_for_a_density_shows_each_subject_beside_its_tool() -> None:
+def test_a_group_too_small_for_a_density_shows_each_subject_in_the_row_of_its_tool() -> None:
     results = invented(3, EIGHT)
     (panel,) = dice_densities(results, [results.focused]).axes[:1]
     assert [label.get_text() for label in panel.get_yticklabels()] == list(EIGHT)
@@ -196,7 +196,7 @@ def test_a_group_too_small_for_a_density_shows_each_subject_beside_its_tool() ->
 
 
 @pytest.mark.parametrize("longer", ["", " with a name as long as this one"])
-def test_a_legend_lies_within_its_figure(longer: str, tmp_path: Path) -> None:
+def test_the_legend_fits_into_the_figure(longer: str, tmp_path: Path) -> None:
     results = invented(3, tuple(name + longer for name in EIGHT))
     stratum = results.stratum("volume", results.with_lesion)
     members = (stratum.members(level, results.with_lesion) for level in stratum.levels)
@@ -209,29 +209,29 @@ def test_a_legend_lies_within_its_figure(longer: str, tmp_path: Path) -> None:
     assert page.y0 <= extent.y0 < extent.y1 <= page.y1
 
 
-def test_every_column_of_volumes_has_its_scale() -> None:
+def test_every_column_of_bland_altman_plots_has_tick_labels() -> None:
     results = invented(20, tuple("ABCDEFG"))
     figure = volume_agreement(results, analyse(results, np.random.default_rng(0), resamples=20))
     labelled = [axes.xaxis.get_tick_params()["labelbottom"] for axes in figure.axes[:7]]
     assert labelled == [False] * 3 + [True] * 4
 
 
-def test_the_gallery_picks_what_it_says() -> None:
+def test_the_gallery_selects_the_subjects_it_names() -> None:
     results = invented(60, ("A", "B"), healthy=10)
     scores = {name: case.scores["A"] for name, case in results.measured.items()}
     picked = {chosen.why: chosen.subject for chosen in pick(results)}
-    assert set(picked) == {"best", "median", "worst", "missed", "falsely flagged"}
+    assert set(picked) == {"best", "median", "worst", "missed", "false positive"}
     touched = [s.dice for s in scores.values() if s.touched]
     assert scores[picked["best"]].dice == max(touched)
     assert scores[picked["worst"]].dice == min(touched)
     assert sorted(touched)[(len(touched) - 1) // 2] == scores[picked["median"]].dice
     assert not scores[picked["missed"]].touched
     assert scores[picked["missed"]].reference_ml > 0
-    assert scores[picked["falsely flagged"]].reference_ml == 0
+    assert scores[picked["false positive"]].reference_ml == 0
 
 
-def test_a_false_alarm_is_shown_where_the_first_tool_outlines(tmp_path: Path) -> None:
-    """Another tool may outline more, elsewhere."""
+def test_a_false_positive_is_shown_at_the_prediction_of_the_first_tool(tmp_path: Path) -> None:
+    """Another tool may have a larger prediction elsewhere."""
     none, few, many = (np.zeros(SHAPE, bool) for _ in range(3))
     few[2:4, 2:4, 1] = True
     many[1:8, 1:8, 3] = True
@@ -247,7 +247,7 @@ def test_a_false_alarm_is_shown_where_the_first_tool_outlines(tmp_path: Path) ->
     assert np.allclose(shown, 2 / SHAPE[2], atol=0.01)
 
 
-def test_an_image_without_numbers_around_the_head_is_shown(tmp_path: Path) -> None:
+def test_an_image_with_nan_background_is_shown(tmp_path: Path) -> None:
     lesion = np.zeros(SHAPE, bool)
     lesion[15:20, 15:20, 3] = True
     dwi = np.where(lesion, 200, 100).astype(np.float32)
@@ -264,7 +264,7 @@ def test_an_image_without_numbers_around_the_head_is_shown(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (-1, -1, 1), (1, -1, -1)])
-def test_left_of_the_patient_is_on_the_right_and_front_on_top(
+def test_the_gallery_uses_the_radiological_convention(
     tmp_path: Path, flips: tuple[int, int, int]
 ) -> None:
     affine = AFFINE @ np.diag([*flips, 1.0])
@@ -287,7 +287,7 @@ def test_left_of_the_patient_is_on_the_right_and_front_on_top(
     assert shown[:, : middle_column - 1].mean() < 0.6
 
 
-def test_a_drawn_table_holds_every_cell() -> None:
+def test_a_drawn_table_contains_every_cell() -> None:
     analysis = analyse(invented(20, ("A", "B")), np.random.default_rng(0), resamples=20)
     table = performance_table(analysis, {"A": Cost(parameters=2_300_000, seconds=41.0)})
     drawn = {text.get_text().strip() for text in draw_table(table).texts}

@@ -1,4 +1,4 @@
-"""P values of pairs, the flowchart and the raters: each against another way to compute it."""
+"""P values of pairs, flowchart and rater agreement, each against an independent computation."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def with_cohorts(results: Results) -> Results:
     return replace(results, table=Subjects(values, ()))
 
 
-def test_anova_on_a_pair_is_the_t_test_and_corrections_are_by_hand() -> None:
-    """Of two groups F is the square of Student's t with pooled variance, and P is the same."""
+def test_anova_of_a_pair_equals_the_t_test_and_corrections_are_exact() -> None:
+    """For two groups F is the square of Student's t with pooled variance, and P is equal."""
     samples = {
         name: RNG.normal(shift, 1, 20) for name, shift in zip("ABC", (0, 0.7, 1), strict=True)
     }
@@ -60,20 +60,20 @@ def test_anova_on_a_pair_is_the_t_test_and_corrections_are_by_hand() -> None:
     assert least.p_holm == pytest.approx(3 * least.test.p)
 
 
-def test_pairs_that_cannot_be_tested_do_not_count() -> None:
+def test_pairs_that_cannot_be_tested_do_not_affect_the_correction() -> None:
     flat, same, free = np.ones(5), np.ones(5), RNG.normal(0, 1, 5)
     found = {(e.first, e.second): e for e in pair_tests("dice", {"A": flat, "B": same, "C": free})}
     assert np.isnan(found["A", "B"].test.p)
     assert found["A", "C"].p_bonferroni == pytest.approx(min(2 * found["A", "C"].test.p, 1))
 
 
-def test_all_pairs_of_tools_and_levels_are_there_once() -> None:
+def test_each_pair_of_tools_and_levels_occurs_once() -> None:
     results = with_cohorts(invented(40, ("A", "B", "C"), healthy=8))
     analysis = analyse(results, np.random.default_rng(0), resamples=20)
     groups = {group.name for group in results.lesion_groups}
     free = {group.name for group in results.lesion_free_groups}
-    asked = Counter((each.group, each.metric) for each in analysis.tool_pairs)
-    assert asked == Counter(
+    seen = Counter((each.group, each.metric) for each in analysis.tool_pairs)
+    assert seen == Counter(
         [(name, key) for name in groups for key in PAPER_METRICS]
         + [(name, "fp_voxels") for name in free]
     )
@@ -88,7 +88,7 @@ def test_all_pairs_of_tools_and_levels_are_there_once() -> None:
     assert dice_of_b.pairs[0].test.p == pytest.approx(expected.pvalue)
 
 
-def test_colour_tells_which_side_is_better_whatever_the_direction() -> None:
+def test_colour_shows_the_better_side_for_metrics_of_either_direction() -> None:
     better, worse = shade(pair("dice", 0.1, 0.0001)), shade(pair("dice", -0.1, 0.0001))
     assert better[2] > better[0]  # blue
     assert worse[0] > worse[2]  # orange
@@ -101,7 +101,7 @@ def test_colour_tells_which_side_is_better_whatever_the_direction() -> None:
         assert len(set(shade(pair("dice", 0.1, p)))) == 1  # grey
 
 
-def test_a_star_is_for_what_survives_the_correction() -> None:
+def test_a_star_marks_significance_after_correction() -> None:
     assert cell_text(pair("dice", 0.1, 0.02, holm=0.06)) == ".020"
     assert cell_text(pair("dice", 0.1, 0.02, holm=0.04)) == ".020*"
     assert cell_text(pair("dice", 0.1, 0.0002, holm=0.0004)) == "<.001*"
@@ -120,7 +120,7 @@ def test_supplementary_figures_show_every_p_value() -> None:
             text.get_text() for axes in figure.axes for text in axes.texts if text.get_text()
         )
         assert shown == Counter(cell_text(p) for each in families for p in each.pairs)
-    # Each in its place: the panel of all with a lesion and Dice, row A, column C.
+    # Position: panel of all subjects with a lesion and Dice, row A, column C.
     cell = tools_figure(analysis, results.tools).axes[0].texts
     where = {tuple(map(int, text.get_position())): text.get_text() for text in cell}
     (ac,) = (p for p in analysis.tool_pairs[0].pairs if (p.first, p.second) == ("A", "C"))
@@ -144,19 +144,19 @@ def test_the_flowchart_adds_up(tmp_path: Path) -> None:
     assert (flow.with_lesion, flow.lesion_free) == ({"testing": 9}, {"not visible": 3})
     assert flow.missing == {"A": (0, 0), "B": (1, 2)}
     assert (flow.listed, flow.evaluated) == (20, 12)
-    said = [text.get_text() for text in flowchart(flow).findobj(Text)]
-    assert "Scans\nn = 20" in said
-    assert "Not evaluated\nn = 8\ntraining: 7\ncohort unknown: 1" in said
-    assert "Predictions\nA: 12\nB: 9 (1 missing with a lesion, 2 without)" in said
+    texts = [text.get_text() for text in flowchart(flow).findobj(Text)]
+    assert "Scans\nn = 20" in texts
+    assert "Not evaluated\nn = 8\ntraining: 7\nunknown cohort: 1" in texts
+    assert "Predictions\nA: 12\nB: 9 (missing: 1 with a lesion, 2 lesion-free)" in texts
     boxes = [patch.get_bbox() for patch in flowchart(flow).axes[0].patches]
     frame = max(boxes, key=lambda box: box.width * box.height)
     inside = [b for b in boxes if b is not frame and b.x0 > frame.x0 and b.y1 < frame.y1]
-    assert len(inside) == 4  # all but those who are listed, and those not evaluated
+    assert len(inside) == 4  # all boxes except "Scans" and "Not evaluated"
     assert all(frame.x0 < b.x0 and b.x1 < frame.x1 and frame.y0 < b.y0 for b in inside)
 
 
-def test_the_command_measures_raters(tmp_path: Path) -> None:
-    """Anna read six scans twice and Ben four of them once; Dice and volumes counted here again."""
+def test_the_command_reports_rater_agreement(tmp_path: Path) -> None:
+    """Anna read six scans twice and Ben read four once; Dice is recomputed here."""
     masks: dict[str, dict[int, np.ndarray]] = {"first": {}, "second": {}, "ben": {}}
     for number in range(7):
         rng = np.random.default_rng(number)

@@ -31,7 +31,7 @@ scores = st.lists(st.floats(0, 1) | st.just(math.nan), max_size=12)
 
 
 @pytest.mark.skipif(shutil.which("Rscript") is None, reason="R is not installed")
-def test_the_committed_answers_are_what_r_says_today(tmp_path: Path) -> None:
+def test_the_committed_values_are_reproduced_by_r(tmp_path: Path) -> None:
     again = tmp_path / "statistics.json"
     run = subprocess.run(
         ["Rscript", ORACLES / "statistics.R", again], check=False, capture_output=True, text=True
@@ -43,7 +43,7 @@ def test_the_committed_answers_are_what_r_says_today(tmp_path: Path) -> None:
     assert {**today, "made_with": ""} == {**R, "made_with": ""}
 
 
-def test_summary_of_r() -> None:
+def test_summary_agrees_with_r() -> None:
     known = R["summary"]
     seen = summarise([*known["x"], math.nan])
     assert seen.n == len(known["x"])
@@ -51,13 +51,13 @@ def test_summary_of_r() -> None:
     assert [seen.q1, seen.median, seen.q3] == pytest.approx(known["quartiles"])
 
 
-def test_bootstrap_interval_of_r_boot() -> None:
+def test_bootstrap_interval_agrees_with_r_boot() -> None:
     known = R["summary"]
     seen = bootstrap_mean(known["x"], np.random.default_rng(0), resamples=20000)
     assert [seen.low, seen.high] == pytest.approx(known["bca"], abs=0.0015)
 
 
-def test_bootstrap_is_repeatable_and_follows_its_generator() -> None:
+def test_bootstrap_depends_only_on_its_generator() -> None:
     x = R["summary"]["x"]
     one, same, other = (bootstrap_mean(x, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert one == same
@@ -65,29 +65,32 @@ def test_bootstrap_is_repeatable_and_follows_its_generator() -> None:
 
 
 @pytest.mark.parametrize("row", range(5))
-def test_rate_and_wilson_interval_of_r(row: int) -> None:
+def test_rate_and_wilson_interval_agree_with_r(row: int) -> None:
     hits, n = R["rate"]["counts"][row]
     seen = rate(np.arange(n) < hits)
     assert (seen.hits, seen.n, seen.rate) == (hits, n, hits / n)
     assert [seen.interval.low, seen.interval.high] == pytest.approx(R["rate"]["wilson"][row])
 
 
-def test_spearman_and_fisher_interval_of_r() -> None:
+def test_spearman_and_fisher_interval_agree_with_r() -> None:
     known = R["spearman"]
     seen = spearman(known["x"], known["y"])
     assert (seen.rho, seen.p) == pytest.approx((known["rho"], known["p"]))
     assert [seen.interval.low, seen.interval.high] == pytest.approx(known["interval"])
 
 
-def test_anova_of_r_on_its_plant_growth_data() -> None:
+def test_anova_agrees_with_r_on_its_plant_growth_data() -> None:
     known = R["anova"]
     seen = anova([known["control"], known["first"], known["second"]])
     assert (seen.statistic, seen.p) == pytest.approx((known["statistic"], known["p"]))
-    assert (round(seen.statistic, 3), round(seen.p, 4)) == (4.846, 0.0159)  # as R's manual prints
+    assert (round(seen.statistic, 3), round(seen.p, 4)) == (
+        4.846,
+        0.0159,
+    )  # as printed in the R manual
 
 
 @pytest.mark.parametrize("table", ["hair", "two"])
-def test_chi_square_of_r(table: str) -> None:
+def test_chi_square_agrees_with_r(table: str) -> None:
     known = R["chi_square"]
     seen = chi_square(known[table])
     expected = known[f"{table}_statistic"], known[f"{table}_p"]
@@ -95,15 +98,15 @@ def test_chi_square_of_r(table: str) -> None:
 
 
 @pytest.mark.parametrize("sample", ["few", "many"])
-def test_wilcoxon_of_r_exact_and_with_ties(sample: str) -> None:
+def test_wilcoxon_agrees_with_r_with_and_without_ties(sample: str) -> None:
     known = R["wilcoxon"]
     assert wilcoxon(known[sample], known[f"{sample}_other"]).p == pytest.approx(
         known[f"{sample}_p"]
     )
 
 
-def test_ranks_that_agree_wholly_have_an_exact_p_and_no_interval() -> None:
-    """As R's cor.test(exact = TRUE) has them: 1/3 of three pairs, 1/12 of four."""
+def test_perfect_rank_agreement_has_an_exact_p_and_no_interval() -> None:
+    """As in cor.test(exact = TRUE) of R: 1/3 for three pairs, 1/12 for four."""
     for n, p in ((3, 1 / 3), (4, 1 / 12)):
         for sign in (1, -1):
             seen = spearman(np.arange(n), sign * np.arange(n) ** 2)
@@ -112,27 +115,27 @@ def test_ranks_that_agree_wholly_have_an_exact_p_and_no_interval() -> None:
     assert spearman([1, 1, 2, 2], [3, 3, 5, 5]).p == pytest.approx(1 / 3)  # 8 of 24 orders
 
 
-def test_wilcoxon_takes_equal_differences_for_equal() -> None:
-    """Thirds differ in their last bits: by ranks of whole numbers the same must come out."""
+def test_wilcoxon_treats_differences_equal_up_to_rounding_as_ties() -> None:
+    """Multiples of 1/3 differ in their last bits; the result must equal that of integers."""
     x, y = np.array([3, 2, 3, 2, 3, 2, 0, 1]), np.array([2, 1, 2, 1, 2, 1, 1, 2])
     assert wilcoxon(x / 3, y / 3) == wilcoxon(x, y)
     assert wilcoxon([0.5, 0.6, 0.7, 0.1], [0.4, 0.5, 0.6, 0.2]).p == pytest.approx(0.625)
 
 
-def test_mcnemar_of_r() -> None:
+def test_mcnemar_agrees_with_r() -> None:
     known = R["mcnemar"]
     first = [True] * known["only_first"] + [False] * known["only_second"] + [True] * 20
     second = [False] * known["only_first"] + [True] * known["only_second"] + [True] * 20
     assert mcnemar(first, second).p == pytest.approx(known["p"])
 
 
-def test_holm_of_r() -> None:
+def test_holm_agrees_with_r() -> None:
     known = R["holm"]
     assert holm(known["p"]) == pytest.approx(known["holm"])
     assert holm([*known["p"], math.nan])[:-1] == pytest.approx(known["holm"])
 
 
-def test_bland_altman_of_r_and_of_the_paper_of_1986() -> None:
+def test_bland_altman_agrees_with_r_and_the_1986_paper() -> None:
     known = R["bland_altman"]
     seen = bland_altman(known["reference"], known["measured"])
     for centre, interval, expected in (
@@ -149,7 +152,7 @@ def test_bland_altman_of_r_and_of_the_paper_of_1986() -> None:
 
 
 @pytest.mark.parametrize("ratings", ["judges", "pair"])
-def test_icc_of_r(ratings: str) -> None:
+def test_icc_agrees_with_r(ratings: str) -> None:
     known = R["icc"]
     seen = icc(known[ratings])
     assert [seen.icc, seen.interval.low, seen.interval.high] == pytest.approx(
@@ -157,7 +160,7 @@ def test_icc_of_r(ratings: str) -> None:
     )
 
 
-def test_icc_of_shrout_and_fleiss_1979() -> None:
+def test_icc_agrees_with_shrout_and_fleiss_1979() -> None:
     seen = icc(R["icc"]["judges"])  # Table 4: ICC(2,1) = .29
     assert round(seen.icc, 2) == 0.29
 
@@ -171,7 +174,7 @@ def test_a_constant_shift_lowers_absolute_agreement() -> None:
 @settings(max_examples=50)
 @given(scores, scores)
 @example([0.0, 0.0, 4.849817487564607e-235], [])
-def test_no_sample_however_thin_raises(x: list[float], y: list[float]) -> None:
+def test_small_samples_never_raise(x: list[float], y: list[float]) -> None:
     n = min(len(x), len(y))
     pairs = x[:n], y[:n]
     middle = summarise(x, np.random.default_rng(0), resamples=50)

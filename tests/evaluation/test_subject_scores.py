@@ -1,4 +1,4 @@
-"""What is measured of one subject, and what is refused."""
+"""Measurements of one subject, and refused inputs."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ LESION = np.zeros(SHAPE, bool)
 LESION[4:9, 4:9, 4:9] = True
 
 
-def test_another_grid_is_refused_never_resampled(tmp_path: Path) -> None:
+def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "reference.nii.gz", LESION)
     shifted = AFFINE.copy()
     shifted[0, 3] = 1.0
@@ -69,7 +69,7 @@ def test_a_mask_may_hold_255(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(tmp_path / "m.nii.gz").mask, LESION)
 
 
-def test_contrast_is_measured_on_images_of_another_grid(tmp_path: Path) -> None:
+def test_contrast_is_measured_on_images_on_another_grid(tmp_path: Path) -> None:
     dwi = np.where(LESION, 300, 100).astype(np.float32)
     save(tmp_path / "lesion.nii.gz", LESION)
     save(tmp_path / "brain.nii.gz", np.ones(SHAPE, bool))
@@ -81,7 +81,7 @@ def test_contrast_is_measured_on_images_of_another_grid(tmp_path: Path) -> None:
     assert measure(case).scores["t"].kappa_dwi_reference == pytest.approx(3.0)
 
 
-def test_contrast_is_measured_where_the_images_reach(tmp_path: Path) -> None:
+def test_contrast_is_measured_inside_the_field_of_view_of_the_images(tmp_path: Path) -> None:
     lesion = np.zeros(SHAPE, bool)
     lesion[10:30, 10:20, 4:9] = True
     dwi = np.where(lesion, 300, 100).astype(np.float32)
@@ -98,8 +98,10 @@ def test_contrast_is_measured_where_the_images_reach(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["dwi", "adc", "brain"])
-@pytest.mark.parametrize("affine", [AFFINE, 2 * AFFINE], ids=["same grid", "another"])
-def test_a_series_is_refused_by_name(tmp_path: Path, kind: str, affine: np.ndarray) -> None:
+@pytest.mark.parametrize("affine", [AFFINE, 2 * AFFINE], ids=["same grid", "another grid"])
+def test_a_series_is_refused_with_its_file_name(
+    tmp_path: Path, kind: str, affine: np.ndarray
+) -> None:
     save(tmp_path / "lesion.nii.gz", LESION)
     save(tmp_path / "series.nii.gz", np.ones((*SHAPE, 3), np.float32), affine)
     path = tmp_path / "lesion.nii.gz"
@@ -114,7 +116,7 @@ def _mirror() -> np.ndarray:
     return mirror
 
 
-def test_without_a_brain_mask_thresholds_outline_it(cohort: Path) -> None:
+def test_without_a_brain_mask_the_brain_is_segmented_by_thresholds(cohort: Path) -> None:
     path = cohort / "reference" / "sub-09_lesion.nii.gz"
     images = {kind: cohort / "images" / f"sub-09_{kind}.nii.gz" for kind in ("dwi", "adc")}
     scores = measure(Case("a", path, {"t": path}, **images)).scores["t"]

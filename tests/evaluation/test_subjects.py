@@ -15,7 +15,7 @@ def table(path: Path, text: str) -> Path:
     return file
 
 
-def test_names_with_and_without_sub_sessions_and_folders(tmp_path: Path) -> None:
+def test_subject_names_match_with_prefix_session_and_folder(tmp_path: Path) -> None:
     file = table(
         tmp_path,
         "participant_id | session_id | age\nsub-1 | ses-1 | 50\nsub-1 | ses-2 | 51\n2 |  | 60\n",
@@ -26,7 +26,7 @@ def test_names_with_and_without_sub_sessions_and_folders(tmp_path: Path) -> None
     assert math.isnan(known.number("sub-9", "age"))
 
 
-def test_columns_go_by_several_names_and_missing_ones_are_named(tmp_path: Path) -> None:
+def test_columns_have_alternative_names_and_missing_ones_are_listed(tmp_path: Path) -> None:
     file = table(
         tmp_path, "Participant_ID | Vendor | MagneticFieldStrength | Age\na | GE | 3 | n/a\n"
     )
@@ -40,7 +40,7 @@ def test_columns_go_by_several_names_and_missing_ones_are_named(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("cell", ["n/a", "NA", "NaN", ""])
-def test_what_is_unknown_is_no_group(tmp_path: Path, cell: str) -> None:
+def test_unknown_values_do_not_form_a_group(tmp_path: Path, cell: str) -> None:
     file = table(tmp_path, f"participant_id | sex | age\na | {cell} | 4\nb | F | {cell}\n")
     known = read_subjects(file, ["a", "b"])
     assert known.value("a", "sex") is known.value("b", "age") is None
@@ -85,7 +85,7 @@ def test_levels(tmp_path: Path, column: str, cell: str, level: str) -> None:
     assert stratify(key, known, ["a"], {}).levels == (level,)
 
 
-def test_what_is_no_number_is_unknown_and_named(tmp_path: Path) -> None:
+def test_non_numeric_cells_are_unknown_and_listed(tmp_path: Path) -> None:
     file = table(
         tmp_path,
         "participant_id | age | nihss | field_strength\n"
@@ -103,15 +103,15 @@ def test_what_is_no_number_is_unknown_and_named(tmp_path: Path) -> None:
     }
 
 
-def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_duplicate_rows_are_refused(tmp_path: Path) -> None:
     visits = "participant_id | age\nsub-1 | 66\nsub-2 | 50\n1 | 77\n"
-    with pytest.raises(InputFileError, match=r"several rows of 1 \(1 in all\).*session_id"):
+    with pytest.raises(InputFileError, match=r"several rows for 1 \(1 in total\).*session_id"):
         read_subjects(table(tmp_path, visits), ["sub-2"])
     blank = "participant_id | age\nsub-1 | 66\n | \n | \n"
     assert read_subjects(table(tmp_path, blank), ["sub-1"]).number("sub-1", "age") == 66
 
 
-def test_one_row_is_not_that_of_two_folders_of_one_name(tmp_path: Path) -> None:
+def test_a_row_does_not_match_two_folders_of_the_same_name(tmp_path: Path) -> None:
     file = table(tmp_path, "participant_id | age\ncase-1 | 61\ntest/case-2 | 70\ncase-3 | 5\n")
     names = ["test/case-1", "train/case-1", "test/case-2", "train/case-2", "test/case-3"]
     known = read_subjects(file, names)
@@ -120,34 +120,34 @@ def test_one_row_is_not_that_of_two_folders_of_one_name(tmp_path: Path) -> None:
     assert known.number("test/case-3", "age") == 5
 
 
-def test_a_row_that_is_too_long_is_refused(tmp_path: Path) -> None:
+def test_a_row_with_too_many_cells_is_refused(tmp_path: Path) -> None:
     file = table(tmp_path, "participant_id | sex | age\na | F | 50\nb |  | M | 60\n")
     with pytest.raises(InputFileError, match="row 3 has more cells than the header"):
         read_subjects(file, ["a", "b"])
-    # A tab at the end of a line moves nothing.
+    # A trailing tab is harmless.
     assert read_subjects(table(tmp_path, "participant_id | age\na | 50 | \n"), ["a"]).unread == ()
 
 
 @pytest.mark.parametrize("cell", ["n/a", "", "NA"])
-def test_an_unknown_session_is_none(tmp_path: Path, cell: str) -> None:
+def test_an_unknown_session_is_ignored(tmp_path: Path, cell: str) -> None:
     file = table(tmp_path, f"participant_id | session_id | age\nsub-1 | {cell} | 50\n")
     assert read_subjects(file, ["sub-1"]).number("sub-1", "age") == 50
 
 
-def test_an_index_that_pandas_wrote_is_no_session(tmp_path: Path) -> None:
+def test_an_index_column_written_by_pandas_is_ignored(tmp_path: Path) -> None:
     file = table(tmp_path, " | participant_id | age\n0 | a | 50\n1 | b | 60\n")
     known = read_subjects(file, ["a", "b", "c"])
     assert [known.number(name, "age") for name in "ab"] == [50, 60]
     assert known.unlisted == ("c",)
 
 
-def test_a_quotation_mark_left_open_swallows_nobody(tmp_path: Path) -> None:
+def test_an_unclosed_quotation_mark_is_refused(tmp_path: Path) -> None:
     file = table(tmp_path, 'participant_id | age\na | "5\nb | 6\n')
-    with pytest.raises(InputFileError, match="left open"):
+    with pytest.raises(InputFileError, match="unclosed quotation mark"):
         read_subjects(file, ["a", "b"])
 
 
-def test_groups_do_not_hang_on_upper_and_lower_case(tmp_path: Path) -> None:
+def test_groups_are_case_insensitive(tmp_path: Path) -> None:
     cells = {"a": "SIEMENS", "b": "Siemens", "c": "siemens", "d": "GE", "e": "Siemens"}
     rows = "".join(f"{name} | {cell}\n" for name, cell in cells.items())
     known = read_subjects(table(tmp_path, f"participant_id | vendor\n{rows}"), cells)
@@ -162,7 +162,7 @@ def test_volume_strata_of_the_paper() -> None:
     assert dict(stratum.level_of) == {"a": "L (≥14 ml)"}
 
 
-def test_many_rare_levels_become_one(tmp_path: Path) -> None:
+def test_rare_levels_are_merged(tmp_path: Path) -> None:
     names = [f"s{i}" for i in range(40)]
     makers = ["Siemens"] * 20 + [f"maker {i}" for i in range(20)]
     rows = "".join(f"{n} | {m}\n" for n, m in zip(names, makers, strict=True))
@@ -175,7 +175,7 @@ def test_many_rare_levels_become_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["other", "Other"])
-def test_rare_levels_join_the_one_that_is_called_other(tmp_path: Path, word: str) -> None:
+def test_rare_levels_are_merged_into_an_existing_level_other(tmp_path: Path, word: str) -> None:
     races = ["A"] * 9 + ["B"] * 8 + [word] * 7 + ["C"] * 6 + ["D"] * 5 + ["E"] * 4 + ["F", "G"]
     names = [f"s{i}" for i in range(len(races))]
     rows = "".join(f"{n} | {r}\n" for n, r in zip(names, races, strict=True))
@@ -186,7 +186,7 @@ def test_rare_levels_join_the_one_that_is_called_other(tmp_path: Path, word: str
     assert sum(len(stratum.members(level, names)) for level in stratum.levels) == len(names)
 
 
-def test_the_outermost_folder_is_the_cohort_unless_the_table_says(tmp_path: Path) -> None:
+def test_the_outermost_folder_is_the_cohort_unless_the_table_gives_one(tmp_path: Path) -> None:
     names = ["late/case-1", "test/case-2"]
     known = read_subjects(None, names)
     assert [known.value(name, "cohort") for name in names] == ["late", "test"]

@@ -1,6 +1,6 @@
-"""Scores the masks of any tool against a reference, as the paper does and beyond.
+"""Evaluates lesion masks of any tool against a reference: the measures of the paper and more.
 
-Reads masks from disk; never runs a network.
+Reads masks from disk and never runs a network.
 """
 
 from infarct.evaluation.pipeline import Evaluation, EvaluationRequest, evaluate

@@ -1,4 +1,4 @@
-"""The paper's battery of statistics over all scores, as numbers; tables and JSON show them."""
+"""Computes the statistics of the paper from all scores; tables and JSON present them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAIRED_METRICS = (
     *("hausdorff95_mm", "absolute_difference_ml"),
 )
 PAPER_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")
-"""What the paper compares between models, in its Supplementary Figures 3 and 4."""
+"""Metrics that the paper compares between models in Supplementary Figures 3 and 4."""
 
 STRATUM_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")
 
@@ -29,21 +29,21 @@ CORRELATIONS = {
     "reference, predicted κ DWI": ("kappa_dwi_reference", "kappa_dwi_prediction"),
     "reference, predicted κ ADC": ("kappa_adc_reference", "kappa_adc_prediction"),
 }
-"""What the paper correlates: a feature of the reference with Dice, or with that of the outline."""
+"""Correlations of the paper: a reference feature with Dice, or with the predicted feature."""
 
 
 @dataclass(frozen=True)
 class Performance:
-    """One tool on one group of subjects with a lesion.
+    """Performance of one tool in one group of subjects with a lesion.
 
     Attributes:
-        tool: Its name.
-        group: The group's name.
-        n: Subjects.
-        missing: Those without a prediction, counted as failures.
-        detection: Subject detection rate: anything was outlined.
-        touch: Subjects where the outline shares a voxel with the lesion.
-        summaries: By key of metric.
+        tool: Tool name.
+        group: Group name.
+        n: Number of subjects.
+        missing: Number of subjects without a prediction, which count as failures.
+        detection: Subject detection rate: proportion with a non-empty prediction.
+        touch: Proportion whose prediction shares at least one voxel with the lesion.
+        summaries: Summary by metric key.
     """
 
     tool: str
@@ -57,16 +57,16 @@ class Performance:
 
 @dataclass(frozen=True)
 class FalseAlarms:
-    """One tool on one group of subjects without a lesion.
+    """False positives of one tool in one group of lesion-free subjects.
 
     Attributes:
-        tool: Its name.
-        group: The group's name.
-        n: Subjects.
-        missing: Those without a prediction, counted as falsely flagged.
+        tool: Tool name.
+        group: Group name.
+        n: Number of subjects.
+        missing: Number of subjects without a prediction, which count as false positives.
         flagged: False-positive subject detection rate.
-        fp_voxels: Voxels outlined, over all subjects of the group.
-        fp_ml: Volume outlined, ml, over all subjects of the group.
+        fp_voxels: Predicted voxels per subject, over all subjects of the group.
+        fp_ml: Predicted volume per subject, ml, over all subjects of the group.
     """
 
     tool: str
@@ -80,14 +80,14 @@ class FalseAlarms:
 
 @dataclass(frozen=True)
 class Relations:
-    """Correlations and agreement of one tool over the subjects in focus.
+    """Correlations and volume agreement of one tool in the focus cohort.
 
     Attributes:
-        tool: Its name.
-        group: The group's name.
-        correlations: Spearman's, by the keys of `CORRELATIONS`.
+        tool: Tool name.
+        group: Group name.
+        correlations: Spearman correlations, by key of `CORRELATIONS`.
         volume: Bias and limits of agreement of the volume, ml.
-        volume_icc: Absolute agreement of the volume.
+        volume_icc: Intraclass correlation of the volume, absolute agreement.
     """
 
     tool: str
@@ -99,17 +99,17 @@ class Relations:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two tools on the same subjects.
+    """Paired comparison of two tools on the same subjects.
 
     Attributes:
-        group: The group's name.
-        metric: Key of the metric; "touched" or "detected" for the share of subjects.
-        first: One tool.
-        second: The other.
+        group: Group name.
+        metric: Metric key; "touched" or "detected" for proportions of subjects.
+        first: Name of the first tool.
+        second: Name of the second tool.
         difference: Mean of first minus second.
-        interval: Its bootstrap interval.
-        test: Wilcoxon's signed ranks; McNemar's for shares.
-        p_holm: Corrected for the pairs of tools compared on this metric in this group.
+        interval: Bootstrap interval of the difference.
+        test: Wilcoxon signed-rank test; McNemar's test for proportions.
+        p_holm: P value corrected for all pairs of tools on this metric in this group.
     """
 
     group: str
@@ -124,11 +124,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ToolsTest:
-    """Whether tools differ at all, as in the paper: ANOVA across tools.
+    """Overall difference between tools: ANOVA across tools, as in the paper.
 
     Attributes:
-        group: The group's name.
-        metric: Key of the metric.
+        group: Group name.
+        metric: Metric key.
         test: One-way ANOVA.
     """
 
@@ -139,16 +139,16 @@ class ToolsTest:
 
 @dataclass(frozen=True)
 class PairTest:
-    """Two samples of one metric compared by ANOVA, as in the paper.
+    """Comparison of two samples of one metric by ANOVA, as in the paper.
 
     Attributes:
-        metric: Key of the metric.
-        first: Name of one sample: a tool, or a level of a stratum.
-        second: Name of the other.
+        metric: Metric key.
+        first: Name of the first sample: a tool, or a level of a stratum.
+        second: Name of the second sample.
         difference: Mean of the first minus mean of the second.
-        test: One-way ANOVA of the two; the subjects are taken as independent, as in the paper.
-        p_holm: Corrected after Holm for all pairs of this metric in this family.
-        p_bonferroni: Corrected after Bonferroni for the same.
+        test: One-way ANOVA of the two samples, treated as independent as in the paper.
+        p_holm: P value after Holm's correction for all pairs of this metric in this family.
+        p_bonferroni: P value after Bonferroni correction for the same pairs.
     """
 
     metric: str
@@ -162,13 +162,13 @@ class PairTest:
 
 @dataclass(frozen=True)
 class ToolPairs:
-    """Every pair of tools on one group and metric.
+    """Comparisons of all pairs of tools for one group and metric.
 
     Attributes:
-        group: The group's name.
-        n: Subjects.
-        metric: Key of the metric.
-        pairs: In the order of the tools; empty for one tool.
+        group: Group name.
+        n: Number of subjects.
+        metric: Metric key.
+        pairs: Comparisons in the order of the tools; empty for one tool.
     """
 
     group: str
@@ -179,13 +179,13 @@ class ToolPairs:
 
 @dataclass(frozen=True)
 class LevelPairs:
-    """Every pair of levels of a stratum, for one tool and metric.
+    """Comparisons of all pairs of levels of a stratum, for one tool and metric.
 
     Attributes:
-        tool: Its name.
+        tool: Tool name.
         stratum: Title of the stratum.
-        metric: Key of the metric.
-        pairs: In the order of the levels.
+        metric: Metric key.
+        pairs: Comparisons in the order of the levels.
     """
 
     tool: str
@@ -196,12 +196,12 @@ class LevelPairs:
 
 @dataclass(frozen=True)
 class StratumTest:
-    """One tool and metric across the levels of one stratum.
+    """Comparison of one tool and metric across the levels of a stratum.
 
     Attributes:
-        tool: Its name.
+        tool: Tool name.
         stratum: Title of the stratum.
-        metric: Key of the metric.
+        metric: Metric key.
         levels: Summary by level.
         test: One-way ANOVA across levels.
     """
@@ -215,18 +215,18 @@ class StratumTest:
 
 @dataclass(frozen=True)
 class Analysis:
-    """All numbers of a report.
+    """All statistics of a report.
 
     Attributes:
-        performance: By tool and group with a lesion.
-        false_alarms: By tool and group without a lesion.
-        relations: By tool.
-        tools_tests: By group and metric; empty for one tool.
-        comparisons: By group, metric and pair of tools.
-        stratum_tests: By tool, stratum and metric.
-        tool_pairs: The paper's ANOVA of each pair of tools, by group and metric.
-        level_pairs: The paper's ANOVA of each pair of levels, by stratum, metric and tool.
-        raters: How far raters agree with each other and with themselves.
+        performance: Performance by tool and group of subjects with a lesion.
+        false_alarms: False positives by tool and group of lesion-free subjects.
+        relations: Correlations and volume agreement by tool.
+        tools_tests: ANOVA across tools, by group and metric; empty for one tool.
+        comparisons: Paired comparisons by group, metric and pair of tools.
+        stratum_tests: ANOVA across levels, by tool, stratum and metric.
+        tool_pairs: ANOVA of each pair of tools, by group and metric, as in the paper.
+        level_pairs: ANOVA of each pair of levels, by stratum, metric and tool, as in the paper.
+        raters: Inter-rater and intra-rater agreement.
     """
 
     performance: tuple[Performance, ...]
@@ -241,12 +241,12 @@ class Analysis:
 
 
 def analyse(results: Results, rng: np.random.Generator, resamples: int = 2000) -> Analysis:
-    """Compute everything a report shows.
+    """Compute all statistics of a report.
 
     Args:
         results: Scores and groups.
-        rng: Source of the bootstrap.
-        resamples: Number of bootstrap samples.
+        rng: Random generator for the bootstrap.
+        resamples: Number of bootstrap resamples.
     """
     groups, free = results.lesion_groups, results.lesion_free_groups
     comparisons: list[Comparison] = []
@@ -378,11 +378,11 @@ def _stratum_tests(results: Results) -> tuple[StratumTest, ...]:
 
 
 def pair_tests(metric: str, samples: Mapping[str, np.ndarray]) -> tuple[PairTest, ...]:
-    """Compare every pair of samples by ANOVA, and correct for the number of pairs.
+    """Compare all pairs of samples by ANOVA and correct for the number of pairs.
 
     Args:
-        metric: Key of the metric.
-        samples: Values by name; NaN are left out.
+        metric: Metric key.
+        samples: Values by name; NaN values are ignored.
 
     References:
         Liu et al. 2021, "Statistical significance testing", Supplementary Fig. 3 and 4.
@@ -401,8 +401,8 @@ def pair_tests(metric: str, samples: Mapping[str, np.ndarray]) -> tuple[PairTest
 
 
 def _tool_pairs(results: Results) -> tuple[ToolPairs, ...]:
-    asked = [(group, key) for group in results.lesion_groups for key in PAPER_METRICS]
-    asked += [(group, "fp_voxels") for group in results.lesion_free_groups]
+    requested = [(group, key) for group in results.lesion_groups for key in PAPER_METRICS]
+    requested += [(group, "fp_voxels") for group in results.lesion_free_groups]
     return tuple(
         ToolPairs(
             group.name,
@@ -412,7 +412,7 @@ def _tool_pairs(results: Results) -> tuple[ToolPairs, ...]:
                 key, {tool: results.values(tool, key, group.subjects) for tool in results.tools}
             ),
         )
-        for group, key in asked
+        for group, key in requested
         if len(results.tools) > 1
     )
 

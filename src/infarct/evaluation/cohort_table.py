@@ -1,4 +1,4 @@
-"""Table 1 of the paper: who was measured, and whether the cohorts are balanced."""
+"""Table 1 of the paper: study population and balance between cohorts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Row = tuple[str, ...]
 
 
 def cohort_table(results: Results) -> Table:
-    """Describe the cohorts and test whether they are balanced.
+    """Describe the cohorts and test whether their characteristics differ.
 
     References:
-        Liu et al. 2021, Table 1 and Supplementary Table 1: ANOVA for numbers, chi-square for
-        categories; of race and manufacturer the major groups (here those of at least 5% of all),
-        of onset below 6 h against from 6 h on.
+        Liu et al. 2021, Table 1 and Supplementary Table 1: ANOVA for continuous variables,
+        chi-square test for categorical ones. Race and manufacturer: major groups only (here at
+        least 5% of subjects). Onset: below 6 h versus 6 h or more.
     """
     everyone = tuple(results.measured)
     cohorts: Members = {
@@ -58,18 +58,20 @@ def cohort_table(results: Results) -> Table:
     notes = []
     elsewhere = len(everyone) - sum(len(members) for members in cohorts.values())
     if elsewhere:
-        notes.append(f"Of {elsewhere} subjects the cohort is not known; no column counts them.")
+        notes.append(
+            f"Excluded from all columns because the cohort is unknown: {elsewhere} subjects."
+        )
     if len(cohorts) > 1:
         notes.append(
-            "p: ANOVA for numbers, chi-square for categories, between the cohorts (of race and "
-            "manufacturer: groups of at least 5% of all; of onset in hours: below against from 6 h "
-            "on)."
+            "p: difference between cohorts; one-way ANOVA for continuous variables, chi-square "
+            "test for categorical ones (race and manufacturer: groups with at least 5% of "
+            "subjects; onset: below 6 h versus 6 h or more)."
         )
     else:
         rows = [row[:-1] for row in rows]
-    notes.append("Numbers are median [IQR].")
+    notes.append("Continuous variables: median [IQR]. Categorical variables: count (percentage).")
     header = ("", *cohorts, *(("p",) if len(cohorts) > 1 else ()))
-    return Table("table1_cohort", "Table 1. Who was measured", header, tuple(rows), tuple(notes))
+    return Table("table1_cohort", "Table 1. Study population", header, tuple(rows), tuple(notes))
 
 
 def _numbers(
@@ -105,7 +107,7 @@ def _categories(results: Results, key: str, members: Members) -> list[Row]:
 
 
 def _compared(key: str, levels: Sequence[str], counts: np.ndarray) -> np.ndarray:
-    """Return the rows that the paper's Supplementary Table 1 tests."""
+    """Return the counts to be tested, as in Supplementary Table 1 of the paper."""
     if key == "onset" and set(levels) <= set(ONSET_LEVELS):
         early = np.isin(levels, _EARLY)
         return np.stack([counts[early].sum(axis=0), counts[~early].sum(axis=0)])
@@ -116,7 +118,7 @@ def _compared(key: str, levels: Sequence[str], counts: np.ndarray) -> np.ndarray
 
 
 def _by_territory(results: Results, title: str, key: str, members: Members) -> list[Row]:
-    tool = results.tools[0]  # the reference is the same for all
+    tool = results.tools[0]  # reference values do not depend on the tool
 
     def value(subject: str) -> float:
         return float(getattr(results.measured[subject].scores[tool], key))

@@ -1,4 +1,4 @@
-"""What a tool needs: parameters, seconds, memory; from a table that whoever timed them writes."""
+"""Reads the computational costs of each tool (parameters, run time, memory) from a table."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _COLUMNS = ("parameters", "seconds", "memory_gb")
 
 @dataclass(frozen=True)
 class Cost:
-    """What a tool needs.
+    """Computational costs of a tool.
 
     Attributes:
-        parameters: Trainable parameters; NaN if unknown.
-        seconds: To segment one subject; NaN if unknown.
-        memory_gb: Peak memory; NaN if unknown.
+        parameters: Number of trainable parameters; NaN if unknown.
+        seconds: Run time per subject, s; NaN if unknown.
+        memory_gb: Peak memory, GB; NaN if unknown.
     """
 
     parameters: float = math.nan
@@ -29,18 +29,18 @@ class Cost:
 
 
 def read_costs(path: Path | None) -> dict[str, Cost]:
-    """Read what each tool needs.
+    """Read the computational costs of each tool.
 
     Args:
-        path: Tab-separated, with the columns `tool` and any of `parameters`, `seconds` and
-            `memory_gb`; `n/a` or an empty cell is unknown, and numbers may have a decimal comma.
-            None when there is no table.
+        path: Tab-separated table with a column `tool` and any of `parameters`, `seconds` and
+            `memory_gb`. `n/a` or an empty cell is unknown. Numbers may have a decimal comma.
+            None if there is no table.
 
     Returns:
-        By the name of the tool.
+        Costs by tool name.
 
     Raises:
-        InputFileError: If it cannot be read as such a table.
+        InputFileError: If the file is not such a table.
     """
     if path is None:
         return {}
@@ -53,8 +53,8 @@ def read_costs(path: Path | None) -> dict[str, Cost]:
         }
     except (OSError, KeyError, ValueError, AttributeError, csv.Error) as error:
         raise InputFileError(
-            f"{path}: cannot be read ({error!r}); a tab-separated table with columns tool, "
-            "parameters, seconds, memory_gb is needed"
+            f"{path}: cannot be read ({error!r}); expected a tab-separated table with columns "
+            "tool, parameters, seconds, memory_gb"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""The paper's figures: box plots, densities, scatter, histograms; legible with 2 tools or 8.
+"""Figures of the paper: box plots, densities, scatter plots and histograms, for 2 to 8 tools.
 
-Width grows with the number of boxes, single subjects are drawn as points while they are few, and
-clouds of points are stored as pixels, so a figure of 3,000 subjects opens as fast as one of 3.
+The figure width grows with the number of boxes. Small samples are drawn as points. Large numbers of
+points are rasterised, so a figure of 3,000 subjects opens as fast as a figure of 3.
 """
 
 from __future__ import annotations
@@ -28,30 +28,29 @@ from infarct.evaluation.subjects import Stratum
 
 BOX_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")
 _BOX = 3
-"""Least number of values that a box is drawn for."""
+"""Minimum number of values for a box."""
 
 _FEW = 15
-"""Up to here every subject is a point of its own."""
+"""Up to this number of subjects, each is drawn as a point."""
 
 _BOX_INCHES, _LETTER_INCHES = 0.26, 0.07
-"""Width of a box, and of a letter of the labels below."""
+"""Width of a box and of a character of the tick labels, inches."""
 
 _LABEL_LETTERS = 16
 
 _CLOUD = -2
-"""Level on which outliers are drawn: together as one picture, however many there are."""
+"""z-order of outliers; artists at this level are rasterised, so file size stays small."""
 
 _DENSITY = 5
-"""Least number of values that a density is drawn for."""
+"""Minimum number of values for a density estimate."""
 
 _ALL_ALIKE = 1e-6
-"""Range of Dice below which no density can be told: all subjects are at one place."""
+"""Range of Dice below which all values count as equal and no density can be estimated."""
 
 _MOST_LINES = 40
 _SMOOTH_BINS = 2.0
 _DYNAMIC_RANGE = 50.0
-"""Within the brain of one scan the brightest voxel is that many times brighter than the darkest of
-interest."""
+"""Ratio of the brightest signal in the brain to the darkest signal shown."""
 
 _FEATURES = {
     "reference_ml": ("Reference volume (ml)", "log"),
@@ -75,9 +74,9 @@ def box_plots(
 
     Args:
         results: All scores.
-        stratum: How to divide.
+        stratum: Stratum that defines the levels.
         names: Subjects with a lesion.
-        cohort: What they are of, for the title.
+        cohort: Cohort of the subjects, for the title.
 
     References:
         Liu et al. 2021, Fig. 3 and 5.
@@ -134,7 +133,7 @@ def _boxes(
             },
         )
         for x, sample in zip(at, samples, strict=True):
-            if len(sample) <= _FEW:  # too few for a box to stand for
+            if len(sample) <= _FEW:  # too few values for a box alone
                 at_x = np.full(len(sample), x)
                 spots = axes.plot(at_x, sample, "o", color=look.colour, markersize=3)
                 spots[0].set(markeredgecolor="black", markeredgewidth=0.4, zorder=4)
@@ -151,20 +150,20 @@ def _boxes(
 
 
 def _in_figures(axis: Axis) -> None:
-    """Write 100 where matplotlib would write a power of ten, for which it parses dollars."""
+    """Write 100 instead of a power of ten, which matplotlib would typeset as mathematical text."""
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
 
 
 def dice_densities(results: Results, groups: Sequence[Group]) -> Figure:
-    """Draw the density of Dice of each tool, for all subjects and by lesion volume.
+    """Draw the distribution of Dice of each tool, for all subjects and by lesion volume.
 
-    Densities are reflected at 0 and 1, where Dice ends, so each holds an area of 1. Of a group too
-    small for any, each subject is drawn as a point in the row of its tool.
+    Densities are reflected at 0 and 1, the limits of Dice, so that the area under each is 1. In
+    groups that are too small for a density, each subject is drawn as a point, one row per tool.
 
     Args:
         results: All scores.
-        groups: One panel each.
+        groups: Groups of subjects, one panel each.
 
     References:
         Liu et al. 2021, Fig. 4.
@@ -204,7 +203,7 @@ def _rows_of_points(axes: Axes, results: Results, group: Group) -> None:
         spots = axes.plot(dice, np.full_like(dice, row), "o", color=look.colour, markersize=4)
         spots[0].set(markeredgecolor="black", markeredgewidth=0.4, clip_on=False)
     axes.set_yticks(range(len(tools)), tools, fontsize=float(np.clip(110 / len(tools), 3, 8)))
-    axes.set_ylim(len(tools) - 0.5, -0.5)  # the first on top
+    axes.set_ylim(len(tools) - 0.5, -0.5)  # first tool at the top
     axes.grid(axis="x", linewidth=0.3)
 
 
@@ -216,9 +215,9 @@ def _density(dice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def scatter(results: Results, analysis: Analysis) -> Figure:
-    """Draw lesion features against Dice, and against themselves as predicted; a row per tool.
+    """Draw lesion features against Dice, and predicted against reference features.
 
-    A volume of zero is drawn at the left or lower edge.
+    One row per tool. Volumes of zero are drawn at the left or lower edge.
 
     References:
         Liu et al. 2021, Fig. 6.
@@ -287,7 +286,7 @@ def _cloud(
 
 
 def volume_agreement(results: Results, analysis: Analysis) -> Figure:
-    """Draw the difference of volumes against their mean, with bias and limits of agreement.
+    """Draw a Bland-Altman plot of lesion volumes with bias and limits of agreement.
 
     References:
         Bland and Altman 1986.
@@ -320,21 +319,22 @@ def volume_agreement(results: Results, analysis: Analysis) -> Figure:
         for axes in panels.flat[len(tools) :]:
             axes.set_visible(False)
         for axes in panels.flat[max(len(tools) - columns, 0) : len(tools)]:
-            axes.tick_params(labelbottom=True)  # the lowest of its column
+            axes.tick_params(labelbottom=True)  # lowest panel of each column
         figure.supxlabel("Mean of both volumes (ml)")
         figure.supylabel("Predicted - reference (ml)")
     return figure
 
 
 def normalisation(histograms: Mapping[str, Histogram], strata: Sequence[Stratum]) -> Figure:
-    """Draw DWI histograms inside the brain, before and after normalisation; a row per stratum.
+    """Draw DWI histograms inside the brain before and after normalisation, one row per stratum.
 
-    A thin line for each subject, at most 40 of a group; thick: the median of all of the group.
-    Signals as measured are on a logarithmic scale: scanners differ in their unit many times over.
+    Thin lines: individual subjects, at most 40 per group. Thick lines: median of all subjects in
+    the group. The measured signal is on a logarithmic scale because units differ widely between
+    scanners.
 
     Args:
-        histograms: By subject.
-        strata: Ways to divide them.
+        histograms: Histograms by subject.
+        strata: Strata that define the groups, one row each.
 
     References:
         Liu et al. 2021, Supplementary Fig. 1.
@@ -360,10 +360,10 @@ def normalisation(histograms: Mapping[str, Histogram], strata: Sequence[Stratum]
                         label = f"{level} (n = {len(group)})"
                         middle = np.median(densities, axis=0)
                         axes.plot(x, middle, color=colour, linewidth=1.8, label=label)
-            before.set(ylabel="Share of voxels", xlabel="DWI signal as measured", yticks=[])
+            before.set(ylabel="Density", xlabel="DWI signal as measured", yticks=[])
             before.set_xscale("log")
             _in_figures(before.xaxis)
-            after.set(xlabel="DWI, tissue peak at mean 0 and SD 1", yticks=[])
+            after.set(xlabel="Normalised DWI (tissue peak: mean 0, SD 1)", yticks=[])
             before.set_title(stratum.title, loc="left")
             after.legend(frameon=False, fontsize=7)
     return figure
@@ -376,8 +376,8 @@ def _signal_density(
     if normalised:
         edges = (edges - histogram.peak.mean) / histogram.peak.sd
     centres = (edges[:-1] + edges[1:]) / 2
-    # Whole-numbered signals fall into some bins twice as often: smoothed, the comb is gone.
+    # Integer signals fill some bins twice as often as others; smoothing removes the comb pattern.
     counts = gaussian_filter1d(histogram.counts.astype(float), _SMOOTH_BINS)
     density = counts / (counts.sum() * (edges[1] - edges[0]))
     found: NDArray[np.float64] = np.interp(x, centres, density, left=0.0, right=0.0)
-    return found if normalised else found * x  # over the logarithm equal areas are equal shares
+    return found if normalised else found * x  # change of variable: density over log(signal)

@@ -1,19 +1,18 @@
-"""Finds the image of each subject in a directory, whatever its layout.
+"""Finds the image of each subject in a directory, in any of three layouts.
 
-- **Files.** `DIR/<subject>.nii.gz`, or with one ending that says what it is, such as
-  `DIR/<subject>_lesion.nii.gz` or `DIR/<subject>_dwi.nii.gz`, or BIDS names without their folders.
-  Files with the ending of another kind of image are left out, so masks and images may share a
-  directory.
-- **Folders.** `DIR/<subject>/lesion_mask.nii.gz`, as `infarct segment` writes them, at any depth;
-  the subject is then the path of its folder below DIR. Files of a result with other names, such as
-  the outlines that `infarct recompute` keeps, are left out.
-- **BIDS.** `DIR/.../sub-X/.../sub-X[_ses-Y][_...]_dwi.nii.gz`, a dataset or derivatives of one; the
-  subject is the name without what says how it was made. What lies in a template's space is left
-  out.
+- **Files.** `DIR/<subject>.nii.gz`, or with a suffix for the kind of image, such as
+  `DIR/<subject>_lesion.nii.gz` or `DIR/<subject>_dwi.nii.gz`, or BIDS names without folders. Files
+  with the suffix of another kind are ignored, so masks and images may share a directory.
+- **Folders.** `DIR/<subject>/lesion_mask.nii.gz`, as written by `infarct segment`, at any depth.
+  The subject is the path of the folder relative to DIR. Other files of a result, such as the
+  earlier masks that `infarct recompute` keeps, are ignored.
+- **BIDS.** `DIR/.../sub-X/.../sub-X[_ses-Y][_...]_dwi.nii.gz`: a dataset or its derivatives. The
+  subject is the name without entities that describe processing. Images in template space are
+  ignored.
 
-Several masks of one subject that differ in their label (`desc-lesionAcute`, `label-core`) need a
-choice. All other images of one kind of one subject are an error, and so are files beside folders:
-which is meant cannot be known. Hidden files are ignored.
+If a subject has several masks that differ in their label (`desc-lesionAcute`, `label-core`), one
+label must be selected. Any other duplicate is an error because the choice is ambiguous, and so is a
+mixture of files and folders. Hidden files are ignored.
 """
 
 from __future__ import annotations
@@ -37,32 +36,32 @@ _NAMES = {
     "dwi": ("dwi",),
     "adc": ("adc",),
 }
-"""What an image may be called in a folder, or end in; the usual name first."""
+"""File names in a folder, or suffixes of file names, by kind; the usual name first."""
 
 _OTHER_IMAGES = re.compile(
     r"[_-](b0|s0map|sbref|trace|flair|t1w?|t2w?|swi|gre|tmax|cb[fv]|mtt|ncct|ct|ctp|cta"
     r"|prob(ability|seg)?|uncertainty)",
     re.IGNORECASE,
 )
-"""Endings of images that are none of these kinds."""
+"""Suffixes of images of other types."""
 
 _NOT_SUBJECT = {"rec"}
-"""Entities that tell scans apart but that masks of them mostly lack."""
+"""Entities that distinguish scans but are usually missing from the names of their masks."""
 
 _LABELLED = re.compile(r"_(?:desc-|label-)?(lesion[A-Z][A-Za-z0-9]*)(?:[_-]mask|[_-]msk)?$")
-"""Ending of a file of a labelled mask, as `P01_lesionAcute`."""
+"""Suffix of a labelled mask, as in `P01_lesionAcute`."""
 
 _IMAGE = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """An image of a subject.
+    """An image of one subject.
 
     Attributes:
-        path: Of the file.
-        label: What its name says it outlines: `label-` of BIDS.
-        desc: `desc-` of BIDS, or empty.
+        path: Path of the file.
+        label: Labelled structure according to the name: the BIDS entity `label`.
+        desc: The BIDS entity `desc`, or empty.
     """
 
     path: Path
@@ -71,7 +70,7 @@ class _Found:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What `--label` may call it; the most telling last."""
+        """Values of `--label` that select this image; the most specific last."""
         return (self.label, self.desc) if self.desc else (self.label,)
 
 
@@ -79,20 +78,20 @@ _FoundBySubject = dict[str, list[_Found]]
 
 
 def find_images(directory: Path, kind: str, label: str | None = None) -> dict[str, Path]:
-    """Find the image of each subject, by the layouts of this module.
+    """Find the image of each subject. The layouts are described in this module.
 
     Args:
-        directory: Where to look.
+        directory: Directory to search.
         kind: "lesion", "brain", "dwi" or "adc".
-        label: Which masks are meant, by what `desc-` or `label-` says of them, in any case; None
-            where each subject has one.
+        label: Value of `desc-` or `label-` that selects the mask, case-insensitive; None if each
+            subject has one mask.
 
     Returns:
         Path by subject, in alphabetical order of subjects.
 
     Raises:
-        InputFileError: If there is no such image, one subject has two, or some lie in the directory
-            and others in folders of it.
+        InputFileError: If there is no such image, a subject has more than one, or the directory
+            mixes files and folders.
     """
     found = _find(directory, kind)
     if label is None:
@@ -105,20 +104,20 @@ def find_images(directory: Path, kind: str, label: str | None = None) -> dict[st
         if found and not any(kept.values()):
             known = sorted({name for files in found.values() for f in files for name in f.labels})
             raise InputFileError(
-                f"{directory}: no {kind} mask is labelled {label!r}; the labels there are "
+                f"{directory}: no {kind} mask has the label {label!r}; available labels: "
                 f"{', '.join(known)}"
             )
     found = {subject: files for subject, files in kept.items() if files}
     if not found:
         raise InputFileError(
-            f"{directory}: holds no {kind} images; expected <subject>.nii.gz, "
-            f"<subject>/{_NAMES[kind][0]}.nii.gz, or the names of BIDS"
+            f"{directory}: no {kind} images found; expected <subject>.nii.gz, "
+            f"<subject>/{_NAMES[kind][0]}.nii.gz, or BIDS names"
         )
     return {subject: _single(subject, files, kind) for subject, files in sorted(found.items())}
 
 
 def subjects_with(directory: Path, label: str | None = None) -> set[str]:
-    """Return the subjects that have a lesion mask with a label, or with any.
+    """Return the subjects that have a lesion mask with this label, or any mask if it is None.
 
     Args:
         directory: As for `find_images`.
@@ -133,21 +132,23 @@ def subjects_with(directory: Path, label: str | None = None) -> set[str]:
 
 def _find(directory: Path, kind: str) -> _FoundBySubject:
     if not directory.is_dir():
-        raise InputFileError(f"{directory}: no such directory; give one that holds {kind} images")
+        raise InputFileError(
+            f"{directory}: directory not found; give a directory with {kind} images"
+        )
     images = [path for path in files_below(directory) if _is_image(path)]
     files = _in_files([path for path in images if path.parent == directory], kind)
     folders = _in_folders(directory, [path for path in images if path.parent != directory], kind)
     if files and folders:
         one, other = (next(iter(found.values()))[0].path for found in (files, folders))
         raise InputFileError(
-            f"{directory}: holds {kind} images itself ({one.name}) and in folders "
-            f"({other.relative_to(directory)}); give a directory with one or the other"
+            f"{directory}: contains {kind} images both directly ({one.name}) and in subfolders "
+            f"({other.relative_to(directory)}); give a directory that uses one layout"
         )
     return files or folders
 
 
 def _with_label(files: Sequence[_Found], label: str) -> list[_Found]:
-    """Return the masks of a subject that have a label; those it describes best, if any."""
+    """Return the masks of a subject with this label; a match in `desc` takes precedence."""
     wanted = label.lower()
     for place in (-1, 0):
         if fitting := [file for file in files if file.labels[place].lower() == wanted]:
@@ -156,7 +157,7 @@ def _with_label(files: Sequence[_Found], label: str) -> list[_Found]:
 
 
 def _is_usual(file: _Found) -> bool:
-    """Tell whether a mask counts unasked: `label-L_mask` outlines something else than a lesion."""
+    """Return whether a mask is a lesion mask by default; `label-L_mask`, for example, is not."""
     return file.label.lower().startswith("lesion")
 
 
@@ -167,17 +168,17 @@ def _single(subject: str, files: Sequence[_Found], kind: str) -> Path:
     if kind == "lesion" and len({label.lower() for label in labels}) == len(files):
         raise InputFileError(
             f"{files[0].path.parent}: {subject} has {len(files)} lesion masks "
-            f"({', '.join(file.path.name for file in files)}); choose one by its label: "
+            f"({', '.join(file.path.name for file in files)}); select one by its label: "
             f"--label {' or --label '.join(labels)}"
         )
-    # A manual mask beside an automatic one: names do not say for sure which is meant.
+    # For example a manual and an automatic mask: the names do not show which one to use.
     raise InputFileError(
-        f"{files[0].path} and {files[1].path.name} are both the {kind} of {subject}; keep one"
+        f"{files[0].path} and {files[1].path.name}: both are {kind} images of {subject}; keep one"
     )
 
 
 def other_images(directory: Path) -> list[str]:
-    """Return the files that are taken for no mask by the end of their names, as `P01_T1`.
+    """Return the files that are not masks according to their suffix, such as `P01_T1`.
 
     Args:
         directory: As for `find_images`.
@@ -190,7 +191,7 @@ def other_images(directory: Path) -> list[str]:
 
 
 def _is_image(path: Path) -> bool:
-    # A link that leads nowhere is an image that is not there: whoever reads it says so.
+    # Keep broken links: reading them later raises an error that names the file.
     return bool(_IMAGE.search(path.name)) and (path.is_file() or path.is_symlink())
 
 
@@ -200,7 +201,7 @@ def _stem(path: Path) -> str:
 
 def _in_files(paths: Iterable[Path], kind: str) -> _FoundBySubject:
     others = tuple(f"_{name}" for role in _NAMES if role != kind for name in _NAMES[role])
-    # Longest first: "_brain_mask" also ends in "_mask", and "_lesion_mask" does.
+    # Longest first: "_brain_mask" and "_lesion_mask" also end in "_mask".
     own = sorted((f"_{name}" for name in _NAMES[kind]), key=len, reverse=True)
     found: _FoundBySubject = {}
     plain: _FoundBySubject = {}
@@ -218,7 +219,7 @@ def _in_files(paths: Iterable[Path], kind: str) -> _FoundBySubject:
             continue
         if not ending and _ends_otherwise(stem):
             continue
-        # Beside `a_dwi` the file `a` is a mask.
+        # If `a_dwi` exists, `a` is a mask.
         kept = plain if kind != "lesion" and not ending else found
         _keep(kept, stem.removesuffix(ending), _Found(path))
     return found or plain
@@ -234,7 +235,7 @@ def _in_folders(directory: Path, paths: Iterable[Path], kind: str) -> _FoundBySu
         folder, stem = path.parent.relative_to(directory), _stem(path)
         subject = folder.as_posix().removesuffix("/scan")
         if stem in _NAMES[kind]:
-            # mni/ holds the same case again, in template space; scan/ what it was measured on.
+            # mni/ contains the same case in template space; scan/ contains the measured images.
             if path.parent.name != "mni":
                 _keep(found, subject, _Found(path))
         elif stem.split("_")[0] in folder.parts and (read := _read_bids(stem, path)):
@@ -246,14 +247,14 @@ def _in_folders(directory: Path, paths: Iterable[Path], kind: str) -> _FoundBySu
 
 
 def _read_bids(stem: str, path: Path) -> tuple[str, str, _Found] | None:
-    """Return kind, subject and labels of an image named as in BIDS.
+    """Return kind, subject and labels of an image with a BIDS name.
 
     Returns:
-        The kind is "other" for diffusion images that are none of the kinds, and in the space of a
-        template. None if the name is not one of BIDS, or says nothing of the kinds.
+        The kind is "other" for images in template space and for diffusion images of no known kind.
+        None if the name is not a BIDS name or does not indicate the kind.
     """
     *words, suffix = stem.split("_")
-    # Some write more than one word behind the entities, as in `sub-1_lesion_mask`.
+    # Some datasets use a suffix of several words, as in `sub-1_lesion_mask`.
     shows = "_".join([*(word for word in words if "-" not in word), suffix]).lower()
     name = read_name(f"{'_'.join(word for word in words if '-' in word)}_{suffix}.nii.gz")
     if name is None or "sub" not in name.entities:

@@ -1,4 +1,4 @@
-"""The flowchart of a study: who was listed, who was evaluated, and what each tool delivered."""
+"""Study flowchart: scans listed, scans evaluated, and predictions available from each tool."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _GAP = 0.45
 
 @dataclass(frozen=True)
 class Flow:
-    """Where the scans of a study went.
+    """Numbers of scans at each stage of a study.
 
     Attributes:
-        elsewhere: Listed in the table of subjects without a reference mask, by cohort.
+        elsewhere: Listed in the table of subjects but without a reference mask, by cohort.
         with_lesion: Evaluated, with a lesion in the reference, by cohort.
         lesion_free: Evaluated, with an empty reference, by cohort.
-        missing: Scans without a prediction, with and without a lesion, by tool.
+        missing: Scans without a prediction by tool: with a lesion, and lesion-free.
     """
 
     elsewhere: Mapping[str, int]
@@ -41,12 +41,12 @@ class Flow:
 
     @property
     def listed(self) -> int:
-        """All scans that are known of."""
+        """All scans, evaluated or only listed."""
         return self.evaluated + sum(self.elsewhere.values())
 
 
 def flow_of(results: Results) -> Flow:
-    """Count where the scans went."""
+    """Count the scans at each stage."""
     cohort_of = results.cohorts.level_of
 
     def by_cohort(names: Sequence[str]) -> dict[str, int]:
@@ -67,7 +67,7 @@ def flow_of(results: Results) -> Flow:
 
 
 def flowchart(flow: Flow) -> Figure:
-    """Draw the flowchart; the dashed frame holds the scans that were evaluated.
+    """Draw the flowchart. The dashed frame contains the evaluated scans.
 
     References:
         Liu et al. 2021, Fig. 1.
@@ -75,7 +75,7 @@ def flowchart(flow: Flow) -> Figure:
     top = f"Scans\nn = {flow.listed:,}"
     parts = [
         _box("With a lesion", flow.with_lesion),
-        _box("Without a visible lesion", flow.lesion_free),
+        _box("Lesion-free", flow.lesion_free),
     ]
     parts = [part for part in parts if part]
     delivered = "\n".join(
@@ -125,16 +125,16 @@ def _box(title: str, counts: Mapping[str, int]) -> str:
         return ""
     lines = [title, f"n = {sum(counts.values()):,}"]
     if set(counts) != {""}:
-        lines += [f"{cohort or 'cohort unknown'}: {n:,}" for cohort, n in counts.items()]
+        lines += [f"{cohort or 'unknown cohort'}: {n:,}" for cohort, n in counts.items()]
     return "\n".join(lines)
 
 
 def _delivered(tool: str, flow: Flow, missing: tuple[int, int]) -> str:
-    lost = sum(missing)
-    said = f"{tool}: {flow.evaluated - lost:,}"
-    if not lost:
-        return said
-    return f"{said} ({missing[0]:,} missing with a lesion, {missing[1]:,} without)"
+    total = sum(missing)
+    available = f"{tool}: {flow.evaluated - total:,}"
+    if not total:
+        return available
+    return f"{available} (missing: {missing[0]:,} with a lesion, {missing[1]:,} lesion-free)"
 
 
 def _width(text: str) -> float:
@@ -146,7 +146,7 @@ def _height(text: str) -> float:
 
 
 def _draw(axes: Axes, x: float, y: float, text: str) -> float:
-    """Draw a box below (x, y), and return where it ends."""
+    """Draw a box below (x, y) and return the y coordinate of its lower edge."""
     wide, high = _width(text), _height(text)
     box = FancyBboxPatch(
         (x - wide / 2, y - high), wide, high, boxstyle="round,pad=0,rounding_size=0.06"

@@ -1,4 +1,4 @@
-"""Pictures made of voxels: the best, the median, the worst, the missed, the falsely flagged."""
+"""Gallery of example slices: best, median and worst Dice, missed lesion, false positive."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _MARGIN = 4
 
 @dataclass(frozen=True)
 class Pick:
-    """A subject worth looking at.
+    """A subject selected for the gallery.
 
     Attributes:
-        why: What it stands for.
-        subject: Its name.
+        why: Reason for the selection.
+        subject: Subject name.
     """
 
     why: str
@@ -39,11 +39,11 @@ class Pick:
 
 
 def pick(results: Results) -> tuple[Pick, ...]:
-    """Choose the subjects to show, by the first tool.
+    """Select the subjects to show, by the scores of the first tool.
 
-    Best, median and worst are those of Dice among lesions the tool touched; missed is the largest
-    lesion it did not touch; falsely flagged the most voxels outlined where there is no lesion.
-    Whatever does not occur is not shown.
+    Best, median and worst refer to Dice among lesions that the tool overlapped. Missed is the
+    largest lesion that it did not overlap. False positive is the lesion-free subject with the most
+    predicted voxels. Categories without a subject are omitted.
 
     References:
         Liu et al. 2021, Fig. 7.
@@ -62,20 +62,20 @@ def pick(results: Results) -> tuple[Pick, ...]:
     if missed:
         picks.append(Pick("missed", max(missed, key=lambda s: scores[s].reference_ml)))
     if flagged:
-        picks.append(Pick("falsely flagged", max(flagged, key=lambda s: scores[s].fp_voxels)))
+        picks.append(Pick("false positive", max(flagged, key=lambda s: scores[s].fp_voxels)))
     return tuple(picks)
 
 
 def gallery(results: Results, picks: Sequence[Pick], cases: Mapping[str, Case]) -> Figure:
-    """Draw the chosen subjects, a row each: the image alone, then the contour of every tool.
+    """Draw one row per selected subject: the image alone, then the contour of every tool.
 
-    Yellow: reference; other colours: prediction. The slice is the one with most of the reference,
-    or, where there is none, of the first tool that outlines anything; the patient's left is on the
-    right.
+    Yellow: reference. Other colours: prediction. The slice is the one with the largest area of the
+    reference or, if it is empty, of the first non-empty prediction. Radiological convention: the
+    patient's left is on the right.
 
     Args:
         results: All scores.
-        picks: One row each, at least one.
+        picks: Selected subjects, at least one.
         cases: Files by subject.
     """
     columns = 1 + len(results.tools)
@@ -90,24 +90,24 @@ def gallery(results: Results, picks: Sequence[Pick], cases: Mapping[str, Case]) 
             row[0].set_title(f"{chosen.why}\n{chosen.subject}", loc="left", fontsize=7)
             for axes, (tool, colour) in zip(row[1:], colours(results.tools).items(), strict=True):
                 _contour(axes, view.reference, _REFERENCE_COLOUR, edge="black")
-                outline = view.predictions[tool]
-                if outline is not None:
-                    _contour(axes, outline, colour, edge="white")
+                prediction = view.predictions[tool]
+                if prediction is not None:
+                    _contour(axes, prediction, colour, edge="white")
                 dice = results.measured[chosen.subject].scores[tool].dice
-                said = "no prediction" if outline is None else f"Dice {dice:.2f}"
-                axes.set_title(f"{tool}\n{said}", fontsize=7)
+                label = "no prediction" if prediction is None else f"Dice {dice:.2f}"
+                axes.set_title(f"{tool}\n{label}", fontsize=7)
     return figure
 
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """One slice of a subject, rows from anterior to posterior, the patient's left on the right.
+    """One slice of a subject; rows from anterior to posterior, the patient's left on the right.
 
     Attributes:
-        image: (A, R) DWI scaled to 0 - 1; all 0.3 where there is no DWI.
-        reference: Same shape.
-        predictions: Same shape, by tool; None where there is none.
-        aspect: Height over width of a pixel.
+        image: (A, R) DWI scaled to 0 - 1; 0.3 everywhere without a DWI.
+        reference: (A, R) reference mask.
+        predictions: (A, R) predicted mask by tool; None if missing.
+        aspect: Pixel height divided by width.
     """
 
     image: Image
@@ -149,7 +149,7 @@ def _view(case: Case, tools: Sequence[str]) -> _View:
 
 
 def _upright(volume: NDArray[Any], affine: Affine) -> NDArray[Any]:
-    """Turn a volume so that its axes run to the right, to the front and up, as nearly as may be."""
+    """Reorder the axes of a volume to RAS+, as closely as its orientation permits."""
     axes = closest_axes(affine)
     order = np.argmax(np.abs(axes), axis=1)
     turned = volume.transpose(order)
@@ -164,7 +164,7 @@ def _spacing_upright(affine: Affine) -> tuple[float, float]:
 
 
 def _head(volume: NDArray[Any]) -> tuple[slice, slice]:
-    """Return the box, across and along, that holds what is not background."""
+    """Return the bounding box of the foreground along the first two axes."""
     seen: Mask = np.any(volume > _BACKGROUND, axis=2)
     if not seen.any():
         return slice(None), slice(None)
@@ -184,7 +184,7 @@ def _backdrop(axes: Axes, view: _View) -> None:
 
 
 def _contour(axes: Axes, mask: Mask, colour: str, edge: str) -> None:
-    """Draw an outline; the edge keeps it visible on dark and on bright tissue."""
+    """Draw a contour; the edge keeps it visible on dark and bright tissue."""
     if mask.any():
         drawn = axes.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=0.9)
         drawn.set_path_effects([withStroke(linewidth=1.7, foreground=edge)])

@@ -1,18 +1,19 @@
-"""How well a prediction agrees with its reference, in one subject.
+"""Metrics of agreement between a predicted and a reference mask in one subject.
 
-What an empty or a missing mask scores is decided here, once, and used everywhere:
+The scores of empty and missing masks are defined here and used everywhere:
 
-- **Both empty.** Nothing to find and nothing found: every score is 1, the distance 0.
-- **One empty.** All of it is wrong: every score is 0, also the precision of a silent tool (0/0),
-  which could else raise its mean by outlining nothing. No surface to measure from: the distance is
-  the diagonal of the image, a large but finite penalty, as in the BraTS challenges.
-- **Prediction missing.** Scored as an empty mask, except that it never counts as right: scores are
-  0 whatever the reference, and detection is wrong (a lesion counts as missed, a lesion-free subject
-  as falsely flagged). This is the intention-to-diagnose rule of Schuetz et al., BMJ 2012;345:e6717.
-- The contrast of an empty mask is undefined (NaN); tables count how many were defined.
+- **Both masks empty.** The prediction is correct: every score is 1 and the distance is 0.
+- **One mask empty.** The prediction is wrong: every score is 0. This includes the precision of an
+  empty prediction (0/0); otherwise a tool could raise its mean by predicting nothing. The distance
+  is the diagonal of the image, a large but finite penalty, as in the BraTS challenges.
+- **Prediction missing.** Scored as an empty mask that never counts as correct: scores are 0 for any
+  reference, and detection is wrong (a lesion counts as missed, a lesion-free subject as a false
+  positive). This is the intention-to-diagnose rule of Schuetz et al., BMJ 2012;345:e6717.
+- The contrast of an empty mask is undefined (NaN); tables report the number of defined values.
 
-Tables of performance average over subjects whose reference holds a lesion, and report false alarms
-over the others, so the 1 of two empty masks never flatters a mean.
+Performance tables average over subjects with a lesion in the reference. False positives in
+lesion-free subjects are reported separately, so the score of 1 for two empty masks never raises a
+mean.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from infarct.core.diffusion import TISSUE_ADC, Image, Mask
 from infarct.core.geometry import Affine
 
 LESION_IOU = 0.25
-"""Least intersection over union at which two outlines are the same lesion."""
+"""Minimum intersection over union at which two components count as the same lesion."""
 
 _TYPICAL_ADC = 0.8e-3
 _ANY_TOUCH = generate_binary_structure(3, 3)
@@ -37,12 +38,12 @@ _FACE_TOUCH = generate_binary_structure(3, 1)
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxels two masks share and do not share.
+    """Voxel counts of the overlap of two masks.
 
     Attributes:
-        tp: In both, voxels.
-        fp: In the prediction only, voxels.
-        fn: In the reference only, voxels.
+        tp: Voxels in both masks.
+        fp: Voxels in the prediction only.
+        fn: Voxels in the reference only.
 
     References:
         Liu et al. 2021, Eq. 10-12.
@@ -67,16 +68,24 @@ class Overlap:
         """TP / (TP + FN)."""
         return self._ratio(self.tp, self.tp + self.fn)
 
-    def _ratio(self, part: int, whole: int) -> float:
-        if whole > 0:
-            return part / whole
+    def _ratio(self, numerator: int, denominator: int) -> float:
+        if denominator > 0:
+            return numerator / denominator
         return 1.0 if self.tp + self.fp + self.fn == 0 else 0.0
 
 
 def overlap(reference: Mask, prediction: Mask) -> Overlap:
-    """Count shared and unshared voxels of two masks of the same shape."""
+    """Count true positive, false positive and false negative voxels.
+
+    Args:
+        reference: (X, Y, Z).
+        prediction: Same shape.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
     if reference.shape != prediction.shape:
-        raise ValueError(f"masks of shapes {reference.shape} and {prediction.shape} do not compare")
+        raise ValueError(f"masks have different shapes: {reference.shape} and {prediction.shape}")
     shared = int(np.count_nonzero(reference & prediction))
     return Overlap(
         tp=shared,
@@ -86,18 +95,18 @@ def overlap(reference: Mask, prediction: Mask) -> Overlap:
 
 
 def dice(reference: Mask, prediction: Mask) -> float:
-    """Return the Dice score of two masks of the same shape; 1 where both are empty."""
+    """Return the Dice score of two masks of the same shape; 1 if both are empty."""
     return overlap(reference, prediction).dice
 
 
 @dataclass(frozen=True)
 class LesionMatch:
-    """Lesions found, invented and missed.
+    """Lesion counts after matching.
 
     Attributes:
-        tp: Pairs of one reference and one predicted lesion that are the same.
-        fp: Predicted lesions without a partner.
-        fn: Reference lesions without a partner.
+        tp: Matched pairs of one reference and one predicted lesion.
+        fp: Predicted lesions without a match.
+        fn: Reference lesions without a match.
     """
 
     tp: int
@@ -106,19 +115,19 @@ class LesionMatch:
 
     @property
     def recognition_quality(self) -> float:
-        """The lesion-wise F1 score; the empty-mask policy holds for it too."""
+        """Lesion-wise F1 score; the same rules for empty masks apply."""
         return Overlap(self.tp, self.fp, self.fn).dice
 
 
 def match_lesions(reference: Mask, prediction: Mask, least_iou: float = LESION_IOU) -> LesionMatch:
-    """Pair the lesions of two masks one to one, best overlap first.
+    """Match the lesions of two masks one to one, in order of decreasing overlap.
 
     A lesion is a 26-connected component.
 
     Args:
         reference: (X, Y, Z).
         prediction: Same shape.
-        least_iou: Intersection over union from which two lesions are the same.
+        least_iou: Minimum intersection over union of a match.
 
     References:
         Recognition quality of Kirillov et al. 2019, as panoptica matches it
@@ -147,10 +156,10 @@ def match_lesions(reference: Mask, prediction: Mask, least_iou: float = LESION_I
 
 
 def hausdorff95_mm(reference: Mask, prediction: Mask, affine: Affine) -> float:
-    """Measure how far apart two outlines are: the 95% Hausdorff distance.
+    """Compute the 95% Hausdorff distance between two masks.
 
-    The larger of the two directed 95th percentiles, between centres of surface voxels (those with
-    a face on the outside), in world space.
+    The larger of the two directed 95th percentiles of the distance between centres of surface
+    voxels (voxels with an outer face), in world space.
 
     Args:
         reference: (X, Y, Z).
@@ -158,7 +167,7 @@ def hausdorff95_mm(reference: Mask, prediction: Mask, affine: Affine) -> float:
         affine: (4, 4) voxel -> world, mm.
 
     Returns:
-        mm; 0 where both are empty, the diagonal of the image where one is.
+        Distance, mm; 0 if both masks are empty, the diagonal of the image if only one is.
 
     References:
         Maier-Hein et al., Metrics reloaded, Nat Methods 2024.
@@ -180,14 +189,14 @@ def _diagonal_mm(shape: tuple[int, ...], affine: Affine) -> float:
 
 
 def _surface_mm(mask: Mask, affine: Affine) -> np.ndarray:
-    """Return where the voxels with a face on the outside lie, (N, 3) mm from the first voxel."""
+    """Return the positions of voxels with an outer face, (N, 3) mm relative to the first voxel."""
     surface = mask & ~binary_erosion(mask, _FACE_TOUCH)
     positions: np.ndarray = np.argwhere(surface) @ affine[:3, :3].T
     return positions
 
 
 def contrast(image: Image, lesion: Mask, tissue: Mask) -> float:
-    """Return kappa, the mean intensity of a lesion over that of normal brain tissue.
+    """Return kappa, the mean intensity of a lesion divided by that of normal brain tissue.
 
     Args:
         image: (X, Y, Z) DWI or ADC as measured, not shifted to mean 0.
@@ -195,7 +204,7 @@ def contrast(image: Image, lesion: Mask, tissue: Mask) -> float:
         tissue: Same shape, from `normal_tissue`.
 
     Returns:
-        Unitless; NaN where there is no lesion or no tissue.
+        Dimensionless; NaN without lesion or tissue.
 
     References:
         Liu et al. 2021, Methods, "Evaluation of efficiency".
@@ -207,12 +216,12 @@ def contrast(image: Image, lesion: Mask, tissue: Mask) -> float:
 
 
 def normal_tissue(brain: Mask, lesion: Mask, adc: Image | None) -> Mask:
-    """Outline normal brain tissue: brain without the lesion and, given the ADC, without fluid.
+    """Segment normal brain tissue: brain without lesion and, if an ADC map is given, without CSF.
 
     Args:
         brain: (X, Y, Z).
         lesion: Same shape.
-        adc: Same shape, in mm^2/s or those times a power of 10; tissue is as in `quality`.
+        adc: Same shape, mm^2/s times any power of 10, or None. Tissue limits: `TISSUE_ADC`.
     """
     tissue = brain & ~lesion
     if adc is None or not tissue.any():
@@ -227,13 +236,13 @@ def normal_tissue(brain: Mask, lesion: Mask, adc: Image | None) -> Mask:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """What the contrast of a lesion is measured on; all on the grid of the masks.
+    """Images for the measurement of lesion contrast, on the grid of the masks.
 
     Attributes:
-        brain: (X, Y, Z).
+        brain: (X, Y, Z) brain mask.
         dwi: (X, Y, Z) signal, or None.
-        adc: (X, Y, Z), or None.
-        reach: (X, Y, Z), where both of them reach; everywhere if None.
+        adc: (X, Y, Z) in mm^2/s times any power of 10, or None.
+        reach: (X, Y, Z) common field of view of DWI and ADC; everywhere if None.
     """
 
     brain: Mask
@@ -244,29 +253,30 @@ class Images:
 
 @dataclass(frozen=True)
 class Scores:
-    """Everything measured on one prediction.
+    """All scores of one prediction.
 
     Attributes:
-        missing: No prediction was there; scored by the policy of this room.
+        missing: Whether the prediction is missing; for its scores see this module.
         dice: 0 - 1.
         precision: 0 - 1.
         sensitivity: 0 - 1.
         fp_voxels: Voxels in the prediction only.
         fn_voxels: Voxels in the reference only.
-        detected: Anything was outlined: a hit where there is a lesion, a false alarm elsewhere.
-        touched: The outline shares a voxel with the reference: found in the right place.
-        reference_ml: Volume of the reference.
-        prediction_ml: Volume of the prediction.
-        absolute_difference_ml: Between the two volumes.
-        reference_lesions: 26-connected components.
-        prediction_lesions: 26-connected components.
-        lesion_count_difference: Absolute.
-        recognition_quality: Lesion-wise F1, see `match_lesions`.
-        hausdorff95_mm: See `hausdorff95_mm`.
-        kappa_dwi_reference: Lesion over normal tissue, see `contrast`; NaN if unknown.
-        kappa_dwi_prediction: The same, by the prediction.
-        kappa_adc_reference: The same in ADC, by the reference.
-        kappa_adc_prediction: The same in ADC, by the prediction.
+        detected: Whether the prediction is non-empty: a true positive in a subject with a lesion, a
+            false positive in a lesion-free subject.
+        touched: Whether the prediction shares at least one voxel with the reference.
+        reference_ml: Volume of the reference, ml.
+        prediction_ml: Volume of the prediction, ml.
+        absolute_difference_ml: Absolute difference of the two volumes, ml.
+        reference_lesions: Number of 26-connected components of the reference.
+        prediction_lesions: Number of 26-connected components of the prediction.
+        lesion_count_difference: Absolute difference of the two numbers.
+        recognition_quality: Lesion-wise F1 score, see `match_lesions`.
+        hausdorff95_mm: 95% Hausdorff distance, mm, see `hausdorff95_mm`.
+        kappa_dwi_reference: DWI contrast of the reference, see `contrast`; NaN if unknown.
+        kappa_dwi_prediction: DWI contrast of the prediction.
+        kappa_adc_reference: ADC contrast of the reference.
+        kappa_adc_prediction: ADC contrast of the prediction.
     """
 
     missing: bool
@@ -294,32 +304,32 @@ class Scores:
 def score(
     reference: Mask, prediction: Mask | None, affine: Affine, images: Images | None = None
 ) -> Scores:
-    """Measure everything on one prediction.
+    """Compute all scores of one prediction.
 
     Args:
         reference: (X, Y, Z).
-        prediction: Same shape; None where the tool left none.
+        prediction: Same shape; None if the prediction is missing.
         affine: (4, 4) voxel -> world, mm.
-        images: To measure contrast on; without them kappas are NaN.
+        images: Images for the contrast; without them the kappa values are NaN.
     """
     missing = prediction is None
-    outline = np.zeros_like(reference) if prediction is None else prediction
-    voxels = overlap(reference, outline)
-    # Everything but the contrast lies in the box around both masks; most of an image is outside.
-    box = _box(reference | outline)
-    lesions = match_lesions(reference[box], outline[box])
+    predicted = np.zeros_like(reference) if prediction is None else prediction
+    voxels = overlap(reference, predicted)
+    # Lesions are matched in the bounding box of both masks, which is much smaller than the image.
+    box = _box(reference | predicted)
+    lesions = match_lesions(reference[box], predicted[box])
     n_reference, n_prediction = lesions.tp + lesions.fn, lesions.tp + lesions.fp
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
     reference_ml = (voxels.tp + voxels.fn) * voxel_ml
     prediction_ml = (voxels.tp + voxels.fp) * voxel_ml
-    right = 0.0 if missing else 1.0
-    apart = hausdorff95_mm(reference, outline, affine)
-    kappa_reference, kappa_prediction = _kappas(images, reference), _kappas(images, outline)
+    credit = 0.0 if missing else 1.0
+    distance_mm = hausdorff95_mm(reference, predicted, affine)
+    kappa_reference, kappa_prediction = _kappas(images, reference), _kappas(images, predicted)
     return Scores(
         missing=missing,
-        dice=right * voxels.dice,
-        precision=right * voxels.precision,
-        sensitivity=right * voxels.sensitivity,
+        dice=credit * voxels.dice,
+        precision=credit * voxels.precision,
+        sensitivity=credit * voxels.sensitivity,
         fp_voxels=voxels.fp,
         fn_voxels=voxels.fn,
         detected=n_reference == 0 if missing else n_prediction > 0,
@@ -330,8 +340,8 @@ def score(
         reference_lesions=n_reference,
         prediction_lesions=n_prediction,
         lesion_count_difference=abs(n_prediction - n_reference),
-        recognition_quality=right * lesions.recognition_quality,
-        hausdorff95_mm=_diagonal_mm(reference.shape, affine) if missing else apart,
+        recognition_quality=credit * lesions.recognition_quality,
+        hausdorff95_mm=_diagonal_mm(reference.shape, affine) if missing else distance_mm,
         kappa_dwi_reference=kappa_reference[0],
         kappa_dwi_prediction=kappa_prediction[0],
         kappa_adc_reference=kappa_reference[1],
@@ -340,7 +350,7 @@ def score(
 
 
 def _box(mask: Mask) -> tuple[slice, ...]:
-    """Return the smallest box that holds a mask; one voxel where it is empty."""
+    """Return the bounding box of a mask; one voxel if the mask is empty."""
     sides = []
     for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)
@@ -350,7 +360,7 @@ def _box(mask: Mask) -> tuple[slice, ...]:
 
 
 def _kappas(images: Images | None, lesion: Mask) -> tuple[float, float]:
-    """Return kappa in DWI and ADC; each mask is measured as if it were the only one."""
+    """Return kappa in DWI and ADC, with normal tissue defined by this mask alone."""
     if images is None:
         return math.nan, math.nan
     brain = images.brain

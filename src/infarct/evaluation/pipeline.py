@@ -1,4 +1,4 @@
-"""The whole story: masks of any tools in, scores, statistics, figures and one page out."""
+"""Runs an evaluation: reads masks, computes scores and statistics, writes figures and a report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from infarct.evaluation.subjects import TITLES, read_subjects
 from infarct.evaluation.tables import Table
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many are done and how many there are."""
+"""Progress callback, called with the current step, the number of items done and their total."""
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -50,25 +50,26 @@ _MOST_NAMES = 10
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What to evaluate.
+    """Inputs and options of an evaluation.
 
     Attributes:
-        reference: Directory of the reference masks; layouts as in `layouts`.
-        predictions: Directory of masks by name of tool; the first is the tool under study.
-        out: Where results go; new or empty.
-        dwi: Directory of DWI, for contrast, histograms and the gallery.
-        adc: Directory of ADC, for contrast.
-        brain: Directory of brain masks; thresholds on the DWI outline the brain without it.
-        subjects: `subjects.tsv`, see `subjects`.
-        costs: Tab-separated `tool`, `parameters`, `seconds`, `memory_gb`, for Table 2.
-        raters: Name of a human rater and directory of the masks; a name given twice is a second
-            reading by the same rater. A rater need not have read every subject.
-        focus: Cohort that strata, correlations and their figures are about; None for all.
-        label: Which lesion masks are meant where subjects have several, by their label, such as
-            `lesionAcute`; predictions without any such label are taken as they are.
-        seed: Of the bootstrap.
-        resamples: Bootstrap samples.
-        workers: Processes; None for one per core. With more than one, a script must call
+        reference: Directory of the reference masks. For layouts see `file_layouts`.
+        predictions: Directory of lesion masks by tool name. The first is the tool under study.
+        out: Output directory; must be new or empty.
+        dwi: Directory of DWI images, used for contrast, histograms and the gallery.
+        adc: Directory of ADC maps, used for contrast.
+        brain: Directory of brain masks. Without it the brain is segmented by thresholds on the DWI.
+        subjects: Path of `subjects.tsv`, see `subjects`.
+        costs: Path of a tab-separated table with columns `tool`, `parameters`, `seconds` and
+            `memory_gb`, for Table 2.
+        raters: Pairs of human rater name and directory of masks. A name given twice is a second
+            reading by the same rater. Raters may have read only some of the subjects.
+        focus: Cohort used for strata, correlations and their figures; None for all subjects.
+        label: Label that selects the lesion mask if subjects have several, such as `lesionAcute`.
+            If a tool has no mask with this label, all its masks are used.
+        seed: Seed of the bootstrap.
+        resamples: Number of bootstrap resamples.
+        workers: Number of processes; None for one per core. With more than one, a script must call
             `evaluate` under `if __name__ == "__main__":`.
         overwrite: Replace an earlier evaluation in `out`.
     """
@@ -92,15 +93,15 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out.
+    """Result of an evaluation.
 
     Attributes:
-        results: Every score.
-        analysis: Every statistic.
+        results: All scores.
+        analysis: All statistics.
         tables: All tables, by name.
-        notes: What was missing, skipped or counted as a failure.
-        verdict: The outcome in plain words.
-        report: The page.
+        notes: Missing, skipped or failed items.
+        verdict: Summary of the main result in words.
+        report: Path of the HTML report.
     """
 
     results: Results
@@ -112,20 +113,23 @@ class Evaluation:
 
 
 def evaluate(request: EvaluationRequest, progress: Progress | None = None) -> Evaluation:
-    """Score the masks of tools against a reference and write everything down.
+    """Score lesion masks of one or more tools against a reference and write the report.
 
     Args:
-        request: What to evaluate.
-        progress: Told how far it is.
+        request: Inputs and options.
+        progress: Progress callback, or None.
+
+    Returns:
+        Scores, statistics and tables; the same are written to `request.out`.
 
     Raises:
-        InputFileError: If files are missing, doubled, or belong to none of the subjects.
-        GeometryError: If a prediction lies on another grid than its reference, or an image is a
+        InputFileError: If files are missing, ambiguous, or match none of the subjects.
+        GeometryError: If the grids of a prediction and its reference differ, or an image is a
             series.
-        ContentError: If a mask is not a mask.
-        OutputError: If the output directory holds something else, or cannot be written.
+        ContentError: If a file does not contain a mask.
+        OutputError: If the output directory contains other files or cannot be written.
     """
-    # A link to a folder is that folder: it is replaced where it lies.
+    # Resolve symbolic links: the folder that a link points to is replaced, not the link.
     out = request.out.resolve()
     _check_output(out, request)
     with reserved(out):
@@ -137,7 +141,7 @@ def _evaluate(request: EvaluationRequest, out: Path, progress: Progress | None) 
     cases, notes = gather(request)
     table, costs = read_subjects(request.subjects, cases), read_costs(request.costs)
     if unnamed := [tool for tool in costs if tool not in request.predictions]:
-        notes.append(f"In the table of costs, but no tool of that name: {_listed(unnamed)}.")
+        notes.append(f"The table of costs names tools that were not given: {_listed(unnamed)}.")
     workers = request.workers or cores()
     report_progress = progress or (lambda *_: None)
     measured = {}
@@ -168,7 +172,7 @@ def _evaluate(request: EvaluationRequest, out: Path, progress: Progress | None) 
 def _write(
     evaluation: Evaluation, sections: list[Section], request: EvaluationRequest, directory: Path
 ) -> None:
-    """Write everything but the pictures, which lie in the directory already."""
+    """Write all outputs except the figures, which are in the directory already."""
     making = Making(evaluation.notes, request.resamples, request.seed)
     write_scores(evaluation.results, directory / "scores.tsv")
     write_json(evaluation.results, evaluation.analysis, making, directory / "evaluation.json")
@@ -179,13 +183,19 @@ def _write(
 
 
 def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
-    """Find the files of every subject of the reference, and say what is missing.
+    """Find the files of every subject in the reference directory and note missing ones.
+
+    Args:
+        request: Inputs and options.
 
     Returns:
-        Cases by subject, and notes for the reader.
+        Cases by subject, and notes on missing files.
+
+    Raises:
+        InputFileError: If files are missing, ambiguous, or match none of the subjects.
     """
     if not request.predictions:
-        raise InputFileError("no predictions were given; name at least one tool and its directory")
+        raise InputFileError("no predictions given; name at least one tool and its directory")
     label = request.label
     notes: list[str] = []
     references = find_images(request.reference, "lesion", label)
@@ -200,23 +210,25 @@ def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
         extra = [subject for subject in found if subject not in references]
         if len(missing) == len(references):
             raise InputFileError(
-                f"{request.predictions[tool]}: holds no subject of the reference; its first is "
-                f"{next(iter(found))!r}, the reference's {next(iter(references))!r}: give the "
-                "files of a subject the same name"
+                f"{request.predictions[tool]}: no subject matches the reference. The first "
+                f"subject here is {next(iter(found))!r}, in the reference "
+                f"{next(iter(references))!r}. Give all files of a subject the same name"
             )
         if missing:
             notes.append(
-                f"{tool}: no prediction for {len(missing)} of {len(references)} subjects, "
-                f"each counted as a failure: {_listed(missing)}."
+                f"{tool}: no prediction for {len(missing)} of {len(references)} subjects, which "
+                f"are counted as failures: {_listed(missing)}."
             )
         if extra:
-            notes.append(f"{tool}: {len(extra)} masks without a reference: {_listed(extra)}.")
+            notes.append(
+                f"{tool}: {len(extra)} masks without a reference were ignored: {_listed(extra)}."
+            )
     readings = [find_images(path, "lesion") for _, path in request.raters]
     for name, read in zip(reading_names([n for n, _ in request.raters]), readings, strict=True):
         if not any(subject in read for subject in references):
-            raise InputFileError(f"{name}: holds no subject of the reference; check the file names")
+            raise InputFileError(f"{name}: no subject matches the reference; check the file names")
         if unread := [subject for subject in references if subject not in read]:
-            notes.append(f"{name}: {len(unread)} of {len(references)} subjects were not read.")
+            notes.append(f"{name}: no reading of {len(unread)} of {len(references)} subjects.")
     images = {
         kind: {} if directory is None else find_images(directory, kind)
         for kind, directory in (
@@ -243,17 +255,17 @@ def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
 
 
 def _notes_on_label(request: EvaluationRequest, label: str, labelled: set[str]) -> list[str]:
-    """Name the subjects and tools without a mask of the label that was asked for."""
+    """Report subjects and tools without a mask that has the requested label."""
     notes = []
     without = sorted(subjects_with(request.reference) - labelled)
     if without:
         notes.append(
-            f"No reference mask labelled {label} for {len(without)} subjects, which are not "
+            f"No reference mask with label {label} for {len(without)} subjects, which are not "
             f"evaluated: {_listed(without)}."
         )
     unlabelled = [tool for tool, at in request.predictions.items() if not subjects_with(at, label)]
     if unlabelled:
-        notes.append(f"No mask labelled {label}, all masks were used: {_listed(unlabelled)}.")
+        notes.append(f"No masks with label {label}, so all masks were used: {_listed(unlabelled)}.")
     return notes
 
 
@@ -267,45 +279,53 @@ def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
     if request.focus is not None and not results.focused.subjects:
         raise InputFileError(
             f"no subject with a lesion belongs to the cohort {request.focus!r}; "
-            f"the subjects' table has {', '.join(results.cohorts.levels) or 'no cohorts'}"
+            f"the table of subjects has: {', '.join(results.cohorts.levels) or 'no cohorts'}"
         )
     raters = (path for _, path in request.raters)
     places = dict.fromkeys((request.reference, *request.predictions.values(), *raters))
     if others := dict.fromkeys(name for place in places for name in other_images(place)):
-        notes.append(f"Taken for no mask, by the end of their names: {_listed(list(others))}.")
+        notes.append(
+            f"Ignored because the file name indicates another image type: {_listed(list(others))}."
+        )
     if labelled := [str(path) for case in results.measured.values() for path in case.labelled]:
         notes.append(
-            "More than one label in a mask, all of them counted as lesion, in "
-            f"{len(labelled)} files: {_listed(labelled)}."
+            "Masks with more than one label, all counted as lesion "
+            f"({len(labelled)} files): {_listed(labelled)}."
         )
     if request.subjects is None:
-        notes.append("No table of subjects was given: strata other than volume are skipped.")
+        notes.append("No table of subjects was given; only strata by lesion volume are available.")
     else:
         if results.table.unlisted:
             unlisted = list(results.table.unlisted)
-            notes.append(f"Not in the table of subjects: {_listed(unlisted)}.")
+            notes.append(f"Subjects missing from the table of subjects: {_listed(unlisted)}.")
         if results.table.unread:
             cells = _listed(list(results.table.unread))
-            notes.append(f"Taken as unknown, being no number or no usual field strength: {cells}.")
+            notes.append(
+                f"Treated as unknown (not a number, or not a standard field strength): {cells}."
+            )
         if results.table.missing:
             columns = ", ".join(TITLES[column].lower() for column in results.table.missing)
-            notes.append(f"Skipped, as the table of subjects has no such column: {columns}.")
+            notes.append(f"Skipped because the table of subjects has no such column: {columns}.")
     if request.dwi is None:
-        notes.append("No DWI was given: no contrast in DWI, and a gallery of contours alone.")
+        notes.append(
+            "No DWI was given; DWI contrast is not computed and the gallery shows contours only."
+        )
     elif request.brain is None:
-        notes.append("No brain masks were given: the brain was outlined by thresholds.")
+        notes.append("No brain masks were given; the brain was segmented by thresholds on the DWI.")
     if beyond := [name for name, case in results.measured.items() if not case.covers]:
         notes.append(
-            f"DWI or ADC do not reach all of the brain of {len(beyond)} subjects, and contrast is "
-            f"measured where they do: {_listed(beyond)}."
+            f"DWI or ADC does not cover the whole brain in {len(beyond)} subjects; contrast is "
+            f"measured in the covered part: {_listed(beyond)}."
         )
     if request.adc is None:
-        notes.append("No ADC was given: no contrast in ADC, and normal tissue includes fluid.")
+        notes.append(
+            "No ADC was given; ADC contrast is not computed and normal tissue includes CSF."
+        )
     return notes
 
 
 def _check_output(out: Path, request: EvaluationRequest) -> None:
-    """Refuse a place that is taken or cannot be written, before all the work rather than after."""
+    """Refuse an output path that is in use or not writable, before any computation."""
     others = (request.dwi, request.adc, request.brain, request.subjects, request.costs)
     raters = (path for _, path in request.raters)
     inputs = (request.reference, *request.predictions.values(), *raters, *others)
@@ -313,43 +333,47 @@ def _check_output(out: Path, request: EvaluationRequest) -> None:
         refuse_to_replace(out, (path for path in inputs if path is not None))
         if out.is_dir():
             _refuse_to_lose(out, out, request)
-        # Permissions do not tell all, as of a disk that is mounted read-only: it is tried.
+        # Permission bits are not sufficient, for example on a read-only mount, so try to write.
         with tempfile.TemporaryDirectory(dir=next(p for p in out.parents if p.exists())):
             pass
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error}); give another place") from error
+        raise OutputError(
+            f"{out}: cannot be written ({error}); choose another output folder"
+        ) from error
 
 
 def _refuse_to_lose(folder: Path, out: Path, request: EvaluationRequest) -> None:
-    """Refuse to replace a folder, which may have been moved aside from `out`, by what must stay."""
+    """Refuse to replace a folder that contains other files (`out`, or its copy moved aside)."""
     if not any(folder.iterdir()):
         return
     if not (folder / "evaluation.json").is_file():
-        raise OutputError(f"{out}: holds something else than an evaluation; give another name")
+        raise OutputError(
+            f"{out}: the folder is not empty and is not an evaluation; choose another output folder"
+        )
     if not request.overwrite:
-        raise OutputError(f"{out}: holds an earlier evaluation; allow overwriting it")
+        raise OutputError(f"{out}: contains an earlier evaluation; allow overwriting to replace it")
     if others := other_files(folder):
         raise OutputError(
-            f"{out}: holds files that are not of the earlier evaluation and would be lost: "
-            f"{_listed(others)}; nothing was replaced: move them elsewhere"
+            f"{out}: contains files that do not belong to the earlier evaluation and would be "
+            f"lost: {_listed(others)}; nothing was replaced. Move these files elsewhere"
         )
 
 
 def _each(
     function: Callable[[Item], Outcome], items: Iterable[Item], workers: int
 ) -> Iterator[Outcome]:
-    """Apply a function to each item, in order, on all workers."""
+    """Apply a function to all items in parallel; yield the results in order."""
     items = list(items)
     if workers == 1 or len(items) <= 1:
         yield from map(function, items)
         return
-    context = get_context("spawn")  # a fork of a process that has threads can hang
+    context = get_context("spawn")  # forking a process that has threads can deadlock
     try:
         count = min(workers, len(items))
         with ProcessPoolExecutor(count, context, initializer=quiet_for_good) as pool:
             yield from pool.map(function, items, chunksize=max(1, min(8, len(items) // workers)))
     except BrokenProcessPool as error:
         raise CohortError(
-            "a worker process died, most likely for want of memory; nothing was written: try again "
-            "with fewer --workers"
+            "a worker process died, probably because memory ran out; nothing was written. Try "
+            "again with fewer --workers"
         ) from error

@@ -1,4 +1,4 @@
-"""How figures of scores look: the style, the colours of the tools, their legend, the files."""
+"""Style of the figures: matplotlib settings, colours of the tools, legend and output files."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _PALETTE = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7"),
     *("#56B4E9", "#D55E00", "#4D4D4D", "#332288"),
 )
-"""Colours told apart with any colour vision: Okabe and Ito 2008, its yellow and black replaced."""
+"""Colour-blind safe palette: Okabe and Ito 2008, with yellow and black replaced."""
 
 _DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 _HATCHES = ("", "/////", ".....", "xxxxx")
-"""Of the boxes each time the colours begin anew."""
+"""Hatches of the boxes, one for each repetition of the palette."""
 
 _LEGEND_EMS = 5.5
-"""Width of a column of a legend beside its longest word: the swatch and the gaps around it."""
+"""Width of a legend column excluding its longest label: the handle and the gaps, em."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 8,
-    # A dollar in the name of a tool is a dollar.
+    # Print dollar signs in tool names literally.
     "text.parse_math": False,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -38,17 +38,17 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "savefig.dpi": 150,
 }
-"""Settings of matplotlib; a fixed salt and no date make the same figure the same bytes."""
+"""Matplotlib settings. A fixed salt and no date make the output files reproducible byte by byte."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a tool is drawn; up to 32 are told apart.
+    """Appearance of a tool in figures; up to 32 tools are distinguishable.
 
     Attributes:
-        colour: Of all it is drawn with; shared from the ninth tool on.
-        hatch: Of its boxes, other than that of those who share the colour.
-        dash: Of its lines, likewise.
+        colour: Colour; repeats from the ninth tool on.
+        hatch: Hatch of boxes; differs between tools of the same colour.
+        dash: Line style; differs between tools of the same colour.
     """
 
     colour: str
@@ -57,7 +57,7 @@ class Look:
 
 
 def looks(tools: Sequence[str]) -> dict[str, Look]:
-    """Give each tool its look."""
+    """Assign an appearance to each tool."""
     given = {}
     for index, tool in enumerate(tools):
         turn, place = divmod(index, len(_PALETTE))
@@ -67,7 +67,7 @@ def looks(tools: Sequence[str]) -> dict[str, Look]:
 
 
 def colours(tools: Sequence[str]) -> dict[str, str]:
-    """Give each tool its colour."""
+    """Assign a colour to each tool."""
     return {tool: look.colour for tool, look in looks(tools).items()}
 
 
@@ -75,18 +75,18 @@ def save(figure: Figure, stem: Path) -> None:
     """Write a figure as SVG and PNG."""
     with rc_context(STYLE):
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once; both files look the same
+        figure.set_layout_engine("none")  # apply the layout once so that both files look the same
         figure.savefig(f"{stem}.svg", metadata={"Date": None})
         figure.savefig(f"{stem}.png")
 
 
 def legend(figure: Figure, tools: Sequence[str], *, lines: bool = False) -> None:
-    """Name the tools below a figure, in as many columns as it has room for.
+    """Add a legend of the tools below a figure, with as many columns as fit.
 
     Args:
-        figure: To add to.
-        tools: All that are drawn.
-        lines: Drawn as lines, not boxes.
+        figure: Figure to add the legend to.
+        tools: Names of the tools in the figure.
+        lines: Show lines instead of boxes.
     """
     handles: list[Artist] = [
         Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1.5, label=tool)

@@ -1,8 +1,8 @@
-"""How far the masks of human raters agree: with each other, and with their own second reading.
+"""Inter-rater and intra-rater agreement of human lesion masks.
 
-A rater whose name is given twice read the scans twice: two readings by one rater are an intra-rater
-pair, readings by two raters an inter-rater pair. Scans on which both readings are empty say nothing
-about an outline; they are counted, and left out of the Dice. One empty reading of two is Dice 0.
+A rater whose name is given twice read the scans twice. Two readings by the same rater form an
+intra-rater pair; readings by different raters form an inter-rater pair. Scans with two empty
+readings are counted but excluded from Dice. If only one reading is empty, Dice is 0.
 
 References:
     Liu et al. 2021, Methods, "Lesion delineation": inter-rater Dice .76, intra-rater Dice .79.
@@ -29,13 +29,15 @@ class RaterAgreement:
 
     Attributes:
         kind: `INTER` or `INTRA`.
-        first: One reading; "all pairs" for the pooled row.
-        second: The other; empty for the pooled row.
-        scans: Scans that both read; of the pooled row, pairs of readings.
-        both_empty: Of these, those on which neither outlined anything.
-        dice: Over the others.
-        volume: Second minus first, ml, over the others; of single pairs alone.
-        volume_icc: Absolute agreement of the volumes, likewise.
+        first: Name of the first reading; "all pairs" in the pooled row.
+        second: Name of the second reading; empty in the pooled row.
+        scans: Number of scans with both readings; in the pooled row, number of pairs of readings.
+        both_empty: Number of these in which both readings are empty.
+        dice: Dice of the remaining scans.
+        volume: Volume difference of the remaining scans, second minus first, ml; None in the pooled
+            row.
+        volume_icc: Intraclass correlation of these volumes, absolute agreement; None in the pooled
+            row.
     """
 
     kind: str
@@ -49,7 +51,7 @@ class RaterAgreement:
 
 
 def reading_names(raters: Sequence[str]) -> list[str]:
-    """Name each reading: the rater, numbered where a rater read more than once."""
+    """Return a name for each reading: the rater, numbered if the rater read more than once."""
     often, seen = Counter(raters), Counter[str]()
     names = []
     for rater in raters:
@@ -61,12 +63,12 @@ def reading_names(raters: Sequence[str]) -> list[str]:
 def rater_agreement(
     results: Results, rng: np.random.Generator, resamples: int = 2000
 ) -> tuple[RaterAgreement, ...]:
-    """Measure the agreement of every pair of readings, and of all inter- and intra-rater pairs.
+    """Compute the agreement of every pair of readings, and of all inter- and intra-rater pairs.
 
     Args:
-        results: Scores; `Results.raters` names who made each reading.
-        rng: Source of the bootstrap.
-        resamples: Number of bootstrap samples.
+        results: Scores; `Results.raters` contains the rater of each reading.
+        rng: Random generator for the bootstrap.
+        resamples: Number of bootstrap resamples.
     """
     names = reading_names(results.raters)
     found: dict[str, list[RaterAgreement]] = {INTER: [], INTRA: []}

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: TSV, JSON, pictures, and one page that holds all of it."""
+"""Writes the results of an evaluation: TSV, JSON and a self-contained HTML report."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from infarct.evaluation.score_table import Results
 from infarct.evaluation.tables import Table
 
 _LARGEST_SVG = 400_000
-"""Bytes beyond which a figure goes into the page as PNG: the page should open at once."""
+"""Largest SVG to embed, bytes. Larger figures are embedded as PNG so that the report opens fast."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """A section of the report.
 
     Attributes:
-        title: Its heading.
-        tables: Shown first.
-        figures: Stems of the pictures shown below them.
-        caption: Below the pictures.
-        folded: Tables are closed until asked for.
+        title: Heading.
+        tables: Tables, shown first.
+        figures: File stems of the figures, shown below the tables.
+        caption: Caption below the figures.
+        folded: Whether the tables are collapsed initially.
     """
 
     title: str
@@ -44,12 +44,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Making:
-    """How the numbers were made.
+    """Provenance of the results.
 
     Attributes:
-        notes: What a reader must know first: what was missing, skipped or counted as a failure.
-        resamples: Bootstrap samples.
-        seed: Of the bootstrap.
+        notes: Missing, skipped or failed items that the reader must know about.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
     """
 
     notes: tuple[str, ...]
@@ -58,7 +58,7 @@ class Making:
 
 
 def write_scores(results: Results, path: Path) -> None:
-    """Write every score as a tab-separated table, a row for each subject and tool."""
+    """Write all scores as a tab-separated table, one row per subject and tool."""
     names = [field.name for field in fields(Scores)]
     rows = (
         [subject, tool, *(_cell(getattr(measured.scores[tool], name)) for name in names)]
@@ -69,7 +69,7 @@ def write_scores(results: Results, path: Path) -> None:
 
 
 def write_table(table: Table, path: Path) -> None:
-    """Write a table as tab-separated text; lines of one cell are joined by a semicolon."""
+    """Write a table as tab-separated text; line breaks in a cell become semicolons."""
     rows = ([cell.strip().replace("\n", "; ") for cell in row] for row in table.rows)
     write_tsv(path, table.header, rows)
 
@@ -81,7 +81,7 @@ def _cell(value: float) -> str:
 
 
 def write_json(results: Results, analysis: Analysis, making: Making, path: Path) -> None:
-    """Write every number of the analysis; what is undefined is null."""
+    """Write all numbers of the analysis as JSON; undefined values are null."""
     content = {
         "infarct_version": version("infarct"),
         "tools": results.tools,
@@ -94,7 +94,7 @@ def write_json(results: Results, analysis: Analysis, making: Making, path: Path)
 
 
 def list_files(directory: Path) -> None:
-    """Note in `evaluation.json` which files an evaluation wrote, all of which are there by now."""
+    """Record the files of an evaluation in `evaluation.json`; call after all are written."""
     path = directory / "evaluation.json"
     content = json.loads(path.read_text("utf-8"))
     content["files"] = _files_in(directory)
@@ -102,10 +102,11 @@ def list_files(directory: Path) -> None:
 
 
 def other_files(directory: Path) -> list[str]:
-    """Return the files in the directory of an evaluation that it did not write.
+    """Return the files in an evaluation directory that the evaluation did not write.
 
     Args:
-        directory: Of an evaluation; of one that lists no files, nothing is returned.
+        directory: Evaluation directory. If its `evaluation.json` lists no files, the result is
+            empty.
     """
     try:
         listed = json.loads((directory / "evaluation.json").read_text("utf-8")).get("files")
@@ -130,20 +131,20 @@ def _nullable(value: Any) -> Any:
 
 
 def verdict(analysis: Analysis) -> str:
-    """Say the outcome in plain words, from the first group of each kind."""
+    """Summarise the main result in words, for the first group of each kind."""
     found = []
     for each in analysis.performance:
         if each.group == analysis.performance[0].group:
             dice = each.summaries["dice"]
             found.append(
                 f"{each.tool} reached a mean Dice of {dice.mean:.2f} (median {dice.median:.2f}) "
-                f"and touched the lesion in {each.touch.hits} of {each.n} subjects"
+                f"and overlapped the lesion in {each.touch.hits} of {each.n} subjects"
             )
     for alarms in analysis.false_alarms:
         if alarms.group == analysis.false_alarms[0].group:
             found.append(
-                f"{alarms.tool} flagged {alarms.flagged.hits} of {alarms.n} subjects without a "
-                "lesion"
+                f"{alarms.tool} had false positives in {alarms.flagged.hits} of {alarms.n} "
+                "lesion-free subjects"
             )
     return ". ".join(found) + "."
 
@@ -151,7 +152,7 @@ def verdict(analysis: Analysis) -> str:
 def write_page(
     results: Results, sections: Sequence[Section], making: Making, lead: str, directory: Path
 ) -> None:
-    """Write report.html, with the pictures that lie in the directory inside it."""
+    """Write report.html with the figures of the directory embedded."""
     environment = Environment(
         loader=PackageLoader("infarct.evaluation"),
         autoescape=True,

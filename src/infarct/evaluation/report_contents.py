@@ -1,4 +1,4 @@
-"""Which tables and figures an evaluation shows, and in which order: that of the paper."""
+"""Selects the tables and figures of an evaluation report and orders them as in the paper."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from infarct.evaluation.table_figure import draw_table
 from infarct.evaluation.tables import Table
 
 Drawing = Callable[[], Figure]
-"""A picture still to be drawn, with all it needs."""
+"""Draws one figure when called; all its data are bound."""
 
 
 def all_tables(results: Results, analysis: Analysis, costs: Mapping[str, Cost]) -> dict[str, Table]:
-    """Make every table that has something to say, by name."""
+    """Build all tables that have at least one row, by name."""
     made = (
         cohort_table(results),
         tables.performance_table(analysis, costs),
@@ -47,7 +47,7 @@ def all_tables(results: Results, analysis: Analysis, costs: Mapping[str, Cost]) 
 def all_drawings(
     results: Results, analysis: Analysis, cases: Mapping[str, Case], shown: Mapping[str, Table]
 ) -> dict[str, Drawing]:
-    """Name every picture, and how to draw it."""
+    """Return a drawing function for every figure, by name."""
     focused = results.focused.subjects
     drawings: dict[str, Drawing] = {"fig1_flowchart": partial(flowchart, flow_of(results))}
     if results.with_lesion:
@@ -87,7 +87,8 @@ def all_drawings(
 
 def _histogram_strata(results: Results) -> list[Stratum]:
     lesion = {
-        name: "with a lesion" if ml > 0 else "without" for name, ml in results.reference_ml.items()
+        name: "with a lesion" if ml > 0 else "lesion-free"
+        for name, ml in results.reference_ml.items()
     }
     levels = tuple(dict.fromkeys(lesion.values()))
     everyone = tuple(results.measured)
@@ -97,7 +98,7 @@ def _histogram_strata(results: Results) -> list[Stratum]:
 
 
 def draw(directory: Path, named: tuple[str, Drawing]) -> None:
-    """Draw one picture and write it; in one argument, as a pool of processes hands it over."""
+    """Draw one figure and write it. A process pool passes name and drawing as one argument."""
     name, drawing = named
     save(drawing(), directory / name)
 
@@ -105,7 +106,7 @@ def draw(directory: Path, named: tuple[str, Drawing]) -> None:
 def all_sections(
     results: Results, shown: Mapping[str, Table], drawings: Mapping[str, Drawing]
 ) -> list[Section]:
-    """Put tables and pictures in the order of the paper."""
+    """Group tables and figures into sections, in the order of the paper."""
 
     def part(
         title: str,
@@ -120,51 +121,58 @@ def all_sections(
 
     tool, group = results.tools[0], results.focused.name
     boxes = (
-        "White square: mean; black line: median; box: quartiles; whiskers: 1.5 times the "
-        "interquartile range; voxel counts on a logarithmic scale."
+        "White square: mean. Black line: median. Box: quartiles. Whiskers: 1.5 times the "
+        "interquartile range. Voxel counts are on a logarithmic scale."
     )
-    pairs = "P values of ANOVA on pairs; star: below 0.05 after Holm's correction too."
+    pairs = "P values of pairwise ANOVA. Star: P < 0.05 after Holm's correction."
     sections = [
         part(
-            "Who was measured (Fig. 1, Table 1)",
+            "Study population (Fig. 1, Table 1)",
             ("table1_cohort",),
             "fig1",
-            "Dashed: the scans that were evaluated.",
+            "Dashed frame: scans included in the evaluation.",
         ),
         part("Performance", ("table2_performance", "false_alarms")),
         part("By cohort, territory and volume (Fig. 3)", (), "fig3", boxes),
-        part("Density of Dice (Fig. 4)", (), "fig4", f"{group}, and by lesion volume."),
-        part("By hemisphere, scanner and person (Fig. 5)", (), "fig5", boxes),
-        part("Correlation (Fig. 6)", ("relations",), "fig6", f"Spearman's rho; {group}."),
-        part("Agreement of volumes", (), "volume", "Line: bias; dashed: limits of agreement."),
+        part("Distribution of Dice (Fig. 4)", (), "fig4", f"{group}, and by lesion volume."),
+        part("By hemisphere, scanner and demographics (Fig. 5)", (), "fig5", boxes),
+        part("Correlation (Fig. 6)", ("relations",), "fig6", f"Spearman's rho. Subjects: {group}."),
         part(
-            "Look at them (Fig. 7)",
+            "Volume agreement (Bland-Altman)",
+            (),
+            "volume",
+            "Solid line: bias. Dashed lines: 95% limits of agreement.",
+        ),
+        part(
+            "Example cases (Fig. 7)",
             (),
             "fig7",
-            f"Chosen by {tool}: best, median and worst Dice where it touched the lesion, the "
-            "largest lesion it missed, the largest false alarm. Yellow: reference.",
+            f"Selected by the scores of {tool}: best, median and worst Dice among lesions that it "
+            "overlapped, the largest lesion it missed, and the largest false positive. Yellow: "
+            "reference. Other colours: predictions.",
         ),
         part(
             "DWI before and after normalisation (Supplementary Fig. 1)",
             (),
             "figS1",
-            "Inside the brain. Thin: single subjects, at most 40 of a group; thick: median of all.",
+            "Voxels inside the brain. Thin lines: individual subjects, at most 40 per group. Thick "
+            "lines: median of all subjects in the group.",
         ),
         part(
-            "Tools against each other (Supplementary Fig. 3)",
+            "Comparison of tools (Supplementary Fig. 3)",
             (),
             "figS3",
-            f"{pairs} Blue: the tool of the row is better than that of the column; orange: worse.",
+            f"{pairs} Blue: the tool in the row is better than that in the column. Orange: worse.",
         ),
         part(
-            "Levels of the strata (Supplementary Fig. 4)",
+            "Comparison of levels within each stratum (Supplementary Fig. 4)",
             (),
             "figS4",
-            f"{pairs} Blue: better in the first level of the pair; orange: worse.",
+            f"{pairs} Blue: better in the first level of the pair. Orange: worse.",
         ),
-        part("Human raters", ("rater_agreement",)),
+        part("Agreement of human raters", ("rater_agreement",)),
         part(
-            "Tests",
+            "Statistical tests",
             (
                 *("comparisons", "tools_anova", "tools_anova_pairs"),
                 *("strata", "strata_anova_pairs"),

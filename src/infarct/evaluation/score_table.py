@@ -1,4 +1,4 @@
-"""All scores of all tools, and which group each subject is in: what is analysed and drawn."""
+"""Collects the scores of all tools and the groups of subjects for analysis and figures."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from infarct.evaluation.subject_scores import Measured
 from infarct.evaluation.subjects import Stratum, Subjects, stratify
 
 STRATA = ("territory", "volume", "hemisphere", "manufacturer", "field_strength", "race", "sex")
-"""Beside cohort and onset: what the paper divides the subjects by."""
+"""Variables by which the paper stratifies subjects, besides cohort and onset."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How a score is called and shown.
+    """Name and display format of a score.
 
     Attributes:
-        key: Its field in `metrics.Scores`.
-        title: In tables and on axes.
-        decimals: How many are shown.
-        unit: Empty for a ratio.
-        higher_is_better: Its direction.
+        key: Field of `metrics.Scores`.
+        title: Title in tables and on axes.
+        decimals: Number of decimals shown.
+        unit: Unit; empty for a ratio.
+        higher_is_better: Whether higher values are better.
     """
 
     key: str
@@ -36,7 +36,7 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """Title and unit, for an axis."""
+        """Title with unit, for axes and column headers."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
@@ -56,11 +56,11 @@ BY_KEY = {metric.key: metric for metric in METRICS}
 
 @dataclass(frozen=True)
 class Group:
-    """Subjects that are averaged over together.
+    """A group of subjects that are summarised together.
 
     Attributes:
-        name: As shown.
-        subjects: Their names.
+        name: Display name.
+        subjects: Subject names.
     """
 
     name: str
@@ -69,14 +69,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Results:
-    """Every score, and the groups the subjects fall into.
+    """All scores and groups of subjects.
 
     Attributes:
-        tools: In the order they were given; the first is the one under study.
-        measured: Numbers of each subject, by its name.
-        table: What else is known about the subjects.
-        focus: Cohort that strata, correlations and tests between strata are about; None for all.
-        raters: Who made each of the human readings, see `raters`.
+        tools: Tool names in the given order; the first is the tool under study.
+        measured: Measurements by subject.
+        table: Table of subjects.
+        focus: Cohort used for strata, correlations and tests between strata; None for all subjects.
+        raters: Name of the rater of each human reading, see `raters`.
     """
 
     tools: tuple[str, ...]
@@ -87,43 +87,43 @@ class Results:
 
     @cached_property
     def reference_ml(self) -> dict[str, float]:
-        """Lesion volume by subject, ml."""
+        """Reference lesion volume by subject, ml."""
         first = self.tools[0]
         return {name: case.scores[first].reference_ml for name, case in self.measured.items()}
 
     @cached_property
     def with_lesion(self) -> tuple[str, ...]:
-        """Subjects whose reference holds a lesion."""
+        """Subjects with a lesion in the reference."""
         return tuple(name for name, ml in self.reference_ml.items() if ml > 0)
 
     @cached_property
     def lesion_free(self) -> tuple[str, ...]:
-        """Subjects whose reference is empty."""
+        """Subjects with an empty reference."""
         return tuple(name for name, ml in self.reference_ml.items() if ml == 0)
 
     @cached_property
     def cohorts(self) -> Stratum:
-        """The cohorts, in the order the subjects come."""
+        """The cohorts, in order of first appearance."""
         stratum = self.stratum("cohort", tuple(self.measured))
         order = dict.fromkeys(stratum.level_of.values())
         return Stratum(stratum.key, stratum.title, tuple(order), stratum.level_of)
 
     @cached_property
     def focused(self) -> Group:
-        """Subjects with a lesion, of the cohort in focus."""
+        """Subjects with a lesion in the focus cohort."""
         if self.focus is None:
             return Group("All with a lesion", self.with_lesion)
         return Group(self.focus, tuple(self.cohorts.members(self.focus, self.with_lesion)))
 
     @cached_property
     def lesion_groups(self) -> tuple[Group, ...]:
-        """All with a lesion, each cohort of them, and S, M and L of those in focus."""
+        """All subjects with a lesion, each cohort, and the size classes of the focus cohort."""
         groups = [Group("All with a lesion", self.with_lesion), *self._by_cohort(self.with_lesion)]
         return (*(group for group in groups if group.subjects), *self.sizes)
 
     @cached_property
     def sizes(self) -> tuple[Group, ...]:
-        """S, M and L of those in focus; the cohort is named where there is one."""
+        """Size classes S, M and L of the focus cohort; names include the cohort if one is set."""
         sizes = self.stratum("volume", self.focused.subjects)
         of = "" if self.focus is None else f"{self.focus}: "
         return tuple(
@@ -133,23 +133,23 @@ class Results:
 
     @cached_property
     def lesion_free_groups(self) -> tuple[Group, ...]:
-        """All without a lesion, and each cohort of them."""
+        """All lesion-free subjects, and each cohort."""
         if not self.lesion_free:
             return ()
         return Group("All without a lesion", self.lesion_free), *self._by_cohort(self.lesion_free)
 
     @cached_property
     def strata(self) -> tuple[Stratum, ...]:
-        """The ways to divide those in focus that are known and hold two groups or more."""
+        """Strata of the focus cohort that have at least two levels."""
         found = [self.stratum(key, self.focused.subjects) for key in (*STRATA, "onset")]
         return tuple(stratum for stratum in found if len(stratum.levels) >= 2)
 
     def stratum(self, key: str, names: Sequence[str]) -> Stratum:
-        """Divide some subjects by one property."""
+        """Divide subjects into the levels of one variable."""
         return stratify(key, self.table, names, self.reference_ml)
 
     def values(self, tool: str, key: str, among: Iterable[str]) -> NDArray[np.float64]:
-        """Return one score of one tool for some subjects, in their order."""
+        """Return one score of one tool for the subjects in `among`, in this order."""
         return np.array(
             [getattr(self.measured[name].scores[tool], key) for name in among], dtype=np.float64
         )
@@ -159,5 +159,5 @@ class Results:
             Group(level, tuple(self.cohorts.members(level, names))) for level in self.cohorts.levels
         ]
         groups = [group for group in groups if group.subjects]
-        # A single cohort that holds everyone would only repeat the row above it.
+        # A cohort that contains all subjects would repeat the row above it.
         return [group for group in groups if len(group.subjects) < len(names)]

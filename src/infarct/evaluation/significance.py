@@ -1,4 +1,4 @@
-"""P values as pictures: tools against each other, and each tool across the levels of the strata."""
+"""Figures of P values for all pairs of tools and for all pairs of levels of each stratum."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infarct.evaluation.plot_style import STYLE
 from infarct.evaluation.score_table import BY_KEY
 
 LIMITS = (0.001, 0.01, 0.05)
-"""P values below which a cell is coloured, the darkest first."""
+"""P value thresholds for the colour of a cell, darkest first."""
 
 _DEPTHS = (0.75, 0.45, 0.2)
 _BETTER, _WORSE = to_rgb("#0072B2"), to_rgb("#D55E00")
@@ -25,15 +25,18 @@ _CELL_INCHES = (0.44, 0.23)
 _LETTER_INCHES = 0.068
 
 Cells = Mapping[tuple[int, int], PairTest]
-"""Pairs by row and column of a panel; of a pair the first is what the row names."""
+"""Pairs by row and column of a panel; the row shows the first element of the pair."""
 
 
 def shade(pair: PairTest, *, first: bool = True) -> tuple[float, float, float]:
-    """Return the colour of a cell: blue where one side is better, orange where it is worse.
+    """Return the colour of a cell: blue if one side is significantly better, orange if worse.
 
     Args:
-        pair: The test.
-        first: Whether the side is the first of the pair.
+        pair: Comparison of two samples.
+        first: Whether the colour refers to the first side of the pair, or to the second.
+
+    Returns:
+        (red, green, blue), 0 - 1.
     """
     p = pair.test.p
     depth = next((d for limit, d in zip(LIMITS, _DEPTHS, strict=True) if p < limit), None)
@@ -44,7 +47,7 @@ def shade(pair: PairTest, *, first: bool = True) -> tuple[float, float, float]:
 
 
 def cell_text(pair: PairTest) -> str:
-    """Write a P value; a star where it is below .05 after Holm's correction too."""
+    """Format a P value; a star marks P < 0.05 after Holm's correction."""
     p = pair.test.p
     if np.isnan(p):
         return "-"
@@ -55,12 +58,12 @@ def cell_text(pair: PairTest) -> str:
 def tools_figure(analysis: Analysis, tools: Sequence[str]) -> Figure:
     """Draw the P value of every pair of tools: a row of panels per group, a column per metric.
 
-    The upper triangle of each panel is used; a cell compares the tool of its row with that of its
+    Each panel is an upper triangle. A cell compares the tool in its row with the tool in its
     column.
 
     Args:
-        analysis: Its `tool_pairs`.
-        tools: In the order of rows and columns; two or more.
+        analysis: Statistics; only `tool_pairs` is used.
+        tools: At least two tools, in the order of rows and columns.
 
     References:
         Liu et al. 2021, Supplementary Fig. 3.
@@ -74,17 +77,17 @@ def tools_figure(analysis: Analysis, tools: Sequence[str]) -> Figure:
         panels[row, PAPER_METRICS.index(each.metric)] = cells
     titles = [f"{name}\nn = {n}" for name, n in groups]
     labels = [(tools[:-1], tools[1:])] * len(titles)
-    return _panels(panels, titles, labels, "tool of the row")
+    return _panels(panels, titles, labels, "tool in row")
 
 
 def strata_figure(analysis: Analysis, tools: Sequence[str]) -> Figure:
     """Draw the P value of every pair of levels: a row of panels per stratum, a column per metric.
 
-    A cell compares, for the tool of its column, the two levels that its row names.
+    A cell compares the two levels in its row for the tool in its column.
 
     Args:
-        analysis: Its `level_pairs`.
-        tools: In the order of the columns.
+        analysis: Statistics; only `level_pairs` is used.
+        tools: Tools in the order of the columns.
 
     References:
         Liu et al. 2021, Supplementary Fig. 4.
@@ -113,10 +116,10 @@ def _panels(
     """Draw a grid of panels.
 
     Args:
-        panels: By row and column of the grid.
-        titles: Of the rows.
-        labels: Names of the rows and of the columns of the cells, for each row of the grid.
-        subject: What is better where a cell is blue, for the legend.
+        panels: Cells by row and column of the grid.
+        titles: Titles of the rows of the grid.
+        labels: Row and column labels of the cells, for each row of the grid.
+        subject: Legend text for the side that is better in a blue cell.
     """
     wide, high = _CELL_INCHES
     most = max(len(columns) for _, columns in labels)

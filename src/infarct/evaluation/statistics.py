@@ -1,8 +1,8 @@
-"""Statistics of the evaluation; each is checked against R or a published worked example.
+"""Statistics of the evaluation, each verified against R or a published worked example.
 
-Values that are undefined (NaN) are left out, and every result says how many went in. What cannot be
-computed (too few values, no spread) is NaN, never an exception: a report of three subjects is thin,
-not broken.
+Undefined values (NaN) are excluded, and every result reports the number of values used. Statistics
+that cannot be computed (too few values, zero variance) are NaN and raise no exception, so that a
+report on three subjects is still complete.
 
 References:
     Liu et al. 2021, Methods, "Evaluation of efficiency" and "Statistical significance testing".
@@ -20,14 +20,14 @@ from scipy import stats
 from scipy.special import ndtr
 
 Z = 1.96
-"""Half-width of every 95% interval in standard errors, as in the paper."""
+"""Half-width of a 95% confidence interval in standard errors, as in the paper."""
 
 _LEVEL = float(2 * ndtr(Z) - 1)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95% confidence interval; NaN where it is undefined."""
+    """A 95% confidence interval; NaN if undefined."""
 
     low: float
     high: float
@@ -51,16 +51,16 @@ def _defined_pairs(x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDA
 
 @dataclass(frozen=True)
 class Summary:
-    """The middle and the spread of a sample.
+    """Location and spread of a sample.
 
     Attributes:
-        n: Values that were defined.
+        n: Number of defined values.
         mean: Arithmetic mean.
         sd: Sample standard deviation (n - 1).
         median: Second quartile.
         q1: First quartile.
         q3: Third quartile.
-        interval: Bootstrap interval of the mean; unknown where none was asked for.
+        interval: Bootstrap interval of the mean; NaN if not requested.
     """
 
     n: int
@@ -78,9 +78,9 @@ def summarise(
     """Summarise a sample.
 
     Args:
-        values: Numbers; NaN are left out.
-        rng: Source of the bootstrap; no interval is made without it.
-        resamples: Number of bootstrap samples.
+        values: Numbers; NaN values are ignored.
+        rng: Random generator for the bootstrap; without it no interval is computed.
+        resamples: Number of bootstrap resamples.
     """
     x = defined(values)
     if x.size == 0:
@@ -92,7 +92,9 @@ def summarise(
 
 
 def bootstrap_mean(values: ArrayLike, rng: np.random.Generator, resamples: int = 2000) -> Interval:
-    """Bootstrap the mean: bias-corrected and accelerated, because Dice is bounded and skewed.
+    """Compute a bias-corrected and accelerated (BCa) bootstrap interval of the mean.
+
+    BCa is used because Dice is bounded and skewed.
 
     References:
         Efron 1987, J Am Stat Assoc 82, 171-185.
@@ -104,7 +106,7 @@ def bootstrap_mean(values: ArrayLike, rng: np.random.Generator, resamples: int =
     if spread == 0:
         return Interval(least, least)
     result = stats.bootstrap(
-        ((x - least) / spread,),  # squares of differences that are next to nothing would be nothing
+        ((x - least) / spread,),  # avoids underflow in squared differences
         np.mean,
         n_resamples=resamples,
         batch=max(1, 2_000_000 // x.size),
@@ -117,13 +119,13 @@ def bootstrap_mean(values: ArrayLike, rng: np.random.Generator, resamples: int =
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of subjects.
+    """A proportion of subjects.
 
     Attributes:
-        hits: Subjects that count.
-        n: Subjects in all.
+        hits: Number of subjects that meet the criterion.
+        n: Number of subjects.
         rate: hits / n.
-        interval: Wilson's.
+        interval: Wilson score interval.
     """
 
     hits: int
@@ -133,14 +135,14 @@ class Rate:
 
 
 def rate(hits: ArrayLike) -> Rate:
-    """Return the share of subjects that are hits, as in the paper's subject detection rate (SDR).
+    """Return the proportion of True values, as in the subject detection rate (SDR) of the paper.
 
     Args:
         hits: (n,) bool.
 
     References:
-        Liu et al. 2021, Eq. 13. Interval: Wilson 1927 with z = 1.96; it stays honest at 0 and 1,
-        where p +- z SE has no width (Brown, Cai and DasGupta 2001).
+        Liu et al. 2021, Eq. 13. Interval: Wilson 1927 with z = 1.96. It remains valid at 0 and 1,
+        where p +- z SE has zero width (Brown, Cai and DasGupta 2001).
     """
     flags = np.asarray(hits, dtype=bool)
     if flags.size == 0:
@@ -155,10 +157,10 @@ class Correlation:
     """A rank correlation.
 
     Attributes:
-        n: Pairs where both were defined.
-        rho: Spearman's, -1 - 1.
-        interval: By Fisher's transformation.
-        p: Of no correlation, two-sided.
+        n: Number of pairs with both values defined.
+        rho: Spearman's rank correlation coefficient, -1 to 1.
+        interval: Confidence interval by Fisher's transformation.
+        p: Two-sided P value of no correlation.
     """
 
     n: int
@@ -168,7 +170,9 @@ class Correlation:
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
-    """Correlate ranks; interval tanh(atanh(rho) +- z / sqrt(n - 3)), unknown where all ranks agree.
+    """Compute Spearman's correlation with the interval tanh(atanh(rho) +- z / sqrt(n - 3)).
+
+    The interval is undefined (NaN) if all ranks agree.
 
     References:
         Liu et al. 2021, Methods: scipy.stats, Fisher's transformation, z score = 1.96.
@@ -179,7 +183,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
     rho, p = (float(part) for part in stats.spearmanr(x, y))
     agree = math.isclose(abs(rho), 1)
     if agree:
-        # No approximation holds: of all orders of y, those that fit as well, rising or falling.
+        # Exact P: proportion of permutations of y with perfect rank agreement in either direction.
         as_well = math.prod(math.factorial(n) for n in np.unique(x, return_counts=True)[1])
         p = min(1.0, 2 * as_well / math.factorial(x.size))
     if agree or x.size == 3:
@@ -191,15 +195,15 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
 
 @dataclass(frozen=True)
 class Test:
-    """A test of no difference.
+    """Result of a hypothesis test of no difference.
 
     Attributes:
-        name: What was computed.
-        statistic: F, chi-square or W.
-        p: Two-sided; NaN where the test cannot be made.
+        name: Name of the test.
+        statistic: Test statistic: F, chi-square or W.
+        p: Two-sided P value; NaN if the test cannot be computed.
     """
 
-    __test__ = False  # not a test case, whatever its name makes pytest think
+    __test__ = False  # prevents pytest from collecting this class
 
     name: str
     statistic: float
@@ -207,10 +211,10 @@ class Test:
 
 
 def anova(groups: Sequence[ArrayLike]) -> Test:
-    """Test whether means differ between groups: one-way ANOVA.
+    """Test whether group means differ: one-way ANOVA.
 
     Args:
-        groups: One sample per group; groups of fewer than two values are left out.
+        groups: One sample per group; groups with fewer than two values are ignored.
     """
     samples = [x for x in map(defined, groups) if x.size >= 2]
     if len(samples) < 2 or all(np.ptp(x) == 0 for x in samples):
@@ -220,13 +224,13 @@ def anova(groups: Sequence[ArrayLike]) -> Test:
 
 
 def chi_square(counts: ArrayLike) -> Test:
-    """Test whether shares differ between groups, with Yates' correction for 2 x 2 tables.
+    """Chi-square test of proportions between groups, with Yates' correction for 2 x 2 tables.
 
     Args:
-        counts: (levels, groups) numbers of subjects; empty rows and columns are left out.
+        counts: (levels, groups) numbers of subjects; empty rows and columns are ignored.
 
     References:
-        Liu et al. 2021: scipy.stats.chi2_contingency, as it comes.
+        Liu et al. 2021: scipy.stats.chi2_contingency with default settings.
     """
     table = np.asarray(counts, dtype=float)
     if table.size:
@@ -238,12 +242,13 @@ def chi_square(counts: ArrayLike) -> Test:
 
 
 def wilcoxon(x: ArrayLike, y: ArrayLike) -> Test:
-    """Test whether paired values differ: Wilcoxon's signed ranks, pairs without difference dropped.
+    """Test whether paired values differ: Wilcoxon signed-rank test without zero differences.
 
-    Exact for up to 50 pairs without ties, by permutation for up to 13 with ties, else normal.
+    Exact for up to 50 pairs without ties, by permutation for up to 13 pairs with ties, otherwise
+    by normal approximation.
     """
     x, y = _defined_pairs(x, y)
-    # To more digits than any measure has: equal differences of thirds, say, are not equal bits.
+    # Round beyond measurement precision: equal differences may differ in the last bits.
     difference = np.round(x - y, 12)
     difference = difference[difference != 0]
     if x.size == 0:
@@ -255,11 +260,11 @@ def wilcoxon(x: ArrayLike, y: ArrayLike) -> Test:
 
 
 def mcnemar(x: ArrayLike, y: ArrayLike) -> Test:
-    """Test whether paired yes-no answers differ: McNemar's test, exact.
+    """Test whether paired binary outcomes differ: McNemar's exact test.
 
     Args:
-        x: (n,) bool, one tool's answers.
-        y: (n,) bool, the other's, on the same subjects.
+        x: (n,) bool, outcomes of one tool.
+        y: (n,) bool, outcomes of the other tool on the same subjects.
     """
     first, second = np.asarray(x, bool), np.asarray(y, bool)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
@@ -271,10 +276,10 @@ def mcnemar(x: ArrayLike, y: ArrayLike) -> Test:
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
-    """Correct p values for their number; keeps the chance of any false alarm below 5%.
+    """Correct p values for multiple comparisons; controls the family-wise error rate.
 
     Args:
-        p: (n,) p values; NaN stay NaN and do not count.
+        p: (n,) p values; NaN values remain NaN and are not counted.
 
     References:
         Holm 1979, Scand J Stat 6, 65-70.
@@ -290,17 +295,17 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a measurement lies from a reference (Bland and Altman).
+    """Agreement of a measurement with a reference (Bland and Altman).
 
     Attributes:
-        n: Pairs.
-        bias: Mean of measured minus reference, in their unit.
-        bias_interval: Of the bias.
-        sd: Of the differences.
-        lower: bias - 1.96 SD, the lower limit of agreement.
-        lower_interval: Of the lower limit.
-        upper: bias + 1.96 SD.
-        upper_interval: Of the upper limit.
+        n: Number of pairs.
+        bias: Mean of measured minus reference, in the unit of the measurements.
+        bias_interval: Confidence interval of the bias.
+        sd: Standard deviation of the differences.
+        lower: Lower limit of agreement, bias - 1.96 SD.
+        lower_interval: Confidence interval of the lower limit.
+        upper: Upper limit of agreement, bias + 1.96 SD.
+        upper_interval: Confidence interval of the upper limit.
     """
 
     n: int
@@ -341,12 +346,12 @@ def bland_altman(reference: ArrayLike, measured: ArrayLike) -> Agreement:
 
 @dataclass(frozen=True)
 class IntraclassCorrelation:
-    """How much of the variance of ratings lies between subjects.
+    """Proportion of the variance of ratings that is due to differences between subjects.
 
     Attributes:
-        n: Subjects.
-        icc: Two-way random, absolute agreement, single rating: ICC(2,1), or ICC(A,1).
-        interval: See `icc`.
+        n: Number of subjects.
+        icc: Two-way random effects, absolute agreement, single rating: ICC(2,1), or ICC(A,1).
+        interval: Confidence interval, see `icc`.
     """
 
     n: int
@@ -358,7 +363,7 @@ def icc(ratings: ArrayLike) -> IntraclassCorrelation:
     """Compute the intraclass correlation of absolute agreement.
 
     Args:
-        ratings: (n, k) of n subjects by k raters; subjects with a NaN are left out.
+        ratings: (n, k) ratings of n subjects by k raters; subjects with NaN are ignored.
 
     References:
         Shrout and Fleiss 1979, Psychol Bull 86, 420-428, ICC(2,1);
@@ -375,7 +380,7 @@ def icc(ratings: ArrayLike) -> IntraclassCorrelation:
     between_rows = k * ((rows - x.mean()) ** 2).sum() / (n - 1)
     between_columns = n * ((columns - x.mean()) ** 2).sum() / (k - 1)
     residual = ((x - rows - columns + x.mean()) ** 2).sum() / ((n - 1) * (k - 1))
-    with np.errstate(all="ignore"):  # ratings without variance between subjects give 0/0: NaN
+    with np.errstate(all="ignore"):  # zero variance between subjects gives 0/0 = NaN
         total = between_rows + (k - 1) * residual + k * (between_columns - residual) / n
         value = (between_rows - residual) / total
         a = k * value / (n * (1 - value))

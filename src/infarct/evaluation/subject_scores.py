@@ -1,4 +1,4 @@
-"""The numbers of one subject: its masks and images read, and what each mask scores."""
+"""Reads the masks and images of one subject and scores each mask."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from infarct.preprocessing.skull_strip import find_brain
 _HISTOGRAM_BINS = 200
 
 _LABELS, _ROUGH = 20, 0.1
-"""A mask with more values than that, where more than that share of neighbours differ, is an image:
-labels of lesions, however many, are the same from one voxel to the next."""
+"""Maximum number of values, and maximum proportion of differing neighbours, in a mask. A file that
+exceeds both is an image: lesion labels are constant within a lesion, however many there are."""
 
 _WHOLE = 0.98
-"""Share of the brain that images reach where they count as covering it."""
+"""Minimum proportion of the brain inside an image that counts as full coverage."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one subject.
+    """Files of one subject.
 
     Attributes:
-        subject: Its name.
-        reference: Its reference mask.
-        predictions: Mask by tool; None where the tool left none.
-        dwi: Its DWI, or None.
-        adc: Its ADC, or None.
-        brain: Its brain mask, or None: then it is outlined by thresholds on the DWI.
-        readings: Mask of each human reading; None where that rater did not read it.
+        subject: Subject name.
+        reference: Reference mask.
+        predictions: Predicted mask by tool; None if the tool has none.
+        dwi: DWI, or None.
+        adc: ADC, or None.
+        brain: Brain mask. If None, the brain is segmented by thresholds on the DWI.
+        readings: Mask of each human reading; None if the rater did not read this subject.
     """
 
     subject: str
@@ -58,9 +58,9 @@ class ReadingPair:
     """Two human readings of one scan.
 
     Attributes:
-        dice: Of the two masks; 1 where both are empty.
-        first_ml: Volume outlined in the first.
-        second_ml: In the second.
+        dice: Dice score of the two masks; 1 if both are empty.
+        first_ml: Lesion volume in the first reading, ml.
+        second_ml: Lesion volume in the second reading, ml.
     """
 
     dice: float
@@ -70,12 +70,12 @@ class ReadingPair:
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """The DWI signal inside the brain.
+    """Histogram of the DWI signal inside the brain.
 
     Attributes:
         counts: (200,) voxels per bin.
-        edges: (201,) signal, as measured.
-        peak: The tissue peak that normalisation brings to mean 0 and SD 1.
+        edges: (201,) bin edges, signal as measured.
+        peak: Tissue peak, which normalisation shifts to mean 0 and scales to SD 1.
     """
 
     counts: NDArray[np.int_]
@@ -85,16 +85,16 @@ class Histogram:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The numbers of one subject.
+    """Measurements of one subject.
 
     Attributes:
-        subject: Its name.
-        spacing: (3,) voxel size of the reference, mm, as stored.
-        scores: By tool.
-        histogram: Of the DWI, if there is one.
-        covers: Whether DWI and ADC reach all of the brain; contrast is measured where they do.
-        labelled: Files of the masks with more than one label, each of them counted as lesion.
-        readings: By the numbers of two human readings, from 0; those that are both there.
+        subject: Subject name.
+        spacing: (3,) voxel size of the reference, mm, in the order of the stored axes.
+        scores: Scores by tool.
+        histogram: Histogram of the DWI, or None without a DWI.
+        covers: Whether DWI and ADC cover the whole brain. Contrast is measured where they do.
+        labelled: Mask files with more than one label; all labels count as lesion.
+        readings: Agreement by pair of human readings (indices from 0), if both are available.
     """
 
     subject: str
@@ -107,12 +107,12 @@ class Measured:
 
 
 class MaskFile(NamedTuple):
-    """What a file of a mask holds.
+    """Content of a mask file.
 
     Attributes:
-        mask: (X, Y, Z) where a label is.
-        grid: Where it lies.
-        labels: How many labels there are; 0 for an empty mask.
+        mask: (X, Y, Z) True where a label is not 0.
+        grid: Voxel grid.
+        labels: Number of labels; 0 for an empty mask.
     """
 
     mask: Mask
@@ -121,14 +121,17 @@ class MaskFile(NamedTuple):
 
 
 def measure(case: Case) -> Measured:
-    """Read the files of a subject and measure every prediction.
+    """Read the files of a subject and score every prediction.
 
-    Masks must lie on the grid of the reference. DWI, ADC and brain may lie on another; they are
-    brought onto it, since contrast is a mean over many voxels.
+    Masks must be on the grid of the reference. DWI, ADC and brain mask may be on another grid; they
+    are resampled, which is acceptable because contrast is a mean over many voxels.
+
+    Args:
+        case: Files of the subject.
 
     Raises:
-        GeometryError: If a prediction lies on another grid, or an image is a series.
-        ContentError: If a mask is not a mask.
+        GeometryError: If a prediction is on another grid, or an image is a series.
+        ContentError: If a file does not contain a mask.
     """
     reference, grid, labels = read_mask(case.reference)
     images, covers = read_images(case, grid)
@@ -155,12 +158,15 @@ def measure(case: Case) -> Measured:
 
 
 def read_mask(path: Path) -> MaskFile:
-    """Read a mask, whatever its labels, and the grid it lies on.
+    """Read a mask with any labels, and its grid.
+
+    Args:
+        path: Mask file.
 
     Raises:
-        GeometryError: If it is a series.
-        ContentError: If it holds fractions or negative numbers, as a probability map does, or
-            whole numbers that change from voxel to voxel, as a map in percent does.
+        GeometryError: If the file is a series.
+        ContentError: If it contains fractions or negative numbers, as in a probability map, or
+            whole numbers that change from voxel to voxel, as in a map in percent.
     """
     volume = read_labels(path)
     mask: Mask = volume.data != 0
@@ -168,15 +174,15 @@ def read_mask(path: Path) -> MaskFile:
     count = len(np.unique(values))
     if count > _LABELS and _roughness(volume.data) > _ROUGH:
         raise ContentError(
-            f"{path}: holds {count} values from {values.min():g} to {values.max():g} that change "
-            "from voxel to voxel, as those of an image or of a map in percent; a mask of zeros and "
-            "whole numbers is needed: apply the tool's threshold first"
+            f"{path}: contains {count} values from {values.min():g} to {values.max():g} that "
+            "change from voxel to voxel, as in an image or a map in percent; expected a mask (0 "
+            "for background, whole numbers for lesions). Apply the threshold of the tool first"
         )
     return MaskFile(mask, volume.grid, count)
 
 
 def _roughness(labels: Image) -> float:
-    """Return the share of neighbours, both of them not 0, that differ."""
+    """Return the proportion of non-zero neighbours along the first axis that differ."""
     ahead, behind = labels[1:], labels[:-1]
     both = (ahead != 0) & (behind != 0)
     return float((ahead != behind)[both].mean()) if both.any() else 0.0
@@ -187,9 +193,9 @@ def _read_on(path: Path, grid: Grid, reference: Path) -> tuple[Mask, int]:
     on_grid = reorder(mask, own, grid)
     if on_grid is None:
         raise GeometryError(
-            f"{path}: lies on another grid (shape {own.shape}, spacing {_mm(own)} mm) than its "
-            f"reference {reference} ({grid.shape}, {_mm(grid)} mm), or is rotated or shifted; "
-            "masks are compared voxel by voxel: bring it onto the grid of the reference"
+            f"{path}: is on another grid (shape {own.shape}, spacing {_mm(own)} mm) than its "
+            f"reference {reference} (shape {grid.shape}, spacing {_mm(grid)} mm), or is rotated or "
+            "shifted. Masks are compared voxel by voxel; resample it to the grid of the reference"
         )
     return on_grid, labels
 
@@ -199,10 +205,10 @@ def _mm(grid: Grid) -> str:
 
 
 def read_images(case: Case, grid: Grid) -> tuple[Images | None, bool]:
-    """Read what contrast is measured on, on the grid of the masks.
+    """Read the images for the measurement of contrast, on the grid of the masks.
 
     Returns:
-        The images, None without any brain, and whether they reach all of it.
+        The images (None without brain mask and DWI), and whether they cover the whole brain.
     """
     reach = np.ones(grid.shape, bool)
     found: dict[str, Image | None] = {"dwi": None, "adc": None}
@@ -224,14 +230,18 @@ def read_images(case: Case, grid: Grid) -> tuple[Images | None, bool]:
 
 
 def read_image(path: Path, grid: Grid) -> tuple[Image, Mask]:
-    """Read an image onto the grid of the masks.
+    """Read an image and resample it to the grid of the masks.
+
+    Args:
+        path: Image file.
+        grid: Grid of the masks.
 
     Returns:
-        The image, 0 where it is not finite, as some backgrounds are not, or does not reach; and
-        where it reaches.
+        The image, 0 outside its field of view and where it is not finite (as in some backgrounds);
+        and a mask of its field of view.
 
     Raises:
-        GeometryError: If it is a series.
+        GeometryError: If the file is a series.
     """
     volume = _read_single(path)
     if grid.matches(volume.grid):
@@ -245,7 +255,7 @@ def _read_single(path: Path) -> Volume:
     volume = read(path)
     if volume.data.ndim != 3:
         raise GeometryError(
-            f"{path}: has shape {volume.data.shape}, a series; give a single image, with three axes"
+            f"{path}: has shape {volume.data.shape} and is a series; give a single 3D image"
         )
     return volume
 

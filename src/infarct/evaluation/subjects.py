@@ -1,11 +1,12 @@
-"""Who the subjects are: a BIDS participants table, and the strata the paper compares.
+"""Reads the table of subjects and divides subjects into the strata that the paper compares.
 
-`subjects.tsv` has a column `participant_id` and any of the columns below, in any order, under any
-of the names given; `n/a` or an empty cell is unknown. Repeated scans of one person have a column
-`session_id` beside; two rows of one name are an error. Numbers may have a decimal comma. Cells that
-are no number where one is due are unknown, and named in the report, as columns that are not there.
-Groups that differ in upper and lower case alone are one, named as most write it.
-Where no cohort is given and subjects lie in folders, the outermost folder is their cohort.
+`subjects.tsv` has the format of a BIDS participants table: a column `participant_id` and any of the
+columns below, in any order, under any of the listed names. `n/a` or an empty cell is unknown. A
+column `session_id` distinguishes repeated scans of one person; duplicate rows are an error. Numbers
+may have a decimal comma. Non-numeric cells in numeric columns count as unknown. These cells and
+missing columns are listed in the report. Groups that differ only in case are merged under the most
+frequent spelling. If no cohort is given and subjects are in folders, the outermost folder is the
+cohort.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from pathlib import Path
 from infarct.core.errors import InputFileError
 
 SMALL_ML = 1.7
-"""Lesions below are small (S), ml. Liu et al. 2021, Results, "Performance ... lesion volume"."""
+"""Upper limit of small lesions (S), ml. Liu et al. 2021, "Performance ... lesion volume"."""
 
 LARGE_ML = 14.0
-"""Lesions from here on are large (L), ml; those between are medium (M)."""
+"""Lower limit of large lesions (L), ml; lesions between both limits are medium (M)."""
 
 _COLUMNS = {
     "cohort": ("cohort", "dataset", "group", "split"),
@@ -57,7 +58,7 @@ _ONSET_HOURS = (2.0, 6.0, 12.0, 24.0)
 ONSET_LEVELS = ("<2 h", "2-6 h", "6-12 h", "12-24 h", ">24 h")
 _FIELDS_T = (0.55, 1.0, 1.5, 3.0, 7.0)
 _NEAR = 0.1
-"""Share of the nominal field; 0.5 T still counts as 0.55, gauss or millitesla as nothing."""
+"""Relative tolerance: 0.5 T counts as 0.55 T; values in gauss or millitesla are unknown."""
 _ORDER = {
     "territory": ("MCA", "PCA", "VB", "ACA"),
     "volume": (
@@ -74,7 +75,7 @@ _WORDS = {
     "sex": {"m": "male", "f": "female", "o": "other"},
 }
 UNKNOWN_CELLS = {"", "n/a", "na", "nan"}
-"""Cells that say nothing, in any case: of BIDS, of R, of pandas."""
+"""Cells for unknown values, in lower case, as written by BIDS tools, R and pandas."""
 _MOST_LEVELS = 6
 _OTHER = "other"
 _MOST_NAMES = 10
@@ -82,16 +83,16 @@ _MOST_NAMES = 10
 
 @dataclass(frozen=True)
 class Subjects:
-    """What is known about each subject.
+    """Table of subjects.
 
     Attributes:
-        values: By subject, then by our name of the column (keys of `TITLES`); unknowns left out.
-            Numbers have a decimal point, the field strength is the nominal one, T.
-        missing: Our names of the columns that the table does not have.
-        unread: Cells that are unknown because they hold no number, in words.
+        values: Cells by subject, then by column key (keys of `TITLES`), without unknown values.
+            Numbers have a decimal point; field strengths are nominal values, T.
+        missing: Keys of the columns that the table lacks.
+        unread: Descriptions of the cells that count as unknown because they are not numbers.
         unlisted: Subjects without a row.
-        elsewhere: Rows of subjects that were not measured, counted by cohort; "" where it is
-            unknown.
+        elsewhere: Number of rows by cohort for subjects that were not evaluated; "" if the cohort
+            is unknown.
     """
 
     values: Mapping[str, Mapping[str, str]]
@@ -101,11 +102,11 @@ class Subjects:
     elsewhere: Mapping[str, int] = field(default_factory=dict)
 
     def value(self, subject: str, column: str) -> str | None:
-        """Return one cell, or None where it is unknown."""
+        """Return one cell; None if it is unknown."""
         return self.values.get(subject, {}).get(column)
 
     def number(self, subject: str, column: str) -> float:
-        """Return one cell as a number, NaN where it is unknown or no number."""
+        """Return one cell as a number; NaN if it is unknown or not a number."""
         try:
             return float(self.values.get(subject, {})[column])
         except (KeyError, ValueError):
@@ -113,19 +114,19 @@ class Subjects:
 
 
 def read_subjects(path: Path | None, subjects: Iterable[str]) -> Subjects:
-    """Read the table and find the row of each subject that was measured.
+    """Read the table and find the row of each evaluated subject.
 
-    A row is that of a subject with the same name, with or without `sub-`, with `_<session_id>`
-    behind it where there is one, or of the same last folder where subjects lie in folders, unless
-    several have one.
+    A row matches a subject if the names are equal. The name of a row is `participant_id`, followed
+    by `_<session_id>` if there is a session; the prefix `sub-` is optional. If subjects are in
+    folders, the name of the last folder also matches, provided that it is unique.
 
     Args:
-        path: `subjects.tsv`, or None when there is no table.
-        subjects: Those that were measured.
+        path: `subjects.tsv`, or None if there is no table.
+        subjects: Evaluated subjects.
 
     Raises:
-        InputFileError: If it cannot be read, has no column `participant_id`, or two rows of one
-            name.
+        InputFileError: If the table cannot be read, has no column `participant_id`, or has
+            duplicate rows.
     """
     subjects = list(subjects)
     known, missing = ({}, tuple(_COLUMNS)) if path is None else _read_rows(path)
@@ -153,7 +154,7 @@ def read_subjects(path: Path | None, subjects: Iterable[str]) -> Subjects:
 
 
 def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-    """Return the known cells by bare name, and our names of the columns that are not there."""
+    """Return the known cells by name without `sub-`, and the keys of missing columns."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, delimiter="\t", strict=True)
@@ -161,14 +162,14 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
             rows = list(reader)
     except csv.Error as error:
         raise InputFileError(
-            f"{path}: cannot be read as a table ({error}); is a quotation mark left open?"
+            f"{path}: cannot be read as a table ({error}); check for an unclosed quotation mark"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputFileError(f"{path}: cannot be read as a table ({error})") from error
     if "participant_id" not in header:
         raise InputFileError(
-            f"{path}: has columns {', '.join(header.values()) or 'none'}; a tab-separated table "
-            "with a column participant_id is needed"
+            f"{path}: no column participant_id (columns: {', '.join(header.values()) or 'none'}); "
+            "a tab-separated table with a column participant_id is required"
         )
     columns = {
         ours: next((header[name] for name in names if name in header), None)
@@ -179,8 +180,8 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
     for number, row in enumerate(rows, 2):
         if any(row.get(None) or ()):
             raise InputFileError(
-                f"{path}: row {number} has more cells than the header, so some stand in the wrong "
-                "columns; is there a tab too many?"
+                f"{path}: row {number} has more cells than the header, so some cells are in the "
+                "wrong column; check for an extra tab"
             )
         participant = (row[header["participant_id"]] or "").strip()
         session = (row[header["session_id"]] or "").strip() if "session_id" in header else ""
@@ -192,9 +193,9 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
             ours: cell for ours, cell in cells.items() if cell.lower() not in UNKNOWN_CELLS
         }
     if doubled:
-        names = f"{', '.join([*doubled][:_MOST_NAMES])} ({len(doubled)} in all)"
+        names = f"{', '.join([*doubled][:_MOST_NAMES])} ({len(doubled)} in total)"
         raise InputFileError(
-            f"{path}: has several rows of {names}; keep one of each, or tell visits apart by a "
+            f"{path}: several rows for {names}; keep one row each, or distinguish visits by a "
             "column session_id"
         )
     return known, tuple(ours for ours, theirs in columns.items() if theirs is None)
@@ -212,7 +213,7 @@ def _last_folder(subject: str) -> str:
 
 
 def _understood(column: str, cell: str) -> str:
-    """Return a cell as it counts, or nothing where a number is due and there is none."""
+    """Normalise a cell; an empty string if the column is numeric and the cell is not a number."""
     text = cell.replace(",", ".")
     if column == "field_strength":
         return _nominal_tesla(text)
@@ -224,8 +225,8 @@ def _understood(column: str, cell: str) -> str:
 
 
 def _nominal_tesla(text: str) -> str:
-    """Name the nominal field: scanners report the true one, 2.89 T or 1.494 T."""
-    # Two numbers, as of two scanners, are no field strength.
+    """Return the nominal field strength; scanners report actual values such as 2.89 or 1.494 T."""
+    # Cells with two numbers, for example for two scanners, are not a field strength.
     number = re.fullmatch(r"(\d*\.?\d+)\D*", text)
     if number is None:
         return ""
@@ -251,13 +252,13 @@ def _bare(name: str) -> str:
 
 @dataclass(frozen=True)
 class Stratum:
-    """A way to divide the subjects.
+    """A division of the subjects into levels of one variable.
 
     Attributes:
-        key: Our name of the column.
-        title: As written above a figure.
-        levels: The groups, in the order they are shown.
-        level_of: Group by subject; subjects of unknown group are left out.
+        key: Column key.
+        title: Title in figures and tables.
+        levels: Levels in display order.
+        level_of: Level by subject; subjects with unknown level are omitted.
     """
 
     key: str
@@ -266,20 +267,20 @@ class Stratum:
     level_of: Mapping[str, str]
 
     def members(self, level: str, among: Iterable[str]) -> list[str]:
-        """Return those among the subjects who belong to a group."""
+        """Return the subjects in `among` that belong to a level."""
         return [subject for subject in among if self.level_of.get(subject) == level]
 
 
 def stratify(
     key: str, subjects: Subjects, names: Sequence[str], reference_ml: Mapping[str, float]
 ) -> Stratum:
-    """Divide subjects by one property.
+    """Divide subjects into the levels of one variable.
 
     Args:
-        key: One of `TITLES`, not age or NIHSS.
-        subjects: The table.
-        names: Who is to be divided.
-        reference_ml: Lesion volume by subject, for the key "volume".
+        key: Key of `TITLES`, except age and NIHSS.
+        subjects: Table of subjects.
+        names: Subjects to divide.
+        reference_ml: Reference lesion volume by subject, ml; used for the key "volume".
     """
     if key == "volume":
         found = {name: volume_level(reference_ml[name]) for name in names if reference_ml[name]}
@@ -294,11 +295,11 @@ def stratify(
     counts = Counter(found.values())
     expected = [level for level in _ORDER.get(key, ()) if level in counts]
     rest = [level for level in counts if level not in expected]
-    # Groups without an order of their own: the largest first, numbers by size.
+    # Levels without a defined order: numbers ascending, then the most frequent first.
     rest.sort(key=lambda level: (_leading_number(level), -counts[level], level))
     levels = expected + rest
     if len(levels) > _MOST_LEVELS and key != "cohort":
-        # The table may have a level of that name: the rare ones join it.
+        # If the table already has a level "other", merge the rare levels into it.
         other = next((level for level in levels if level.lower() == _OTHER), _OTHER)
         named = [level for level in levels if level.lower() != _OTHER]
         kept = set(sorted(named, key=lambda level: -counts[level])[: _MOST_LEVELS - 1])
@@ -308,7 +309,7 @@ def stratify(
 
 
 def volume_level(ml: float) -> str:
-    """Name the size of a lesion: S, M or L."""
+    """Return the size class of a lesion: S, M or L."""
     small, medium, large = _ORDER["volume"]
     if ml < SMALL_ML:
         return small

@@ -1,4 +1,4 @@
-"""A table as a picture, for slides and manuscripts."""
+"""Draws a table as a figure, for slides and manuscripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEADER_CHARACTERS = 18
 
 
 def draw_table(table: Table) -> Figure:
-    """Draw a table as text with rules, as wide and as high as it needs to be."""
+    """Draw a table as text with horizontal rules; the figure size fits the content."""
     header = tuple(textwrap.fill(name, _HEADER_CHARACTERS) for name in table.header)
     rows = [header, *table.rows]
     headings = [False, *(bool(row[0]) and not any(row[1:]) for row in table.rows)]
@@ -59,6 +59,6 @@ def draw_table(table: Table) -> Figure:
 
 
 def _longest(column: tuple[str, ...], headings: list[bool]) -> int:
-    """Return the length of the longest line; headings may run over the columns beside them."""
+    """Return the length of the longest line. Subheadings are ignored; they may span columns."""
     cells = (cell for cell, heading in zip(column, headings, strict=True) if not heading)
     return max(len(line) for cell in cells for line in cell.split("\n"))

@@ -1,4 +1,4 @@
-"""Table 2 of the paper and those beyond, as text; made for TSV, HTML and pictures alike."""
+"""Tables of the evaluation as text cells, shared by the TSV, HTML and figure outputs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ UNKNOWN = "-"
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text.
+    """A table of text cells.
 
     Attributes:
-        name: Stem of its files.
-        title: Above it.
-        header: Names of the columns.
-        rows: Cells; a row with text in its first cell only is a heading.
-        notes: Below it.
+        name: Stem of the output file names.
+        title: Title shown above the table.
+        header: Column names.
+        rows: Cells. A row with text in its first cell only is a subheading.
+        notes: Notes shown below the table.
     """
 
     name: str
@@ -34,12 +34,12 @@ class Table:
 
 
 def number(value: float, decimals: int = 2) -> str:
-    """Write a number, or a dash where it is undefined."""
+    """Format a number; a dash if it is undefined."""
     return UNKNOWN if math.isnan(value) else f"{value:,.{decimals}f}"
 
 
 def p_value(p: float) -> str:
-    """Write a p value to a precision that can be believed."""
+    """Format a p value to three decimals; a dash if it is undefined."""
     if math.isnan(p):
         return UNKNOWN
     return "<0.001" if p < 0.001 else f"{p:.3f}"
@@ -56,7 +56,7 @@ def _mean_sd(summary: st.Summary, decimals: int = 2) -> str:
 
 
 def median_iqr(summary: st.Summary, decimals: int = 2) -> str:
-    """Write median [quartiles]."""
+    """Format a sample as median [quartiles]."""
     if summary.n == 0:
         return UNKNOWN
     quartiles = f"[{number(summary.q1, decimals)}, {number(summary.q3, decimals)}]"
@@ -68,12 +68,12 @@ def _rate(rate: st.Rate) -> str:
 
 
 def share(count: int, n: int) -> str:
-    """Write a count and its share in percent."""
+    """Format a count and its percentage of `n`."""
     return f"{count} ({100 * count / n:.1f}%)" if n else UNKNOWN
 
 
 def performance_table(analysis: Analysis, costs: Mapping[str, Cost]) -> Table:
-    """Show how well each tool did on subjects with a lesion, and what it needs.
+    """Tabulate the performance of each tool on subjects with a lesion, and its costs.
 
     References:
         Liu et al. 2021, Table 2.
@@ -97,12 +97,13 @@ def performance_table(analysis: Analysis, costs: Mapping[str, Cost]) -> Table:
         row += _needs(costs.get(each.tool, Cost())) if costs else []
         rows.append(tuple(row))
     notes = [
-        "First line mean (SD), second line median [IQR]. SDR: share of subjects in whom anything "
-        "was outlined; touched: in whom the outline shares a voxel with the lesion.",
-        "A missing prediction counts as a failure: Dice 0, lesion not detected.",
+        "First line: mean (SD). Second line: median [IQR]. SDR: subject detection rate, the "
+        "proportion of subjects with a non-empty prediction. Lesion touched: proportion of "
+        "subjects whose prediction shares at least one voxel with the reference.",
+        "A missing prediction counts as a failure (Dice 0, lesion not detected).",
     ]
     if not costs:
-        notes.append("Parameters, seconds and memory were not given.")
+        notes.append("Parameters, run time and memory were not provided.")
     title = "Table 2. Performance on subjects with a lesion"
     return Table("table2_performance", title, tuple(header), tuple(rows), tuple(notes))
 
@@ -112,7 +113,7 @@ def _needs(cost: Cost) -> list[str]:
 
 
 def false_alarm_table(analysis: Analysis) -> Table:
-    """Show what each tool outlined where there is nothing."""
+    """Tabulate the false positives of each tool in lesion-free subjects."""
     header = ["Group", "Tool", "n", "Missing", "False-positive SDR [95% CI]"]
     header += ["Voxels, mean (SD)", "ml, mean (SD)", "ml, median [IQR]"]
     rows = []
@@ -120,13 +121,17 @@ def false_alarm_table(analysis: Analysis) -> Table:
         row = [each.group, each.tool, str(each.n), str(each.missing), _rate(each.flagged)]
         row += [_mean_sd(each.fp_voxels, 0), _mean_sd(each.fp_ml), median_iqr(each.fp_ml)]
         rows.append(tuple(row))
-    note = "A missing prediction counts as a subject falsely flagged."
-    title = "False alarms on subjects without a lesion"
+    note = (
+        "False-positive SDR: proportion of lesion-free subjects with a non-empty prediction. A "
+        "missing prediction counts as a false positive. Voxels and ml are averaged over all "
+        "subjects in the group."
+    )
+    title = "False positives in lesion-free subjects"
     return Table("false_alarms", title, tuple(header), tuple(rows), (note,))
 
 
 def relation_table(analysis: Analysis) -> Table:
-    """Show correlations and the agreement of volumes."""
+    """Tabulate correlations and the agreement of volumes."""
     header = ["Tool", "n", *(f"rho {name} [95% CI]" for name in CORRELATIONS)]
     header += ["Volume bias, ml [95% CI]", "Limits of agreement, ml", "Volume ICC [95% CI]"]
     rows = []
@@ -142,8 +147,10 @@ def relation_table(analysis: Analysis) -> Table:
         rows.append(tuple(row))
     group = analysis.relations[0].group if analysis.relations else ""
     note = (
-        "rho: Spearman, interval by Fisher's transformation (z = 1.96). Bias: predicted minus "
-        "reference volume. ICC: two-way random, absolute agreement, single rating."
+        "rho: Spearman's rank correlation; confidence interval by Fisher's transformation "
+        "(z = 1.96). Bias: mean of predicted minus reference volume. ICC: intraclass correlation, "
+        "two-way random effects, absolute agreement, single rating, ICC(2,1). κ: mean intensity of "
+        "the lesion divided by that of normal tissue."
     )
     title = f"Correlation and agreement: {group}"
     return Table("relations", title, tuple(header), tuple(rows), (note,))
@@ -156,8 +163,8 @@ def _rho(correlation: st.Correlation) -> str:
 
 
 def comparison_table(analysis: Analysis) -> Table:
-    """Show the paired tests between tools."""
-    shares = {"touched": "Lesion touched", "detected": "Falsely flagged"}
+    """Tabulate the paired tests between tools."""
+    shares = {"touched": "Lesion touched", "detected": "False-positive SDR"}
     rows = tuple(
         (
             each.group,
@@ -172,24 +179,24 @@ def comparison_table(analysis: Analysis) -> Table:
     )
     header = ("Group", "Metric", "Tool A", "Tool B", "A - B, mean [95% CI]", "p", "p corrected")
     note = (
-        "Wilcoxon's signed ranks on the same subjects, McNemar's exact test for shares; corrected "
-        "after Holm for the pairs of tools compared on one metric in one group."
+        "Wilcoxon signed-rank test on the same subjects; McNemar's exact test for proportions. "
+        "p corrected: Holm's correction for all pairs of tools on one metric in one group."
     )
-    return Table("comparisons", "Tools compared, subject by subject", header, rows, (note,))
+    return Table("comparisons", "Paired comparison of tools", header, rows, (note,))
 
 
 def tools_test_table(analysis: Analysis) -> Table:
-    """Show the paper's ANOVA across tools."""
+    """Tabulate the ANOVA across tools, as in the paper."""
     rows = tuple(
         (each.group, BY_KEY[each.metric].label, number(each.test.statistic), p_value(each.test.p))
         for each in analysis.tools_tests
     )
-    title = "Do the tools differ at all? ANOVA, as in the paper"
+    title = "Overall difference between tools: one-way ANOVA, as in the paper"
     return Table("tools_anova", title, ("Group", "Metric", "F", "p"), rows)
 
 
 def tool_pairs_table(analysis: Analysis) -> Table:
-    """Show the paper's ANOVA of every pair of tools."""
+    """Tabulate the ANOVA of every pair of tools, as in the paper."""
     rows = tuple(
         (
             each.group,
@@ -203,13 +210,13 @@ def tool_pairs_table(analysis: Analysis) -> Table:
         for pair in each.pairs
     )
     header = ("Group", "n", "Metric", "Tool A", "Tool B", *_PAIR_HEADER)
-    note = f"{_PAIR_NOTE} for the pairs of tools on one metric in one group."
-    title = "Pairs of tools: ANOVA, as in the paper"
+    note = f"{_PAIR_NOTE} all pairs of tools on one metric in one group."
+    title = "Pairwise comparison of tools: one-way ANOVA, as in the paper"
     return Table("tools_anova_pairs", title, header, rows, (note,))
 
 
 def level_pairs_table(analysis: Analysis) -> Table:
-    """Show the paper's ANOVA of every pair of levels of a stratum."""
+    """Tabulate the ANOVA of every pair of levels of a stratum, as in the paper."""
     rows = tuple(
         (
             each.stratum,
@@ -223,13 +230,15 @@ def level_pairs_table(analysis: Analysis) -> Table:
         for pair in each.pairs
     )
     header = ("Stratum", "Metric", "Tool", "Level A", "Level B", *_PAIR_HEADER)
-    note = f"{_PAIR_NOTE} for the pairs of levels of one tool, metric and stratum."
-    title = "Pairs of levels: ANOVA, as in the paper"
+    note = f"{_PAIR_NOTE} all pairs of levels of one stratum, for one tool and metric."
+    title = "Pairwise comparison of levels: one-way ANOVA, as in the paper"
     return Table("strata_anova_pairs", title, header, rows, (note,))
 
 
 _PAIR_HEADER = ("A - B, mean", "F", "p", "p Holm", "p Bonferroni")
-_PAIR_NOTE = "One-way ANOVA of two samples, taken as independent; corrected"
+_PAIR_NOTE = (
+    "One-way ANOVA of two samples, treated as independent. p Holm, p Bonferroni: corrected for"
+)
 
 
 def _pair_cells(pair: PairTest) -> tuple[str, ...]:
@@ -238,7 +247,7 @@ def _pair_cells(pair: PairTest) -> tuple[str, ...]:
 
 
 def rater_table(analysis: Analysis) -> Table:
-    """Show how far human raters agree."""
+    """Tabulate the agreement of human raters."""
     rows = []
     for each in analysis.raters:
         row = [each.kind, each.first, each.second, str(each.scans), str(each.both_empty)]
@@ -253,15 +262,15 @@ def rater_table(analysis: Analysis) -> Table:
         "Volume ICC [95% CI]",
     )
     note = (
-        "Scans that both readings outlined nothing on are counted and left out of Dice and volume. "
-        "All pairs: over all pairs of readings of all scans."
+        "Both empty: scans in which both readings are empty; they are excluded from Dice and "
+        "volume. All pairs: pooled over all pairs of readings."
     )
     title = "Agreement of human raters"
     return Table("rater_agreement", title, header, tuple(rows), (note,))
 
 
 def stratum_table(analysis: Analysis) -> Table:
-    """Show each tool across the levels of each stratum, with the paper's ANOVA."""
+    """Tabulate each tool by level of each stratum, with the ANOVA of the paper."""
     rows: list[tuple[str, ...]] = []
     for each in analysis.stratum_tests:
         metric = BY_KEY[each.metric]
@@ -271,4 +280,10 @@ def stratum_table(analysis: Analysis) -> Table:
         )
         rows.append((each.stratum, metric.label, each.tool, levels, p_value(each.test.p)))
     header = ("Stratum", "Metric", "Tool", "Mean (SD) by level", "p")
-    return Table("strata", "Consistency across strata", header, tuple(rows), ("p: ANOVA.",))
+    return Table(
+        "strata",
+        "Consistency across strata",
+        header,
+        tuple(rows),
+        ("p: one-way ANOVA across levels.",),
+    )
