@@ -130,7 +130,7 @@ def test_where_no_infarct_can_be_seen_another_patient_is_drawn(bank, tmp_path, m
     assert facts["lesion_ml"] > 0
     assert facts["record"]["seed"] == sampling.draw(cohort, bank, 4, 1 + write_cases.APART).seed
     monkeypatch.setattr(write_cases, "ATTEMPTS", 1)
-    with pytest.raises(RuntimeError, match="no infarct"):
+    with pytest.raises(RuntimeError, match="is visible"):
         write_cases.make_case(cohort, bank, 4, 1, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
