@@ -47,8 +47,10 @@ TISSUE_ADC = 0.75e-3
 """ADC of normal tissue, mm^2/s, from which the DWI contrast of an infarct is computed."""
 
 OUTLINED_FACTOR, OUTLINED_POWER = 1.18, 0.985
-"""Readers include some of the bright margin: segmented ml = factor * infarct ml ** power. Fitted to 32
-scans of the cohorts `test` and `day-after`, with a scatter of 10%."""
+"""Readers include some of the bright margin: segmented ml = factor * infarct ml ** power.
+
+Fitted to 32 scans of the cohorts `test` and `day-after`, with a scatter of 10%.
+"""
 
 MOST_LOW_ML = 60.0
 """Maximum volume of infarcts placed at the skull base; the cerebellum holds no larger one."""
@@ -166,7 +168,7 @@ _ADC: dict[Tissue, Range] = {
 
 
 def _draw_contrast(rng: np.random.Generator) -> Contrast:
-    """Draw the contrast of each tissue. CSF and ventricles are equal; temperature scales all ADCs."""
+    """Draw the contrast of each tissue. Fluids are equal, and temperature scales all ADCs."""
     b0 = [float(rng.uniform(*_B0[tissue])) for tissue in Tissue]
     adc = [float(rng.uniform(*_ADC[tissue])) for tissue in Tissue]
     b0[Tissue.VENTRICLE] = b0[Tissue.CSF]

@@ -90,7 +90,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Bump:
-    """A spatial Gaussian that models signal pile-up, bright cortex, a fibre tract or a coil element.
+    """A spatial Gaussian: models signal pile-up, bright cortex, a fibre tract or a coil element.
 
     Attributes:
         kind: Name of the modelled effect.

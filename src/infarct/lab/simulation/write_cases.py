@@ -65,7 +65,7 @@ class Saving:
 
 
 def draw_saving(seed: int, index: int) -> Saving:
-    """Draw position and file conventions of one case, with a random stream separate from the record.
+    """Draw position and file conventions of one case, from a random stream of their own.
 
     Args:
         seed: Seed of the series.
