@@ -130,7 +130,7 @@ def test_patients_with_invisible_infarcts_are_redrawn(bank, tmp_path, monkeypatc
     assert facts["lesion_ml"] > 0
     assert facts["record"]["seed"] == sampling.draw(cohort, bank, 4, 1 + write_cases.APART).seed
     monkeypatch.setattr(write_cases, "ATTEMPTS", 1)
-    with pytest.raises(RuntimeError, match="none of 1 infarcts drawn .* is visible"):
+    with pytest.raises(RuntimeError, match=r"none of 1 infarcts drawn .* is visible"):
         write_cases.make_case(cohort, bank, 4, 1, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
