@@ -109,19 +109,19 @@ def draw_acquisition(cohort: Cohort, rng: np.random.Generator) -> Acquisition:
 
 def draw_artefacts(cohort: Cohort, acquisition: Acquisition, rng: np.random.Generator) -> Artefacts:
     """Draw the artefacts of a scan."""
-    often = cohort.artefacts
+    frequency = cohort.artefacts
     direction = float(rng.choice([-1.0, 1.0]))
-    bends = [
+    distortions = [
         _bump_near("air", site, direction * float(rng.uniform(0, 7)), rng)
         for site in AIR_SITES.values()
-        if _occurs(0.6, often, rng)
+        if _occurs(0.6, frequency, rng)
     ]
-    piles = [
+    pile_ups = [
         _bump_near("pile-up", site, float(rng.exponential(0.5)), rng)
         for site in AIR_SITES.values()
-        if _occurs(0.5, often, rng)
+        if _occurs(0.5, frequency, rng)
     ]
-    banded = _occurs(0.6, often, rng)
+    banded = _occurs(0.6, frequency, rng)
     rims = [
         _bump_near("rim", site, float(rng.exponential(1.0)), rng)
         for site in AIR_SITES.values()
@@ -134,49 +134,49 @@ def draw_artefacts(cohort: Cohort, acquisition: Acquisition, rng: np.random.Gene
             (float(rng.uniform(25, 60)), float(rng.uniform(25, 60)), float(rng.uniform(25, 70))),
             float(rng.uniform(0.1, 0.8)),
         )
-        for _ in range(int(rng.integers(0, 4)) if often else 0)
+        for _ in range(int(rng.integers(0, 4)) if frequency else 0)
     ]
     slices = acquisition.slices
     moved = tuple(
         (int(rng.integers(slices)), int(rng.integers(-2, 3)), int(rng.integers(-2, 3)))
-        for _ in range(int(rng.integers(1, 5)) if _occurs(0.08, often, rng) else 0)
+        for _ in range(int(rng.integers(1, 5)) if _occurs(0.08, frequency, rng) else 0)
     )
     dropped = tuple(
         (int(rng.integers(slices)), float(rng.uniform(0.3, 0.9)))
-        for _ in range(int(rng.integers(1, 3)) if _occurs(0.06, often, rng) else 0)
+        for _ in range(int(rng.integers(1, 3)) if _occurs(0.06, frequency, rng) else 0)
     )
     # Mostly less than a pixel; occasionally the head moves between b0 and DWI.
-    apart = min(often, 1.0) * (2.0 if rng.random() < 0.1 else 0.6)
+    apart = min(frequency, 1.0) * (2.0 if rng.random() < 0.1 else 0.6)
     shift_x, shift_y = (float(v) for v in rng.normal(0, (0.5 * apart, apart)))
     spike = None
-    if _occurs(0.03, often, rng):
+    if _occurs(0.03, frequency, rng):
         across, along = (int(v) for v in rng.integers(-40, 41, 2))
         spike = (int(rng.integers(slices)), across, along, float(rng.uniform(0.5, 3)))
     return Artefacts(
-        shading=float(rng.uniform(0.02, 0.25)) * min(often, 1.0),
+        shading=float(rng.uniform(0.02, 0.25)) * min(frequency, 1.0),
         shading_mm=float(rng.uniform(50, 110)),
         coils=tuple(coils),
-        filter_difference=float(rng.uniform(0, 0.1)) if _occurs(0.5, often, rng) else 0.0,
-        distortion_mm=float(rng.uniform(0, 1.2)) * min(often, 1.0),
-        susceptibility=tuple(bends),
-        pile_up=tuple(piles),
+        filter_difference=float(rng.uniform(0, 0.1)) if _occurs(0.5, frequency, rng) else 0.0,
+        distortion_mm=float(rng.uniform(0, 1.2)) * min(frequency, 1.0),
+        susceptibility=tuple(distortions),
+        pile_up=tuple(pile_ups),
         rims=tuple(rims),
         rim_mm=float(rng.uniform(2.0, 5.0)),
         rim_level=float(rng.uniform(0.5, 0.9)),
-        pile_up_adc=float(rng.uniform(0, 0.35)) if _occurs(0.6, often, rng) else 0.0,
+        pile_up_adc=float(rng.uniform(0, 0.35)) if _occurs(0.6, frequency, rng) else 0.0,
         dwi_shift_mm=(shift_x, shift_y),
-        dwi_stretch=float(rng.normal(0, 0.006)) * min(often, 1.0),
-        ghost=float(rng.uniform(0.005, 0.05)) if _occurs(0.2, often, rng) else 0.0,
-        slice_gain=float(rng.uniform(0, 0.04)) if _occurs(0.4, often, rng) else 0.0,
+        dwi_stretch=float(rng.normal(0, 0.006)) * min(frequency, 1.0),
+        ghost=float(rng.uniform(0.005, 0.05)) if _occurs(0.2, frequency, rng) else 0.0,
+        slice_gain=float(rng.uniform(0, 0.04)) if _occurs(0.4, frequency, rng) else 0.0,
         moved_slices=moved,
         dropped=dropped,
         spike=spike,
-        mask_wobble=float(rng.uniform(0, 0.15)) * min(often, 1.0),
-        mask_level=float(rng.uniform(0.35, 0.6)) if often else 0.5,
+        mask_wobble=float(rng.uniform(0, 0.15)) * min(frequency, 1.0),
+        mask_level=float(rng.uniform(0.35, 0.6)) if frequency else 0.5,
         leaks=tuple(
             _bump_near("leak", site, float(rng.choice([-1.0, 0.5, 1.0])), rng)
             for site in LEAK_SITES.values()
-            if _occurs(0.06, often, rng)
+            if _occurs(0.06, frequency, rng)
         ),
     )
 

@@ -37,24 +37,24 @@ def spoil(b0: torch.Tensor, dwi: torch.Tensor, record: Record) -> tuple[torch.Te
     Returns:
         Magnitude images of b0 and DWI, same shape.
     """
-    wrong, plan = record.artefacts, record.acquisition
+    settings, plan = record.artefacts, record.acquisition
     forward = warp.target_from_source(record.pose)
-    log_gain = warp.hills(wrong.coils, forward, b0.device, acquisition.positions(plan))
-    log_gain += wrong.shading * _smooth(b0, wrong.shading_mm, record, "shading")
+    log_gain = warp.hills(settings.coils, forward, b0.device, acquisition.positions(plan))
+    log_gain += settings.shading * _smooth(b0, settings.shading_mm, record, "shading")
     gain = log_gain.exp_()
     b0, dwi = b0 * gain, dwi * gain
     dwi = dwi * _slice_gain(dwi, record)[None, None, :]
-    for index, dx, dy in wrong.moved_slices:
+    for index, dx, dy in settings.moved_slices:
         dwi[:, :, index] = torch.roll(dwi[:, :, index], (dx, dy), (0, 1))
-    if wrong.ghost:
+    if settings.ghost:
         half = dwi.shape[1] // 2
-        b0, dwi = (s + wrong.ghost * torch.roll(s, half, 1) for s in (b0, dwi))
+        b0, dwi = (s + settings.ghost * torch.roll(s, half, 1) for s in (b0, dwi))
     white = record.contrast.b0[Tissue.WHITE] * math.exp(
         -plan.bvalue * 1e-3 * record.contrast.adc[Tissue.WHITE]
     )
     sd = white / plan.snr
-    if wrong.spike:
-        _spike(dwi, wrong.spike, sd)
+    if settings.spike:
+        _spike(dwi, settings.spike, sd)
     return _rician(b0, sd * plan.b0_noise, record, "b0"), _rician(dwi, sd, record, "dwi")
 
 
@@ -84,13 +84,13 @@ def moved_dwi(image: torch.Tensor, record: Record) -> torch.Tensor:
 
 def _slice_gain(dwi: torch.Tensor, record: Record) -> torch.Tensor:
     """Return the gain of each DWI slice from uneven excitation and motion-related signal loss."""
-    wrong = record.artefacts
+    settings = record.artefacts
     gain = (
         1
-        + wrong.slice_gain
+        + settings.slice_gain
         * random_fields.normal((1, 1, dwi.shape[2]), record.seed, "slices").flatten()
     )
-    for index, left in wrong.dropped:
+    for index, left in settings.dropped:
         gain[index] *= left
     return gain.to(dwi.device)
 
@@ -126,9 +126,11 @@ def mistaken_brain(soft: torch.Tensor, record: Record) -> torch.Tensor:
     Returns:
         (X, Y, Z) bool.
     """
-    wrong = record.artefacts
-    wobble = _smooth(soft, 14.0, record, "mask").mul_(wrong.mask_wobble)
+    settings = record.artefacts
+    wobble = _smooth(soft, 14.0, record, "mask").mul_(settings.mask_wobble)
     forward = warp.target_from_source(record.pose)
-    leaks = warp.hills(wrong.leaks, forward, soft.device, acquisition.positions(record.acquisition))
-    level = wobble.add_(wrong.mask_level).clamp_(0.08, 0.92)
+    leaks = warp.hills(
+        settings.leaks, forward, soft.device, acquisition.positions(record.acquisition)
+    )
+    level = wobble.add_(settings.mask_level).clamp_(0.08, 0.92)
     return soft + leaks > level

@@ -77,9 +77,9 @@ def _has_obvious_infarct(case: Path) -> bool:
     if not _LESION_ML[0] <= ml <= _LESION_ML[1]:
         return False
     contrast = float(dwi.data[inside].mean() / dwi.data[outside].mean())
-    darkness = float(adc.data[inside].mean() / np.median(adc.data[outside]))
+    adc_ratio = float(adc.data[inside].mean() / np.median(adc.data[outside]))
     size = sum((case / f"{name}.nii.gz").stat().st_size for name in ("dwi", "b0", "lesion"))
-    return contrast > _MIN_CONTRAST and darkness < _MAX_ADC_RATIO and size < _MAX_BYTES
+    return contrast > _MIN_CONTRAST and adc_ratio < _MAX_ADC_RATIO and size < _MAX_BYTES
 
 
 def _add_to_assets(case: Path, home: Path, seed: int) -> None:
