@@ -1,3 +1,5 @@
+"""The ASPECTS and PC-ASPECTS regions."""
+
 import numpy as np
 
 from infarct.lab.atlases.aspects import GROUPS, draw
@@ -11,12 +13,12 @@ def left_of(name: str) -> dict[str, np.ndarray]:
     return {e.name: left == e.index for e in atlas.entries if e.side == "left"}
 
 
-def test_the_shipped_map_is_what_the_rule_draws_from_the_shipped_atlases() -> None:
+def test_shipped_map_matches_the_rules() -> None:
     drawn = draw(left_of("regions"), left_of("territories"))
     assert np.array_equal(two_sided(drawn, list(GROUPS)), load_atlas("aspects").labels.data)
 
 
-def test_regions_do_not_overlap_and_keep_to_their_artery() -> None:
+def test_regions_do_not_overlap_and_stay_in_their_territory() -> None:
     drawn = draw(left_of("regions"), left_of("territories"))
     assert np.sum(list(drawn.values()), axis=0).max() == 1
     territories = left_of("territories")

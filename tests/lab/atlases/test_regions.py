@@ -1,3 +1,5 @@
+"""The region atlas."""
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def tissue() -> templates.Tissue:
     return templates.icbm_tissue()
 
 
-def test_a_head_like_the_map_gives_the_map_back(tissue) -> None:
+def test_vote_of_the_atlas_itself_returns_the_atlas(tissue) -> None:
     shipped = load_atlas("regions")
     table = np.zeros(64, np.uint16)
     for entry in shipped.entries:
@@ -42,7 +44,7 @@ def test_a_head_like_the_map_gives_the_map_back(tissue) -> None:
     assert np.array_equal(labels > 0, inside)
 
 
-def test_every_voxel_of_the_brain_goes_to_exactly_one_region(tissue) -> None:
+def test_regions_partition_the_brain(tissue) -> None:
     rng = np.random.default_rng(0)
     numbers = rng.choice([2, 3, 8, 10, 16, 24, 41, 42, 43, 47, 49, 51], ATLAS_GRID.shape)
     votes, brain = vote([numbers.astype(np.uint16)], tissue)
@@ -52,7 +54,7 @@ def test_every_voxel_of_the_brain_goes_to_exactly_one_region(tissue) -> None:
     assert brain.shape[0] == HALF
 
 
-def test_real_heads_land_on_the_map(real_data, tissue) -> None:
+def test_real_heads_agree_with_the_atlas(real_data, tissue) -> None:
     head = aligned(real_data / "anatomies" / "training_seg_01.nii.gz", tissue)
     shipped = load_atlas("regions")
     for name, (left, right) in {"thalamus": (10, 49), "cerebellum": (8, 47)}.items():

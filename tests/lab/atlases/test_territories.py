@@ -1,3 +1,5 @@
+"""The atlas of arterial territories."""
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ def lesion(centre: tuple[int, int, int], radius: int) -> np.ndarray:
     return mask
 
 
-def test_hemispheres_are_folded_onto_the_left() -> None:
+def test_right_hemispheres_are_mirrored() -> None:
     left, right = lesion((-40, 0, 10), 8), lesion((41, 0, 10), 8)  # mirror images
     folded = list(hemispheres([left, right, left | right, np.zeros_like(left)]))
     assert len(folded) == 4
@@ -36,11 +38,11 @@ def test_hemispheres_are_folded_onto_the_left() -> None:
     assert outermost_first == pytest.approx((80 - 40) / 4 - 0.5, abs=0.6)
 
 
-def test_failed_warps_are_left_out() -> None:
+def test_failed_registrations_are_skipped() -> None:
     assert list(hemispheres([lesion((-40, 0, 10), 38)])) == []  # 439 ml
 
 
-def test_what_is_lesioned_together_is_grouped_together(monkeypatch) -> None:
+def test_supervoxels_with_the_same_lesions_form_one_group(monkeypatch) -> None:
     monkeypatch.setattr(territories, "_GROUPS", 2)
     rng = np.random.default_rng(1)
     front, back = np.zeros((2, 20, 49, 39), np.float32)
@@ -61,7 +63,7 @@ def test_groups_are_named_by_anatomy_and_fill_the_brain() -> None:
     areas = [left == 2 * i + 1 for i in range(len(names))]
     maps = np.stack([a.reshape(20, 2, 49, 2, 39, 2).mean(axis=(1, 3, 5)) for a in areas])
     seen = maps.sum(axis=0) > 0
-    seen[:, :, :6] = False  # no lesion reaches the lowest 24 mm
+    seen[:, :, :6] = False  # no lesion data in the lowest 24 mm
     order = np.random.default_rng(0).permutation(len(names))  # groups come in any order
     found = memberships(Groups((maps * seen)[order], seen, 1))
     brain = left > 0
@@ -70,7 +72,7 @@ def test_groups_are_named_by_anatomy_and_fill_the_brain() -> None:
     assert (found.argmax(axis=0)[brain] == (left[brain] - 1) // 2).mean() > 0.9
 
 
-def test_the_held_out_are_the_same_whatever_their_order() -> None:
+def test_held_out_lesions_do_not_depend_on_the_order() -> None:
     names = [f"sub-{i}_lesion.nii.gz" for i in range(1000)]
     assert held_out(names) == held_out(reversed(names))
     assert len(held_out(names)) == HELD_OUT

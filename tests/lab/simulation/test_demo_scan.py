@@ -1,4 +1,4 @@
-"""Which synthetic case is shipped as the demo."""
+"""Selection of the bundled demo scan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infarct.lab.simulation import demo_scan
 from infarct.lab.sources.bank import Bank
 
 
-def test_the_first_case_that_qualifies_is_shipped(
+def test_first_suitable_case_is_added_to_the_assets(
     bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def save_case(record: object, saving: object, bank: Bank, case: Path) -> None:
@@ -22,9 +22,9 @@ def test_the_first_case_that_qualifies_is_shipped(
     monkeypatch.setattr(assets, "ROOT", tmp_path)
     monkeypatch.setattr(assets, "_INDEX", tmp_path / "assets.json")
     monkeypatch.setattr(demo_scan.Bank, "from_icbm", lambda: bank)
-    monkeypatch.setattr(demo_scan, "_usual", lambda record: bool(record.lesions))
+    monkeypatch.setattr(demo_scan, "_has_typical_protocol", lambda record: bool(record.lesions))
     monkeypatch.setattr(demo_scan, "save_case", save_case)
-    monkeypatch.setattr(demo_scan, "_clear", lambda case: case.name.endswith("2"))
+    monkeypatch.setattr(demo_scan, "_has_obvious_infarct", lambda case: case.name.endswith("2"))
     home = demo_scan.make_demo_scan(5)
     assert (home / "dwi.nii.gz").read_text().endswith("2")
     asset = assets.index()["demo/dwi"]
@@ -32,9 +32,9 @@ def test_the_first_case_that_qualifies_is_shipped(
     assert "--seed 5" in asset.source
 
 
-def test_it_is_said_when_no_case_qualifies(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_if_no_case_is_suitable(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_scan.Bank, "from_icbm", lambda: bank)
     monkeypatch.setattr(demo_scan, "_TRIES", 3)
-    monkeypatch.setattr(demo_scan, "_usual", lambda _: False)
-    with pytest.raises(RuntimeError, match="take another seed"):
+    monkeypatch.setattr(demo_scan, "_has_typical_protocol", lambda _: False)
+    with pytest.raises(RuntimeError, match="choose another seed"):
         demo_scan.make_demo_scan(5)

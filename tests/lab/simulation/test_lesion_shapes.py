@@ -1,4 +1,4 @@
-"""Shapes: the volume asked for, inside what is allowed, where the mask or the site lies."""
+"""Lesion shapes: volume, allowed voxels, and position."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def _whole(box, mask):
 
 
 @pytest.mark.parametrize("volume_ml", [0.03, 1.0, 30.0, 150.0])
-def test_made_shapes_have_the_volume_asked_for(way, real_bank, volume_ml):
+def test_synthetic_shapes_have_the_requested_volume(way, real_bank, volume_ml):
     allowed = torch.ones(warp.SHAPE, dtype=torch.bool)
     found = _whole(*lesion_shapes.outline(_spot(volume_ml), real_bank[0], way, allowed, 1))
     assert found.sum() / 1000 == pytest.approx(volume_ml, rel=0.02)
@@ -47,7 +47,7 @@ def test_made_shapes_have_the_volume_asked_for(way, real_bank, volume_ml):
     np.testing.assert_allclose(centre, warp.voxel((30, -12, 12)), atol=2 + volume_ml ** (1 / 3) * 4)
 
 
-def test_a_real_mask_keeps_its_shape(way, real_bank):
+def test_real_masks_keep_their_shape(way, real_bank):
     bank, mask = real_bank
     allowed = torch.ones(warp.SHAPE, dtype=torch.bool)
     volume_ml = mask.sum() / 1000
@@ -55,7 +55,7 @@ def test_a_real_mask_keeps_its_shape(way, real_bank):
     assert 2 * (found & mask).sum() / (found.sum() + mask.sum()) > 0.9
 
 
-def test_nothing_lies_where_it_may_not(way, real_bank):
+def test_spots_stay_within_the_allowed_voxels(way, real_bank):
     allowed = torch.zeros(warp.SHAPE, dtype=torch.bool)
     allowed[100:150, 100:150, 60:120] = True
     allowed[:, :, 90] = False
@@ -65,7 +65,7 @@ def test_nothing_lies_where_it_may_not(way, real_bank):
         assert not found[~allowed.numpy()].any()
 
 
-def test_where_nothing_is_allowed_nothing_is_outlined(way, real_bank):
+def test_no_allowed_voxels_give_an_empty_mask(way, real_bank):
     allowed = torch.zeros(warp.SHAPE, dtype=torch.bool)
     found = _whole(*lesion_shapes.outline(_spot(5.0), real_bank[0], way, allowed, 1))
     assert not found.any()

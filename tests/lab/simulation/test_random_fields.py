@@ -1,4 +1,4 @@
-"""Noise and smooth fields: their statistics, and that they depend on seed and name alone."""
+"""Noise and smooth fields: statistics, and dependence on seed and name only."""
 
 import numpy as np
 import pytest
@@ -26,11 +26,11 @@ def test_neighbours_are_independent():
     for axis in range(3):
         shifted = noise.roll(1, axis)
         assert abs(float((noise * shifted).mean())) < 0.02
-    # The whole sequence against itself, far apart: a hash with a short period would show.
+    # Correlate distant parts of the sequence to detect a hash with a short period.
     assert abs(float((noise[:20] * noise[20:]).mean())) < 0.02
 
 
-def test_the_two_parts_are_independent():
+def test_real_and_imaginary_part_are_independent():
     real, imaginary = random_fields.complex_noise((40, 40, 40), 3, "a")
     assert abs(float((real * imaginary).mean())) < 0.02
     assert abs(float((real**2 * imaginary**2).mean()) - 1) < 0.05
@@ -50,7 +50,7 @@ def test_smooth_fields_have_unit_variance():
     assert abs(float(values.std()) - 1) < 0.1
 
 
-def test_smooth_fields_are_as_smooth_as_asked():
+def test_smooth_fields_have_the_requested_smoothness():
     for distance in (5.0, 10.0):
         field = random_fields.smooth((60, 60, 60), distance, 0, "x")
         near = float((field[1:] * field[:-1]).mean())
@@ -60,7 +60,7 @@ def test_smooth_fields_are_as_smooth_as_asked():
         assert abs(far) < 0.15
 
 
-def test_distances_may_differ_by_axis():
+def test_smoothness_can_differ_between_axes():
     field = random_fields.smooth((60, 60, 60), (4.0, 4.0, 20.0), 0, "x")
     rough = float((field[2:] - field[:-2]).std())
     calm = float((field[:, :, 2:] - field[:, :, :-2]).std())

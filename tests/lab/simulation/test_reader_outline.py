@@ -1,4 +1,4 @@
-"""What a reader would outline."""
+"""Simulated manual segmentation."""
 
 import pytest
 import torch
@@ -18,12 +18,12 @@ HABIT = Habit(small=0.15, large=0.15)
 
 
 def outline(share: torch.Tensor, dwi: torch.Tensor, adc: torch.Tensor, brain: torch.Tensor):
-    """Outline on voxels of 1 mm by a reader with one habit for all volumes."""
+    """Segment on 1 mm voxels with one reader threshold for all volumes."""
     return outlined(share, Seen(dwi, adc, brain, (1.0, 1.0, 1.0)), HABIT)
 
 
 def outline_of(gain: float, dwi: torch.Tensor | None = None, **changes: torch.Tensor):
-    """Outline a disc of infarct, 8 voxels wide on two slices, that is `gain` times as bright."""
+    """Segment a square infarct, 8 voxels wide on two slices, with a DWI ratio of `gain`."""
     share = torch.zeros(SHAPE)
     share[26:34, 26:34, 3:5] = 1.0
     dwi = torch.full(SHAPE, 100.0) if dwi is None else dwi
@@ -33,24 +33,24 @@ def outline_of(gain: float, dwi: torch.Tensor | None = None, **changes: torch.Te
 
 
 @pytest.mark.parametrize("gain", [FAINTEST + 0.01, 2.5])
-def test_what_stands_out_is_outlined_whole(gain):
+def test_visible_infarct_is_segmented_completely(gain):
     found, true = outline_of(gain)
     assert torch.equal(found, true)
 
 
 @pytest.mark.parametrize("gain", [0.7, 1.0, FAINTEST - 0.01])
-def test_what_does_not_is_not(gain):
+def test_invisible_infarct_is_not_segmented(gain):
     found, _ = outline_of(gain)
     assert not found.any()
 
 
-def test_shading_hides_nothing_and_makes_nothing_up():
+def test_shading_does_not_change_visibility():
     shade = torch.linspace(0.3, 3.0, SHAPE[0])[:, None, None].expand(SHAPE) * 100
     assert outline_of(1.3, shade)[0].any()
     assert not outline_of(1.1, shade)[0].any()
 
 
-def test_fluid_and_what_lies_beyond_the_brain_are_not_compared_with():
+def test_fluid_and_voxels_outside_the_brain_are_no_reference():
     dark = torch.full(SHAPE, 100.0)
     dark[:, :30] = 10.0
     fluid = torch.full(SHAPE, 0.8e-3)
@@ -61,7 +61,7 @@ def test_fluid_and_what_lies_beyond_the_brain_are_not_compared_with():
     assert not outline_of(1.1, dark, brain=brain)[0].any()
 
 
-def test_each_part_is_judged_by_itself():
+def test_visibility_is_determined_for_each_part():
     share, dwi = torch.zeros(SHAPE), torch.full(SHAPE, 100.0)
     share[10:16, 10:16, 2] = share[40:46, 40:46, 5] = 1.0
     dwi[10:16, 10:16, 2] = 150.0
@@ -73,7 +73,7 @@ def test_each_part_is_judged_by_itself():
 
 
 @pytest.mark.parametrize(("first", "outlined_too"), [(1.5, True), (1.15, False)])
-def test_a_fainter_part_is_outlined_beside_one_that_is_seen_at_once(first, outlined_too):
+def test_fainter_part_is_segmented_if_another_part_is_visible(first, outlined_too):
     share, dwi = torch.zeros(SHAPE), torch.full(SHAPE, 100.0)
     share[10:16, 10:16, 2] = share[40:46, 40:46, 5] = 1.0
     dwi[10:16, 10:16, 2] = 100 * first
@@ -84,7 +84,7 @@ def test_a_fainter_part_is_outlined_beside_one_that_is_seen_at_once(first, outli
     assert found.any() == outlined_too
 
 
-def test_the_fluid_of_sulci_within_an_outline_does_not_count():
+def test_sulcal_fluid_within_the_lesion_is_ignored():
     share, dwi, adc = torch.zeros(SHAPE), torch.full(SHAPE, 100.0), torch.full(SHAPE, 0.8e-3)
     share[20:32, 20:32, 3] = 1.0
     dwi[20:32, 20:32, 3] = 130.0
@@ -93,7 +93,7 @@ def test_the_fluid_of_sulci_within_an_outline_does_not_count():
     assert outline(share, dwi, adc, everywhere).sum() == 144
 
 
-def test_a_lesion_thinner_than_a_slice_is_outlined_where_it_fills_most():
+def test_lesion_thinner_than_a_slice_is_segmented_at_its_maximum():
     share = torch.zeros(SHAPE)
     share[20:24, 20:24, 3] = 0.3
     share[20:24, 24, 3] = 0.1
@@ -103,26 +103,26 @@ def test_a_lesion_thinner_than_a_slice_is_outlined_where_it_fills_most():
     assert torch.equal(found, share > 0.2)
 
 
-def test_with_nothing_around_to_compare_with_it_counts_as_seen():
+def test_infarct_without_reference_tissue_counts_as_visible():
     brain = torch.zeros(SHAPE, dtype=torch.bool)
     brain[26:34, 26:34, 3:5] = True
     assert outline_of(1.0, brain=brain)[0].any()
 
 
-def test_where_there_is_no_infarct_nothing_is_outlined():
+def test_no_infarct_gives_an_empty_mask():
     flat = torch.ones(SHAPE)
     assert not outline(flat * 0, flat, flat * 0.8e-3, flat > 0).any()
 
 
 def a_wedge(width: int, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A block of infarct whose share falls linearly over ten columns at one side."""
+    """Return the infarct fraction and DWI of a block with a linear edge over ten columns."""
     share = torch.zeros(SHAPE)
     share[10:20, 10 : 10 + width, 2 : 2 + depth] = 1.0
     share[20:30, 10 : 10 + width, 2 : 2 + depth] = torch.linspace(0.95, 0.05, 10)[:, None, None]
     return share, torch.full(SHAPE, 100.0) * (1 + share)
 
 
-def test_large_infarcts_are_outlined_at_their_edge_and_small_foci_with_partial_volume():
+def test_small_foci_include_partial_volume_and_large_infarcts_do_not():
     everywhere, adc = torch.ones(SHAPE, dtype=torch.bool), torch.full(SHAPE, 0.8e-3)
     habit = Habit(small=0.15, large=0.5)
     for spacing, level in (((0.4, 0.4, 0.4), 0.15), ((5.0, 5.0, 5.0), 0.5)):
@@ -131,7 +131,7 @@ def test_large_infarcts_are_outlined_at_their_edge_and_small_foci_with_partial_v
         assert torch.equal(found, share >= level)
 
 
-def test_each_part_is_outlined_by_its_own_volume():
+def test_threshold_depends_on_the_volume_of_each_part():
     share, dwi = a_wedge(40, 4)
     share[50, 50, 6], share[50, 51, 6] = 1.0, 0.2
     dwi = 100 * (1 + share)
@@ -141,7 +141,7 @@ def test_each_part_is_outlined_by_its_own_volume():
     assert torch.equal(found[:40], (share >= 0.5)[:40])
 
 
-def test_a_habit_changes_with_the_logarithm_of_the_volume():
+def test_threshold_is_linear_in_the_logarithm_of_the_volume():
     habit = Habit(small=0.2, large=0.4)
     assert outlined_from(SMALL_ML / 9, habit) == habit.small
     assert outlined_from(LARGE_ML * 9, habit) == habit.large

@@ -1,4 +1,4 @@
-"""Drawing records: reproducible, after the paper's Table 1, and of what the cohort says."""
+"""Drawing records: reproducibility, agreement with Table 1 of the paper, and cohort settings."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def _records(name, count=1000):
     return [sampling.draw(load_cohort(name), BANK, 3, i) for i in range(count)]
 
 
-def test_same_seed_and_index_same_record():
+def test_same_seed_and_index_give_the_same_record():
     one, other = (sampling.draw(Cohort(), BANK, 3, 8) for _ in range(2))
     assert one == other
     assert one != sampling.draw(Cohort(), BANK, 3, 9)
@@ -48,8 +48,8 @@ def _mask(z: int) -> Mask:
     return mask
 
 
-def test_infarcts_lie_low_as_often_as_a_cohort_asks():
-    # The lattice begins at z = -72 mm.
+def test_skull_base_infarcts_follow_the_cohort_setting():
+    # The lattice starts at z = -72 mm.
     masks = {
         f"{place}-{k}": _mask(z) for place, z in (("low", 20), ("high", 110)) for k in range(9)
     }
@@ -65,7 +65,7 @@ def test_infarcts_lie_low_as_often_as_a_cohort_asks():
     assert max(spot.volume_ml for spot in spots) < sampling.MOST_LOW_ML
 
 
-def test_training_has_small_lesions_and_none():
+def test_training_has_small_lesions_and_lesion_free_scans():
     records = _records("training")
     free = np.mean([not r.lesions for r in records])
     assert 0.24 < free < 0.32
@@ -73,13 +73,13 @@ def test_training_has_small_lesions_and_none():
     assert np.mean(volumes < 1.7) > 0.3
 
 
-def test_not_visible_has_mimics_and_no_infarct():
+def test_not_visible_cohort_has_mimics_but_no_infarcts():
     records = _records("not-visible", 200)
     assert not any(r.lesions for r in records)
     assert np.mean([bool(r.mimics) for r in records]) > 0.25
 
 
-def test_mimics_and_artefacts_can_be_left_out():
+def test_mimics_and_artefacts_can_be_disabled():
     plain = replace(Cohort(), mimics=0.0, artefacts=0.0)
     for index in range(50):
         record = sampling.draw(plain, BANK, 0, index)
@@ -91,7 +91,7 @@ def test_mimics_and_artefacts_can_be_left_out():
         assert not (wrong.pile_up or wrong.rims)
 
 
-def test_made_lesions_lie_at_their_site_and_side():
+def test_synthetic_lesions_are_at_their_site():
     for record in _records("test", 200):
         for spot in record.lesions:
             site = SITES[spot.site]
@@ -101,14 +101,14 @@ def test_made_lesions_lie_at_their_site_and_side():
             assert abs(apart) < 6
 
 
-def test_slices_stay_on_the_lattice():
+def test_slices_are_within_the_lattice():
     for record in _records("training", 300):
         plan = record.acquisition
         assert plan.slices >= 10
         assert plan.first_mm + plan.spacing_mm * (plan.slices - 1) <= 191
 
 
-def test_cohort_files_are_checked(tmp_path, monkeypatch):
+def test_cohort_files_are_validated(tmp_path, monkeypatch):
     (tmp_path / "odd.toml").write_text("lesion_colour = 3\n")
     monkeypatch.setattr(cohorts.resources, "files", lambda _: tmp_path)
     with pytest.raises(InputFileError, match="lesion_colour"):
@@ -117,7 +117,7 @@ def test_cohort_files_are_checked(tmp_path, monkeypatch):
         load_cohort("absent")
 
 
-def test_every_shipped_cohort_loads():
+def test_every_bundled_cohort_loads():
     names = ["calibration", "day-after", "embolic", "hyperacute", "not-visible", "test", "training"]
     assert cohorts.cohort_names() == names
     for name in names:
@@ -125,7 +125,7 @@ def test_every_shipped_cohort_loads():
 
 
 @pytest.mark.parametrize("name", ["training", "test", "hyperacute"])
-def test_no_infarct_is_invisible(name):
+def test_every_infarct_has_sufficient_contrast(name):
     cohort = replace(
         load_cohort(name), lesion_free=0.0, hyperacute=1.0, subacute=0.0, late=0.0, volume_ml=0.2
     )
@@ -137,7 +137,7 @@ def test_no_infarct_is_invisible(name):
             assert gain >= sampling.FAINTEST - 1e-9
 
 
-def test_showers_are_many_small_foci_where_a_cohort_asks_for_them():
+def test_embolic_cohort_has_showers_of_small_foci():
     records = _records("embolic", 200)
     counts = np.array([len(r.lesions) for r in records])
     assert counts.min() >= sampling.FEWEST_EMBOLI
@@ -155,7 +155,7 @@ def test_showers_are_many_small_foci_where_a_cohort_asks_for_them():
     assert not any(len(r.lesions) > 6 for r in _records("test", 200))
 
 
-def test_training_has_showers_late_infarcts_bands_and_thin_slices():
+def test_training_has_showers_late_infarcts_rims_and_thin_slices():
     records = _records("training", 600)
     infarcts = [r for r in records if r.lesions]
     assert 0.1 < np.mean([len(r.lesions) > 6 for r in infarcts]) < 0.2
@@ -175,7 +175,7 @@ def test_training_has_showers_late_infarcts_bands_and_thin_slices():
     assert np.mean(touching) > 0.5
 
 
-def test_readers_differ_between_patients_and_change_nothing_else():
+def test_reader_thresholds_vary_without_changing_other_parameters():
     records = _records("test", 100)
     habits = np.array([(r.habit.small, r.habit.large) for r in records])
     assert habits.min(axis=0) == pytest.approx((0.15, 0.3), abs=0.02)

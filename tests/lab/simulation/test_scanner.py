@@ -1,4 +1,4 @@
-"""The scanner: physics that holds, same record same scan, lesions only where they may be."""
+"""The scanner: signal model, reproducibility, and location of lesions."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ def _draw(bank, index=0, **settings):
 
 @pytest.fixture(scope="module")
 def record(bank):
-    """A scan with an infarct of some size."""
+    """A scan with a moderately large infarct."""
     cohort = replace(Cohort(), lesion_free=0.0, volume_ml=20.0, volume_log_sd=0.3)
     return sampling.draw(cohort, bank, 7, 0)
 
@@ -30,19 +30,19 @@ def scan(record, bank):
     return scanner.render(record, bank)
 
 
-def test_same_record_same_scan_bit_for_bit(record, scan, bank):
+def test_same_record_gives_bitwise_identical_scans(record, scan, bank):
     again = scanner.render(record, bank)
     for name in ("dwi", "b0", "adc", "lesion", "brain"):
         assert torch.equal(getattr(scan, name), getattr(again, name)), name
 
 
-def test_another_record_is_another_scan(scan, bank):
+def test_different_records_give_different_scans(scan, bank):
     other = scanner.render(_draw(bank, 1), bank)
     assert not torch.equal(scan.dwi, other.dwi)
 
 
 def test_adc_follows_from_dwi_and_b0(record, bank):
-    """Without a vendor's filter on the DWI alone, the three images agree to the last digits."""
+    """Without the vendor filter on DWI, the three images agree to within rounding."""
     artefacts = replace(record.artefacts, filter_difference=0.0)
     record = replace(record, artefacts=artefacts)
     native = scanner.acquire(tissue.build(record, bank, "cpu"), record)
@@ -50,7 +50,7 @@ def test_adc_follows_from_dwi_and_b0(record, bank):
     np.testing.assert_allclose(native.adc.numpy(), expected, atol=2e-8)
 
 
-def test_a_voxel_of_almost_no_signal_spoils_nothing(record, bank, monkeypatch):
+def test_adc_is_finite_where_the_signal_vanishes(record, bank, monkeypatch):
     spoil = scanner.artefacts.spoil
 
     def dark_voxel(b0, dwi, record):
@@ -62,18 +62,18 @@ def test_a_voxel_of_almost_no_signal_spoils_nothing(record, bank, monkeypatch):
     assert torch.isfinite(scanner.render(record, bank).adc).all()
 
 
-def test_lesion_lies_in_parenchyma_and_has_about_the_volume_drawn(record, bank):
+def test_lesion_is_in_parenchyma_and_has_the_drawn_volume(record, bank):
     head = tissue.build(record, bank, "cpu")
     wanted = sum(spot.volume_ml for spot in record.lesions)
     assert float(head.lesion.sum()) / 1000 == pytest.approx(wanted, rel=0.25)
     inside = head.lesion > 0
     assert float(head.brain[inside].min()) > 0.3
-    # Fluid has three times the ADC of any tissue the scanner may put an infarct in.
+    # The ADC of fluid is three times that of any tissue in which infarcts are placed.
     assert float(head.adc[inside].max()) < 2.0
 
 
-def test_no_acute_infarct_lies_in_an_old_one(record, bank):
-    """An old infarct at the very place of an acute one changes nothing in it."""
+def test_acute_infarcts_do_not_overlap_old_ones(record, bank):
+    """An old infarct at the position of an acute one does not change the acute infarct."""
     old = replace(record.lesions[0], kind="old-infarct", adc_gain=2.0, b0_gain=2.0)
     nothing = replace(old, adc_gain=1.0, b0_gain=1.0)
     beside, alone = (
@@ -86,8 +86,8 @@ def test_no_acute_infarct_lies_in_an_old_one(record, bank):
     assert not torch.equal(beside.adc, alone.adc)
 
 
-def test_signal_piles_up_in_a_band_along_the_border(bank):
-    """Brighter below the brain's border and not deep inside; both images alike, so ADC stays."""
+def test_signal_pile_up_forms_a_band_along_the_border(bank):
+    """The band is bright near the border only, and equal in b0 and DWI, so the ADC is unchanged."""
     plain = _draw(bank, 0, lesion_free=1.0, mimics=0.0, artefacts=0.0)
     rim = Bump("rim", (0.0, -20.0, 40.0), (500.0, 500.0, 500.0), 1.0)
     banded = replace(plain.artefacts, rims=(rim,), rim_mm=3.0, rim_level=0.7)
@@ -104,8 +104,8 @@ def test_signal_piles_up_in_a_band_along_the_border(bank):
 
 
 @pytest.mark.parametrize("wanted", [2.0, 20.0])
-def test_a_reader_outlines_the_volume_that_was_asked_for(bank, wanted):
-    """Though what shines is more than the infarct itself."""
+def test_segmented_volume_matches_the_cohort(bank, wanted):
+    """The bright margin is included, so the infarct itself is smaller."""
     cohort = replace(
         load_cohort("test"), volume_ml=wanted, volume_log_sd=0.0, hyperacute=0.0, scattered=0.0
     )
@@ -131,7 +131,7 @@ def test_infarct_is_bright_on_dwi_and_dark_on_adc(bank):
         assert scan.adc[scan.lesion].mean() < 0.95 * scan.adc[normal].mean()
 
 
-def test_lesion_free_has_no_lesion(bank):
+def test_lesion_free_scans_have_an_empty_mask(bank):
     for index in range(2):
         record = _draw(bank, index, lesion_free=1.0)
         assert record.lesions == ()
@@ -140,8 +140,8 @@ def test_lesion_free_has_no_lesion(bank):
         assert scan.brain.any()
 
 
-def test_noise_has_the_level_asked_for(record, bank):
-    """In air the magnitude of complex noise is Rayleigh: mean sigma sqrt(pi / 2)."""
+def test_noise_has_the_requested_level(record, bank):
+    """In air, the magnitude is Rayleigh distributed with mean sigma sqrt(pi / 2)."""
     plan = replace(record.acquisition, snr=20.0)
     quiet = replace(record.artefacts, ghost=0.0, spike=None, moved_slices=(), dropped=())
     contrast = replace(record.contrast, b0=(0.0, *record.contrast.b0[1:]))
@@ -152,7 +152,7 @@ def test_noise_has_the_level_asked_for(record, bank):
     assert float(air.mean()) == pytest.approx(white / 20 * np.sqrt(np.pi / 2), rel=0.25)
 
 
-def test_tissue_has_the_contrast_drawn(bank):
+def test_tissue_has_the_drawn_contrast(bank):
     record = _draw(bank, 3, lesion_free=1.0, mimics=0.0, artefacts=0.0)
     calm = replace(record.contrast, texture=0.0, adc_texture=0.0)
     record = replace(record, contrast=calm)
@@ -163,12 +163,12 @@ def test_tissue_has_the_contrast_drawn(bank):
     assert (torch.cdist(common[:, None], drawn[:, None]).min(dim=1).values < 1e-4).all()
 
 
-def test_slices_lie_where_the_grid_says(record):
+def test_slice_positions_match_the_grid(record):
     plan = record.acquisition
     grid = acquisition.grid(plan)
     assert grid.shape[2] == plan.slices
     np.testing.assert_allclose(grid.spacing, [*plan.in_plane_mm, plan.spacing_mm])
-    # The middle of the field of view is the middle of the MNI grid.
+    # The centre of the field of view is the centre of the MNI grid.
     middle = grid.affine @ [(grid.shape[0] - 1) / 2, (grid.shape[1] - 1) / 2, 0, 1]
     np.testing.assert_allclose(middle[:2], (-96 + 191 / 2, -132 + 223 / 2))
 
@@ -186,7 +186,7 @@ def test_mirrored_heads_swap_sides(bank):
         )
         for m in (False, True)
     )
-    # x = 0 mm is voxel 96, so voxel 96 + k mirrors 96 - k.
+    # x = 0 mm is voxel 96, so voxels 96 + k and 96 - k are mirror images.
     assert torch.equal(plain.adc[1:], mirrored.adc[1:].flip(0))
 
 
@@ -205,7 +205,7 @@ def test_cpu_and_gpu_agree(record, scan, bank):
     assert int(disagree) < 0.02 * int(scan.lesion.sum())
 
 
-def test_cohorts_are_drawn_from_the_held_out(bank):
+def test_test_cohorts_use_held_out_data(bank):
     for name in ("test", "not-visible", "hyperacute", "day-after"):
         assert load_cohort(name).split == "test"
     assert load_cohort("training").split == "train"

@@ -1,4 +1,4 @@
-"""Where voxels come from: poses, mirrors, and the stretch that keeps the signal."""
+"""Spatial transforms: pose, mirroring, and signal-preserving distortion."""
 
 from dataclasses import replace
 
@@ -20,21 +20,21 @@ def volume():
     return torch.arange(np.prod(warp.SHAPE), dtype=torch.int32).reshape(warp.SHAPE)
 
 
-def test_a_still_head_stays(volume):
+def test_identity_pose_is_the_identity(volume):
     way = warp.make(STILL, NOTHING, 0, "cpu")
     assert torch.equal(warp.nearest(volume, way), volume)
     assert torch.equal(way.gain, torch.ones(warp.SHAPE))
 
 
-def test_shift_moves_the_head_the_way_it_says(volume):
+def test_shift_moves_the_head_in_the_given_direction(volume):
     way = warp.make(replace(STILL, shift_mm=(3, -2, 5)), NOTHING, 0, "cpu")
     moved = warp.nearest(volume, way)
     assert moved[50, 60, 70] == volume[47, 62, 65]
     np.testing.assert_allclose(warp.moved((0, 0, 0), way.target_from_source), (99, 130, 83))
 
 
-def test_points_move_with_the_voxels():
-    """A hill placed at a point of the anatomy peaks where the pose takes that point."""
+def test_points_and_voxels_move_together():
+    """The maximum of a bump is at the transformed position of its centre."""
     pose = replace(
         STILL, rotation_deg=(10, -5, 8), scale=(1.05, 0.95, 0.9), shift_mm=(2, 1, -4), mirrored=True
     )
@@ -47,7 +47,7 @@ def test_points_move_with_the_voxels():
     assert float(hill.max()) == pytest.approx(2.0, rel=0.05)
 
 
-def test_interpolation_reads_the_right_place():
+def test_interpolation_samples_the_right_position():
     ramp = torch.arange(192.0)[:, None, None].expand(warp.SHAPE).contiguous()
     way = warp.make(replace(STILL, shift_mm=(0.25, 0, 0)), NOTHING, 0, "cpu")
     box = (slice(40, 60), slice(50, 60), slice(30, 40))
@@ -56,8 +56,8 @@ def test_interpolation_reads_the_right_place():
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 
-def test_stretch_keeps_the_signal():
-    """What is pulled apart is thinned out: the sum along A-P stays."""
+def test_distortion_preserves_the_signal():
+    """Stretching reduces the signal, so the sum along A-P is unchanged."""
     bend = Bump("air", (0, 0, 0), (15, 15, 15), 6.0)
     way = warp.make(STILL, replace(NOTHING, susceptibility=(bend,)), 0, "cpu")
     source = torch.zeros(warp.SHAPE)

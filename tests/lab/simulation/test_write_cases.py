@@ -1,4 +1,4 @@
-"""Cases on disk: stored axes tell the truth, and the runtime sees what the stream renders."""
+"""Cases on disk: correct orientation, and agreement of preprocessing with the simulation."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ PLAIN = Saving(0.0, (1, 1), (0, 0, 0), (0, 0, 0), (0, 1, 2), (False,) * 3, "floa
 
 @pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("flipped", [(False, True, False), (True, True, True)])
-def test_storing_in_other_axes_keeps_the_world(axes, flipped):
+def test_reordered_axes_keep_world_coordinates(axes, flipped):
     rng = np.random.default_rng(0)
     data = rng.random((4, 5, 6)).astype(np.float32)
     affine = rng.normal(size=(4, 4))
@@ -40,7 +40,7 @@ def test_storing_in_other_axes_keeps_the_world(axes, flipped):
 
 @pytest.fixture(scope="module")
 def case(bank, tmp_path_factory):
-    """One case turned, shrunk, shifted, oblique and stored backwards; its record and folder."""
+    """A rotated, scaled, shifted, oblique and flipped case: record, file conventions and folder."""
     cohort = replace(
         Cohort(), lesion_free=0, volume_ml=30, volume_log_sd=0.1, snr=(30, 60), in_plane_mm=(1, 1.5)
     )
@@ -71,7 +71,7 @@ def _open(folder):
     return open_case(CaseFiles(dwi, b0, adc, brain=brain))
 
 
-def test_files_are_complete_and_agree(case):
+def test_files_are_complete_and_consistent(case):
     record, _, folder = case
     images = {k: read(folder / f"{k}.nii.gz") for k in ("dwi", "b0", "adc", "lesion", "brain")}
     assert len({v.data.shape for v in images.values()}) == 1
@@ -79,7 +79,7 @@ def test_files_are_complete_and_agree(case):
     measured = images["lesion"].data.sum() * images["lesion"].grid.voxel_ml
     assert facts["lesion_ml"] == pytest.approx(measured, rel=1e-4)
     centre = images["lesion"].affine[:3] @ [*np.argwhere(images["lesion"].data).mean(axis=0), 1.0]
-    # The head was shifted 3 mm to the right, and the slices are tilted by little.
+    # The head is shifted 3 mm to the right, and the slices are tilted slightly.
     assert facts["hemisphere"] == ("right" if centre[0] > 3 else "left")
     assert facts["bvalue"] == record.acquisition.bvalue
     assert facts["record"]["lesions"][0]["kind"] in ("hyperacute", "acute", "subacute")
@@ -88,8 +88,8 @@ def test_files_are_complete_and_agree(case):
     assert 0.6e-3 < median < 1.2e-3
 
 
-def test_the_runtime_sees_what_the_stream_renders(case, bank):
-    """Registration may choose another place; once that is undone, the images agree."""
+def test_preprocessed_case_matches_the_simulated_scan(case, bank):
+    """The images agree after undoing the difference in registration."""
     record, saving, folder = case
     prepared = preprocess(_open(folder), load_template())
     scan = scanner.render(record, bank)
@@ -108,13 +108,13 @@ def test_the_runtime_sees_what_the_stream_renders(case, bank):
     assert 2 * brain.sum() > 0.95 * (prepared.brain.sum() + int(scan.true_brain.sum()))
     for ours, theirs in ((scan.dwi, prepared.dwi), (scan.adc, prepared.adc)):
         assert np.corrcoef(there(ours)[brain], theirs[brain])[0, 1] > 0.95
-    # The registration mends what was done to the head in the plane, within millimetres.
+    # Registration recovers the in-plane pose of the head to within millimetres.
     np.testing.assert_allclose(lattice_from_found[:2, :2], np.eye(2), atol=0.08)
     centre = lattice_from_found @ [0, -18, 10, 1]
     np.testing.assert_allclose(centre[:3], (0, -18, 10), atol=9)
 
 
-def test_where_no_infarct_can_be_seen_another_patient_is_drawn(bank, tmp_path, monkeypatch):
+def test_patients_with_invisible_infarcts_are_redrawn(bank, tmp_path, monkeypatch):
     cohort = replace(Cohort(), lesion_free=0.0, volume_ml=20.0, volume_log_sd=0.1)
     first = sampling.draw(cohort, bank, 4, 1)
 
@@ -130,12 +130,12 @@ def test_where_no_infarct_can_be_seen_another_patient_is_drawn(bank, tmp_path, m
     assert facts["lesion_ml"] > 0
     assert facts["record"]["seed"] == sampling.draw(cohort, bank, 4, 1 + write_cases.APART).seed
     monkeypatch.setattr(write_cases, "ATTEMPTS", 1)
-    with pytest.raises(RuntimeError, match="no infarct"):
+    with pytest.raises(RuntimeError, match=r"none of 1 infarcts drawn .* is visible"):
         write_cases.make_case(cohort, bank, 4, 1, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
-def test_a_case_is_made_only_where_there_is_none(case, bank, tmp_path, monkeypatch):
+def test_existing_cases_are_reused(case, bank, tmp_path, monkeypatch):
     record, _, folder = case
     made = []
 
@@ -151,14 +151,14 @@ def test_a_case_is_made_only_where_there_is_none(case, bank, tmp_path, monkeypat
     assert open_case(files).dwi.data.shape == read(folder / "lesion.nii.gz").data.shape
 
 
-def test_cases_are_listed_as_an_evaluation_reads_them(case, bank, tmp_path):
+def test_subjects_table_is_readable_by_the_evaluation(case, bank, tmp_path):
     record, saving, folder = case
     shutil.copytree(folder, tmp_path / "cases" / folder.name)
     write_cases.write_subjects(tmp_path / "cases")
     subjects = read_subjects(tmp_path / "cases" / "subjects.tsv", [folder.name])
     assert subjects.value(folder.name, "cohort") == "training"
     assert subjects.value(folder.name, "hemisphere") in {"left", "right", "bilateral"}
-    # Where it was drawn, before the head was laid into the scanner and the slices tilted.
+    # Reference: the lesion in MNI space, before the transform to scanner space.
     drawn = tissue.build(record, bank, "cpu").lesion.numpy() > 0.5
     there = locate(drawn, MNI_GRID, np.eye(4)).territories[0].name
     assert subjects.value(folder.name, "territory") == there

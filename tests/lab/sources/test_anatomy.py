@@ -1,4 +1,4 @@
-"""Anatomies: classes, rims, alignment, and the head made of the ICBM maps alone."""
+"""Anatomies: classes, rims, alignment, and the head built from the ICBM maps."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def _ml(mask):
     return mask.sum() / 1000
 
 
-def test_classes_cover_what_freesurfer_names():
+def test_freesurfer_labels_map_to_tissue_classes():
     labels = np.array([0, 2, 41, 3, 42, 16, 4, 43, 24, 506, 515])
     expected = [
         *(Tissue.AIR, Tissue.WHITE, Tissue.WHITE, Tissue.CORTEX, Tissue.CORTEX, Tissue.BRAINSTEM),
@@ -32,7 +32,7 @@ def test_classes_cover_what_freesurfer_names():
     np.testing.assert_array_equal(anatomy.from_freesurfer(labels), expected)
 
 
-def test_icbm_head_is_a_plausible_head(head):
+def test_icbm_head_has_plausible_volumes(head):
     assert 1300 < _ml(anatomy.is_parenchyma(head)) < 2000
     assert 100 < _ml((head == Tissue.CEREBELLAR_WHITE) | (head == Tissue.CEREBELLAR_CORTEX)) < 300
     assert 15 < _ml(head == Tissue.BRAINSTEM) < 60
@@ -43,7 +43,7 @@ def test_icbm_head_is_a_plausible_head(head):
     assert not np.isin(surroundings, (Tissue.SKIN, Tissue.AIR)).any()
 
 
-def test_rims_keep_the_tissue_and_lie_where_they_say(head):
+def test_rims_keep_the_tissue_and_encode_the_distance(head):
     code = anatomy.with_rims(head)
     tissue, rim = code % RIM_SHIFT, code // RIM_SHIFT
     np.testing.assert_array_equal(tissue, head)
@@ -57,7 +57,7 @@ def test_rims_keep_the_tissue_and_lie_where_they_say(head):
 
 
 def test_align_undoes_a_pose(head, icbm):
-    """A head saved turned, shrunk and in other axes comes back where it was."""
+    """A rotated, scaled and flipped head is aligned to its original position."""
     angle = np.deg2rad(20)
     turn = np.eye(4)
     turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]

@@ -1,4 +1,4 @@
-"""The bank: what is packed comes back, and who is seen in training is fixed by name."""
+"""The bank: packing is lossless, and the training split is determined by name."""
 
 import re
 
@@ -38,7 +38,7 @@ def bank():
     return Bank({"a": head}, pack_lesions(_masks()), {"scanner": background})
 
 
-def test_lesions_come_back_bit_for_bit(bank):
+def test_packing_lesions_is_lossless(bank):
     for name, mask in _masks():
         found = np.zeros_like(mask)
         part, (x, y, z) = bank.lesions.mask(name)
@@ -47,14 +47,14 @@ def test_lesions_come_back_bit_for_bit(bank):
         np.testing.assert_array_equal(found, mask)
 
 
-def test_empty_and_impossible_lesions_are_left_out():
+def test_empty_and_implausibly_large_lesions_are_skipped():
     empty = np.zeros(MNI_GRID.shape, dtype=bool)
     huge = np.zeros(MNI_GRID.shape, dtype=bool)
     huge[:100, :100, :50] = True
     assert len(pack_lesions([("empty", empty), ("huge", huge)])) == 0
 
 
-def test_a_saved_bank_is_the_bank(bank, tmp_path):
+def test_save_and_load_round_trip(bank, tmp_path):
     bank.save(tmp_path / "bank.npz")
     found = Bank.load(tmp_path / "bank.npz")
     np.testing.assert_array_equal(found.anatomies["a"], bank.anatomies["a"])
@@ -67,13 +67,13 @@ def test_a_saved_bank_is_the_bank(bank, tmp_path):
     assert one.bvalue == 1500.0
 
 
-def test_a_missing_bank_says_what_to_do(tmp_path):
+def test_missing_bank_error_names_the_command(tmp_path):
     with pytest.raises(InputFileError, match="infarct lab bank"):
         Bank.load(tmp_path / "none.npz")
 
 
-def test_the_split_of_lesions_hangs_on_the_name_alone():
-    # Written down once: if these move, networks have seen what they are tested on.
+def test_lesion_split_depends_only_on_the_name():
+    # Fixed values: if these change, networks may have been trained on their test data.
     assert split_of_lesion("bwsrsub-1001_lesion") == "train"
     assert split_of_lesion("bwsrsub-1005_lesion") == "validation"
     names = [f"bwsrsub-{n}_lesion" for n in range(2000)]
@@ -81,7 +81,7 @@ def test_the_split_of_lesions_hangs_on_the_name_alone():
     np.testing.assert_allclose(shares, 0.1, atol=0.03)
 
 
-def test_splits_share_no_anatomy():
+def test_anatomy_splits_are_disjoint():
     heads = {f"training_seg_{n:02d}": np.zeros((1, 1, 1), np.uint8) for n in range(1, 20)}
     bank = Bank(heads, pack_lesions([]), {})
     train, validation, test = (set(bank.anatomies_of(s)) for s in ("train", "validation", "test"))
@@ -91,13 +91,13 @@ def test_splits_share_no_anatomy():
     assert test
 
 
-def test_a_bank_is_written_under_the_very_name_that_was_given(bank, tmp_path):
+def test_bank_is_saved_under_exactly_the_given_name(bank, tmp_path):
     bank.save(tmp_path / "mine")
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]
     assert list(Bank.load(tmp_path / "mine").anatomies) == ["a"]
 
 
-def test_what_is_no_bank_is_named(bank, tmp_path):
+def test_invalid_bank_error_names_the_file(bank, tmp_path):
     bank.save(tmp_path / "half.npz")
     whole = (tmp_path / "half.npz").read_bytes()
     (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
@@ -105,20 +105,22 @@ def test_what_is_no_bank_is_named(bank, tmp_path):
     np.savez(tmp_path / "case.npz", image=np.zeros(3))
     np.save(tmp_path / "one.npy", np.zeros(3))
     for name in ("half.npz", "recipe.toml", "case.npz", "one.npy"):
-        with pytest.raises(InputFileError, match=f"{name}: is no bank"):
+        with pytest.raises(InputFileError, match=f"{name}: not a valid bank"):
             Bank.load(tmp_path / name)
 
 
-def test_backgrounds_can_be_left_out(bank):
+def test_backgrounds_can_be_excluded(bank):
     assert bank.backgrounds_of("train") == ["scanner"]
     assert bank.without_backgrounds(["scanner"]).backgrounds_of("train") == []
-    with pytest.raises(InputFileError, match="no background skanner in the bank; it has scanner"):
+    with pytest.raises(
+        InputFileError, match="background skanner not found in the bank; available: scanner"
+    ):
         bank.without_backgrounds(["scanner", "skanner"])
     without = bank.without_backgrounds(["scanner"])
     assert without.without_backgrounds(["scanner"]).backgrounds == {}
 
 
-def test_a_run_tells_what_it_learns_from_and_of_nothing_else(tmp_path):
+def test_stream_description_lists_only_the_training_data(tmp_path):
     heads = dict.fromkeys(("training_seg_01", "training_seg_06"), np.zeros((1, 1, 1), np.uint8))
     masks = [(f"bwsrsub-{n}_lesion", np.ones((2, 2, 2), bool)) for n in (1001, 1005)]
     Bank(heads, pack_lesions(masks), {}).save(tmp_path / "bank.npz")
@@ -129,8 +131,8 @@ def test_a_run_tells_what_it_learns_from_and_of_nothing_else(tmp_path):
     assert f"backgrounds seen: none\n- held out: {held_out} for test\n" in told
 
 
-def test_brain_networks_are_told_to_see_no_background(tmp_path, bank):
-    """`Stream.head_batches` draws none."""
+def test_stream_description_of_brain_networks_has_no_background(tmp_path, bank):
+    """`Stream.head_batches` uses no backgrounds."""
     bank.save(tmp_path / "bank.npz")
     for network, seen in (("BrainMask", "none"), ("FCN_CH2", "scanner")):
         told = describe_stream(tmp_path / "bank.npz", Recipe(network))
@@ -140,7 +142,7 @@ def test_brain_networks_are_told_to_see_no_background(tmp_path, bank):
 @pytest.mark.parametrize(
     "card", sorted((assets.ROOT / "networks").glob("*.md")), ids=lambda card: card.stem
 )
-def test_shipped_cards_list_as_training_data_what_is_not_held_out(card):
+def test_shipped_model_cards_separate_training_and_held_out_data(card):
     data = card.read_text().split("## Data")[1].split("## Limits")[0]
     (learned,) = re.findall(r"- anatomies \((\d+)\): (.*)", data)
     names = learned[1].split(", ")
@@ -153,7 +155,7 @@ def test_shipped_cards_list_as_training_data_what_is_not_held_out(card):
     assert sum(int(n or m) for n, m in counted) == 1293
 
 
-def test_lesions_drawn_left_come_to_lie_left():
+def test_lesions_keep_their_hemisphere():
     data = np.zeros((157, 189, 136), dtype=np.uint8)
     affine = np.diag([-1.0, 1, 1, 1])
     affine[:3, 3] = (78, -112, -50)
@@ -165,7 +167,7 @@ def test_lesions_drawn_left_come_to_lie_left():
 
 
 @pytest.mark.parametrize("affine", [np.diag([2.0, 2, 2, 1]), np.diag([1.0, 1, 1.05, 1])])
-def test_lesions_of_other_voxels_are_refused_by_name(tmp_path, affine):
+def test_lesions_with_other_voxel_sizes_are_rejected_by_name(tmp_path, affine):
     write(Volume(np.ones((4, 4, 4), np.uint8), affine), tmp_path / "coarse.nii.gz", np.uint8)
-    with pytest.raises(GeometryError, match=r"coarse\.nii\.gz: has voxels"):
+    with pytest.raises(GeometryError, match=r"coarse\.nii\.gz: voxel axes are"):
         list(read_lesions([tmp_path / "coarse.nii.gz"]))

@@ -1,3 +1,5 @@
+"""The b0 template and the healthy statistics."""
+
 import numpy as np
 import pytest
 
@@ -32,13 +34,13 @@ def scan(tissue, seed: int, shift: float = 0.0) -> LesionFree:
     return LesionFree(f"painted-{seed}", dwi, adc, tissue.brain)
 
 
-def test_the_shipped_template_is_what_the_builder_makes(tissue) -> None:
+def test_shipped_template_matches_the_builder(tissue) -> None:
     built, shipped = build_template(tissue), load_template()
     assert np.array_equal(built.brain, shipped.brain)
     assert np.abs(built.b0.data - shipped.b0.data).max() <= 0.5e-3 + 1e-6
 
 
-def test_mirroring_twice_is_doing_nothing_and_the_midline_stays() -> None:
+def test_mirroring_is_an_involution_and_keeps_the_midline() -> None:
     image = np.zeros(MNI_GRID.shape, np.float32)
     image[96, 100, 80] = 1  # x = 0
     image[106, 100, 80] = 2  # x = 10
@@ -48,12 +50,12 @@ def test_mirroring_twice_is_doing_nothing_and_the_midline_stays() -> None:
     assert np.array_equal(mirrored(other), image)
 
 
-def test_statistics_find_mean_and_spread_of_the_scans(tissue) -> None:
+def test_statistics_recover_mean_and_sd_of_the_scans(tissue) -> None:
     shifts = (-1.0, 0.0, 1.0)
     scans = [scan(tissue, seed, shift) for seed, shift in enumerate(shifts)]
     by_width = healthy_statistics(scans, tissue, (2.0, 5.0))
     statistics = by_width[2.0]
-    # Deep in the left hemisphere's white matter: 0 on average, SD .82 between scans.
+    # Deep white matter of the left hemisphere: mean 0, SD 0.82 between scans.
     white = np.linalg.inv(TEMPLATE_GRID.affine) @ [-26, -20, 30, 1]
     x, y, z = np.round(white[:3]).astype(int)
     at = (slice(x - 2, x + 3), slice(y - 2, y + 3), slice(z - 1, z + 2))
@@ -62,14 +64,14 @@ def test_statistics_find_mean_and_spread_of_the_scans(tissue) -> None:
     assert statistics["adc_mean"][at].mean() == pytest.approx(0, abs=0.6)
     assert all(np.isfinite(image).all() for image in statistics.values())
     assert min(image.min() for name, image in statistics.items() if "sd" in name) > 0
-    # Noise of independent voxels: what is smoothed more spreads less, about the same mean.
+    # Independent voxel noise: more smoothing lowers the SD and keeps the mean.
     adc = {width: named["adc_sd"][at].mean() for width, named in by_width.items()}
     assert adc[5.0] < 0.95 * adc[2.0]
     apart = by_width[5.0]["dwi_mean"][at] - statistics["dwi_mean"][at]
     assert np.abs(apart).mean() < 0.15
 
 
-def test_where_no_scan_reaches_the_tissue_maps_stand_in(tissue) -> None:
+def test_tissue_maps_fill_regions_without_scans(tissue) -> None:
     part = scan(tissue, 1)
     slab = part.brain.copy()
     slab[:, :, :90] = False
@@ -82,7 +84,7 @@ def test_where_no_scan_reaches_the_tissue_maps_stand_in(tissue) -> None:
     assert adc[..., low][fluid[..., low]].mean() > adc[..., low][white[..., low]].mean() + 2
 
 
-def test_bad_input_is_told_before_anything_is_written(tmp_path, monkeypatch) -> None:
+def test_invalid_input_is_rejected_before_anything_is_written(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(assets, "ROOT", tmp_path / "package")
     (tmp_path / "normals" / "a").mkdir(parents=True)
     for text in (None, "{", "[]", "{}", '{"bvalue_s_per_mm2": "high"}'):
@@ -90,14 +92,14 @@ def test_bad_input_is_told_before_anything_is_written(tmp_path, monkeypatch) -> 
             (tmp_path / "normals" / "a" / "a.json").write_text(text)
         with pytest.raises(InputFileError, match="bvalue_s_per_mm2"):
             build(tmp_path / "normals")
-    with pytest.raises(InputFileError, match="holds no folders of scans"):
+    with pytest.raises(InputFileError, match="no scan folders found"):
         build(tmp_path / "mistyped")
-    with pytest.raises(InputFileError, match="no lesion-free scan was given"):
+    with pytest.raises(InputFileError, match="no lesion-free scans given"):
         build(None)
     assert not (tmp_path / "package").exists()
 
 
-def test_an_interruption_leaves_the_statistics_that_were_there(tmp_path, monkeypatch) -> None:
+def test_interrupted_write_keeps_the_existing_statistics(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(assets, "ROOT", tmp_path)
     monkeypatch.setattr(assets, "_INDEX", tmp_path / "assets.json")
     (tmp_path / "templates").mkdir()

@@ -191,7 +191,7 @@ def test_what_is_refused_leaves_the_notes_of_the_run_that_is_here(tmp_path: Path
     with pytest.raises(OutputError, match="resume"):
         run(RECIPE, None, tmp_path)
     assert (tmp_path / "data.md").read_text() == "seen by this run"
-    with pytest.raises(InputFileError, match="no such bank"):
+    with pytest.raises(InputFileError, match="bank not found"):
         run(RECIPE, tmp_path / "bank.npz", tmp_path / "new")
     assert not (tmp_path / "new").exists()
     begin(tmp_path / "last.pt", TINY)

@@ -1,4 +1,4 @@
-"""The grids: those of the paper, and shortcuts that change no score."""
+"""The grids of the paper, and shortcuts that do not change the scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from infarct.segmentation.classical import Compared, Healthy, is_map, t_score_ma
 
 @pytest.fixture
 def voxels() -> Compared:
-    """Voxels about the thresholds of both methods."""
+    """Voxels near the thresholds of both methods."""
     rng = np.random.default_rng(3)
     dwi, adc, own = rng.normal((2, -2, 2.5), 1.5, (4000, 3)).T.astype(np.float32)
     means = rng.normal(0, 0.2, (2, 4000)).astype(np.float32)
@@ -26,7 +26,7 @@ def voxels() -> Compared:
     return Compared(dwi, adc, own, Healthy(means[0], sds[0], means[1], sds[1], n=20))
 
 
-def test_grids_are_as_large_as_the_papers_and_hold_its_best() -> None:
+def test_grids_have_the_size_of_the_paper_and_contain_its_best_settings() -> None:
     assert {name: len(method.settings()) for name, method in METHODS.items()} == {
         "cfuzzy": 4 * 5 * 3 * 5 * 3 * 4,
         "tscore": 4 * 6 * 6 * 5,
@@ -38,8 +38,8 @@ def test_grids_are_as_large_as_the_papers_and_hold_its_best() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_a_larger_setting_never_outlines_more(method: Method, voxels: Compared) -> None:
-    """What the shortcut of keeping the voxels of the loosest settings rests on."""
+def test_larger_settings_never_segment_more(method: Method, voxels: Compared) -> None:
+    """Keeping only the voxels of the loosest settings depends on this property."""
     some = 0
     for name, values in method.grid.items():
         outlines = [
@@ -53,7 +53,7 @@ def test_a_larger_setting_never_outlines_more(method: Method, voxels: Compared) 
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_the_loosest_settings_are_the_least_of_every_setting(method: Method) -> None:
+def test_loosest_settings_are_the_minimum_of_every_setting(method: Method) -> None:
     loosest = method.loosest(3.0, sigma_id=2.5)
     points = [s for s in method.settings() if (s.fwhm, s.sigma_id) == (3.0, 2.5)]
     assert loosest in points
@@ -62,14 +62,14 @@ def test_the_loosest_settings_are_the_least_of_every_setting(method: Method) -> 
         assert getattr(loosest, field.name) == least
 
 
-def test_scores_of_a_pool_by_hand() -> None:
-    """Three cases: 2 of 4 found and 1 too many; nothing to find, 3 outlined; all 2 missed."""
+def test_pool_scores_match_manual_calculation() -> None:
+    """Three cases: 2 of 4 voxels found plus 1 false; no lesion, 3 false; both voxels missed."""
     case = np.array([0, 0, 0, 0, 1, 1, 1, 2])
     lesion = np.array([1, 1, 1, 0, 0, 0, 0, 1], bool)
     outlined = np.array([1, 1, 0, 1, 1, 1, 1, 0], bool)
     none = np.zeros(8, np.float32)
     scan = Compared(none, none, none, Healthy(none, none, none, none, 2))
-    # The fourth voxel of the first lesion was never a candidate, and still counts as missed.
+    # The fourth voxel of the first lesion is not in the pool, but counts as missed.
     pool = Pool(scan, lesion, case, lesion_voxels=np.array([4, 0, 2]))
     dice, net_overlap = pool.score(outlined)
     assert dice == pytest.approx([2 * 2 / (4 + 3), 0.003, 0.0])
@@ -78,12 +78,12 @@ def test_scores_of_a_pool_by_hand() -> None:
     assert part.score(outlined[case != 1])[0] == pytest.approx([4 / 7, 0.0, 0.0])
 
 
-def test_scores_are_those_of_the_runtime_on_whole_volumes(
+def test_scores_match_the_segmentation_of_whole_volumes(
     tmp_path: Path, painted_scans: list[SimulatedScan], painted_healthy: Healthy
 ) -> None:
     scans = painted_scans[1:3]
     files = [tmp_path / f"{number}.npz" for number in range(len(scans))]
-    # Brains smoothed more differ less from each other: each FWHM has statistics of its own.
+    # More smoothing lowers the SD between brains, so the statistics differ by FWHM.
     controls = {
         fwhm: replace(
             painted_healthy,

@@ -1,4 +1,4 @@
-"""The search: nothing held out leaks, and an interrupted run loses nothing it had written."""
+"""The search: no leakage from held-out folds, and interrupted runs resume without loss."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PLAN = Plan(cases=6, folds=2, methods=("cfuzzy",))
 
 
 class Painted:
-    """A stream of small painted scans; may be pulled out of the wall."""
+    """A stream of small painted scans that can be interrupted."""
 
     def __init__(self, scans: list[SimulatedScan]) -> None:
         self.scans = scans
@@ -50,7 +50,7 @@ class Painted:
 def stream(
     painted_scans: list[SimulatedScan], painted_healthy: Healthy, monkeypatch: pytest.MonkeyPatch
 ) -> Painted:
-    """Replace the scanner by painted scans, and the grid by eight points of it."""
+    """Replace the simulator by painted scans and reduce the grid to eight points."""
     stream = Painted(painted_scans)
     monkeypatch.setattr(search, "Stream", stream)
     monkeypatch.setattr(search, "SMALLEST_BRAIN", 1000)
@@ -67,16 +67,16 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def test_best_is_by_dice_and_among_equals_by_false_alarms() -> None:
+def test_best_has_the_highest_dice_and_ties_go_to_fewer_false_positives() -> None:
     lesion = np.array([True, True, False])
-    # In eighths, so that equals are equal.
+    # Multiples of 1/8 are exact, so ties are exact.
     dice = np.array([[4, 2], [3, 4], [5, 2], [1, 5]]) / 8
     scores = np.column_stack([dice, [1.0, 9.0, 2.0, 0.0]])
     assert best(scores, lesion) == 2
     assert best(scores[:, :2], lesion[:2]) == 1
 
 
-def test_folds_share_the_cases_evenly() -> None:
+def test_folds_are_balanced() -> None:
     lesion = np.arange(37) % 3 > 0
     fold = deal(lesion, 5, np.random.default_rng(1))
     for group in (fold[lesion], fold[~lesion]):
@@ -85,8 +85,8 @@ def test_folds_share_the_cases_evenly() -> None:
     assert (fold != deal(lesion, 5, np.random.default_rng(2))).any()
 
 
-def test_a_fold_has_no_say_in_the_settings_it_is_scored_with() -> None:
-    """Each of two settings shines on one fold alone: held out, both must look bad."""
+def test_settings_are_chosen_without_the_scored_fold() -> None:
+    """Each of two settings is good on one fold only, so both score poorly when held out."""
     fold = np.array([0, 0, 1, 1])
     scores = np.array([[0.9, 0.9, 0.1, 0.2], [0.3, 0.2, 0.9, 0.9]])
     lesion = np.ones(4, dtype=bool)
@@ -96,7 +96,7 @@ def test_a_fold_has_no_say_in_the_settings_it_is_scored_with() -> None:
     assert found.best == 1
 
 
-def test_the_tables_agree_with_each_other(tmp_path: Path, stream: Painted) -> None:
+def test_output_tables_are_consistent(tmp_path: Path, stream: Painted) -> None:
     page = run(None, tmp_path, PLAN).read_text()
     scored, folds = rows(tmp_path / "search.tsv"), rows(tmp_path / "folds.tsv")
     assert len(scored) == 8
@@ -110,7 +110,7 @@ def test_the_tables_agree_with_each_other(tmp_path: Path, stream: Painted) -> No
     assert float(paper["lambda_dwi"]) == settings.lambda_dwi
     assert f"{float(paper['dice']):.3f}" in page
     assert f"{max(float(row['dice']) for row in scored):.3f}" in page
-    # The top four, found again from the table of all points.
+    # Recompute the top four from the table of all grid points.
     tops, falsely = rows(tmp_path / "top.tsv"), [n for n in scored[0] if n.startswith("false_ml_")]
     wanted = sorted(
         scored,
@@ -126,17 +126,17 @@ def test_the_tables_agree_with_each_other(tmp_path: Path, stream: Painted) -> No
             assert float(row[f"{title}_mean"]) == pytest.approx(values.mean(), abs=1e-5)
             assert float(row[f"{title}_sd"]) == pytest.approx(values.std(ddof=1), abs=1e-5)
         assert f"{float(row['net_overlap_mean']):.3f} ({float(row['net_overlap_sd']):.3f})" in page
-        # Dice is 2 TP / (A + B) and Net Overlap TP / A, so the latter is never below half of it.
+        # Dice is 2 TP / (A + B) and Net Overlap TP / A, so Net Overlap is at least Dice / 2.
         assert all(
             float(source[c]) >= float(source[d]) / 2 for c, d in zip(covered, lesions, strict=True)
         )
-    # Two lesions in each fold: their mean is that of all.
+    # Each fold has two lesions, so the mean over folds equals the overall mean.
     assert np.mean([float(row["paper_dice"]) for row in folds]) == pytest.approx(
         float(paper["dice"]), abs=1e-5
     )
 
 
-def test_an_interrupted_search_goes_on_where_it_stopped(
+def test_interrupted_search_resumes(
     tmp_path: Path, stream: Painted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(None, tmp_path / "whole", PLAN).parent
@@ -149,18 +149,18 @@ def test_an_interrupted_search_goes_on_where_it_stopped(
     calls: list[int] = []
     score = Pool.score
 
-    def tired(pool: Pool, outlined: np.ndarray) -> np.ndarray:
+    def interrupted_score(pool: Pool, outlined: np.ndarray) -> np.ndarray:
         calls.append(1)
         if len(calls) == 5:
             raise KeyboardInterrupt
         return score(pool, outlined)
 
-    monkeypatch.setattr(Pool, "score", tired)
+    monkeypatch.setattr(Pool, "score", interrupted_score)
     with pytest.raises(KeyboardInterrupt):
         run(None, out, PLAN)
     assert stream.rendered == [0, 1, 2, 3, 4, 5]
     table = out / "search.tsv"
-    # Killed while it wrote: half a line at the end.
+    # Interrupted while writing: incomplete last line.
     table.write_text(table.read_text() + table.read_text().splitlines()[-1][:40])
     run(None, out, PLAN)
     assert stream.rendered == [0, 1, 2, 3, 4, 5]
@@ -169,7 +169,7 @@ def test_an_interrupted_search_goes_on_where_it_stopped(
         assert (out / name).read_text() == (whole / name).read_text()
 
 
-def test_controls_are_smoothed_at_every_width_and_rendered_once(
+def test_controls_are_smoothed_at_every_fwhm_and_rendered_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
@@ -197,30 +197,32 @@ def test_controls_are_smoothed_at_every_width_and_rendered_once(
             assert healthy.dwi_sd.shape == MNI_GRID.shape
             assert np.unique(healthy.dwi_sd) == pytest.approx([fwhm])
     assert len(asked) == 1
-    assert asked[0] != (7, plan.seed)  # not the heads that are searched on
+    assert asked[0] != (7, plan.seed)  # not the scans of the search
 
 
-def test_scans_of_another_seed_are_refused(tmp_path: Path, stream: Painted) -> None:
+def test_output_folder_of_another_seed_is_rejected(tmp_path: Path, stream: Painted) -> None:
     run(None, tmp_path, PLAN)
-    with pytest.raises(InputFileError, match="another folder"):
+    with pytest.raises(InputFileError, match="choose another output folder"):
         run(None, tmp_path, replace(PLAN, seed=1))
 
 
-def test_what_is_half_written_is_not_believed(tmp_path: Path, stream: Painted) -> None:
+def test_incomplete_scans_json_and_unwritable_folder_are_rejected(
+    tmp_path: Path, stream: Painted
+) -> None:
     (tmp_path / "scans.json").write_text('{"bank"')
-    with pytest.raises(InputFileError, match="search into another folder"):
+    with pytest.raises(InputFileError, match="choose another output folder"):
         run(None, tmp_path, PLAN)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         run(None, tmp_path / "file", PLAN)
 
 
-def test_more_folds_than_lesions_are_refused(tmp_path: Path, stream: Painted) -> None:
-    with pytest.raises(InputFileError, match="more cases"):
+def test_more_folds_than_lesions_are_rejected(tmp_path: Path, stream: Painted) -> None:
+    with pytest.raises(InputFileError, match="increase the number of cases"):
         run(None, tmp_path, replace(PLAN, folds=5))
 
 
-def test_a_method_without_a_grid_is_wrong_usage(tmp_path: Path) -> None:
+def test_method_without_a_grid_is_a_usage_error(tmp_path: Path) -> None:
     command = ["search", "--out", str(tmp_path / "out"), "--method", "unet"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 2

@@ -1,1 +1,1 @@
-"""Builds the atlases that ship."""
+"""Builders of the bundled atlases."""

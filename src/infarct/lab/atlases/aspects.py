@@ -1,4 +1,4 @@
-"""Draws the regions of ASPECTS and PC-ASPECTS in MNI space, by rule, from regions and territories.
+"""Define the ASPECTS and PC-ASPECTS regions in MNI space from the region and territory atlases.
 
 References:
     Barber et al. 2000, Lancet 355, 1670 (ASPECTS); Puetz et al. 2008, Stroke 39, 2485 (PC-ASPECTS).
@@ -19,37 +19,45 @@ GROUPS = {
     **dict.fromkeys(("insula", "caudate", "lentiform", "internal capsule"), "ASPECTS"),
     **dict.fromkeys(("thalamus", "PCA territory", "cerebellum", "midbrain", "pons"), "PC-ASPECTS"),
 }
-"""Region -> the score it counts for, in the order of the labels."""
+"""Region -> score it belongs to, in the order of the labels."""
 
 _GANGLIONIC_BELOW_MM = 20.0
 _FRONT_MM, _BACK_MM = 4.0, -34.0
 
 
 def build() -> Path:
-    """Draw the map from the shipped regions and territories; put it among the assets."""
-    named = draw(_left(load_atlas("regions")), _left(load_atlas("territories")))
+    """Build the map from the bundled region and territory atlases and add it to the assets.
+
+    Returns:
+        The label map.
+    """
+    named = draw(_left_masks(load_atlas("regions")), _left_masks(load_atlas("territories")))
     source = "cut by planes in MNI space from atlas/regions and atlas/territories"
     return publish("aspects", two_sided(named, list(GROUPS)), GROUPS, "Apache-2.0", source)
 
 
 def draw(regions: dict[str, Mask], territories: dict[str, Mask]) -> dict[str, Mask]:
-    """Draw the regions of both scores.
+    """Define the regions of both scores.
 
-    M1 to M6 are what is left of the cortical MCA territory: below z = 20 mm, the top of the
-    caudate's head, M1 lies in front of y = 4 mm but for the temporal lobe, M3 behind y = -34 mm,
-    and M2 between them, lateral to the insula; M4, M5 and M6 lie above, cut by the same planes.
+    M1 to M6 are the MCA territory without the insula, the deep nuclei and the internal capsule.
+    Below z = 20 mm (top of the caudate head), M1 is anterior to y = 4 mm, excluding the temporal
+    lobe, M3 is posterior to y = -34 mm, and M2 lies between them, lateral to the insula. M4, M5 and
+    M6 lie above and are separated by the same planes.
 
     Args:
-        regions: Name -> bool, left half of the atlas grid.
-        territories: Name -> bool, left half of the atlas grid.
+        regions: Name -> bool mask, left half of the atlas grid.
+        territories: Name -> bool mask, left half of the atlas grid.
+
+    Returns:
+        Region -> bool mask, left half of the atlas grid, in the order of `GROUPS`.
     """
     _, y, z = coordinates()
     deep = ("insula", "caudate", "lentiform", "internal capsule", "thalamus")
-    apart = np.logical_or.reduce([regions[name] for name in (*deep, "ventricle")])
-    mantle = (territories["MCA cortical"] | territories["MCA lenticulostriate"]) & ~apart
+    excluded = np.logical_or.reduce([regions[name] for name in (*deep, "ventricle")])
+    mantle = (territories["MCA cortical"] | territories["MCA lenticulostriate"]) & ~excluded
     low = z < _GANGLIONIC_BELOW_MM
     front = y >= _FRONT_MM
-    # Under the lateral fissure, the pole of the temporal lobe reaches in front of the insula.
+    # Below the lateral fissure, the temporal pole extends anterior to the insula.
     front_low = front & ~((z < -8 - 1.1 * (y - 8)) & (y < 24))
     back = y < _BACK_MM
     drawn = {
@@ -59,11 +67,11 @@ def draw(regions: dict[str, Mask], territories: dict[str, Mask]) -> dict[str, Ma
         "M4": mantle & ~low & front,
         "M5": mantle & ~low & ~front & ~back,
         "M6": mantle & ~low & back,
-        "PCA territory": territories["PCA cortical"] & ~apart,
+        "PCA territory": territories["PCA cortical"] & ~excluded,
     }
     return {name: drawn[name] if name in drawn else regions[name] for name in GROUPS}
 
 
-def _left(atlas: Atlas) -> dict[str, Mask]:
+def _left_masks(atlas: Atlas) -> dict[str, Mask]:
     left = atlas.labels.data[:HALF]
     return {entry.name: left == entry.index for entry in atlas.entries if entry.side == "left"}

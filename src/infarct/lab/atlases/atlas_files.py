@@ -1,4 +1,4 @@
-"""The grid of the atlases that ship, and how they get among the assets."""
+"""The grid of the bundled atlases, and helpers that add them to the package assets."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from infarct.measurement.atlas import Labels, load_atlas
 _AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 _AFFINE[:3, 3] = (-79.0, -113.0, -73.0)
 ATLAS_GRID = Grid((80, 98, 78), _AFFINE)
-"""2 mm, MNI152; the midline lies between two voxels, so that turning the array mirrors the head."""
+"""2 mm, MNI152. The midline lies between two voxels, so flipping the array mirrors the head."""
 
 HALF = ATLAS_GRID.shape[0] // 2
 
 
 def coordinates() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return x, y, z in MNI mm of the left half of the grid, shaped to broadcast."""
+    """Return MNI x, y, z (mm) of the left half of the grid, in shapes that broadcast."""
     x, y, z = (
         origin + 2.0 * np.arange(n)
         for n, origin in zip(ATLAS_GRID.shape, ATLAS_GRID.affine[:3, 3], strict=True)
@@ -33,11 +33,14 @@ def coordinates() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.
 
 
 def two_sided(named: Mapping[str, Mask], order: Sequence[str]) -> Labels:
-    """Make a whole label map of left halves: odd labels are left, even ones right.
+    """Create a symmetric label map from left-hemisphere masks; odd labels are left, even right.
 
     Args:
-        named: Name -> bool on the left half of the grid; they do not overlap.
-        order: The names, first to last label.
+        named: Name -> bool mask on the left half of the grid; masks must not overlap.
+        order: Names in the order of the labels.
+
+    Returns:
+        (80, 98, 78) labels on `ATLAS_GRID`.
     """
     left = np.zeros((HALF, *ATLAS_GRID.shape[1:]), dtype=np.uint16)
     for number, name in enumerate(order):
@@ -49,14 +52,17 @@ def two_sided(named: Mapping[str, Mask], order: Sequence[str]) -> Labels:
 def publish(
     name: str, labels: Labels, groups: Mapping[str, str], licence: str, source: str
 ) -> Path:
-    """Write an atlas and its names among the assets, and put both on record.
+    """Write an atlas and its label table to the package assets and register both.
 
     Args:
-        name: E.g. `regions`.
-        labels: From `two_sided`.
-        groups: Name -> group, first to last label.
-        licence: Under which it ships.
-        source: What went in.
+        name: Name of the atlas, such as `regions`.
+        labels: Result of `two_sided`.
+        groups: Name -> group, in the order of the labels.
+        licence: Licence of the atlas.
+        source: Origin of the data.
+
+    Returns:
+        The label map.
     """
     folder = assets.ROOT / "atlas"
     folder.mkdir(exist_ok=True)
@@ -74,8 +80,8 @@ def publish(
 
 
 def record(name: str, file: Path, licence: str, source: str) -> None:
-    """Put a file below the data folder on the list of assets."""
+    """Register a file of the data folder in the asset index."""
     relative = file.relative_to(assets.ROOT).as_posix()
     assets.register_asset(assets.Asset(name, relative, assets.sha256(file), licence, source))
-    # What is built next may rest on it.
+    # Atlases built next may depend on this one.
     load_atlas.cache_clear()

@@ -1,8 +1,8 @@
-"""Builds the map of regions: what whole heads, aligned to MNI space, vote for, cut by planes.
+"""Build the region atlas by majority vote of whole heads aligned to MNI space, split by planes.
 
-FreeSurfer's labels know cortex and white matter, not lobes; the lobes, the internal capsule and the
-parts of the brainstem are cut by the rules below, written in MNI mm. Left and right vote together,
-so the map is symmetric.
+The FreeSurfer labels distinguish cortex and white matter but not lobes. The lobes, the internal
+capsule and the parts of the brainstem are defined by the rules below, in MNI mm. Both hemispheres
+vote together, so the atlas is symmetric.
 
 References:
     Naidich et al. 2013, Duvernoy's Atlas of the Human Brain Stem (planes of the brainstem);
@@ -40,7 +40,7 @@ _LEFT_RIGHT: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "cerebellum": ((7, 8), (46, 47)),
     "ventricle": ((4, 5, 14, 15, 72), (43, 44, 14, 15, 72)),
 }
-"""What the heads vote on: FreeSurfer's numbers on the left and on the right."""
+"""Structures of the vote: FreeSurfer labels on the left and on the right."""
 
 CLASSES = {
     "frontal cortex": "cortical",
@@ -62,20 +62,23 @@ CLASSES = {
     "cerebellum": "infratentorial",
     "ventricle": "ventricle",
 }
-"""Every region and its class; the order is that of the labels."""
+"""Region -> class, in the order of the labels."""
 
 _VOTE_SIGMA_MM = 1.5
 _CAPSULE_MM = 13.0
 
 
 def build(anatomies: Path) -> Path:
-    """Build the map from a folder of FreeSurfer-like label maps and put it among the assets.
+    """Build the atlas from a folder of FreeSurfer-like label maps and add it to the assets.
 
     Args:
-        anatomies: Holds `*.nii.gz`, whole heads.
+        anatomies: Folder of label maps of whole heads, `*.nii.gz`.
+
+    Returns:
+        The label map.
 
     Raises:
-        InputFileError: If there are none.
+        InputFileError: If no label maps are found.
     """
     files = matching(anatomies, "*.nii.gz")
     if not files:
@@ -92,7 +95,7 @@ def build(anatomies: Path) -> Path:
 
 
 def aligned(file: Path, tissue: templates.Tissue) -> Labels:
-    """Read a label map and bring it, by its affine, onto the left-right symmetric atlas grid."""
+    """Read a label map and align it to the symmetric atlas grid with an affine registration."""
     labels = read(file)
     classes = anatomy.from_freesurfer(labels.data.astype(np.int32))
     _, head_from_mni = anatomy.align(classes, labels.affine, tissue)
@@ -103,14 +106,15 @@ def aligned(file: Path, tissue: templates.Tissue) -> Labels:
 def vote(
     heads: Iterable[Labels], tissue: templates.Tissue
 ) -> tuple[dict[str, NDArray[np.float64]], Mask]:
-    """Count how often each structure lies at each voxel; fluid in sulci has no vote.
+    """Compute how often each structure occurs at each voxel; sulcal fluid has no vote.
 
     Args:
         heads: FreeSurfer labels on the atlas grid.
-        tissue: Gives the outline of the brain.
+        tissue: Tissue maps that define the brain mask.
 
     Returns:
-        Structure -> share of hemispheres (left half of the grid), and the brain's left half.
+        Structure -> fraction of hemispheres, smoothed, and the brain mask; both on the left half of
+        the grid.
     """
     half = ATLAS_GRID.shape[0] // 2
     shape = (half, *ATLAS_GRID.shape[1:])
@@ -129,25 +133,25 @@ def vote(
 
 
 def cut(votes: dict[str, NDArray[np.float64]], brain: Mask) -> dict[str, Mask]:
-    """Give every voxel of the brain to one region.
+    """Assign every brain voxel to exactly one region.
 
     Args:
-        votes: Structure -> share, left half of the atlas grid.
-        brain: Left half of the brain.
+        votes: Structure -> fraction of hemispheres, left half of the atlas grid.
+        brain: Brain mask, left half of the grid.
 
     Returns:
-        Region -> bool, left half of the grid; no voxel of the brain in none or in two.
+        Region -> bool mask, left half of the grid. The masks partition the brain.
     """
     names = list(votes)
     shares = np.stack([votes[name] for name in names])
     winner = np.argmax(shares, axis=0)
-    # Where nobody votes (fluid at the surface), the nearest structure.
-    silent = shares.max(axis=0) < 0.1
-    nearest = ndimage.distance_transform_edt(silent, return_distances=False, return_indices=True)
+    # Voxels without votes (fluid at the surface) get the nearest structure.
+    no_votes = shares.max(axis=0) < 0.1
+    nearest = ndimage.distance_transform_edt(no_votes, return_distances=False, return_indices=True)
     winner = winner[tuple(nearest)]
     found: dict[str, Mask] = {n: (winner == i) & brain for i, n in enumerate(names)}
     cortex, stem = found.pop("cortex"), found.pop("brainstem")
-    # FreeSurfer's ventral diencephalon holds the cerebral peduncles, which are midbrain.
+    # FreeSurfer includes the cerebral peduncles, part of the midbrain, in the ventral diencephalon.
     _, y, z = coordinates()
     peduncle = found["ventral diencephalon"] & (z < -8) & (y < -10)
     found["ventral diencephalon"] &= ~peduncle
@@ -159,32 +163,33 @@ def cut(votes: dict[str, NDArray[np.float64]], brain: Mask) -> dict[str, Mask]:
     return {name: regions[name] for name in CLASSES}
 
 
-def _away_mm(mask: Mask) -> NDArray[np.float64]:
+def _distance_mm(mask: Mask) -> NDArray[np.float64]:
     return np.asarray(ndimage.distance_transform_edt(~mask, sampling=ATLAS_GRID.spacing))
 
 
 def _internal_capsule(found: dict[str, Mask]) -> Mask:
-    """White matter between the lentiform nucleus and caudate or thalamus."""
+    """Return the white matter between the lentiform nucleus and the caudate or thalamus."""
     x, _, z = coordinates()
-    to_lentiform = _away_mm(found["lentiform"])
-    to_medial = _away_mm(found["caudate"] | found["thalamus"])
+    to_lentiform = _distance_mm(found["lentiform"])
+    to_medial = _distance_mm(found["caudate"] | found["thalamus"])
     between = (to_lentiform + to_medial <= _CAPSULE_MM) & (to_medial <= 9) & (np.abs(x) < 32)
     return np.asarray(found["white matter"] & between & (z >= -6) & (z <= 22))
 
 
 def _lobes(cortex: Mask, lentiform: Mask, brain: Mask) -> dict[str, Mask]:
-    """Cut the cortex.
+    """Divide the cortex into lobes.
 
-    Insula: within 13 mm of the lentiform nucleus, 12 mm under the surface. Cingulate: within 16 mm
-    of the midline, inside an ellipse about the corpus callosum. Occipital: behind a plane from the
-    preoccipital notch up along the parieto-occipital sulcus. Temporal: below the lateral fissure.
-    Frontal and parietal meet at the central sulcus, which runs forward as it runs outward.
+    Insula: within 13 mm of the lentiform nucleus and at least 12 mm below the surface. Cingulate:
+    within 16 mm of the midline, inside an ellipse around the corpus callosum. Occipital: posterior
+    to a plane from the preoccipital notch along the parieto-occipital sulcus. Temporal: below the
+    lateral fissure. Frontal and parietal: separated by the central sulcus, which runs anteriorly
+    from medial to lateral.
     """
     x, y, z = coordinates()
     x = np.abs(x)
     depth = ndimage.distance_transform_edt(np.pad(brain, ((0, 1), (0, 0), (0, 0)), mode="edge"))
     depth = depth[:-1] * ATLAS_GRID.spacing[0]
-    insula = (x > 26) & (_away_mm(lentiform) <= 13) & (depth >= 12) & (y > -26) & (z > -14)
+    insula = (x > 26) & (_distance_mm(lentiform) <= 13) & (depth >= 12) & (y > -26) & (z > -14)
     ring = ((y + 3) / 49) ** 2 + ((z - 10) / 37) ** 2 < 1
     cingulate = (x < 16) & ring & (z > -2) & (y > -54)
     occipital = y < -60 - 0.45 * np.maximum(z - 5, 0)
@@ -206,7 +211,7 @@ def _lobes(cortex: Mask, lentiform: Mask, brain: Mask) -> dict[str, Mask]:
 
 
 def _parts_of_brainstem(stem: Mask) -> dict[str, Mask]:
-    """Cut across the axis of the brainstem, which leans back as it goes down."""
+    """Divide the brainstem across its axis, which tilts posteriorly towards the medulla."""
     _, y, z = coordinates()
     along = 0.928 * z + 0.371 * y
     return {

@@ -1,12 +1,13 @@
-"""Builds the atlas of arterial territories: what one artery feeds is lesioned together.
+"""Build the atlas of arterial territories from lesions: tissue of one territory infarcts together.
 
-Hemispheres with their lesions are folded onto one side; supervoxels of 4 mm that the same lesions
-touch are grouped by non-negative matrix factorisation; each group is named by the anatomy it lies
-in. A voxel's membership of the groups, summed by artery, is its probability of belonging to each.
+The lesions of both hemispheres are mirrored to one side. Supervoxels of 4 mm that are affected by
+the same lesions are grouped by non-negative matrix factorisation, and each group is named by its
+anatomical location. The group memberships of a voxel, summed by artery, give the probability that
+it belongs to each territory.
 
 References:
     Lee and Seung 2001 (factorisation by the Kullback-Leibler divergence).
-    Tatu et al. 1998 and 2012, Arterial territories of the human brain (whose anatomy names groups).
+    Tatu et al. 1998 and 2012, Arterial territories of the human brain (anatomy of the groups).
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ TERRITORIES = {
 """Sub-territory -> territory, in the order of the labels."""
 
 HELD_OUT = 300
-"""Lesions that never go in, so that the atlas can be tested on them."""
+"""Number of lesions excluded from the atlas and reserved for testing."""
 
 _GROUPS, _ITERATIONS = 20, 120
-_LEAST_TOUCHES = 3
+_MIN_LESIONS = 3
 _SMOOTH_MM = 3.0
 _SMALLEST_ML = 0.05
 _BLOCK = 4
@@ -64,12 +65,12 @@ _SHAPE = tuple(n * 2 // _BLOCK for n in (HALF, *ATLAS_GRID.shape[1:]))
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """What the factorisation found.
+    """Result of the factorisation.
 
     Attributes:
-        maps: (groups, *half of the grid in supervoxels) expected lesion load, 0 where no data.
-        seen: (half of the grid in supervoxels) where enough lesions reach.
-        n: Hemispheres with a lesion that went in.
+        maps: (groups, 20, 49, 39) expected lesion load of the left supervoxels; 0 without data.
+        seen: (20, 49, 39) supervoxels affected by enough lesions.
+        n: Number of hemispheres with a lesion.
     """
 
     maps: NDArray[np.float64]
@@ -78,34 +79,41 @@ class Groups:
 
 
 def build(lesions: Path) -> Path:
-    """Build the atlas from a folder of lesion masks in MNI space; put it among the assets.
+    """Build the atlas from a folder of lesion masks in MNI space and add it to the assets.
 
-    The map of regions must be there: it names the groups and keeps the tentorium closed.
+    The region atlas must exist. It names the groups and separates the supratentorial from the
+    infratentorial territories.
 
     Args:
-        lesions: Holds `*.nii.gz`, 1 mm.
+        lesions: Folder of masks, `*.nii.gz`, 1 mm.
+
+    Returns:
+        The label map.
 
     Raises:
-        InputFileError: If there are too few.
+        InputFileError: If there are too few masks.
     """
     files = matching(lesions, "*.nii.gz")
     kept_back = held_out(file.name for file in files)
     chosen = [file for file in files if file.name not in kept_back]
     if len(chosen) < HELD_OUT:
-        raise InputFileError(f"{lesions}: {len(files)} masks; some hundreds more are needed")
+        raise InputFileError(
+            f"{lesions}: found {len(files)} lesion masks (*.nii.gz), but at least "
+            f"{2 * HELD_OUT} are required"
+        )
     return publish_groups(factorise(hemispheres(mask for _, mask in read_lesions(chosen))))
 
 
 def publish_groups(groups: Groups) -> Path:
-    """Name the groups and put the atlas, its probabilities and its note among the assets."""
+    """Name the groups and add the atlas, its probabilities and its note to the assets."""
     membership = memberships(groups)
     source = (
         f"{groups.n} hemispheres with an expert lesion mask of the Stroke Outcome Optimization "
         "Project (OpenNeuro ds004889, CC0), grouped by the lesions that touch the same voxels; "
         f"{HELD_OUT} masks held out for testing"
     )
-    arteries = _by_artery(membership)
-    # The likeliest artery first, then the likeliest part of it.
+    arteries = _sum_by_artery(membership)
+    # Choose the most likely artery first, then its most likely sub-territory.
     owners = np.array([list(arteries).index(artery) for artery in TERRITORIES.values()])
     leading = np.argmax(np.stack(list(arteries.values())), axis=0)
     winner = np.argmax(membership * (owners[:, None, None, None] == leading), axis=0)
@@ -118,20 +126,20 @@ def publish_groups(groups: Groups) -> Path:
 
 
 def held_out(names: Iterable[str]) -> set[str]:
-    """Choose the lesions to hold out, by a hash of their file names."""
+    """Select the lesions to hold out by a hash of their file names."""
     return set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:HELD_OUT])
 
 
 def hemispheres(masks: Iterable[Mask]) -> Iterator[NDArray[np.float32]]:
-    """Cut lesions into hemispheres, the right ones mirrored, as load of 4 mm supervoxels.
+    """Split lesions by hemisphere, mirror the right ones, and average over 4 mm supervoxels.
 
     Args:
-        masks: (192, 224, 192) on the MNI grid.
+        masks: Lesion masks on the MNI grid, (192, 224, 192).
 
     Yields:
-        (20, 49, 39) shares of each supervoxel; hemispheres without a lesion are left out.
+        (20, 49, 39) lesion fraction of each supervoxel, for every hemisphere with a lesion.
     """
-    # In voxels of the MNI grid: 0 mm is voxel 96, and the grid of the atlas begins at y, z.
+    # In voxels of the MNI grid: 0 mm is voxel 96, and the atlas grid starts at y, z.
     middle = round(-MNI_GRID.affine[0, 3])
     first = np.rint(ATLAS_GRID.affine[1:3, 3] - 1 - MNI_GRID.affine[1:3, 3]).astype(int)
     y, z = (slice(f, f + n * _BLOCK) for f, n in zip(first, _SHAPE[1:], strict=True))
@@ -148,18 +156,18 @@ def hemispheres(masks: Iterable[Mask]) -> Iterator[NDArray[np.float32]]:
 
 
 def factorise(loads: Iterable[NDArray[np.float32]]) -> Groups:
-    """Group supervoxels by the lesions that touch them.
+    """Group supervoxels that are affected by the same lesions.
 
     Args:
-        loads: From `hemispheres`.
+        loads: Result of `hemispheres`.
     """
-    from sklearn.decomposition import NMF  # noqa: PLC0415 - only this builder needs it
+    from sklearn.decomposition import NMF  # noqa: PLC0415 - only needed here
 
     table = np.stack([load.ravel() for load in loads])
-    seen = (table > 0.3).sum(axis=0) >= _LEAST_TOUCHES
+    seen = (table > 0.3).sum(axis=0) >= _MIN_LESIONS
     table = table[:, seen]
     size = table.sum(axis=1)
-    # A lesion of 200 ml says less about borders than ten of 20 ml: its weight grows with the root.
+    # Ten 20 ml lesions define borders better than one of 200 ml, so weight by the square root.
     rows = table[size > 0] / np.sqrt(size[size > 0])[:, None]
     model = NMF(
         _GROUPS,
@@ -177,22 +185,26 @@ def factorise(loads: Iterable[NDArray[np.float32]]) -> Groups:
 
 
 def memberships(groups: Groups) -> NDArray[np.float64]:
-    """Name the groups and return how much each voxel belongs to every sub-territory.
+    """Name the groups and compute the membership of each voxel in every sub-territory.
+
+    Args:
+        groups: Result of `factorise`.
 
     Returns:
-        (sub-territories, *left half of the atlas grid), summing to 1 in the brain, else 0.
+        (sub-territories, 40, 98, 78) on the left half of the atlas grid; the sum over
+        sub-territories is 1 in the brain and 0 elsewhere.
     """
     regions, brain = _regions()
     _, y, z = coordinates()
     anchors = _anchors(regions)
-    fine = np.stack([_at_2mm(m, groups.seen) for m in groups.maps])
+    fine = np.stack([_upsample(m, groups.seen) for m in groups.maps])
     share = fine / np.maximum(fine.sum(axis=0), 1e-12)
     names = list(TERRITORIES)
     found = np.zeros((len(names), *brain.shape))
     for load, portion in zip(fine, share, strict=True):
         found[_name(portion, anchors)] += load
     found /= _prevalence(found)
-    # Infarcts do not cross the tentorium; warped masks do.
+    # Infarcts do not cross the tentorium, but registered masks may.
     fourth = (regions == "ventricle") & (z < -10) & (y < -28)
     below = fourth | np.isin(regions, ["midbrain", "pons", "medulla", "cerebellum"])
     posterior = np.array([TERRITORIES[name] == "VB" for name in names])
@@ -208,20 +220,20 @@ def memberships(groups: Groups) -> NDArray[np.float64]:
 
 
 def _prevalence(found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how often each artery's heart is lesioned.
+    """Return the lesion frequency in the core of each arterial territory.
 
-    MCA infarcts are several times as common as ACA infarcts; the border between the two lies where
-    either would be as likely in a patient of its own, not where the commoner takes over.
+    MCA infarcts are several times as common as ACA infarcts. Dividing by the frequency gives
+    both arteries equal weight at their common border, so the MCA does not dominate it.
     """
     arteries = np.array(list(TERRITORIES.values()))
-    heart = np.ones(len(arteries))
+    prevalence = np.ones(len(arteries))
     for artery in set(arteries):
-        heart[arteries == artery] = np.percentile(found[arteries == artery].sum(axis=0), 99.5)
-    return heart[:, None, None, None]
+        prevalence[arteries == artery] = np.percentile(found[arteries == artery].sum(axis=0), 99.5)
+    return prevalence[:, None, None, None]
 
 
 def _regions() -> tuple[NDArray[np.str_], Mask]:
-    """Return the name of the region at each voxel of the left half, and where brain is."""
+    """Return the region name at each voxel of the left half, and the brain mask."""
     atlas = load_atlas("regions")
     names = np.array([""] + [entry.name for entry in atlas.entries])
     labels = atlas.labels.data[:HALF]
@@ -229,7 +241,7 @@ def _regions() -> tuple[NDArray[np.str_], Mask]:
 
 
 def _anchors(regions: NDArray[np.str_]) -> list[Mask]:
-    """Return, for each sub-territory, what belongs to it in every textbook."""
+    """Return the anatomy that undisputedly belongs to each sub-territory, as masks."""
     x, _, z = coordinates()
     medial, lateral = np.abs(x) < 12, np.abs(x) > 36
     cortex = np.char.endswith(regions, "cortex")
@@ -248,14 +260,14 @@ def _anchors(regions: NDArray[np.str_]) -> list[Mask]:
 
 
 def _name(portion: NDArray[np.float64], anchors: list[Mask]) -> int:
-    """Return the sub-territory whose anchor holds most of a group, its core above all."""
+    """Return the sub-territory whose anchor contains most of a group, weighted towards its core."""
     return int(np.argmax([(portion[anchor] ** 2).sum() for anchor in anchors]))
 
 
-def _at_2mm(image: NDArray[np.float64], seen: Mask) -> NDArray[np.float64]:
-    """Smooth within what was seen and interpolate to the voxels of the atlas."""
+def _upsample(image: NDArray[np.float64], seen: Mask) -> NDArray[np.float64]:
+    """Smooth within the supervoxels with data and interpolate to the atlas grid."""
     sigma = _SMOOTH_MM / _BLOCK
-    # The other hemisphere is the mirror image: smoothing must not lose load at the midline.
+    # Pad with the mirror image so that smoothing does not lose lesion load at the midline.
     pad = ((0, 4), (0, 0), (0, 0))
     weight = ndimage.gaussian_filter(np.pad(seen.astype(float), pad, mode="symmetric"), sigma)
     smooth = ndimage.gaussian_filter(np.pad(image, pad, mode="symmetric"), sigma)
@@ -265,33 +277,37 @@ def _at_2mm(image: NDArray[np.float64], seen: Mask) -> NDArray[np.float64]:
 
 
 def _fill(
-    found: NDArray[np.float64], known: Mask, brain: Mask, rooms: tuple[Mask, Mask]
+    found: NDArray[np.float64], known: Mask, brain: Mask, parts: tuple[Mask, Mask]
 ) -> NDArray[np.float64]:
-    """Give brain that no lesion reaches the membership of the nearest that one does.
+    """Fill brain voxels without lesion data from the nearest voxel with data.
 
     Args:
-        found: (sub-territories, X, Y, Z).
-        known: Where `found` is known.
-        brain: Where it is wanted.
-        rooms: Infratentorial, and the brainstem in it: nearest within the same room.
+        found: (sub-territories, X, Y, Z) memberships.
+        known: (X, Y, Z) voxels with data.
+        brain: (X, Y, Z) voxels to fill.
+        parts: Masks of the infratentorial brain and the brainstem. Values are copied only within
+            the cerebrum, the infratentorial brain outside the brainstem, or the brainstem.
+
+    Returns:
+        (sub-territories, X, Y, Z) memberships in the whole brain.
     """
-    below, stem = rooms
+    below, stem = parts
     filled = np.zeros_like(found)
-    for room in (brain & ~below, brain & below & ~stem, brain & stem):
-        source = known & room
+    for part in (brain & ~below, brain & below & ~stem, brain & stem):
+        source = known & part
         index = ndimage.distance_transform_edt(~source, return_distances=False, return_indices=True)
-        filled[:, room] = found[(slice(None), *index)][:, room]
+        filled[:, part] = found[(slice(None), *index)][:, part]
     return filled
 
 
-def _by_artery(membership: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Sum the sub-territories of each artery."""
+def _sum_by_artery(membership: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Sum the memberships of the sub-territories of each artery."""
     owners = np.array(list(TERRITORIES.values()))
     return {name: membership[owners == name].sum(axis=0) for name in dict.fromkeys(owners.tolist())}
 
 
 def _publish_probabilities(arteries: dict[str, NDArray[np.float64]], source: str) -> None:
-    """Write the probability of each artery, in hundredths: at borders it is mixed."""
+    """Write the probability of each arterial territory, in steps of 0.01, and the note."""
     left = np.stack(list(arteries.values()), axis=-1)
     whole = np.concatenate([left, left[::-1]])
     file = assets.ROOT / "atlas" / "territory_probabilities.nii.gz"

@@ -1,1 +1,1 @@
-"""The synthetic scanner."""
+"""Simulator of diffusion MRI scans with and without acute infarcts."""

@@ -1,4 +1,4 @@
-"""From a head at 1 mm to slices as a scanner takes them, and back onto the MNI grid."""
+"""Sample the 1 mm head with the slices of an acquisition, and resample to the MNI grid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from infarct.segmentation.measured_lattice import LEFTMOST_MM, lattice
 
 
 def positions(acquisition: Acquisition) -> list[NDArray[np.float64]]:
-    """Return where the pixels and slices lie along x, y and z, in voxels of the 1 mm lattice."""
+    """Return the positions of pixels and slices along x, y and z, in voxels of the 1 mm lattice."""
     at: list[NDArray[np.float64]] = []
     for size, step in zip(SHAPE[:2], acquisition.in_plane_mm, strict=True):
         count = round(size / step)
@@ -27,7 +27,7 @@ def positions(acquisition: Acquisition) -> list[NDArray[np.float64]]:
 
 
 def grid(acquisition: Acquisition) -> Grid:
-    """Return the grid of the slices; its affine leads to MNI mm, as if the head lay there."""
+    """Return the native grid. Its affine maps to MNI mm, as if the head were in MNI space."""
     at = positions(acquisition)
     affine = np.eye(4)
     affine[:3, :3] = np.diag([*acquisition.in_plane_mm, acquisition.spacing_mm])
@@ -38,12 +38,12 @@ def grid(acquisition: Acquisition) -> Grid:
 
 @dataclass(frozen=True, eq=False)
 class Optics:
-    """The matrices of one acquisition, per axis.
+    """Sampling matrices of one acquisition, one per axis.
 
     Attributes:
-        see: (n, 192), (m, 224), (k, 192): point spread and slice profile.
-        back: (192, n), (224, m), (192, k): linear interpolation back onto the lattice.
-        onto_slices: (192, n), (224, m), None: the same onto the measured-slice lattice.
+        see: (n, 192), (m, 224), (k, 192): point spread function and slice profile.
+        back: (192, n), (224, m), (192, k): linear interpolation to the 1 mm lattice.
+        onto_slices: (192, n), (224, m), None: linear interpolation to the measured-slice lattice.
     """
 
     see: tuple[NDArray[np.float64], ...]
@@ -52,7 +52,7 @@ class Optics:
 
 
 def optics(acquisition: Acquisition) -> Optics:
-    """Make the matrices of an acquisition."""
+    """Compute the sampling matrices of an acquisition."""
     at = positions(acquisition)
     steps = (*acquisition.in_plane_mm, acquisition.spacing_mm)
     widths = [max(acquisition.psf * step, 0.5) for step in acquisition.in_plane_mm]
@@ -69,7 +69,7 @@ def optics(acquisition: Acquisition) -> Optics:
 def _interpolation(
     at: list[NDArray[np.float64]], steps: Sequence[float], first: Sequence[float]
 ) -> tuple[NDArray[np.float64], ...]:
-    """Interpolate at voxels 1 mm apart from `first` (voxels of the 1 mm lattice) on, per axis."""
+    """Return interpolation matrices for 1 mm steps from `first` (lattice voxels), per axis."""
     return tuple(
         separable_filters.linear(len(p), (np.arange(n) + start - p[0]) / step)
         for n, p, step, start in zip(SHAPE, at, steps, first, strict=True)
@@ -77,12 +77,12 @@ def _interpolation(
 
 
 def see(volume: torch.Tensor, lens: Optics) -> torch.Tensor:
-    """Take a 1 mm volume through point spread and slice profile: (192, 224, 192) -> native."""
+    """Apply point spread function and slice profile: (192, 224, 192) -> native (n, m, k)."""
     return separable_filters.apply(volume, lens.see)
 
 
 def onto_slices(volume: torch.Tensor, lens: Optics) -> torch.Tensor:
-    """Interpolate a native volume within its slices: (n, m, K) -> (192, 224, K)."""
+    """Interpolate a native volume in-plane: (n, m, K) -> (192, 224, K)."""
     return separable_filters.apply(volume, lens.onto_slices)
 
 
@@ -93,5 +93,5 @@ def slice_lattice(acquisition: Acquisition) -> Grid:
 
 
 def bring_back(volume: torch.Tensor, lens: Optics) -> torch.Tensor:
-    """Interpolate a native volume onto the MNI grid, as `prepare` does; 0 beyond its reach."""
+    """Interpolate a native volume to the MNI grid, as preprocessing does; 0 outside the volume."""
     return separable_filters.apply(volume, lens.back)

@@ -1,4 +1,7 @@
-"""What keeps false alarms down: mimics of infarcts, artefacts, and how a scan is taken."""
+"""Draw acquisition parameters, artefacts and mimics.
+
+Artefacts and mimics teach networks to avoid false positives.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ AIR_SITES: dict[str, tuple[Triple, Triple]] = {
     "temporal-base-right": ((57, -28, -22), (9, 13, 6)),
     "frontal-sinus": ((0, 60, -6), (22, 7, 9)),
 }
-"""Centre and SD (mm of MNI) of brain next to air or bone, where the field bends."""
+"""Centre and SD (MNI mm) of brain regions next to air or bone, where the field is distorted."""
 
 TRACT_SITES: dict[str, tuple[Triple, Triple]] = {
     "capsule-left": ((-24, -16, 8), (3, 6, 10)),
@@ -60,16 +63,18 @@ LEAK_SITES: dict[str, tuple[Triple, Triple]] = {
     "neck": ((0, -45, -68), (20, 15, 8)),
     "vertex": ((0, -30, 84), (30, 30, 6)),
 }
-"""Centre and SD (mm of MNI) of what brain masks take in, or lose where they retreat."""
+"""Centre and SD (MNI mm) of regions that brain masks wrongly include or miss."""
 
 
-def _often(rate: float, factor: float, rng: np.random.Generator) -> bool:
-    """Draw whether something occurs, at its rate times the cohort's factor."""
+def _occurs(rate: float, factor: float, rng: np.random.Generator) -> bool:
+    """Draw whether an event occurs, with its rate times the factor of the cohort."""
     return bool(rng.random() < rate * factor)
 
 
-def _near(kind: str, site: tuple[Triple, Triple], height: float, rng: np.random.Generator) -> Bump:
-    """Draw a hill near a site."""
+def _bump_near(
+    kind: str, site: tuple[Triple, Triple], height: float, rng: np.random.Generator
+) -> Bump:
+    """Draw a bump near a site."""
     centre, size = site
     x, y, z = rng.normal(centre, 3.0)
     a, b, c = np.array(size) * np.exp(rng.normal(0, 0.25, 3))
@@ -77,12 +82,12 @@ def _near(kind: str, site: tuple[Triple, Triple], height: float, rng: np.random.
 
 
 def draw_acquisition(cohort: Cohort, rng: np.random.Generator) -> Acquisition:
-    """Draw how a scan is taken."""
+    """Draw the acquisition parameters of a scan."""
     low, high = cohort.in_plane_mm
     pixel = float(np.clip(np.exp(rng.normal(np.log(1.25), 0.4)), low, high))
     thickness = float(rng.uniform(*cohort.thickness_mm))
     gap = float(rng.choice([0.0, 0.0, rng.uniform(0, 0.3)])) * thickness
-    # Drawn only where wanted: scans of other cohorts stay what they were.
+    # Draw only if requested, so that the scans of other cohorts do not change.
     if cohort.isotropic > 0 and rng.random() < cohort.isotropic:
         pixel = thickness = float(rng.uniform(1.7, 2.3))
         gap = 0.0
@@ -103,22 +108,22 @@ def draw_acquisition(cohort: Cohort, rng: np.random.Generator) -> Acquisition:
 
 
 def draw_artefacts(cohort: Cohort, acquisition: Acquisition, rng: np.random.Generator) -> Artefacts:
-    """Draw what goes wrong in a scan."""
-    often = cohort.artefacts
+    """Draw the artefacts of a scan."""
+    frequency = cohort.artefacts
     direction = float(rng.choice([-1.0, 1.0]))
-    bends = [
-        _near("air", site, direction * float(rng.uniform(0, 7)), rng)
+    distortions = [
+        _bump_near("air", site, direction * float(rng.uniform(0, 7)), rng)
         for site in AIR_SITES.values()
-        if _often(0.6, often, rng)
+        if _occurs(0.6, frequency, rng)
     ]
-    piles = [
-        _near("pile-up", site, float(rng.exponential(0.5)), rng)
+    pile_ups = [
+        _bump_near("pile-up", site, float(rng.exponential(0.5)), rng)
         for site in AIR_SITES.values()
-        if _often(0.5, often, rng)
+        if _occurs(0.5, frequency, rng)
     ]
-    banded = _often(0.6, often, rng)
+    banded = _occurs(0.6, frequency, rng)
     rims = [
-        _near("rim", site, float(rng.exponential(1.0)), rng)
+        _bump_near("rim", site, float(rng.exponential(1.0)), rng)
         for site in AIR_SITES.values()
         if banded and rng.random() < 0.4
     ]
@@ -129,85 +134,85 @@ def draw_artefacts(cohort: Cohort, acquisition: Acquisition, rng: np.random.Gene
             (float(rng.uniform(25, 60)), float(rng.uniform(25, 60)), float(rng.uniform(25, 70))),
             float(rng.uniform(0.1, 0.8)),
         )
-        for _ in range(int(rng.integers(0, 4)) if often else 0)
+        for _ in range(int(rng.integers(0, 4)) if frequency else 0)
     ]
     slices = acquisition.slices
     moved = tuple(
         (int(rng.integers(slices)), int(rng.integers(-2, 3)), int(rng.integers(-2, 3)))
-        for _ in range(int(rng.integers(1, 5)) if _often(0.08, often, rng) else 0)
+        for _ in range(int(rng.integers(1, 5)) if _occurs(0.08, frequency, rng) else 0)
     )
     dropped = tuple(
         (int(rng.integers(slices)), float(rng.uniform(0.3, 0.9)))
-        for _ in range(int(rng.integers(1, 3)) if _often(0.06, often, rng) else 0)
+        for _ in range(int(rng.integers(1, 3)) if _occurs(0.06, frequency, rng) else 0)
     )
-    # Mostly less than a pixel; now and then the head moved between b0 and DWI.
-    apart = min(often, 1.0) * (2.0 if rng.random() < 0.1 else 0.6)
+    # Mostly less than a pixel; occasionally the head moves between b0 and DWI.
+    apart = min(frequency, 1.0) * (2.0 if rng.random() < 0.1 else 0.6)
     shift_x, shift_y = (float(v) for v in rng.normal(0, (0.5 * apart, apart)))
     spike = None
-    if _often(0.03, often, rng):
+    if _occurs(0.03, frequency, rng):
         across, along = (int(v) for v in rng.integers(-40, 41, 2))
         spike = (int(rng.integers(slices)), across, along, float(rng.uniform(0.5, 3)))
     return Artefacts(
-        shading=float(rng.uniform(0.02, 0.25)) * min(often, 1.0),
+        shading=float(rng.uniform(0.02, 0.25)) * min(frequency, 1.0),
         shading_mm=float(rng.uniform(50, 110)),
         coils=tuple(coils),
-        filter_difference=float(rng.uniform(0, 0.1)) if _often(0.5, often, rng) else 0.0,
-        distortion_mm=float(rng.uniform(0, 1.2)) * min(often, 1.0),
-        susceptibility=tuple(bends),
-        pile_up=tuple(piles),
+        filter_difference=float(rng.uniform(0, 0.1)) if _occurs(0.5, frequency, rng) else 0.0,
+        distortion_mm=float(rng.uniform(0, 1.2)) * min(frequency, 1.0),
+        susceptibility=tuple(distortions),
+        pile_up=tuple(pile_ups),
         rims=tuple(rims),
         rim_mm=float(rng.uniform(2.0, 5.0)),
         rim_level=float(rng.uniform(0.5, 0.9)),
-        pile_up_adc=float(rng.uniform(0, 0.35)) if _often(0.6, often, rng) else 0.0,
+        pile_up_adc=float(rng.uniform(0, 0.35)) if _occurs(0.6, frequency, rng) else 0.0,
         dwi_shift_mm=(shift_x, shift_y),
-        dwi_stretch=float(rng.normal(0, 0.006)) * min(often, 1.0),
-        ghost=float(rng.uniform(0.005, 0.05)) if _often(0.2, often, rng) else 0.0,
-        slice_gain=float(rng.uniform(0, 0.04)) if _often(0.4, often, rng) else 0.0,
+        dwi_stretch=float(rng.normal(0, 0.006)) * min(frequency, 1.0),
+        ghost=float(rng.uniform(0.005, 0.05)) if _occurs(0.2, frequency, rng) else 0.0,
+        slice_gain=float(rng.uniform(0, 0.04)) if _occurs(0.4, frequency, rng) else 0.0,
         moved_slices=moved,
         dropped=dropped,
         spike=spike,
-        mask_wobble=float(rng.uniform(0, 0.15)) * min(often, 1.0),
-        mask_level=float(rng.uniform(0.35, 0.6)) if often else 0.5,
+        mask_wobble=float(rng.uniform(0, 0.15)) * min(frequency, 1.0),
+        mask_level=float(rng.uniform(0.35, 0.6)) if frequency else 0.5,
         leaks=tuple(
-            _near("leak", site, float(rng.choice([-1.0, 0.5, 1.0])), rng)
+            _bump_near("leak", site, float(rng.choice([-1.0, 0.5, 1.0])), rng)
             for site in LEAK_SITES.values()
-            if _often(0.06, often, rng)
+            if _occurs(0.06, frequency, rng)
         ),
     )
 
 
 def banded(artefacts: Artefacts, spot: Spot, rng: np.random.Generator) -> Artefacts:
-    """Let a bright susceptibility band run along the border of the brain beside an infarct."""
+    """Add a bright susceptibility band along the border of the brain next to an infarct."""
     height = 0.4 + float(rng.exponential(0.8))
-    band = _near("rim", (spot.centre_mm, (14.0, 14.0, 9.0)), height, rng)
+    band = _bump_near("rim", (spot.centre_mm, (14.0, 14.0, 9.0)), height, rng)
     return replace(artefacts, rims=(*artefacts.rims, band))
 
 
 def draw_tracts(cohort: Cohort, rng: np.random.Generator) -> tuple[Bump, ...]:
-    """Draw fibre tracts of low ADC and bright cortex, which every brain has more or less of."""
+    """Draw fibre tracts with low ADC and bright cortex, which are normal to varying degrees."""
     tracts = [
-        _near("tract", site, float(rng.uniform(0, 0.2)), rng)
+        _bump_near("tract", site, float(rng.uniform(0, 0.2)), rng)
         for site in TRACT_SITES.values()
-        if _often(0.5, cohort.mimics, rng)
+        if _occurs(0.5, cohort.mimics, rng)
     ]
     cortex = [
-        _near("cortex", site, float(rng.uniform(0, 0.35)), rng)
+        _bump_near("cortex", site, float(rng.uniform(0, 0.35)), rng)
         for site in CORTEX_SITES.values()
-        if _often(0.6, cohort.mimics, rng)
+        if _occurs(0.6, cohort.mimics, rng)
     ]
     return (*tracts, *cortex)
 
 
 def draw_white_spots(cohort: Cohort, rng: np.random.Generator) -> Triple | None:
     """Draw white-matter hyperintensity: level (SD), b0 gain, ADC gain."""
-    if not _often(0.6, cohort.mimics, rng):
+    if not _occurs(0.6, cohort.mimics, rng):
         return None
     level, b0_gain, adc_gain = rng.uniform((2.0, 1.15, 1.1), (3.2, 1.8, 1.6))
     return float(level), float(b0_gain), float(adc_gain)
 
 
 def draw_mimics(cohort: Cohort, bank: Bank, rng: np.random.Generator) -> tuple[Spot, ...]:
-    """Draw spots that are no acute infarcts: old ones, and T2 shine-through."""
+    """Draw mimics of acute infarcts: old infarcts and T2 shine-through."""
     spots = []
     available = bank.lesions.of(cohort.split)
     kinds = (
@@ -215,7 +220,7 @@ def draw_mimics(cohort: Cohort, bank: Bank, rng: np.random.Generator) -> tuple[S
         ("shine-through", 0.2, (1.05, 1.35), (1.25, 1.7)),
     )
     for kind, rate, adc_gain, b0_gain in kinds:
-        for _ in range(int(rng.integers(1, 4)) if _often(rate, cohort.mimics, rng) else 0):
+        for _ in range(int(rng.integers(1, 4)) if _occurs(rate, cohort.mimics, rng) else 0):
             look = Look(
                 kind=kind,
                 edge_mm=float(rng.uniform(0.6, 2.0)),

@@ -1,4 +1,4 @@
-"""What a scanner adds to the truth: shading, motion, ghosts, spikes, noise, and a fallible mask."""
+"""Simulate artefacts: shading, motion, ghosts, spikes, noise, and errors of the brain mask."""
 
 from __future__ import annotations
 
@@ -20,52 +20,52 @@ def _shape(image: torch.Tensor) -> Shape:
 
 
 def _smooth(image: torch.Tensor, distance_mm: float, record: Record, name: str) -> torch.Tensor:
-    """Draw a smooth field on the scanner's grid."""
+    """Draw a smooth random field on the native grid."""
     x, y = record.acquisition.in_plane_mm
     steps = (distance_mm / x, distance_mm / y, distance_mm / record.acquisition.spacing_mm)
     return random_fields.smooth(_shape(image), steps, record.seed, name, image.device)
 
 
 def spoil(b0: torch.Tensor, dwi: torch.Tensor, record: Record) -> tuple[torch.Tensor, torch.Tensor]:
-    """Take clean signals through what goes wrong in a scanner.
+    """Apply artefacts and noise to clean signals.
 
     Args:
-        b0: (X, Y, Z) native grid.
+        b0: (X, Y, Z), native grid.
         dwi: Same shape.
-        record: What goes wrong.
+        record: Parameters of the scan.
 
     Returns:
-        b0 and DWI as magnitude images.
+        Magnitude images of b0 and DWI, same shape.
     """
-    wrong, plan = record.artefacts, record.acquisition
+    settings, plan = record.artefacts, record.acquisition
     forward = warp.target_from_source(record.pose)
-    log_gain = warp.hills(wrong.coils, forward, b0.device, acquisition.positions(plan))
-    log_gain += wrong.shading * _smooth(b0, wrong.shading_mm, record, "shading")
+    log_gain = warp.hills(settings.coils, forward, b0.device, acquisition.positions(plan))
+    log_gain += settings.shading * _smooth(b0, settings.shading_mm, record, "shading")
     gain = log_gain.exp_()
     b0, dwi = b0 * gain, dwi * gain
     dwi = dwi * _slice_gain(dwi, record)[None, None, :]
-    for index, dx, dy in wrong.moved_slices:
+    for index, dx, dy in settings.moved_slices:
         dwi[:, :, index] = torch.roll(dwi[:, :, index], (dx, dy), (0, 1))
-    if wrong.ghost:
+    if settings.ghost:
         half = dwi.shape[1] // 2
-        b0, dwi = (s + wrong.ghost * torch.roll(s, half, 1) for s in (b0, dwi))
+        b0, dwi = (s + settings.ghost * torch.roll(s, half, 1) for s in (b0, dwi))
     white = record.contrast.b0[Tissue.WHITE] * math.exp(
         -plan.bvalue * 1e-3 * record.contrast.adc[Tissue.WHITE]
     )
     sd = white / plan.snr
-    if wrong.spike:
-        _spike(dwi, wrong.spike, sd)
+    if settings.spike:
+        _spike(dwi, settings.spike, sd)
     return _rician(b0, sd * plan.b0_noise, record, "b0"), _rician(dwi, sd, record, "dwi")
 
 
 def moved_dwi(image: torch.Tensor, record: Record) -> torch.Tensor:
-    """Move and stretch an image as the DWI lies against the b0, by motion and eddy currents.
+    """Apply the misalignment of DWI relative to b0 due to motion and eddy currents.
 
-    At borders of tissue the computed ADC is then too low on one side and too high on the other.
+    At tissue borders, the computed ADC is then too low on one side and too high on the other.
 
     Args:
-        image: (X, Y, Z) on the scanner's grid.
-        record: Says how far.
+        image: (X, Y, Z), native grid.
+        record: Parameters of the scan.
     """
     matrices: list[NDArray[np.float64] | None] = []
     stretches = (0.0, record.artefacts.dwi_stretch)
@@ -83,20 +83,20 @@ def moved_dwi(image: torch.Tensor, record: Record) -> torch.Tensor:
 
 
 def _slice_gain(dwi: torch.Tensor, record: Record) -> torch.Tensor:
-    """Return the gain of each slice of the DWI: uneven excitation, and drop-out by motion."""
-    wrong = record.artefacts
+    """Return the gain of each DWI slice from uneven excitation and motion-related signal loss."""
+    settings = record.artefacts
     gain = (
         1
-        + wrong.slice_gain
+        + settings.slice_gain
         * random_fields.normal((1, 1, dwi.shape[2]), record.seed, "slices").flatten()
     )
-    for index, left in wrong.dropped:
+    for index, left in settings.dropped:
         gain[index] *= left
     return gain.to(dwi.device)
 
 
 def _spike(dwi: torch.Tensor, spike: tuple[int, int, int, float], sd: float) -> None:
-    """Write the herringbone of one spike in k-space into one slice, in place."""
+    """Add the herringbone pattern of one k-space spike to a slice, in place."""
     index, across, along, height = spike
     x, y, _ = dwi.shape
     phase_x = torch.arange(x, device=dwi.device) * (2 * math.pi * across / x)
@@ -111,21 +111,26 @@ def _rician(signal: torch.Tensor, sd: float, record: Record, name: str) -> torch
 
 
 def vendor_filter(dwi: torch.Tensor, record: Record) -> torch.Tensor:
-    """Return the gain a vendor's shading correction leaves on the DWI but not on the b0."""
+    """Return the gain of a vendor's shading correction that affects DWI but not b0, (X, Y, Z)."""
     field = _smooth(dwi, 60.0, record, "filter")
     return field.mul_(record.artefacts.filter_difference).exp_()
 
 
 def mistaken_brain(soft: torch.Tensor, record: Record) -> torch.Tensor:
-    """Return the brain mask as a tool would deliver it: smooth, and wrong in places.
+    """Return the brain mask as produced by skull-stripping, smooth and with local errors.
 
     Args:
-        soft: (X, Y, Z) 0 - 1, the border of the brain at .5.
-        record: How wrong.
+        soft: (X, Y, Z), 0 to 1; the border of the brain is at 0.5.
+        record: Parameters of the scan.
+
+    Returns:
+        (X, Y, Z) bool.
     """
-    wrong = record.artefacts
-    wobble = _smooth(soft, 14.0, record, "mask").mul_(wrong.mask_wobble)
+    settings = record.artefacts
+    wobble = _smooth(soft, 14.0, record, "mask").mul_(settings.mask_wobble)
     forward = warp.target_from_source(record.pose)
-    leaks = warp.hills(wrong.leaks, forward, soft.device, acquisition.positions(record.acquisition))
-    level = wobble.add_(wrong.mask_level).clamp_(0.08, 0.92)
+    leaks = warp.hills(
+        settings.leaks, forward, soft.device, acquisition.positions(record.acquisition)
+    )
+    level = wobble.add_(settings.mask_level).clamp_(0.08, 0.92)
     return soft + leaks > level

@@ -1,4 +1,4 @@
-"""Cohorts: the distributions a synthetic population is drawn from, named in TOML files."""
+"""Cohorts: distributions of synthetic populations, defined in TOML files."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Cohort:
-    """From what a population is drawn; the defaults are what the named cohorts change.
+    """Distribution of a synthetic population. Named cohorts override the defaults.
 
     Attributes:
-        name: Of the cohort.
-        split: Whose anatomies, lesions and backgrounds are seen.
-        lesion_free: Share of scans without an acute infarct.
-        real_background: Share of scans written on a real lesion-free scan.
-        real_lesion: Share of lesions shaped by a real mask, where the bank has any.
-        volume_ml: Median of the total volume that a reader outlines.
-        volume_log_sd: SD of its natural logarithm.
-        hyperacute: Share of infarcts of that phase.
-        subacute: Share of infarcts of that phase; the rest is acute.
-        scattered: Share of infarcts with smaller ones about.
-        low: Share of patients whose infarct is made to lie low, at the skull base, beside those
-            that lie there anyway.
-        banded: Share of infarcts at the skull base that touch a bright susceptibility band, which
-            is no infarct.
-        late: Share of patients with a late subacute infarct of mixed signal, bleeding included.
-        embolic: Share of patients with a shower of small emboli instead of one infarct.
-        isotropic: Share of scans with isotropic voxels of about 2 mm.
-        small_outlined_from: Range of `record.Habit.small`, which a reader draws once per patient.
-        large_outlined_from: Range of `record.Habit.large`.
-        mimics: Factor on how often mimics occur; 0 leaves them out.
-        artefacts: Factor on how often artefacts occur; 0 leaves them out.
-        snr: Range of the DWI's signal-to-noise ratio in white matter, drawn on a log scale.
-        bvalues: s/mm^2, drawn with `bvalue_weights`.
-        bvalue_weights: How often each occurs.
+        name: Name of the cohort.
+        split: Split of the anatomies, lesion masks and backgrounds to use.
+        lesion_free: Fraction of scans without an acute infarct.
+        real_background: Fraction of scans simulated on a real lesion-free scan.
+        real_lesion: Fraction of lesions with the shape of a real mask, if the bank has masks.
+        volume_ml: Median total lesion volume as segmented by a reader.
+        volume_log_sd: SD of the natural logarithm of the volume.
+        hyperacute: Fraction of hyperacute infarcts.
+        subacute: Fraction of subacute infarcts; the remaining infarcts are acute.
+        scattered: Fraction of infarcts with smaller additional infarcts.
+        low: Fraction of patients whose infarct is placed at the skull base, in addition to those
+            located there by chance.
+        banded: Fraction of infarcts at the skull base adjacent to a bright susceptibility artefact,
+            which is not part of the lesion.
+        late: Fraction of patients with a late subacute infarct of mixed signal, including
+            haemorrhage.
+        embolic: Fraction of patients with an embolic shower instead of a single infarct.
+        isotropic: Fraction of scans with isotropic voxels of about 2 mm.
+        small_outlined_from: Range of `scan_parameters.Habit.small`, drawn once per patient.
+        large_outlined_from: Range of `scan_parameters.Habit.large`, drawn once per patient.
+        mimics: Factor on the frequency of mimics; 0 disables them.
+        artefacts: Factor on the frequency of artefacts; 0 disables them.
+        snr: Range of the signal-to-noise ratio of white matter on DWI, drawn on a log scale.
+        bvalues: b-values, s/mm^2.
+        bvalue_weights: Probability of each b-value.
         in_plane_mm: Range of the pixel size.
         thickness_mm: Range of the slice thickness.
     """
@@ -73,20 +74,23 @@ class Cohort:
 
 
 def cohort_names() -> list[str]:
-    """Return the names of the cohorts that ship with the package."""
+    """Return the names of the bundled cohorts."""
     files = resources.files("infarct.lab.simulation.cohorts").iterdir()
     return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
 
 
 def load_cohort(name: str) -> Cohort:
-    """Read a cohort by name.
+    """Load a bundled cohort.
+
+    Args:
+        name: Name of the cohort, see `cohort_names`.
 
     Raises:
-        InputFileError: If there is none of that name, or its file names an unknown setting.
+        InputFileError: If the cohort does not exist, or its file contains an unknown setting.
     """
     file = resources.files("infarct.lab.simulation.cohorts") / f"{name}.toml"
     if not file.is_file():
-        raise InputFileError(f"{name}: no such cohort; there are {', '.join(cohort_names())}")
+        raise InputFileError(f"{name}: unknown cohort; available: {', '.join(cohort_names())}")
     settings: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     known = {f.name for f in fields(Cohort)}
     unknown = sorted(set(settings) - known)

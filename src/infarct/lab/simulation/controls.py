@@ -1,4 +1,4 @@
-"""Lesion-free synthetic scans, for the healthy statistics of the classical methods."""
+"""Lesion-free synthetic scans for the healthy statistics of the classical methods."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from infarct.lab.sources.bank import Bank
 from infarct.lab.sources.templates import LesionFree
 
 _WHOLE_BRAIN = 800_000
-"""Voxels of 1 mm; less is a slab, which says nothing about the rest."""
+"""Voxels of 1 mm; scans with less brain have incomplete coverage and are skipped."""
 
 
 def lesion_free_scans(bank: Bank, count: int, seed: int) -> Iterator[LesionFree]:
-    """Render scans without acute lesion, normalised as `prepare` does.
+    """Simulate lesion-free scans, normalised as in preprocessing.
 
-    They come from the training split, without real backgrounds: those go in as themselves.
+    Scans are drawn from the training split. Real backgrounds are not used here because they are
+    added to the statistics directly.
 
     Args:
-        bank: What to draw from.
-        count: How many.
-        seed: Of the series.
+        bank: Source of anatomies.
+        count: Number of scans.
+        seed: Seed of the series.
+
+    Yields:
+        Scans on the MNI grid.
     """
     cohort = replace(load_cohort("training"), lesion_free=1.0, real_background=0.0)
     made = index = 0

@@ -1,4 +1,4 @@
-"""Make the synthetic scan that `infarct demo` runs on; it ships with the package."""
+"""Create the bundled synthetic scan of `infarct demo`."""
 
 from __future__ import annotations
 
@@ -19,42 +19,45 @@ from infarct.lab.simulation.write_cases import draw_saving, save_case
 from infarct.lab.sources.bank import Bank
 
 _LESION_ML = (8.0, 30.0)
-_LEAST_CONTRAST = 1.7
-_HIGHEST_ADC = 0.65
-"""Of the infarct over that of other tissue: one that is bright by its T2 alone would puzzle."""
+_MIN_CONTRAST = 1.7
+_MAX_ADC_RATIO = 0.65
+"""Maximum ADC ratio of infarct to other tissue; excludes infarcts that are bright by T2 alone."""
 
-_LARGEST_BYTES = 2_000_000
+_MAX_BYTES = 2_000_000
 _TRIES = 400
 
 
 def make_demo_scan(seed: int) -> Path:
-    """Ship the first case of a series with a usual protocol and an infarct seen at a glance.
+    """Add the first case with a typical protocol and an obvious infarct to the assets.
 
     Args:
-        seed: Of the series; the anatomy is the ICBM brain alone, so anyone can make it.
+        seed: Seed of the series. Only the ICBM anatomy is used, so the scan is reproducible without
+            other data.
 
     Returns:
-        The folder among the assets.
+        The asset folder.
 
     Raises:
-        RuntimeError: If no case of the series qualifies.
+        RuntimeError: If no case of the series meets the criteria.
     """
     home = assets.ROOT / "demo"
     cohort, bank = load_cohort("test"), Bank.from_icbm()
     for index in range(_TRIES):
         record, saving = draw(cohort, bank, seed, index), draw_saving(seed, index)
-        if not _usual(record):
+        if not _has_typical_protocol(record):
             continue
         with TemporaryDirectory() as scratch:
             case = Path(scratch) / f"{cohort.name}-{seed:04d}-{index:04d}"
             save_case(record, replace(saving, dtype="int16"), bank, case)
-            if _clear(case):
-                _ship(case, home, seed)
+            if _has_obvious_infarct(case):
+                _add_to_assets(case, home, seed)
                 return home
-    raise RuntimeError(f"none of {_TRIES} cases of seed {seed} qualifies; take another seed")
+    raise RuntimeError(
+        f"none of the first {_TRIES} cases with seed {seed} meets the criteria; choose another seed"
+    )
 
 
-def _usual(record: Record) -> bool:
+def _has_typical_protocol(record: Record) -> bool:
     scan = record.acquisition
     thin = 4.0 <= scan.thickness_mm <= 6.0
     return (
@@ -65,8 +68,8 @@ def _usual(record: Record) -> bool:
     )
 
 
-def _clear(case: Path) -> bool:
-    """Tell whether an untrained eye would see the infarct at a glance."""
+def _has_obvious_infarct(case: Path) -> bool:
+    """Return whether the infarct is obvious even to an untrained observer."""
     names = ("dwi", "adc", "lesion", "brain")
     dwi, adc, lesion, brain = (read(case / f"{name}.nii.gz") for name in names)
     inside, outside = lesion.data > 0.5, (brain.data > 0.5) & (lesion.data < 0.5)
@@ -74,12 +77,12 @@ def _clear(case: Path) -> bool:
     if not _LESION_ML[0] <= ml <= _LESION_ML[1]:
         return False
     contrast = float(dwi.data[inside].mean() / dwi.data[outside].mean())
-    darkness = float(adc.data[inside].mean() / np.median(adc.data[outside]))
+    adc_ratio = float(adc.data[inside].mean() / np.median(adc.data[outside]))
     size = sum((case / f"{name}.nii.gz").stat().st_size for name in ("dwi", "b0", "lesion"))
-    return contrast > _LEAST_CONTRAST and darkness < _HIGHEST_ADC and size < _LARGEST_BYTES
+    return contrast > _MIN_CONTRAST and adc_ratio < _MAX_ADC_RATIO and size < _MAX_BYTES
 
 
-def _ship(case: Path, home: Path, seed: int) -> None:
+def _add_to_assets(case: Path, home: Path, seed: int) -> None:
     home.mkdir(exist_ok=True)
     source = f"synthetic, `infarct lab demo-scan --seed {seed}`, case {case.name}, no patient data"
     for name in ("dwi", "b0", "lesion"):

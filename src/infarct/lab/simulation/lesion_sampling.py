@@ -1,4 +1,4 @@
-"""Spots of changed tissue: how one looks, and the drawing of where it lies."""
+"""Draw the appearance and location of spots of altered tissue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infarct.lab.sources.bank import Bank
 
 @dataclass(frozen=True)
 class Look:
-    """How a spot changes tissue; fields as in `scan_parameters.Spot`."""
+    """Appearance of a spot; fields as in `scan_parameters.Spot`."""
 
     kind: str
     edge_mm: float
@@ -31,7 +31,15 @@ def real_spot(
     look: Look,
     rng: np.random.Generator,
 ) -> Spot:
-    """Draw a spot shaped by a real mask of about the volume wanted."""
+    """Draw a spot with the shape of a real mask of similar volume.
+
+    Args:
+        bank: Source of the masks.
+        available: Indices of the masks to choose from.
+        volume_ml: Volume of the spot.
+        look: Appearance of the spot.
+        rng: Random generator.
+    """
     apart = np.abs(np.log(bank.lesions.ml[available] / volume_ml))
     near = available[np.argsort(apart)[: max(20, len(available) // 12)]]
     index = int(rng.choice(near))
@@ -49,7 +57,7 @@ def real_spot(
 
 
 def low_masks(bank: Bank, available: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return which of some real masks have their centre low, at the skull base."""
+    """Return the indices of those real masks whose centre is at the skull base."""
     first, size = bank.lesions.boxes[available].astype(float).transpose(1, 0, 2)
     centres = first + size / 2 + MNI_GRID.affine[:3, 3]
     return np.asarray(available[centres[:, 2] < LOW_MM])
@@ -58,14 +66,14 @@ def low_masks(bank: Bank, available: NDArray[np.intp]) -> NDArray[np.intp]:
 def made_spot(
     volume_ml: float, side: float, look: Look, rng: np.random.Generator, *, low: bool = False
 ) -> Spot:
-    """Draw a spot of made shape at a site where one of its volume occurs.
+    """Draw a spot of synthetic shape at a site where infarcts of its volume occur.
 
     Args:
-        volume_ml: Of the spot.
-        side: 1 on the right, -1 on the left.
-        look: Of the spot.
-        rng: Source of the draw.
-        low: Whether among the sites at the skull base alone, each as often.
+        volume_ml: Volume of the spot.
+        side: 1 for right, -1 for left.
+        look: Appearance of the spot.
+        rng: Random generator.
+        low: Whether to use only sites at the skull base, with equal probability.
     """
     fitting = [n for n, s in SITES.items() if s.ml[0] <= volume_ml <= s.ml[1]]
     if low:
@@ -76,14 +84,14 @@ def made_spot(
 
 
 def spot_at(name: str, volume_ml: float, side: float, look: Look, rng: np.random.Generator) -> Spot:
-    """Draw a spot of made shape at a site.
+    """Draw a spot of synthetic shape at a given site.
 
     Args:
         name: Key of `lesion_shapes.SITES`.
-        volume_ml: Of the spot.
-        side: 1 on the right, -1 on the left.
-        look: Of the spot.
-        rng: Source of the draw.
+        volume_ml: Volume of the spot.
+        side: 1 for right, -1 for left.
+        look: Appearance of the spot.
+        rng: Random generator.
     """
     site = SITES[name]
     x, y, z = rng.normal(site.centre_mm, site.spread_mm)

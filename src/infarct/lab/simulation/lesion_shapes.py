@@ -1,4 +1,4 @@
-"""Shapes of lesions, acute or not, and where they may lie."""
+"""Shapes and locations of lesions and mimics."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from infarct.lab.sources.bank import Bank
 
 @dataclass(frozen=True)
 class Site:
-    """A place where infarcts happen.
+    """A typical infarct location.
 
     Attributes:
         territory: MCA, PCA, ACA or VB, as in Table 1 of the paper.
-        centre_mm: Of the site on the right (x > 0), MNI.
+        centre_mm: Centre of the site on the right (x > 0), MNI.
         spread_mm: SD of the centre.
-        ml: Smallest and largest infarct seen here.
-        weight: How often, among the sites a volume fits; 0 only where low ones or those of a shower
-            of emboli are asked for.
+        ml: Smallest and largest infarct at this site.
+        weight: Relative frequency among the sites that fit a volume. Sites with weight 0 are used
+            only for infarcts at the skull base or embolic showers.
     """
 
     territory: str
@@ -63,24 +63,24 @@ SHOWERED: dict[str, tuple[str, ...]] = {
     "ACA": ("aca-medial", "anterior-border-zone"),
     "VB": ("cerebellum", "cerebellum", "pons"),
 }
-"""Where small emboli of each territory come to lie; sites named twice get twice as many."""
+"""Sites of small emboli in each territory; sites listed twice have twice the probability."""
 
 LOW_MM = -10.0
-"""z of MNI below which the brain lies on the skull base."""
+"""MNI z below which the brain lies at the skull base."""
 
 
 def _box(centre: NDArray[np.float64], half: NDArray[np.float64]) -> Box:
-    """Return the voxels of the lattice within `half` voxels of a centre, at least one."""
+    """Return the lattice voxels within `half` voxels of a centre, at least one."""
     low = np.clip(np.floor(centre - half), 0, np.array(warp.SHAPE) - 2).astype(int)
     high = np.clip(np.ceil(centre + half) + 1, low + 1, warp.SHAPE).astype(int)
     x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     return x, y, z
 
 
-def _real(
+def _real_depth(
     spot: Spot, bank: Bank, way: Warp, device: torch.device | str
 ) -> tuple[Box, torch.Tensor]:
-    """Return how deep inside a real mask each voxel of a box lies, the anatomy's warp applied."""
+    """Return a box and the depth of its voxels inside a warped real mask."""
     mask, first = bank.lesions.mask(spot.source)
     pad = 14
     soft = torch.from_numpy(np.pad(mask, pad)).to(device, torch.float32)
@@ -98,8 +98,10 @@ def _real(
     return box, warp.interpolate(depth[None], way, shift, box)[0]
 
 
-def _made(spot: Spot, way: Warp, seed: int, device: torch.device | str) -> tuple[Box, torch.Tensor]:
-    """Return how deep inside a made shape each voxel of a box lies: an ellipsoid, roughened."""
+def _synthetic_depth(
+    spot: Spot, way: Warp, seed: int, device: torch.device | str
+) -> tuple[Box, torch.Tensor]:
+    """Return a box and the depth of its voxels inside an ellipsoid with a rough border."""
     centre = warp.moved(spot.centre_mm, way.target_from_source)
     axes = np.array(spot.axes) / np.prod(spot.axes) ** (1 / 3)
     radius = (3 * spot.volume_ml * 1000 / (4 * np.pi)) ** (1 / 3)
@@ -118,23 +120,27 @@ def _made(spot: Spot, way: Warp, seed: int, device: torch.device | str) -> tuple
 def outline(
     spot: Spot, bank: Bank, way: Warp, allowed: torch.Tensor, seed: int
 ) -> tuple[Box, torch.Tensor]:
-    """Outline a spot: the voxels deepest inside its shape, as many as its volume asks for.
+    """Return the mask of a spot: the deepest voxels of its shape, up to its volume.
 
     Args:
-        spot: The spot.
-        bank: Where real masks come from.
-        way: Where each lattice voxel comes from.
-        allowed: (192, 224, 192) bool; where it may lie, such as parenchyma.
-        seed: Of this spot.
+        spot: Parameters of the spot.
+        bank: Source of real masks.
+        way: Warp of the head.
+        allowed: (192, 224, 192) bool; voxels the spot may occupy, such as parenchyma.
+        seed: Seed of this spot.
 
     Returns:
-        A box of the lattice, and the mask in it (float32, 0 or 1).
+        A box of the lattice, and the mask within it (float32, 0 or 1).
     """
     device = allowed.device
-    box, depth = _real(spot, bank, way, device) if spot.source else _made(spot, way, seed, device)
-    room = allowed[box]
-    depth = torch.where(room, depth, -torch.inf).flatten()
+    box, depth = (
+        _real_depth(spot, bank, way, device)
+        if spot.source
+        else _synthetic_depth(spot, way, seed, device)
+    )
+    allowed_here = allowed[box]
+    depth = torch.where(allowed_here, depth, -torch.inf).flatten()
     wanted = max(1, min(round(spot.volume_ml * 1000), int(0.9 * depth.numel())))
     level = torch.topk(depth, wanted, sorted=True).values[-1]
-    inside = (depth >= level) & room.flatten()
-    return box, inside.reshape(room.shape).float()
+    inside = (depth >= level) & allowed_here.flatten()
+    return box, inside.reshape(allowed_here.shape).float()

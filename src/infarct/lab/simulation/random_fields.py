@@ -1,7 +1,7 @@
-"""Noise and smooth random fields, the same on every device.
+"""Noise and smooth random fields that are identical on every device.
 
-A number is a hash of its index, the sample's seed and the field's name. So no state is carried, a
-field does not change because another was added before it, and CPU and GPU see the same noise.
+Each value is a hash of its index, the seed of the scan and the name of the field. Fields therefore
+have no state and do not depend on each other, and CPU and GPU use the same noise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Shape = tuple[int, int, int]
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
-    """Scramble 32-bit integers (Ellis 2018, "lowbias32" of the hash prospector)."""
+    """Hash 32-bit integers (Ellis 2018, "lowbias32" of the hash prospector)."""
     x = x ^ ((x >> 16) & 0xFFFF)
     x = x * 0x7FEB352D
     x = x ^ ((x >> 15) & 0x1FFFF)
@@ -26,7 +26,7 @@ def _mix(x: torch.Tensor) -> torch.Tensor:
 
 
 def _uniform(bits: torch.Tensor) -> torch.Tensor:
-    """Turn the upper 24 bits into numbers strictly between 0 and 1."""
+    """Convert the upper 24 bits to numbers strictly between 0 and 1."""
     return ((bits >> 8) & 0xFFFFFF).to(torch.float32).add_(0.5).mul_(2.0**-24)
 
 
@@ -36,10 +36,10 @@ def complex_noise(
     """Draw the real and imaginary part of unit complex noise.
 
     Args:
-        shape: Of each part.
-        seed: Of the sample.
-        name: Of the field.
-        device: Where to draw.
+        shape: Shape of each part.
+        seed: Seed of the scan.
+        name: Name of the field.
+        device: Torch device.
 
     Returns:
         Two independent fields of standard normal numbers (Box and Muller 1958).
@@ -53,12 +53,12 @@ def complex_noise(
 
 
 def _signed(word: int) -> int:
-    """Return the 32-bit word as the signed integer torch holds it in."""
+    """Convert an unsigned 32-bit word to a signed integer."""
     return word - 2**32 if word >= 2**31 else word
 
 
 def normal(shape: Shape, seed: int, name: str, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Draw standard normal numbers; arguments as `complex_noise`."""
+    """Draw standard normal numbers; arguments as for `complex_noise`."""
     return complex_noise(shape, seed, name, device)[0]
 
 
@@ -69,14 +69,14 @@ def smooth(
     name: str,
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
-    """Draw a smooth field of mean 0 and SD about 1.
+    """Draw a smooth field with mean 0 and SD of about 1.
 
     Args:
-        shape: Of the field, voxels.
-        distance: Between independent values, voxels; one for all axes or one for each.
-        seed: Of the sample.
-        name: Of the field.
-        device: Where to draw.
+        shape: Shape of the field, voxels.
+        distance: Distance between independent values, voxels; one value, or one per axis.
+        seed: Seed of the scan.
+        name: Name of the field.
+        device: Torch device.
     """
     distances = distance if isinstance(distance, tuple) else (distance,) * 3
     matrices = [separable_filters.spline(n, d) for n, d in zip(shape, distances, strict=True)]

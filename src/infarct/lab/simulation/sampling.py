@@ -1,4 +1,4 @@
-"""Who is scanned: the drawing of one record from a cohort."""
+"""Draw the record of one synthetic scan from a cohort."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from infarct.lab.sources.tissue_classes import Tissue
 
 @dataclass(frozen=True)
 class Phase:
-    """How an infarct of some age looks.
+    """Appearance of infarcts of a given age.
 
     Attributes:
         adc_gain: Range of the factor on the ADC.
         b0_gain: Range of the factor on the signal without diffusion weighting.
-        edge_mm: Range of the blur at its border.
+        edge_mm: Range of the blur at the border.
     """
 
     adc_gain: Range
@@ -37,34 +37,36 @@ PHASES: dict[str, Phase] = {
     "subacute": Phase((0.70, 1.00), (1.40, 2.20), (0.3, 1.2)),
     "late": Phase((0.85, 1.25), (1.30, 2.20), (0.5, 2.0)),
 }
-"""Hours; 6 h to some days; a week or more, when the ADC is normal again and T2 stays long; and two
-weeks or more, when parts are bright, parts are not, and blood has leaked into some."""
+"""Hyperacute: hours. Acute: 6 h to several days. Subacute: a week or more, with normalised ADC and
+prolonged T2. Late: two weeks or more, with mixed signal and haemorrhagic parts."""
 
 FEWEST_EMBOLI, MOST_EMBOLI = 3, 50
 EMBOLUS_ML = (0.008, 0.5)
 
 TISSUE_ADC = 0.75e-3
-"""mm^2/s, of normal tissue, by which an infarct's factor on the DWI is told."""
+"""ADC of normal tissue, mm^2/s, from which the DWI contrast of an infarct is computed."""
 
 OUTLINED_FACTOR, OUTLINED_POWER = 1.18, 0.985
-"""Readers include some of what shines around an infarct: outlined ml = factor * ml ** power, on 32
-scans of the cohorts `test` and `day-after` with a scatter of 10%."""
+"""Readers include some of the bright margin: segmented ml = factor * infarct ml ** power.
+
+Fitted to 32 scans of the cohorts `test` and `day-after`, with a scatter of 10%.
+"""
 
 MOST_LOW_ML = 60.0
-"""Of an infarct that is made to lie low: the cerebellum holds no larger one."""
+"""Maximum volume of infarcts placed at the skull base; the cerebellum holds no larger one."""
 
 LEAST_ML = 0.03
-"""Of an infarct; one that is smaller would be seen on no scan."""
+"""Minimum volume of an infarct; smaller ones would never be visible."""
 
 
 def draw(cohort: Cohort, bank: Bank, seed: int, index: int) -> Record:
     """Draw one record.
 
     Args:
-        cohort: From what.
-        bank: What there is to draw from.
-        seed: Of the series of records.
-        index: Of this record in the series; the others need not be drawn before it.
+        cohort: Distribution to draw from.
+        bank: Source of anatomies, lesion masks and backgrounds.
+        seed: Seed of the series.
+        index: Index of the record in the series. Records can be drawn in any order.
     """
     rng = np.random.default_rng([seed, index])
     anatomies = bank.anatomies_of(cohort.split)
@@ -73,7 +75,7 @@ def draw(cohort: Cohort, bank: Bank, seed: int, index: int) -> Record:
     acquisition = artefact_sampling.draw_acquisition(cohort, rng)
     lesions: tuple[Spot, ...] = ()
     if rng.random() >= cohort.lesion_free:
-        # Drawn only where wanted: other cohorts stay the patients they were.
+        # Draw only if requested, so that the patients of other cohorts do not change.
         if cohort.embolic > 0 and rng.random() < cohort.embolic:
             lesions = _draw_shower(cohort, acquisition.bvalue, rng)
         else:
@@ -109,7 +111,7 @@ def _draw_habit(cohort: Cohort, rng: np.random.Generator) -> Habit:
 
 
 def _draw_pose(rng: np.random.Generator) -> Pose:
-    """Draw what in-plane registration leaves: height, nod and tilt, and its own small errors."""
+    """Draw the residual pose after in-plane registration: height, pitch, roll and small errors."""
     nod, tilt, turn = rng.normal(0, (8.0, 3.0, 1.5))
     x, y, z = rng.normal((1.0, 1.0, 0.94), (0.02, 0.02, 0.045))
     dx, dy, dz = rng.normal(0, (1.0, 1.5, 2.5))
@@ -166,7 +168,7 @@ _ADC: dict[Tissue, Range] = {
 
 
 def _draw_contrast(rng: np.random.Generator) -> Contrast:
-    """Draw the look of each tissue; fluids share one look, and a brain is warm or cold as one."""
+    """Draw the contrast of each tissue. Fluids are equal, and temperature scales all ADCs."""
     b0 = [float(rng.uniform(*_B0[tissue])) for tissue in Tissue]
     adc = [float(rng.uniform(*_ADC[tissue])) for tissue in Tissue]
     b0[Tissue.VENTRICLE] = b0[Tissue.CSF]
@@ -187,9 +189,9 @@ def _draw_contrast(rng: np.random.Generator) -> Contrast:
 def _draw_lesions(
     cohort: Cohort, bank: Bank, bvalue: float, rng: np.random.Generator
 ) -> tuple[Spot, ...]:
-    """Draw the infarcts of one patient: one event, in one or several pieces."""
+    """Draw the infarcts of one patient: a single event with one or more parts."""
     total = float(np.exp(rng.normal(np.log(cohort.volume_ml), cohort.volume_log_sd)))
-    # Drawn only where wanted: other cohorts stay the patients they were.
+    # Draw only if requested, so that the patients of other cohorts do not change.
     low = cohort.low > 0 and rng.random() < cohort.low
     total = infarct_ml(min(total, MOST_LOW_ML if low else 300.0))
     phases = ("hyperacute", "subacute", "acute")
@@ -216,12 +218,12 @@ def _draw_lesions(
             first = low and number == 0
             spots.append(made_spot(float(volume_ml), side, look, rng, low=first))
     if phase == "late":
-        spots += [_bleeding(spots[0], rng) for _ in range(int(rng.integers(0, 4)))]
+        spots += [_draw_haemorrhage(spots[0], rng) for _ in range(int(rng.integers(0, 4)))]
     return tuple(spots)
 
 
-def _bleeding(infarct: Spot, rng: np.random.Generator) -> Spot:
-    """Draw a part of a late infarct that blood has darkened; it is infarct all the same."""
+def _draw_haemorrhage(infarct: Spot, rng: np.random.Generator) -> Spot:
+    """Draw a haemorrhagic, dark part of a late infarct; it still belongs to the lesion."""
     radius = (3 * infarct.volume_ml * 1000 / (4 * np.pi)) ** (1 / 3)
     x, y, z = rng.normal(infarct.centre_mm, 0.35 * radius)
     return replace(
@@ -236,30 +238,32 @@ def _bleeding(infarct: Spot, rng: np.random.Generator) -> Spot:
 
 
 def _draw_shower(cohort: Cohort, bvalue: float, rng: np.random.Generator) -> tuple[Spot, ...]:
-    """Draw a shower of small emboli into one territory or several, on one side or both."""
+    """Draw an embolic shower in one or more territories, unilateral or bilateral."""
     count = round(float(np.exp(rng.uniform(np.log(FEWEST_EMBOLI), np.log(MOST_EMBOLI)))))
     territories = list(SHOWERED)
-    often = np.array([0.6, 0.12, 0.1, 0.18])
-    struck = rng.choice(territories, size=int(rng.choice([1, 2, 4], p=[0.6, 0.25, 0.15])), p=often)
+    probabilities = np.array([0.6, 0.12, 0.1, 0.18])
+    affected = rng.choice(
+        territories, size=int(rng.choice([1, 2, 4], p=[0.6, 0.25, 0.15])), p=probabilities
+    )
     side, both = float(rng.choice([-1.0, 1.0])), rng.random() < 0.3
     kind = "hyperacute" if rng.random() < cohort.hyperacute else "acute"
     spots = []
     for _ in range(count):
         volume_ml = float(np.clip(np.exp(rng.normal(np.log(0.05), 1.1)), *EMBOLUS_ML))
         look = _draw_look(kind, volume_ml, bvalue, rng)
-        site = str(rng.choice(SHOWERED[str(rng.choice(struck))]))
+        site = str(rng.choice(SHOWERED[str(rng.choice(affected))]))
         here = float(rng.choice([-1.0, 1.0])) if both else side
         spots.append(spot_at(site, volume_ml, here, look, rng))
     return tuple(spots)
 
 
 def infarct_ml(outlined_ml: float) -> float:
-    """Return the volume of the infarct that a reader would outline as one of `outlined_ml`."""
+    """Return the infarct volume for which a reader would segment `outlined_ml`; both in ml."""
     return max(float((outlined_ml / OUTLINED_FACTOR) ** (1 / OUTLINED_POWER)), LEAST_ML)
 
 
 def _draw_look(kind: str, volume_ml: float, bvalue: float, rng: np.random.Generator) -> Look:
-    """Draw the look of an infarct of some phase; small ones are fainter, but all brighten."""
+    """Draw the appearance of an infarct; small ones are fainter, but all are bright on DWI."""
     phase = PHASES[kind]
     faint = 0.3 * np.exp(-volume_ml / 5.0)
     at = rng.beta(2.5, 2) * (1 - faint)

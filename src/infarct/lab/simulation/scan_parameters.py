@@ -1,7 +1,7 @@
-"""Everything that is drawn for one synthetic scan, frozen before anything is computed.
+"""Parameters of one synthetic scan, drawn before anything is computed.
 
-A record rebuilds its scan: every number is here, and noise and textures follow from `seed`.
-Positions are mm of MNI152 in the anatomy before it is posed.
+A record fully determines its scan: it contains every parameter, and noise and textures follow from
+`seed`. Positions are MNI152 mm in the anatomy before the pose is applied.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Pose:
-    """How the head lies after registration, which cannot mend tilt, height and shape.
+    """Residual pose after registration, which does not correct tilt, height and shape.
 
     Attributes:
-        rotation_deg: About x (nod), y (tilt) and z (turn).
-        scale: Size against the anatomy, per axis.
-        shift_mm: Along x, y, z.
-        mirrored: Left and right exchanged.
-        elastic_mm: SD of the elastic warp.
-        elastic_distance_mm: Between its knots.
+        rotation_deg: Rotation about x (pitch), y (roll) and z (yaw).
+        scale: Size relative to the anatomy, per axis.
+        shift_mm: Translation along x, y and z.
+        mirrored: Whether left and right are exchanged.
+        elastic_mm: SD of the elastic deformation.
+        elastic_distance_mm: Distance between its knots.
     """
 
     rotation_deg: Triple
@@ -35,17 +35,17 @@ class Pose:
 
 @dataclass(frozen=True)
 class Contrast:
-    """What tissues look like.
+    """Tissue contrast.
 
     Attributes:
         b0: Signal of each `Tissue` without diffusion weighting; white matter is about 1.
-        adc: Of each `Tissue`, 1e-3 mm^2/s.
-        texture: SD of the signal within a tissue, share of the mean.
-        adc_texture: The same of the ADC.
-        atrophy: SDs of a smooth field above which the outer millimetre of cortex turns to CSF;
-            3 leaves nearly all, 0 takes half.
-        ventricle_mm: How far the ventricles have grown, -3 - 3.
-        fullness_mm: How far cortex fills the sulci, 0 - 2: a younger brain.
+        adc: ADC of each `Tissue`, 1e-3 mm^2/s.
+        texture: SD of the signal within a tissue, as a fraction of the mean.
+        adc_texture: SD of the ADC within a tissue, as a fraction of the mean.
+        atrophy: Threshold on a smooth field, in SD, above which the outer millimetre of cortex
+            becomes CSF; 3 keeps nearly all cortex, 0 removes half.
+        ventricle_mm: Growth of the ventricles, -3 to 3.
+        fullness_mm: Growth of the cortex into the sulci, 0 to 2, as in younger brains.
     """
 
     b0: tuple[float, ...]
@@ -59,20 +59,20 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Spot:
-    """A patch of changed tissue: an acute infarct, or one that only resembles it.
+    """A region of altered tissue: an acute infarct or a mimic.
 
     Attributes:
         kind: Phase of an acute infarct, or name of a mimic.
-        source: Name of a real lesion mask that gives the shape, or "" for a made one.
-        site: Where a made one was put, by name; "" for a real one.
+        source: Name of the real lesion mask that defines the shape, or "" for a synthetic shape.
+        site: Name of the site of a synthetic shape; "" for a real one.
         centre_mm: Centre.
-        axes: Relative length of the made shape along x, y, z.
-        volume_ml: Aimed at; tissue may offer less.
-        roughness: Of the made outline, 0 - 1.
+        axes: Relative size of a synthetic shape along x, y and z.
+        volume_ml: Target volume; the available tissue may be smaller.
+        roughness: Roughness of the border of a synthetic shape, 0 to 1.
         edge_mm: SD of the blur at the border.
         adc_gain: Factor on the ADC inside.
         b0_gain: Factor on the signal without diffusion weighting inside.
-        texture: SD of the change inside, share of the change.
+        texture: SD of the change inside, as a fraction of the change.
     """
 
     kind: str
@@ -90,13 +90,13 @@ class Spot:
 
 @dataclass(frozen=True)
 class Bump:
-    """A Gaussian hill in space: pile-up near air, bright cortex, a fibre tract, a coil element.
+    """A spatial Gaussian: models signal pile-up, bright cortex, a fibre tract or a coil element.
 
     Attributes:
-        kind: Name of what it stands for.
-        centre_mm: Its top.
-        size_mm: SD along x, y, z.
-        height: In the unit of what it changes.
+        kind: Name of the modelled effect.
+        centre_mm: Position of the maximum.
+        size_mm: SD along x, y and z.
+        height: Maximum, in the unit of the affected quantity.
     """
 
     kind: str
@@ -107,18 +107,18 @@ class Bump:
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How the scanner saw the head.
+    """Acquisition parameters.
 
     Attributes:
-        bvalue: s/mm^2.
+        bvalue: b-value, s/mm^2.
         in_plane_mm: Pixel size along x and y.
         thickness_mm: FWHM of the slice profile.
-        spacing_mm: Between slice centres; thickness plus gap.
-        first_mm: Lowest slice centre above the floor of the MNI grid.
-        slices: How many.
-        snr: Of white matter on the DWI.
-        b0_noise: Noise of b0 against that of the DWI.
-        psf: FWHM of the in-plane point spread, pixels.
+        spacing_mm: Distance between slice centres (thickness plus gap).
+        first_mm: Height of the lowest slice centre above the lowest voxel of the MNI grid.
+        slices: Number of slices.
+        snr: Signal-to-noise ratio of white matter on DWI.
+        b0_noise: Noise SD of b0 relative to DWI.
+        psf: FWHM of the in-plane point spread function, pixels.
     """
 
     bvalue: float
@@ -134,32 +134,32 @@ class Acquisition:
 
 @dataclass(frozen=True)
 class Artefacts:
-    """What went wrong on the way.
+    """Artefacts of the acquisition and of the brain mask.
 
     Attributes:
-        shading: SD of the log of the coil sensitivity, common to b0 and DWI.
-        shading_mm: Between its knots.
-        coils: Elements that brighten what lies near them; height in log signal.
-        filter_difference: SD of the log of what the vendor's filter changes on the DWI alone.
-        distortion_mm: SD of the smooth part of the EPI stretch along A-P.
-        susceptibility: Air that bends the field; height is the displacement along A-P, mm.
-        pile_up: Signal gained next to such air; height as share of the signal on the DWI.
-        rims: The same, but in a band along the brain's border.
-        rim_mm: Scale of how deep below the border it runs, and how wide.
-        rim_level: Share of brain among what lies about as far as that around, where it is
-            brightest: .5 is the border.
-        pile_up_adc: Share of the ADC that is lost where the signal piles up without bound: DWI and
-            b0 are not bent alike.
-        dwi_shift_mm: Displacement of the DWI against the b0 along x and y: motion, eddy currents.
-        dwi_stretch: Stretch of the DWI against the b0 along y, share.
-        ghost: Share of the signal that returns half the field of view away.
-        slice_gain: SD of the gain from slice to slice on the DWI.
-        moved_slices: Slices that the head moved in, as (slice, pixels along x, along y).
-        dropped: Slices of the DWI that lost signal, as (slice, share that is left).
-        spike: (slice, cycles along x, along y, height in noise SD), or None.
-        mask_wobble: SD of the smooth error of the brain mask, share of its soft edge.
-        mask_level: Where the soft edge is cut; .5 is the true border.
-        leaks: Where the mask takes in eyes and fat (height above 0) or loses brain (below 0).
+        shading: SD of the log coil sensitivity, common to b0 and DWI.
+        shading_mm: Distance between the knots of the sensitivity field.
+        coils: Coil elements that brighten adjacent tissue; height in log signal.
+        filter_difference: SD of the log gain of a vendor filter applied to DWI only.
+        distortion_mm: SD of the smooth part of the EPI distortion along A-P.
+        susceptibility: Field distortions near air; height is the displacement along A-P, mm.
+        pile_up: Signal pile-up near air; height as a fraction of the signal.
+        rims: Signal pile-up in a band along the border of the brain; height as for `pile_up`.
+        rim_mm: SD of the blur of the brain mask that defines depth and width of the band.
+        rim_level: Value of the blurred brain mask at the maximum of the band; 0.5 is the border.
+        pile_up_adc: Limit of the relative ADC reduction at strong pile-up, because DWI and b0 are
+            distorted differently.
+        dwi_shift_mm: Shift of DWI relative to b0 along x and y (motion, eddy currents).
+        dwi_stretch: Relative stretch of DWI relative to b0 along y.
+        ghost: Fraction of the signal that reappears half a field of view away.
+        slice_gain: SD of the gain between DWI slices.
+        moved_slices: Slices with head motion, as (slice, pixels along x, pixels along y).
+        dropped: DWI slices with signal loss, as (slice, remaining fraction).
+        spike: (slice, cycles along x, cycles along y, height in noise SD), or None.
+        mask_wobble: SD of the smooth error of the brain mask, as a fraction of its soft edge.
+        mask_level: Threshold on the soft edge of the brain; 0.5 is the true border.
+        leaks: Regions where the brain mask includes eyes and fat (height above 0) or misses brain
+            (below 0).
     """
 
     shading: float
@@ -187,15 +187,14 @@ class Artefacts:
 
 @dataclass(frozen=True)
 class Habit:
-    """How a reader outlines: from which share of infarct on a voxel belongs to the outline.
+    """Reader-specific threshold on the infarct fraction of a voxel.
 
-    Readers include partial volume in small foci, and follow the edge of large infarcts.
+    Readers include partial-volume voxels in small foci and follow the edge of large infarcts.
 
     Attributes:
-        small: Share of infarct in a voxel from which it is outlined, for a focus of `SMALL_ML` or
-            less.
-        large: The same for an infarct of `LARGE_ML` or more; in between it changes with the
-            logarithm of the volume.
+        small: Minimum infarct fraction of a segmented voxel, for foci up to `SMALL_ML`.
+        large: Minimum infarct fraction for infarcts of at least `LARGE_ML`. In between, the
+            threshold is linear in the logarithm of the volume.
     """
 
     small: float
@@ -204,22 +203,22 @@ class Habit:
 
 @dataclass(frozen=True)
 class Record:
-    """One synthetic scan.
+    """Parameters of one synthetic scan.
 
     Attributes:
-        seed: Of its noise and textures.
-        cohort: Name of the cohort it was drawn for.
-        anatomy: Name in the bank; with a background, the anatomy gives nothing.
-        background: Name of the real scan it is written on, or "".
-        pose: How the head lies.
-        contrast: What the tissues look like.
-        lesions: Acute infarcts; all that `lesion` outlines.
-        mimics: Changes that are none.
-        tracts: Where diffusion stays restricted or cortex stays bright; height as share.
-        white_spots: (SD above which white matter is hyperintense, b0 gain, ADC gain), or None.
-        acquisition: How it was scanned.
-        artefacts: What went wrong.
-        habit: Of the reader who outlines the infarcts.
+        seed: Seed of noise and textures.
+        cohort: Name of the cohort.
+        anatomy: Name of the anatomy in the bank; not used if there is a background.
+        background: Name of the real scan used as background, or "".
+        pose: Pose of the head.
+        contrast: Tissue contrast.
+        lesions: Acute infarcts, the content of the lesion mask.
+        mimics: Lesions that resemble acute infarcts.
+        tracts: Tracts with low ADC and cortex with high signal; height as a fraction.
+        white_spots: White-matter hyperintensity as (threshold in SD, b0 gain, ADC gain), or None.
+        acquisition: Acquisition parameters.
+        artefacts: Artefacts.
+        habit: Threshold of the reader who segments the infarcts.
     """
 
     seed: int
@@ -237,5 +236,5 @@ class Record:
     habit: Habit
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain values."""
+        """Return the record as JSON-compatible values."""
         return asdict(self)

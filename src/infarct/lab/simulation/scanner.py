@@ -1,4 +1,4 @@
-"""The synthetic scanner: a record in, a scan out, and nothing drawn on the way."""
+"""The synthetic scanner: a deterministic function from a record to a scan."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from infarct.lab.simulation.tissue import Head
 from infarct.lab.sources.bank import Bank
 
 NOTHING = 1e-6
-"""Signal, in units of white matter's b0, below which no ADC is computed: a ratio of signals could
-overflow there, and one infinite voxel spoils every scan it is resampled into."""
+"""Signal, relative to b0 of white matter, below which the ADC is set to 0. The signal ratio could
+overflow, and resampling would spread infinite values."""
 
 
 @dataclass(frozen=True, eq=False)
 class SimulatedScan:
-    """Images of one head on one grid: the scanner's own, or the MNI grid.
+    """Images of one head on one grid (native, MNI or measured slices).
 
     Attributes:
         dwi: (X, Y, Z) diffusion-weighted signal, arbitrary unit.
         b0: Same shape and unit.
-        adc: Same shape, mm^2/s; computed by the scanner from its own signals.
-        lesion: Same shape, bool; acute infarcts as a reader would outline them, see `reader`.
-        brain: Same shape, bool; the brain as a masking tool would deliver it.
-        true_brain: Same shape, bool; the brain as it is.
-        record: What was drawn.
+        adc: Same shape, mm^2/s; computed from the noisy signals, as on a scanner.
+        lesion: Same shape, bool; acute infarcts as segmented by a reader, see `reader_outline`.
+        brain: Same shape, bool; brain mask with the errors of skull-stripping.
+        true_brain: Same shape, bool; true brain mask.
+        record: Parameters of the scan.
     """
 
     dwi: torch.Tensor
@@ -42,14 +42,14 @@ class SimulatedScan:
 
 
 def render(record: Record, bank: Bank, device: torch.device | str = "cpu") -> SimulatedScan:
-    """Scan the head a record describes and bring it onto the MNI grid, as `prepare` would.
+    """Simulate the scan of a record and resample it to the MNI grid, as preprocessing does.
 
-    For the lattice of the measured slices see `on_slices`.
+    For the measured-slice lattice, see `on_slices`.
 
     Args:
-        record: What was drawn; the same record gives the same scan, bit for bit on a CPU.
-        bank: Where anatomy, lesions and background come from.
-        device: Where to compute.
+        record: Parameters of the scan. On a CPU, the same record gives bitwise identical scans.
+        bank: Source of anatomy, lesion masks and background.
+        device: Torch device.
 
     Returns:
         The scan on the MNI grid, (192, 224, 192).
@@ -58,16 +58,16 @@ def render(record: Record, bank: Bank, device: torch.device | str = "cpu") -> Si
 
 
 def on_mni_grid(native: SimulatedScan) -> SimulatedScan:
-    """Bring a scan from the scanner's own grid onto the MNI grid, (192, 224, 192)."""
-    return _moved(native, acquisition.bring_back)
+    """Resample a scan from the native grid to the MNI grid, (192, 224, 192)."""
+    return _resampled(native, acquisition.bring_back)
 
 
 def on_slices(native: SimulatedScan) -> SimulatedScan:
-    """Bring a scan onto the lattice of its measured slices, (192, 224, K)."""
-    return _moved(native, acquisition.onto_slices)
+    """Resample a scan from the native grid to the measured-slice lattice, (192, 224, K)."""
+    return _resampled(native, acquisition.onto_slices)
 
 
-def _moved(
+def _resampled(
     native: SimulatedScan, move: Callable[[torch.Tensor, acquisition.Optics], torch.Tensor]
 ) -> SimulatedScan:
     lens = acquisition.optics(native.record.acquisition)
@@ -79,7 +79,11 @@ def _moved(
 
 
 def acquire(head: Head, record: Record) -> SimulatedScan:
-    """Scan a head: the images on the scanner's own grid, `acquisition.grid`."""
+    """Simulate the acquisition of a head.
+
+    Returns:
+        The scan on the native grid, see `acquisition.grid`.
+    """
     plan = record.acquisition
     lens = acquisition.optics(plan)
     weighted = head.b0 * torch.exp(head.adc * (-plan.bvalue * 1e-3))
@@ -89,7 +93,7 @@ def acquire(head: Head, record: Record) -> SimulatedScan:
     measured = (b0 > NOTHING) & (dwi > NOTHING)
     adc = torch.where(measured, torch.log(b0 / dwi) / plan.bvalue, 0.0)
     dwi = dwi * artefacts.vendor_filter(dwi, record)
-    # Readers outline what shines on the DWI, so the outline moves with it.
+    # Readers segment on DWI, so the lesion moves with the DWI.
     share = artefacts.moved_dwi(acquisition.see(head.lesion, lens), record)
     soft_brain = acquisition.see(head.brain, lens)
     true_brain = soft_brain > 0.5

@@ -1,8 +1,7 @@
-"""Linear operations that act on one axis at a time: blur, slice profile, sampling, interpolation.
+"""Separable linear operations: blur, slice profile, sampling and interpolation.
 
-Each is a small matrix, and a volume is taken through three of them. Matrix products are the
-cheapest thing both a CPU and a GPU can do, and one thick-slice acquisition, its point spread
-included, is exactly that.
+Each operation is a small matrix per axis. Matrix products are fast on CPU and GPU, and a
+thick-slice acquisition with its point spread function is exactly a product of three matrices.
 """
 
 from __future__ import annotations
@@ -18,23 +17,23 @@ from scipy.ndimage import gaussian_filter1d
 from infarct.segmentation.classical import SIGMA_PER_FWHM
 
 Positions = NDArray[np.float64]
-"""(n,) positions along an axis, in voxels of the lattice the matrix is applied to."""
+"""(n,) positions along an axis, in voxels of the input."""
 
 
 def apply(volume: torch.Tensor, matrices: Sequence[NDArray[np.float64] | None]) -> torch.Tensor:
-    """Take a volume through one matrix per axis.
+    """Apply one matrix per axis to a volume.
 
     Args:
         volume: (X, Y, Z).
-        matrices: For x, y and z: (n, X), (m, Y), (k, Z), or None to leave an axis as it is.
+        matrices: For x, y and z: (n, X), (m, Y), (k, Z), or None to leave an axis unchanged.
 
     Returns:
-        (n, m, k), on the volume's device.
+        (n, m, k), on the device of the volume.
     """
     x, y, z = (
         None if m is None else torch.from_numpy(m).to(volume.device, volume.dtype) for m in matrices
     )
-    # z goes first when it shrinks and last when it grows: the products in between stay small.
+    # Apply z first if it shrinks and last if it grows, to keep intermediate products small.
     grows = z is not None and z.shape[0] > z.shape[1]
     if z is not None and not grows:
         volume = volume @ z.T
@@ -48,15 +47,15 @@ def apply(volume: torch.Tensor, matrices: Sequence[NDArray[np.float64] | None]) 
 
 
 def gaussian(size: int, at: Positions, fwhm: float) -> NDArray[np.float64]:
-    """Weigh an axis with a Gaussian about each position: a point spread, or a slice profile.
+    """Return Gaussian weights around each position: a point spread function or slice profile.
 
     Args:
-        size: Voxels along the axis.
-        at: (n,) where to look, voxels.
+        size: Number of voxels along the axis.
+        at: (n,) positions, voxels.
         fwhm: Full width at half maximum, voxels.
 
     Returns:
-        (n, size); each row sums to 1, also at the ends.
+        (n, size); each row sums to 1, including at the ends.
     """
     apart = np.arange(size)[None, :] - at[:, None]
     weights = np.exp(-0.5 * (apart / (fwhm * SIGMA_PER_FWHM)) ** 2) + 1e-300
@@ -65,17 +64,20 @@ def gaussian(size: int, at: Positions, fwhm: float) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=256)
 def blur(size: int, sigma: float) -> NDArray[np.float64]:
-    """Blur an axis with a Gaussian of `sigma` voxels: (size, size)."""
+    """Return the (size, size) matrix of a Gaussian blur with an SD of `sigma` voxels."""
     return gaussian(size, np.arange(float(size)), sigma / SIGMA_PER_FWHM)
 
 
 def wide_blur(volume: torch.Tensor, sigma: float, step: int) -> torch.Tensor:
-    """Blur a volume widely on every `step`-th voxel, which is as good and much cheaper.
+    """Apply a wide Gaussian blur to a subsampled volume; equivalent in practice and much faster.
 
     Args:
-        volume: (X, Y, Z); a mask counts as 0 and 1.
+        volume: (X, Y, Z); masks are converted to 0 and 1.
         sigma: SD of the blur, voxels; at least `step`.
-        step: Voxels left out between two that are taken.
+        step: Subsampling factor.
+
+    Returns:
+        (X, Y, Z) float32.
     """
     coarse = volume[::step, ::step, ::step].float()
     matrices = [
@@ -87,20 +89,20 @@ def wide_blur(volume: torch.Tensor, sigma: float, step: int) -> torch.Tensor:
 
 @lru_cache(maxsize=16)
 def reflecting_blur(size: int, fwhm: float) -> NDArray[np.float64]:
-    """Blur an axis as `scipy.ndimage.gaussian_filter` does, cut at 3 SD: (size, size)."""
+    """Return the (size, size) matrix of `scipy.ndimage.gaussian_filter`, truncated at 3 SD."""
     unit = np.eye(size)
     return np.asarray(gaussian_filter1d(unit, fwhm * SIGMA_PER_FWHM, axis=0, truncate=3.0))
 
 
 def linear(size: int, at: Positions) -> NDArray[np.float64]:
-    """Interpolate an axis linearly, as `infarct.core.resampling` does.
+    """Return the matrix of linear interpolation along an axis, as in `infarct.core.resampling`.
 
     Args:
-        size: Voxels along the axis.
-        at: (n,) where to look, voxels.
+        size: Number of voxels along the axis.
+        at: (n,) positions, voxels.
 
     Returns:
-        (n, size); the end voxels are believed half their width outward, then rows are zero.
+        (n, size); the end voxels extend by half their width, and rows beyond are zero.
     """
     inside = (at >= -0.5 - 1e-6) & (at <= size - 0.5 + 1e-6)
     clamped = np.clip(at, 0, size - 1)
@@ -114,15 +116,15 @@ def linear(size: int, at: Positions) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=256)
 def spline(size: int, knot_distance: float) -> NDArray[np.float64]:
-    """Spread knot values over an axis with cubic B-splines.
+    """Return the matrix of cubic B-spline interpolation from knots to an axis.
 
     Args:
-        size: Voxels along the axis.
-        knot_distance: Voxels between knots.
+        size: Number of voxels along the axis.
+        knot_distance: Distance between knots, voxels.
 
     Returns:
-        (size, n knots), scaled so that white noise of variance 1 on the knots has variance 1 on
-        average over the axis.
+        (size, knots), scaled so that white noise of variance 1 on the knots has mean variance 1
+        along the axis.
     """
     knots = int(np.ceil((size - 1) / knot_distance)) + 3
     apart = np.abs(np.arange(size)[:, None] / knot_distance - (np.arange(knots)[None, :] - 1))

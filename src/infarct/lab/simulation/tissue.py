@@ -1,4 +1,4 @@
-"""What a head looks like to diffusion MRI before any scanner has touched it."""
+"""Noise-free signal and ADC of a head on the 1 mm lattice, before acquisition."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from infarct.lab.sources.bank import Background, Bank
 from infarct.lab.sources.tissue_classes import RIM_SHIFT, Tissue
 
 FLUID_ADC = 1.6
-"""1e-3 mm^2/s; a real background's voxel above it is taken for fluid."""
+"""1e-3 mm^2/s; voxels of a real background with higher ADC are treated as fluid."""
 
 _ENCLOSED = 0.35
-"""Fluid belongs to the brain where this much of what surrounds it (SD 5 mm) is brain."""
+"""Fluid counts as brain if this fraction of its neighbourhood (Gaussian, SD 5 mm) is brain."""
 
 
 _RIM_WIDTH = 0.2
-"""Of a bright band, in the share of brain around it: a few millimetres."""
+"""Width of the pile-up band in units of the blurred brain mask; a few millimetres."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +30,8 @@ class Head:
     Attributes:
         b0: (192, 224, 192) signal without diffusion weighting; white matter is about 1.
         adc: Same shape, 1e-3 mm^2/s.
-        lesion: Same shape, 1 in acute infarcts, else 0.
-        brain: Same shape, 0 - 1; the border of the brain is at .5.
+        lesion: Same shape, 1 in acute infarcts, 0 elsewhere.
+        brain: Same shape, 0 to 1; the border of the brain is at 0.5.
     """
 
     b0: torch.Tensor
@@ -41,12 +41,12 @@ class Head:
 
 
 def build(record: Record, bank: Bank, device: torch.device | str) -> Head:
-    """Build the head a record describes.
+    """Build the head of a record.
 
     Args:
-        record: What was drawn.
-        bank: Where its anatomy, lesions and background come from.
-        device: Where to compute.
+        record: Parameters of the scan.
+        bank: Source of its anatomy, lesion masks and background.
+        device: Torch device.
     """
     way = warp.make(record.pose, record.artefacts, record.seed, device)
     if record.background:
@@ -56,12 +56,12 @@ def build(record: Record, bank: Bank, device: torch.device | str) -> Head:
         code = warp.nearest(bank.anatomy(record.anatomy, device), way)
         tissue = _aged(code, record.contrast, record.seed)
         b0, adc = _paint(tissue, record.contrast, record.seed)
-    inside = _inside(tissue)
+    inside = _brain_mask(tissue)
     brain = separable_filters.wide_blur(inside, 2.0, step=2)
     _white_spots(b0, adc, tissue, record)
     _bumps(b0, adc, tissue, record.tracts, way)
     lesion = _spots(b0, adc, _is_parenchyma(tissue), record, bank, way)
-    pile_up = _piled_up(inside, record.artefacts, way)
+    pile_up = _pile_up(inside, record.artefacts, way)
     b0 *= way.gain
     adc *= 1 - record.artefacts.pile_up_adc * pile_up / (1 + pile_up)
     b0 *= pile_up.add_(1.0)
@@ -76,17 +76,17 @@ def _spots(
     bank: Bank,
     way: Warp,
 ) -> torch.Tensor:
-    """Write infarcts, acute and old, and what mimics them into b0 and ADC; return the acute."""
+    """Apply acute infarcts and mimics to b0 and ADC in place; return the acute lesion mask."""
     lesion = torch.zeros(SHAPE, device=b0.device)
     numbered = list(enumerate((*record.mimics, *record.lesions), start=1))
     first = len(record.mimics)
-    # Tissue that died long ago can't die again: acute infarcts come first, the rest beside them.
+    # Old infarcts cannot infarct again: place acute infarcts first and mimics outside them.
     for number, spot in (*numbered[first:], *numbered[:first]):
         acute = number > first
         allowed = parenchyma if acute else parenchyma & (lesion == 0)
         seed = record.seed + 7919 * number
         box, mask = lesion_shapes.outline(spot, bank, way, allowed, seed)
-        share = _changed(mask, spot, seed).mul_(allowed[box])
+        share = _change_weight(mask, spot, seed).mul_(allowed[box])
         b0[box] *= (1 + share * (spot.b0_gain - 1)).clamp_(min=0.1)
         adc[box] *= (1 + share * (spot.adc_gain - 1)).clamp_(min=0.15)
         if acute:
@@ -94,8 +94,8 @@ def _spots(
     return lesion
 
 
-def _piled_up(inside: torch.Tensor, wrong: Artefacts, way: Warp) -> torch.Tensor:
-    """Return the share of signal that is gained near air, in hills and along the border."""
+def _pile_up(inside: torch.Tensor, wrong: Artefacts, way: Warp) -> torch.Tensor:
+    """Return the relative signal pile-up near air and along the border of the brain."""
     gained = warp.hills(wrong.pile_up, way.target_from_source, inside.device)
     if wrong.rims:
         level = separable_filters.wide_blur(inside, wrong.rim_mm, step=2)
@@ -109,7 +109,7 @@ def _is_parenchyma(tissue: torch.Tensor) -> torch.Tensor:
 
 
 def _aged(code: torch.Tensor, contrast: Contrast, seed: int) -> torch.Tensor:
-    """Return the tissue of each voxel, sulci and ventricles widened or narrowed."""
+    """Return the tissue of each voxel with widened or narrowed sulci and ventricles."""
     tissue, rim = code & (RIM_SHIFT - 1), code >> RIM_SHIFT.bit_length() - 1
     thin = random_fields.smooth(SHAPE, 10.0, seed, "atrophy", code.device) > contrast.atrophy
     fluid, ventricle = tissue == Tissue.CSF, tissue == Tissue.VENTRICLE
@@ -130,7 +130,7 @@ def _aged(code: torch.Tensor, contrast: Contrast, seed: int) -> torch.Tensor:
 def _paint(
     tissue: torch.Tensor, contrast: Contrast, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give every voxel its b0 signal and ADC (1e-3 mm^2/s)."""
+    """Return b0 signal and ADC (1e-3 mm^2/s) of every voxel."""
     painted = []
     index = tissue.flatten().int()
     textures = (contrast.texture, contrast.adc_texture)
@@ -147,7 +147,7 @@ def _paint(
 def _from_background(
     real: Background, way: Warp, contrast: Contrast, device: torch.device | str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return b0, ADC (1e-3 mm^2/s) and tissue of a real lesion-free scan, warped."""
+    """Return b0, ADC (1e-3 mm^2/s) and tissue of a real lesion-free scan after warping."""
     images = torch.stack(
         [torch.from_numpy(image) for image in (real.b0, real.adc * 1e3, real.brain.astype("f4"))]
     )
@@ -158,10 +158,10 @@ def _from_background(
     return b0.clamp_(min=0.0), adc.clamp_(0.05, 4.0), tissue
 
 
-def _inside(tissue: torch.Tensor) -> torch.Tensor:
-    """Return the brain: parenchyma, ventricles, and the fluid of sulci and fissures.
+def _brain_mask(tissue: torch.Tensor) -> torch.Tensor:
+    """Return the brain mask: parenchyma, ventricles, and fluid of sulci and fissures.
 
-    Readers and their tools draw the brain's outline, not that of each gyrus.
+    Skull-stripping follows the outer contour of the brain, not that of each gyrus.
     """
     inside = (tissue >= Tissue.CORTEX) & (tissue <= Tissue.CHOROID_PLEXUS)
     enclosed = separable_filters.wide_blur(inside, 5.0, step=2) > _ENCLOSED
@@ -169,7 +169,7 @@ def _inside(tissue: torch.Tensor) -> torch.Tensor:
 
 
 def _white_spots(b0: torch.Tensor, adc: torch.Tensor, tissue: torch.Tensor, record: Record) -> None:
-    """Write white-matter hyperintensity, thickest about the ventricles, into b0 and ADC."""
+    """Apply white-matter hyperintensity, mainly periventricular, to b0 and ADC in place."""
     if record.white_spots is None:
         return
     level, b0_gain, adc_gain = record.white_spots
@@ -184,7 +184,7 @@ def _white_spots(b0: torch.Tensor, adc: torch.Tensor, tissue: torch.Tensor, reco
 def _bumps(
     b0: torch.Tensor, adc: torch.Tensor, tissue: torch.Tensor, bumps: tuple[Bump, ...], way: Warp
 ) -> None:
-    """Write fibre tracts (low ADC) and bright cortex (high b0) into b0 and ADC."""
+    """Apply fibre tracts (low ADC) and bright cortex (high b0) to b0 and ADC in place."""
     places = (
         ("tract", adc, (Tissue.WHITE, Tissue.BRAINSTEM), -1.0),
         ("cortex", b0, (Tissue.CORTEX, Tissue.DEEP_GREY), 1.0),
@@ -197,8 +197,8 @@ def _bumps(
             image.addcmul_(image, share, value=sign)
 
 
-def _changed(mask: torch.Tensor, spot: Spot, seed: int) -> torch.Tensor:
-    """Return how much of a spot's change each voxel takes: soft at its edge, uneven within."""
+def _change_weight(mask: torch.Tensor, spot: Spot, seed: int) -> torch.Tensor:
+    """Return the weight of a spot's change in each voxel: soft at the edge, textured inside."""
     x, y, z = mask.shape
     soft = separable_filters.apply(
         mask, [separable_filters.blur(n, spot.edge_mm) for n in mask.shape]

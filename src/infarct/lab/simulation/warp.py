@@ -1,4 +1,4 @@
-"""Where each voxel comes from: pose, shape, and the stretch of echo-planar imaging."""
+"""Spatial transforms of the head: pose, elastic deformation and echo-planar distortion."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from infarct.lab.simulation import random_fields
 from infarct.lab.simulation.scan_parameters import Artefacts, Bump, Pose, Triple
 
 SHAPE = MNI_GRID.shape
-"""The lattice everything is rendered on: 1 mm, the MNI grid."""
+"""Shape of the simulation lattice: the MNI grid, 1 mm."""
 
 CENTRE_MM = (0.0, -18.0, 10.0)
-"""Middle of the brain, about which heads are turned and scaled, MNI."""
+"""Centre of rotation and scaling of heads, MNI."""
 
 Box = tuple[slice, slice, slice]
 WHOLE: Box = (slice(None), slice(None), slice(None))
@@ -26,12 +26,12 @@ WHOLE: Box = (slice(None), slice(None), slice(None))
 
 @dataclass(frozen=True, eq=False)
 class Warp:
-    """The source of every lattice voxel.
+    """Mapping of lattice voxels to the anatomy.
 
     Attributes:
-        source: x, y and z, each (192, 224, 192): voxel of the anatomy seen at each lattice voxel.
-        target_from_source: (4, 4) anatomy voxel -> lattice voxel, the elastic part left out.
-        gain: (192, 224, 192) signal where the stretch piles it up or thins it out; 1 is untouched.
+        source: x, y and z, each (192, 224, 192): anatomy voxel shown at each lattice voxel.
+        target_from_source: (4, 4) anatomy voxel -> lattice voxel, without the elastic part.
+        gain: (192, 224, 192) signal change due to compression or stretching; 1 is unchanged.
     """
 
     source: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -40,17 +40,17 @@ class Warp:
 
 
 def voxel(mm: Triple) -> NDArray[np.float64]:
-    """Return a point of MNI space (mm) in voxels of the lattice."""
+    """Convert a point from MNI mm to lattice voxels, (3,)."""
     return np.asarray(mm) - MNI_GRID.affine[:3, 3]
 
 
 def moved(mm: Triple, target_from_source: Affine) -> NDArray[np.float64]:
-    """Return where a point of the anatomy (mm of MNI) comes to lie, in voxels of the lattice."""
+    """Transform a point of the anatomy (MNI mm) to lattice voxels, (3,)."""
     return np.asarray(target_from_source[:3, :3] @ voxel(mm) + target_from_source[:3, 3])
 
 
 def target_from_source(pose: Pose) -> Affine:
-    """Return the (4, 4) anatomy voxel -> lattice voxel of a pose."""
+    """Return the (4, 4) transform anatomy voxel -> lattice voxel of a pose."""
     x, y, z = np.deg2rad(pose.rotation_deg)
     nod = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
     tilt = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
@@ -70,16 +70,16 @@ def hills(
     device: torch.device | str,
     at: Sequence[NDArray[np.float64]] | None = None,
 ) -> torch.Tensor:
-    """Add up Gaussian hills.
+    """Evaluate a sum of Gaussian bumps.
 
     Args:
-        bumps: Their places in the anatomy, which the pose moves.
-        target_from_source: Of the pose.
-        device: Where to make them.
-        at: Where to look along x, y and z, voxels of the lattice; every voxel if None.
+        bumps: Bumps in the anatomy, before the pose is applied.
+        target_from_source: (4, 4) transform of the pose.
+        device: Torch device.
+        at: Positions along x, y and z, lattice voxels; all voxels if None.
 
     Returns:
-        One value per point, (192, 224, 192) by default; zeros if there are no bumps.
+        One value per grid point, (192, 224, 192) by default; zeros if there are no bumps.
     """
     at = at if at is not None else [np.arange(float(n)) for n in SHAPE]
     axes = []
@@ -95,16 +95,16 @@ def hills(
 
 
 def make(pose: Pose, artefacts: Artefacts, seed: int, device: torch.device | str) -> Warp:
-    """Compute where every lattice voxel comes from.
+    """Compute the warp of a head.
 
-    Echo-planar imaging displaces along A-P, the phase-encoding axis: what lies where a voxel
-    appears is found first, then where that lies in the anatomy.
+    Echo-planar imaging displaces the signal along A-P, the phase-encoding axis. The distortion is
+    inverted first, then the pose.
 
     Args:
-        pose: Of the head.
-        artefacts: The distortion among them.
-        seed: Of the sample.
-        device: Where to compute.
+        pose: Pose of the head.
+        artefacts: Artefacts, including the distortion.
+        seed: Seed of the scan.
+        device: Torch device.
     """
     forward = target_from_source(pose)
     back = np.linalg.inv(forward)
@@ -127,7 +127,7 @@ def make(pose: Pose, artefacts: Artefacts, seed: int, device: torch.device | str
 
 
 def nearest(volume: torch.Tensor, warp: Warp) -> torch.Tensor:
-    """Read a (192, 224, 192) volume at the nearest voxel of each source; any type, same type."""
+    """Sample a (192, 224, 192) volume of any type with nearest-neighbour interpolation."""
     index = torch.zeros(SHAPE, dtype=torch.int32, device=volume.device)
     for at, size in zip(warp.source, SHAPE, strict=True):
         index *= size
@@ -138,13 +138,13 @@ def nearest(volume: torch.Tensor, warp: Warp) -> torch.Tensor:
 def interpolate(
     volumes: torch.Tensor, warp: Warp, volume_from_anatomy: Affine, box: Box = WHOLE
 ) -> torch.Tensor:
-    """Read volumes at the sources by linear interpolation; 0 outside.
+    """Sample volumes with linear interpolation; 0 outside.
 
     Args:
         volumes: (C, X, Y, Z) on any grid.
-        warp: Where each lattice voxel comes from.
+        warp: Warp of the head.
         volume_from_anatomy: (4, 4) anatomy voxel -> voxel of `volumes`.
-        box: The part of the lattice wanted.
+        box: Part of the lattice to sample.
 
     Returns:
         (C, x, y, z), the size of the box.

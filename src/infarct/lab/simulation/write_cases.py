@@ -1,4 +1,4 @@
-"""Synthetic cases as folders of NIfTI files, each as some scanner would have saved it."""
+"""Write synthetic cases as folders of NIfTI files, with variable scanner and file conventions."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ from infarct.measurement.localization import locate
 from infarct.preprocessing.case import CaseFiles
 
 ADC_UNITS = {"mm2/s": 1.0, "1e-3 mm2/s": 1e3, "1e-6 mm2/s": 1e6}
-"""Name -> how many of the unit one mm^2/s is."""
+"""Unit -> factor that converts mm^2/s to this unit."""
 
 APART = 1_000_000
-"""Between the indices of two patients drawn for one place in a cohort; no cohort is that large."""
+"""Index offset between successive attempts for one case; larger than any cohort."""
 
 ATTEMPTS = 100
-"""Patients drawn for one place; of any cohort most infarcts are visible."""
+"""Maximum number of patients drawn per case. In every cohort, most infarcts are visible."""
 
 
 @dataclass(frozen=True)
 class Saving:
-    """Where the head lay in the scanner, and how its console saved the images.
+    """Position of the head in the scanner, and file conventions of the images.
 
     Attributes:
-        turn_deg: Rotation of the head about z, against MNI space.
-        scale: Size of the head along x and y, against MNI space.
-        shift_mm: Position along x, y, z, against MNI space.
+        turn_deg: Rotation of the head about z relative to MNI space.
+        scale: Size of the head along x and y relative to MNI space.
+        shift_mm: Translation along x, y and z relative to MNI space.
         oblique_deg: Tilt of the slices in the header about x, y and z.
-        axes: Stored order of the axes x, y, z.
-        flipped: Whether each stored axis runs backwards.
-        dtype: Stored type of DWI and b0.
-        signal_max: What the brightest signal is stored as.
+        axes: Stored order of the axes x, y and z.
+        flipped: Whether each stored axis is reversed.
+        dtype: Data type of DWI and b0.
+        signal_max: Stored value of the maximum signal.
         adc_unit: Key of `ADC_UNITS`.
     """
 
@@ -65,7 +65,12 @@ class Saving:
 
 
 def draw_saving(seed: int, index: int) -> Saving:
-    """Draw how one case is saved; a stream of its own beside the record's."""
+    """Draw position and file conventions of one case, from a random stream of their own.
+
+    Args:
+        seed: Seed of the series.
+        index: Index of the case.
+    """
     rng = np.random.default_rng([seed, index, 1])
     stored_z_first = rng.random() < 0.15
     order = (2, 0, 1) if stored_z_first else (0, 1, 2)
@@ -87,7 +92,7 @@ def draw_saving(seed: int, index: int) -> Saving:
 
 
 def scanner_from_mni(saving: Saving) -> Affine:
-    """Return the (4, 4) in-plane transform, mm, from MNI space to where the head lay."""
+    """Return the (4, 4) in-plane transform, mm, from MNI space to scanner space."""
     angle = np.deg2rad(saving.turn_deg)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     affine = np.eye(4)
@@ -101,13 +106,16 @@ def place(head: Head, transform: Affine) -> Head:
     """Move a head on the 1 mm lattice.
 
     Args:
-        head: In MNI space.
-        transform: (4, 4) scanner from MNI, mm.
+        head: Head in MNI space.
+        transform: (4, 4) transform scanner_from_mni, mm.
+
+    Returns:
+        The head in scanner space.
     """
     origin = np.eye(4)
     origin[:3, 3] = MNI_GRID.affine[:3, 3]
     back = np.linalg.inv(origin) @ np.linalg.inv(transform) @ origin
-    # grid_sample counts in -1 .. 1 and names the last axis first.
+    # grid_sample uses coordinates from -1 to 1, last axis first.
     size = np.array(SHAPE) - 1.0
     unit = np.diag([*(2 / size), 1.0])
     unit[:3, 3] = -1
@@ -123,20 +131,20 @@ def place(head: Head, transform: Affine) -> Head:
 
 
 def mni_from_native(saving: Saving) -> Affine:
-    """Return the (4, 4) transform, mm, from the world of the files back to MNI space.
+    """Return the (4, 4) transform, mm, from the world space of the files to MNI space.
 
-    The head was also bent elastically, which this leaves out.
+    The elastic deformation of the head is not included.
     """
     return np.asarray(np.linalg.inv(_tilt(saving) @ scanner_from_mni(saving)))
 
 
 def native_affine(record: Record, saving: Saving) -> Affine:
-    """Return the voxel -> world of the grid before its axes are stored in another order."""
+    """Return the (4, 4) voxel -> world transform, mm, before the axes are reordered for storage."""
     return np.asarray(_tilt(saving) @ acquisition.grid(record.acquisition).affine)
 
 
 def _tilt(saving: Saving) -> Affine:
-    """Return the (4, 4) turn from where the head lay to the oblique world of the files."""
+    """Return the (4, 4) rotation from scanner space to the oblique world space of the files."""
     x, y, z = np.deg2rad(saving.oblique_deg)
     cx, sx, cy, sy, cz, sz = np.cos(x), np.sin(x), np.cos(y), np.sin(y), np.cos(z), np.sin(z)
     tilt = np.eye(4)
@@ -149,7 +157,13 @@ def _tilt(saving: Saving) -> Affine:
 
 
 def stored(data: NDArray[np.float32], affine: Affine, saving: Saving) -> Volume:
-    """Store an image with its axes in another order and direction; the world stays the same."""
+    """Reorder and flip the axes of an image; world coordinates are unchanged.
+
+    Args:
+        data: (X, Y, Z).
+        affine: (4, 4) voxel -> world transform, mm.
+        saving: Order and direction of the stored axes.
+    """
     columns = affine[:, [*saving.axes, 3]].copy()
     data = data.transpose(saving.axes)
     for axis, backwards in enumerate(saving.flipped):
@@ -161,14 +175,14 @@ def stored(data: NDArray[np.float32], affine: Affine, saving: Saving) -> Volume:
 
 
 def hemisphere(lesion: torch.Tensor, saving: Saving) -> str:
-    """Say on which side of the head, placed as it is, nine tenths of a lesion lie.
+    """Return the side of the head that contains more than 90% of a lesion.
 
     Args:
-        lesion: (192, 224, 192) share of infarct, after `place`.
-        saving: Where the head lies.
+        lesion: (192, 224, 192) lesion fraction, after `place`.
+        saving: Position of the head.
 
     Returns:
-        `left`, `right`, `both`, or "" without a lesion.
+        `left`, `right`, `both`, or "" if there is no lesion.
     """
     at = torch.nonzero(lesion > 0.5).double()
     if not len(at):
@@ -181,20 +195,19 @@ def hemisphere(lesion: torch.Tensor, saving: Saving) -> str:
 
 
 def make_case(cohort: Cohort, bank: Bank, seed: int, index: int, folder: Path) -> None:
-    """Draw, scan and save one case of a cohort.
+    """Draw, simulate and save one case of a cohort.
 
-    A patient whose infarct no reader would see on the scan belongs to no cohort of visible
-    infarcts: another is drawn instead.
+    If the infarct would not be visible to a reader, another patient is drawn.
 
     Args:
-        cohort: From what.
-        bank: Where anatomies and lesions come from.
-        seed: Of the series of cases.
-        index: Of the case in it.
-        folder: As in `save_case`.
+        cohort: Distribution of the patients.
+        bank: Source of anatomies, lesion masks and backgrounds.
+        seed: Seed of the series.
+        index: Index of the case in the series.
+        folder: Output folder, as in `save_case`.
 
     Raises:
-        RuntimeError: If no infarct of many can be seen.
+        RuntimeError: If none of `ATTEMPTS` infarcts is visible.
     """
     saving = draw_saving(seed, index)
     for attempt in range(ATTEMPTS):
@@ -203,14 +216,21 @@ def make_case(cohort: Cohort, bank: Bank, seed: int, index: int, folder: Path) -
         if not record.lesions or scan.lesion.any():
             _save(head, scan, saving, folder)
             return
-    raise RuntimeError(f"no infarct of {ATTEMPTS} drawn from cohort {cohort.name!r} can be seen")
+    raise RuntimeError(f"none of {ATTEMPTS} infarcts drawn from cohort {cohort.name!r} is visible")
 
 
 def ensure_case(cohort: Cohort, bank: Bank, seed: int, index: int, folder: Path) -> CaseFiles:
-    """Make a case as `make_case` does, unless a run that was broken off has made it.
+    """Create a case with `make_case` unless an earlier run has completed it.
+
+    Args:
+        cohort: Distribution of the patients.
+        bank: Source of anatomies, lesion masks and backgrounds.
+        seed: Seed of the series.
+        index: Index of the case in the series.
+        folder: Output folder, as in `save_case`.
 
     Returns:
-        What it was saved as.
+        The files of the case.
     """
     if not (folder / "record.json").is_file():
         make_case(cohort, bank, seed, index, folder)
@@ -218,10 +238,10 @@ def ensure_case(cohort: Cohort, bank: Bank, seed: int, index: int, folder: Path)
 
 
 def files_of(folder: Path) -> CaseFiles:
-    """Return what a case was saved as, to be opened like any scan.
+    """Return the files of a saved case.
 
     Args:
-        folder: As in `save_case`.
+        folder: Folder of the case, as in `save_case`.
     """
     facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     dwi, b0, adc = (folder / f"{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
@@ -229,20 +249,20 @@ def files_of(folder: Path) -> CaseFiles:
 
 
 def scan_placed(record: Record, saving: Saving, bank: Bank) -> tuple[Head, SimulatedScan]:
-    """Scan the head of a record where it lay in the scanner."""
+    """Simulate the scan of a record with the head in scanner space."""
     head = place(tissue.build(record, bank, "cpu"), scanner_from_mni(saving))
     return head, scanner.acquire(head, record)
 
 
 def save_case(record: Record, saving: Saving, bank: Bank, folder: Path) -> None:
-    """Scan one record and save the case.
+    """Simulate one record and save the case.
 
     Args:
-        record: What was drawn.
-        saving: How it is saved.
-        bank: Where anatomy and lesions come from.
-        folder: Made if absent; gets `dwi`, `b0`, `adc`, `lesion` and `brain` (`.nii.gz`) and
-            `record.json`.
+        record: Parameters of the scan.
+        saving: Position and file conventions.
+        bank: Source of anatomies, lesion masks and backgrounds.
+        folder: Output folder, created if needed, for `dwi`, `b0`, `adc`, `lesion` and `brain`
+            (`.nii.gz`) and `record.json`.
     """
     _save(*scan_placed(record, saving, bank), saving, folder)
 
@@ -260,8 +280,8 @@ def _save(head: Head, scan: SimulatedScan, saving: Saving, folder: Path) -> None
     scale = saving.signal_max / float(scan.b0.max())
     keep("dwi", scan.dwi, scale, saving.dtype)
     keep("b0", scan.b0, scale, saving.dtype)
-    whole = saving.adc_unit == "1e-6 mm2/s"
-    keep("adc", scan.adc, ADC_UNITS[saving.adc_unit], "int16" if whole else "float32")
+    integer = saving.adc_unit == "1e-6 mm2/s"
+    keep("adc", scan.adc, ADC_UNITS[saving.adc_unit], "int16" if integer else "float32")
     keep("lesion", scan.lesion, 1.0, "uint8")
     keep("brain", scan.true_brain, 1.0, "uint8")
     voxel_ml = acquisition.grid(record.acquisition).voxel_ml
@@ -281,12 +301,12 @@ def _save(head: Head, scan: SimulatedScan, saving: Saving, folder: Path) -> None
 
 
 def write_subjects(out: Path) -> None:
-    """List all cases below a folder in `subjects.tsv`, as `infarct evaluate` reads it.
+    """List all cases below a folder in `subjects.tsv`, the input of `infarct evaluate`.
 
-    The territory is the one that holds most of the visible infarcts.
+    The territory of a case is the one that contains most of the visible infarcts.
 
     Args:
-        out: Folder of the cases, at any depth; the table is written into it.
+        out: Folder that contains the cases at any depth; the table is written here.
     """
     rows = []
     for file in sorted(out.rglob("record.json")):
@@ -300,14 +320,25 @@ def write_subjects(out: Path) -> None:
 
 
 def _territory(folder: Path, saving: Saving) -> str:
-    """Look up the territory that holds most of the infarcts of a case; "" without one."""
+    """Return the territory that contains most of the lesion of a case; "" without a lesion."""
     lesion = read(folder / "lesion.nii.gz")
     found = locate(lesion.data > 0, lesion.grid, mni_from_native(saving)).territories
     return found[0].name if found else ""
 
 
 def synthesise(cohort: Cohort, bank: Bank, count: int, seed: int, out: Path) -> Iterator[Path]:
-    """Write `count` cases of a cohort and yield the folder of each; then list them all."""
+    """Write cases of a cohort and list them in `subjects.tsv`.
+
+    Args:
+        cohort: Distribution of the patients.
+        bank: Source of anatomies, lesion masks and backgrounds.
+        count: Number of cases.
+        seed: Seed of the series.
+        out: Output folder.
+
+    Yields:
+        The folder of each case.
+    """
     for index in range(count):
         folder = out / f"{cohort.name}-{seed:04d}-{index:04d}"
         make_case(cohort, bank, seed, index, folder)

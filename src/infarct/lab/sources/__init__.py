@@ -1,1 +1,1 @@
-"""What synthetic scans are made from: anatomies, lesion masks, backgrounds."""
+"""Source data of the synthetic scans: anatomies, lesion masks and backgrounds."""

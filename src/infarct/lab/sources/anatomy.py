@@ -1,8 +1,8 @@
-"""Whole heads as maps of tissue classes on the MNI grid: what the synthetic scanner scans.
+"""Whole-head maps of tissue classes on the MNI grid, the anatomies of the simulator.
 
-Two sources: FreeSurfer-like label maps of real heads, aligned to MNI space; and, where none are at
-hand, the ICBM152 tissue maps that nilearn bundles, with a plausible skull, scalp and eyes about
-them.
+There are two sources: FreeSurfer-like label maps of real heads, aligned to MNI space; and, if none
+are available, the ICBM152 tissue maps bundled with nilearn, surrounded by a plausible skull, scalp
+and eyes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _FREESURFER: dict[Tissue, tuple[int, ...]] = {
 
 
 def from_freesurfer(labels: NDArray[np.integer]) -> ClassMap:
-    """Name the tissue of every voxel of a FreeSurfer-like label map of a whole head."""
+    """Map a FreeSurfer-like label map of a whole head to tissue classes."""
     table = np.zeros(1024, dtype=np.uint8)
     for tissue, numbers in _FREESURFER.items():
         table[list(numbers)] = tissue
@@ -49,12 +49,12 @@ def from_freesurfer(labels: NDArray[np.integer]) -> ClassMap:
 
 
 def is_parenchyma(tissue: ClassMap) -> Mask:
-    """Tell where brain parenchyma is."""
+    """Return the mask of brain parenchyma."""
     return (tissue >= PARENCHYMA[0]) & (tissue <= PARENCHYMA[1])
 
 
 def with_rims(tissue: ClassMap) -> ClassMap:
-    """Add to each voxel's class how near the next tissue is, see `RIM_SHIFT`."""
+    """Encode the distance to the adjacent tissue in each voxel's class, see `RIM_SHIFT`."""
     rim = np.zeros_like(tissue)
     parenchyma = is_parenchyma(tissue)
     fluid, ventricle = tissue == Tissue.CSF, tissue == Tissue.VENTRICLE
@@ -83,10 +83,10 @@ def _mni_coordinates() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArra
 
 
 def from_icbm(icbm: templates.Tissue) -> ClassMap:
-    """Make a whole head of the ICBM tissue maps.
+    """Create a whole head from the ICBM tissue maps.
 
-    Deep grey matter, brainstem, cerebellum and ventricles are told apart by where they lie; skull,
-    scalp and eyes are shells and spheres about the brain.
+    Deep grey matter, brainstem, cerebellum and ventricles are separated by position. Skull, scalp
+    and eyes are modelled as shells and spheres around the brain.
     """
     x, y, z = _mni_coordinates()
     head = np.zeros(MNI_GRID.shape, dtype=np.uint8)
@@ -123,18 +123,18 @@ def from_icbm(icbm: templates.Tissue) -> ClassMap:
 
 
 def align(tissue: ClassMap, affine: Affine, icbm: templates.Tissue) -> tuple[ClassMap, Affine]:
-    """Bring a head onto the MNI grid.
+    """Align a head to the MNI grid.
 
-    A full affine, so that lesions drawn in MNI space fall on the right anatomy; how much a head
-    as `prepare` delivers it still differs (tilt, height) is drawn with each sample.
+    The transform is a full affine, so that lesions defined in MNI space match the anatomy. The
+    residual pose after preprocessing (tilt, height) is drawn separately for each sample.
 
     Args:
-        tissue: Classes on the head's own grid.
-        affine: Voxel -> world of that grid.
-        icbm: The target.
+        tissue: (X, Y, Z) classes on the head's own grid.
+        affine: (4, 4) voxel -> world transform of that grid, mm.
+        icbm: Tissue maps to align to.
 
     Returns:
-        Classes on the MNI grid, and the (4, 4) head_from_mni transform that was found.
+        (192, 224, 192) classes on the MNI grid, and the estimated (4, 4) head_from_mni transform.
     """
     contrast = np.zeros(32, dtype=np.float32)
     contrast[[Tissue.CSF, Tissue.VENTRICLE, Tissue.CHOROID_PLEXUS]] = 0.15
@@ -148,9 +148,9 @@ def align(tissue: ClassMap, affine: Affine, icbm: templates.Tissue) -> tuple[Cla
 
 
 def _register(fixed: Volume, moving: Volume) -> Affine:
-    """Find the affine transform moving_from_fixed (world mm) of two brains of like contrast."""
+    """Estimate the affine moving_from_fixed (world mm) between two brains of similar contrast."""
     step = 2
-    coarse_fixed, coarse_moving = (_image(v, step) for v in (fixed, moving))
+    coarse_fixed, coarse_moving = (_to_sitk(v, step) for v in (fixed, moving))
     centres = [_centre(v) for v in (fixed, moving)]
     transform = sitk.AffineTransform(3)
     transform.SetCenter([float(c) for c in centres[0]])
@@ -173,10 +173,10 @@ def _register(fixed: Volume, moving: Volume) -> Affine:
     return matrix
 
 
-def _image(volume: Volume, step: int) -> sitk.Image:
-    """Hand a volume to SimpleITK every `step` voxels, in the world's own axes.
+def _to_sitk(volume: Volume, step: int) -> sitk.Image:
+    """Convert a volume to a SimpleITK image, subsampled by `step` voxels, in RAS coordinates.
 
-    SimpleITK holds LPS world coordinates; as both images pass through here, RAS serves as well.
+    SimpleITK assumes LPS, but both images use the same convention here, so the result is the same.
     """
     image = sitk.GetImageFromArray(volume.data[::step, ::step, ::step].transpose(2, 1, 0))
     spacing = volume.grid.spacing

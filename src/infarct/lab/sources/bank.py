@@ -1,7 +1,7 @@
-"""The bank: anatomies, lesions and real backgrounds in one file small enough to carry.
+"""The bank: anatomies, lesion masks and real backgrounds in one portable file.
 
-All lies on the MNI grid. Who may be seen in training is fixed by name, so that it stays the same
-whatever else the bank comes to hold.
+Anatomies and lesion masks are on the MNI grid. The split into training, validation and test data
+is determined by name, so it does not change when the bank grows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Split = Literal["train", "validation", "test"]
 
 ICBM = "icbm152"
 LARGEST_LESION_ML = 400.0
-"""A mask beyond this is a failed warp, not a lesion."""
+"""Larger masks are rejected as failed registrations."""
 
 _ANATOMY_SPLIT: dict[str, Split] = {
     **dict.fromkeys(("training_seg_04", "training_seg_17"), "validation"),
@@ -40,21 +40,21 @@ _BACKGROUND_SPLIT: dict[str, Split] = {}
 
 
 def split_of_lesion(name: str) -> Split:
-    """Return the split of a lesion: 80% train, 10% validation, 10% test, by its name alone."""
+    """Return the split of a lesion from its name: 80% train, 10% validation, 10% test."""
     bucket = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
     return "validation" if bucket == 8 else "test" if bucket == 9 else "train"
 
 
 @dataclass(frozen=True, eq=False)
 class Lesions:
-    """Real lesion masks, bit-packed inside their bounding boxes.
+    """Real lesion masks, bit-packed within their bounding boxes.
 
     Attributes:
-        names: (n,) of the files they came from.
+        names: (n,) names of the source files.
         ml: (n,) volumes.
-        boxes: (n, 2, 3) first voxel and size of each box on the MNI grid.
-        bits: All masks, `numpy.packbits` of each box, one after the other.
-        starts: (n + 1,) where each begins in `bits`.
+        boxes: (n, 2, 3) first voxel and size of each bounding box on the MNI grid.
+        bits: Concatenated `numpy.packbits` of all bounding boxes.
+        starts: (n + 1,) offset of each mask in `bits`.
     """
 
     names: NDArray[np.str_]
@@ -67,13 +67,13 @@ class Lesions:
         return len(self.names)
 
     def mask(self, name: str) -> tuple[Mask, tuple[int, int, int]]:
-        """Unpack a lesion.
+        """Unpack a lesion mask.
 
         Args:
-            name: One of `names`.
+            name: Entry of `names`.
 
         Returns:
-            The mask in its box, and the box's first voxel on the MNI grid.
+            The mask within its bounding box, and the first voxel of the box on the MNI grid.
         """
         index = int(np.flatnonzero(self.names == name)[0])
         first, size = self.boxes[index].astype(int)
@@ -86,12 +86,12 @@ class Lesions:
         return np.array([split_of_lesion(str(name)) for name in self.names], dtype=np.str_)
 
     def of(self, split: Split) -> NDArray[np.intp]:
-        """Return the indices of the lesions of a split."""
+        """Return the indices of the lesions in a split."""
         return np.flatnonzero(self._splits == split)
 
 
 def pack_lesions(masks: Iterable[tuple[str, Mask]]) -> Lesions:
-    """Pack named masks on the MNI grid, leaving out the empty and the impossibly large."""
+    """Pack named masks on the MNI grid; skip empty and implausibly large masks."""
     names, ml, boxes, pieces = [], [], [], []
     for name, mask in masks:
         volume_ml = float(mask.sum()) / 1000.0
@@ -115,14 +115,14 @@ def pack_lesions(masks: Iterable[tuple[str, Mask]]) -> Lesions:
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """A real brain without acute lesion, as its scanner saw it.
+    """A real lesion-free scan on its native grid.
 
     Attributes:
-        b0: (X, Y, Z) signal, native grid.
+        b0: (X, Y, Z) signal.
         adc: Same shape, mm^2/s.
-        brain: Same shape.
-        native_from_mni: (4, 4) MNI voxel -> native voxel.
-        bvalue: The ADC was measured with, s/mm^2.
+        brain: Same shape, bool.
+        native_from_mni: (4, 4) transform, MNI voxel -> native voxel.
+        bvalue: b-value of the ADC measurement, s/mm^2.
     """
 
     b0: NDArray[np.float32]
@@ -134,14 +134,15 @@ class Background:
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """What the scanner draws from.
+    """Source data of the simulator.
 
     Attributes:
         anatomies: Name -> (192, 224, 192) code, see `tissue_classes.RIM_SHIFT`.
         lesions: Real lesion masks; may be empty.
         backgrounds: Name -> real lesion-free scan; may be empty.
         healthy: `dwi_mean`, `dwi_sd`, `adc_mean`, `adc_sd`, each (96, 112, 96) on the template
-            grid, as shipped when the bank was made; empty leaves them to the installed package.
+            grid, as shipped when the bank was created. If empty, the statistics of the installed
+            package are used.
     """
 
     anatomies: dict[str, ClassMap]
@@ -151,48 +152,53 @@ class Bank:
     _on_device: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def anatomy(self, name: str, device: torch.device | str) -> torch.Tensor:
-        """Return an anatomy's code (uint8) on a device, kept there once asked for."""
+        """Return the code of an anatomy (uint8) on a device; the result is cached."""
         key = (name, str(device))
         if key not in self._on_device:
             self._on_device[key] = torch.from_numpy(self.anatomies[name]).to(device)
         return self._on_device[key]
 
     def anatomies_of(self, split: Split) -> list[str]:
-        """Return the names of the anatomies of a split; the only anatomy serves all splits."""
+        """Return the names of the anatomies in a split, or all names if the split has none."""
         names = sorted(self.anatomies)
         chosen = [n for n in names if _ANATOMY_SPLIT.get(n, "train") == split]
         return chosen or names
 
     def backgrounds_of(self, split: Split) -> list[str]:
-        """Return the names of the real backgrounds of a split; there may be none."""
+        """Return the names of the real backgrounds in a split; may be empty."""
         return [n for n in sorted(self.backgrounds) if _BACKGROUND_SPLIT.get(n, "train") == split]
 
     def without_backgrounds(self, names: Iterable[str]) -> Bank:
-        """Return the same bank, some real backgrounds left out.
+        """Return a copy of the bank without some of its real backgrounds.
+
+        Args:
+            names: Backgrounds to exclude.
 
         Raises:
-            InputFileError: If it has backgrounds, but none of such a name: a misspelt one would be
-                seen.
+            InputFileError: If the bank has backgrounds but not all of `names`. A misspelt name
+                must not let a held-out scan into training.
         """
         left_out = set(names)
         unknown = ", ".join(sorted(left_out - set(self.backgrounds)))
         if unknown and self.backgrounds:
-            there = ", ".join(sorted(self.backgrounds))
-            raise InputFileError(f"leave_out: no background {unknown} in the bank; it has {there}")
+            available = ", ".join(sorted(self.backgrounds))
+            raise InputFileError(
+                f"leave_out: background {unknown} not found in the bank; available: {available}"
+            )
         kept = {name: b for name, b in self.backgrounds.items() if name not in left_out}
         return replace(self, backgrounds=kept)
 
     @staticmethod
     def from_icbm() -> Bank:
-        """Make the bank that needs no data but the ICBM maps: one anatomy, no real lesions."""
-        # Only making anatomies needs SimpleITK; training from a bank does not.
+        """Create a bank from the ICBM maps alone: one anatomy, no real lesions or backgrounds."""
+        # SimpleITK is needed only to create anatomies, not to train from an existing bank.
         from infarct.lab.sources import anatomy, templates  # noqa: PLC0415
 
         head = anatomy.with_rims(anatomy.from_icbm(templates.icbm_tissue()))
         return Bank({ICBM: head}, pack_lesions([]), {})
 
     def save(self, path: Path) -> None:
-        """Write the bank to one compressed file of that very name, whole or not at all."""
+        """Write the bank to one compressed file, atomically and with exactly this name."""
         arrays: dict[str, Any] = {f"anatomy/{name}": code for name, code in self.anatomies.items()}
         for item in ("names", "ml", "boxes", "bits", "starts"):
             arrays[f"lesions/{item}"] = getattr(self.lesions, item)
@@ -212,17 +218,17 @@ class Bank:
         """Read a bank.
 
         Raises:
-            InputFileError: If there is none at `path`, or it is damaged or something else.
+            InputFileError: If the file is missing, damaged or not a bank.
         """
         if not path.is_file():
-            raise _missing(path)
+            raise _bank_not_found(path)
         try:
             with path.open("rb") as opened, np.load(opened) as file:
                 arrays = {key: file[key] for key in file.files}
         except (OSError, ValueError, EOFError, TypeError, BadZipFile, zlib.error) as error:
-            raise _no_bank(path) from error
+            raise _invalid_bank(path) from error
         if not {"anatomy", "lesions"} <= {key.split("/")[0] for key in arrays}:
-            raise _no_bank(path)
+            raise _invalid_bank(path)
         lesions = {key.split("/")[1]: arrays[key] for key in arrays if key.startswith("lesions/")}
         heads = {k.split("/")[1]: arrays[k] for k in arrays if k.startswith("anatomy/")}
         names = {k.split("/")[1] for k in arrays if k.startswith("background/")}
@@ -232,35 +238,35 @@ class Bank:
 
 
 def digest(path: Path | None) -> str:
-    """Return the sha256 of a bank, for telling it from others; `ICBM` for None.
+    """Return the SHA-256 of a bank, which identifies it; `ICBM` for None.
 
     Raises:
-        InputFileError: If there is none at `path`.
+        InputFileError: If the file is missing.
     """
     if path is None:
         return ICBM
     if not path.is_file():
-        raise _missing(path)
+        raise _bank_not_found(path)
     return sha256(path)
 
 
 def made_from(path: Path | None) -> dict[str, object]:
-    """Return what makes synthetic scans and their IS maps what they are.
+    """Return the checksums of the data that synthetic scans and their IS maps depend on.
 
     Args:
-        path: As for `digest`.
+        path: Bank file, or None for the ICBM bank, as in `digest`.
     """
     return {"bank": digest(path), "healthy": index()["templates/dwi_mean"].sha256}
 
 
-def _missing(path: Path) -> InputFileError:
-    return InputFileError(f"{path}: no such bank; make one with `infarct lab bank`")
+def _bank_not_found(path: Path) -> InputFileError:
+    return InputFileError(f"{path}: bank not found; create one with `infarct lab bank`")
 
 
-def _no_bank(path: Path) -> InputFileError:
+def _invalid_bank(path: Path) -> InputFileError:
     return InputFileError(
-        f"{path}: is no bank, or a damaged one; give the file that `infarct lab bank` wrote, or "
-        "make it again"
+        f"{path}: not a valid bank, or damaged; use a file written by `infarct lab bank`, or "
+        "create it again"
     )
 
 

@@ -1,4 +1,4 @@
-"""Builds the bank from folders of anatomies, lesions and lesion-free scans."""
+"""Build the bank from folders of anatomies, lesion masks and lesion-free scans."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from infarct.preprocessing.load import open_case
 from infarct.preprocessing.registration import Registration, register
 from infarct.preprocessing.templates import Template
 
-_NOT_TURNED = 1e-3
-"""mm per voxel; adds up to a fifth of a voxel across a head."""
+_AXES_TOLERANCE = 1e-3
+"""mm per voxel. The error accumulates to at most a fifth of a voxel across a head."""
 
 
 def build(data: Path) -> Bank:
     """Build the bank.
 
     Args:
-        data: Holds `anatomies/*.nii.gz` (label maps of whole heads), `lesions/*.nii.gz` (masks in
-            MNI space at 1 mm) and `normals/NAME/NAME_{dwi,b0,adc}.nii.gz` with a JSON beside.
+        data: Folder with `anatomies/*.nii.gz` (label maps of whole heads), `lesions/*.nii.gz`
+            (masks in MNI space, 1 mm) and `normals/NAME/NAME_{dwi,b0,adc}.nii.gz` with
+            `NAME.json`.
 
     Raises:
-        InputFileError: If there are no anatomies.
+        InputFileError: If no anatomies are found.
     """
     heads = matching(data / "anatomies", "*.nii.gz")
     if not heads:
@@ -50,7 +51,7 @@ def build(data: Path) -> Bank:
 
 
 def shipped_statistics() -> dict[str, Image]:
-    """Return the healthy statistics of the package, for machines that have only the bank."""
+    """Return the healthy statistics shipped with the package, for storage in the bank."""
     names = ("dwi_mean", "dwi_sd", "adc_mean", "adc_sd")
     return {name: read(assets.path(f"templates/{name}")).data for name in names}
 
@@ -60,7 +61,7 @@ def _name(file: Path) -> str:
 
 
 def aligned_head(file: Path, tissue: templates.Tissue) -> ClassMap:
-    """Read a label map and return its code on the MNI grid, see `anatomy.RIM_SHIFT`."""
+    """Read a label map and return its code on the MNI grid, see `tissue_classes.RIM_SHIFT`."""
     labels = read(file)
     classes = anatomy.from_freesurfer(labels.data.astype(np.int32))
     head, _ = anatomy.align(classes, labels.affine, tissue)
@@ -68,10 +69,16 @@ def aligned_head(file: Path, tissue: templates.Tissue) -> ClassMap:
 
 
 def read_lesions(files: Iterable[Path]) -> Iterator[tuple[str, Mask]]:
-    """Read lesion masks one by one: name, and mask on the MNI grid.
+    """Read lesion masks one at a time.
+
+    Args:
+        files: NIfTI masks in MNI space.
+
+    Yields:
+        Name, and mask on the MNI grid, (192, 224, 192).
 
     Raises:
-        GeometryError: If the voxels of one are not 1 mm along the axes of MNI space.
+        GeometryError: If a mask does not have 1 mm voxels along the axes of MNI space.
     """
     for file in sorted(files):
         try:
@@ -81,16 +88,17 @@ def read_lesions(files: Iterable[Path]) -> Iterator[tuple[str, Mask]]:
 
 
 def lesion_on_mni_grid(volume: Volume) -> Mask:
-    """Put a lesion drawn in MNI space on the MNI grid; 1 mm voxels, so only shifted and flipped.
+    """Copy a lesion mask in MNI space onto the MNI grid by shifting and flipping.
 
     Raises:
-        GeometryError: If its voxels are others: some would stay empty, or take several.
+        GeometryError: If the voxels are not 1 mm along the axes of MNI space. Copying would then
+            skip or merge voxels.
     """
     axes = volume.affine[:3, :3]
-    if not np.allclose(axes, closest_axes(volume.affine), atol=_NOT_TURNED):
+    if not np.allclose(axes, closest_axes(volume.affine), atol=_AXES_TOLERANCE):
         raise GeometryError(
-            f"has voxels with the axes\n{axes}\nbut 1 mm along the axes of MNI space is needed; "
-            "resample it"
+            f"voxel axes are\n{axes}\nbut 1 mm voxels along the axes of MNI space are required; "
+            "resample the mask"
         )
     mask = np.zeros(MNI_GRID.shape, dtype=bool)
     voxels = np.argwhere(volume.data > 0.5)
@@ -107,7 +115,7 @@ def _backgrounds(folder: Path, template: Template) -> dict[str, Background]:
 
 
 def background(home: Path, template: Template) -> Background:
-    """Read a lesion-free scan and place it in MNI space, in the plane as `prepare` does."""
+    """Read a lesion-free scan and register it in-plane to MNI space, as preprocessing does."""
     case = open_case(templates.lesion_free_files(home))
     found = register(case.b0, case.brain, template.b0, template.brain)
     tissue = case.brain & (case.adc.data > 0.4e-3) & (case.adc.data < 1.0e-3)
@@ -122,9 +130,9 @@ def background(home: Path, template: Template) -> Background:
 
 
 def _brain(b0: Image, case: Case, found: Registration, template: Template) -> Mask:
-    """Return the brain of a background: bright enough, and near the template's.
+    """Return the brain mask of a background: bright voxels near the template's brain.
 
-    A threshold alone fails where one coil element outshines half the head.
+    A threshold alone fails if one coil element brightens half of the head.
     """
     near = ndimage.binary_dilation(template.brain, iterations=2).astype(np.float32)
     volume = Volume(near, template.b0.affine)

@@ -1,7 +1,7 @@
-"""Build the templates the runtime ships: the b0 to register to, and the healthy statistics.
+"""Build the templates shipped with the package: the b0 template and the healthy statistics.
 
-The anatomy comes from the ICBM 152 maps that nilearn bundles; the statistics come from scans
-without acute lesion, with the tissue maps as a weak prior where scans are few.
+The anatomy comes from the ICBM 152 maps bundled with nilearn. The statistics come from lesion-free
+scans, with the tissue maps as a weak prior where few scans contribute.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from infarct.segmentation.classical import (
 from infarct.segmentation.controls import healthy_asset
 
 _NEIGHBOURHOOD_FWHM = 6.0
-"""mm; how far the same structure lies apart in two brains after an in-plane registration."""
+"""mm; typical distance between the same structure in two brains after in-plane registration."""
 
 _PRIOR_WEIGHT = 2.0
-"""Scans that the tissue maps count for."""
+"""Weight of the tissue-map prior, in scans."""
 
 STATISTICS = ("dwi_mean", "dwi_sd", "adc_mean", "adc_sd")
-"""Of the healthy brain, as their files are called."""
+"""Healthy statistics, by file name."""
 
 SHIPPED_FWHM = (FuzzySettings().fwhm, TScoreSettings().fwhm)
-"""Voxels; what the two classical methods smooth a scan by, so the controls are smoothed alike."""
+"""FWHM of the smoothing in the two classical methods, voxels. Controls are smoothed equally."""
 
 MNI_NOTICE = (
     "ICBM 152 nonlinear symmetric 2009a, (C) 1993-2004 Louis Collins, McConnell Brain Imaging "
@@ -58,10 +58,10 @@ class Tissue:
     """Tissue probabilities of the average brain, each (192, 224, 192) in 0 - 1 on the MNI grid.
 
     Attributes:
-        fluid: Cerebrospinal fluid inside the brain's outline.
+        fluid: Cerebrospinal fluid within the brain mask.
         grey: Grey matter.
         white: White matter.
-        brain: bool, all three and what they enclose.
+        brain: bool, all three tissues with holes filled.
     """
 
     fluid: Image
@@ -72,10 +72,10 @@ class Tissue:
 
 @dataclass(frozen=True, eq=False)
 class LesionFree:
-    """One scan without acute lesion on the MNI grid, each (192, 224, 192).
+    """One lesion-free scan on the MNI grid; all arrays are (192, 224, 192).
 
     Attributes:
-        name: Which scan.
+        name: Name of the scan.
         dwi: Normalised to its tissue peak.
         adc: Normalised to its tissue peak.
         brain: bool.
@@ -88,12 +88,12 @@ class LesionFree:
 
 
 def icbm_tissue() -> Tissue:
-    """Read the ICBM 152 2009a tissue maps bundled with nilearn (no download).
+    """Read the ICBM 152 2009a tissue maps bundled with nilearn; needs no download.
 
     References:
         Fonov et al. 2011, NeuroImage 54, 313-327.
     """
-    from nilearn import datasets  # noqa: PLC0415 - only this builder needs it
+    from nilearn import datasets  # noqa: PLC0415 - only needed here
 
     folder = Path(datasets.__file__).parent / "data"
 
@@ -108,20 +108,20 @@ def icbm_tissue() -> Tissue:
 
 
 def build_template(tissue: Tissue) -> Template:
-    """Paint a b0 by T2 contrast: white matter 1, grey 1.35, fluid 2.5."""
+    """Create a b0 template with T2 contrast: white matter 1, grey matter 1.35, fluid 2.5."""
     b0 = (tissue.white + 1.35 * tissue.grey + 2.5 * tissue.fluid) * tissue.brain
-    brain = _blocks(tissue.brain.astype(np.float32)) >= 0.5
-    return Template(Volume(_blocks(b0), TEMPLATE_GRID.affine), brain)
+    brain = _downsample(tissue.brain.astype(np.float32)) >= 0.5
+    return Template(Volume(_downsample(b0), TEMPLATE_GRID.affine), brain)
 
 
 def lesion_free_files(home: Path) -> CaseFiles:
-    """Name the files of a lesion-free scan, `NAME/NAME_{dwi,b0,adc}.nii.gz` with a JSON beside.
+    """Return the files of a lesion-free scan: `NAME_{dwi,b0,adc}.nii.gz` and `NAME.json`.
 
     Args:
-        home: Its folder.
+        home: Folder of the scan; its name is NAME.
 
     Raises:
-        InputFileError: If the JSON does not say `bvalue_s_per_mm2`.
+        InputFileError: If the JSON file does not contain `bvalue_s_per_mm2`.
     """
     name = home.name
     try:
@@ -129,32 +129,35 @@ def lesion_free_files(home: Path) -> CaseFiles:
         bvalue = float(sidecar["bvalue_s_per_mm2"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputFileError(
-            f"{home}: {name}.json is expected to say bvalue_s_per_mm2 ({error!r})"
+            f"{home}: {name}.json must contain the number bvalue_s_per_mm2 ({error!r})"
         ) from error
     dwi, b0, adc = (home / f"{name}_{kind}.nii.gz" for kind in ("dwi", "b0", "adc"))
     return CaseFiles(dwi, b0, adc, bvalue=bvalue)
 
 
 def find_normals(folder: Path) -> list[CaseFiles]:
-    """Find lesion-free scans, a folder each.
+    """Find lesion-free scans, one folder per scan.
 
     Raises:
-        InputFileError: If there is none, or the JSON of one does not say its b-value.
+        InputFileError: If there are no scan folders, or a JSON file lacks the b-value.
     """
     homes = [path for path in entries_of(folder) if path.is_dir()]
     if not homes:
         raise InputFileError(
-            f"{folder}: holds no folders of scans; NAME/NAME_{{dwi,b0,adc}}.nii.gz are expected"
+            f"{folder}: no scan folders found; expected NAME/NAME_{{dwi,b0,adc}}.nii.gz"
         )
     return [lesion_free_files(home) for home in homes]
 
 
 def real_normals(normals: Iterable[CaseFiles], template: Template) -> Iterator[LesionFree]:
-    """Prepare lesion-free scans.
+    """Preprocess lesion-free scans.
 
     Args:
-        normals: Their files.
-        template: To register to.
+        normals: Files of the scans.
+        template: Registration target.
+
+    Yields:
+        The scans on the MNI grid, normalised.
     """
     for files in normals:
         ready = preprocess(open_case(files), template)
@@ -166,33 +169,33 @@ def real_normals(normals: Iterable[CaseFiles], template: Template) -> Iterator[L
 def healthy_statistics(
     scans: Iterable[LesionFree], tissue: Tissue, widths: Sequence[float]
 ) -> dict[float, dict[str, Image]]:
-    """Estimate mean and SD of DWI and ADC at every voxel of the healthy brain.
+    """Estimate the voxelwise mean and SD of DWI and ADC in the healthy brain.
 
-    Smoothing lowers the SD between brains, so the statistics hold for scans smoothed equally.
+    Smoothing lowers the SD between brains, so the statistics apply only to equally smoothed scans.
 
-    A brain and its mirror image count half each. What lies near in one brain lies here in another,
-    so the neighbourhood counts with a Gaussian weight. Where few scans reach, a regression on the
-    tissue maps stands in with the weight of two scans.
+    Each scan and its mirror image have half weight. Neighbouring voxels contribute with a Gaussian
+    weight, because registration is imperfect. Where few scans contribute, a regression on the
+    tissue maps serves as a prior with the weight of two scans.
 
     Args:
         scans: Lesion-free scans.
-        tissue: The average brain.
-        widths: FWHM of the in-plane smoothing, voxels of 1 mm.
+        tissue: Tissue maps of the average brain.
+        widths: FWHM values of the in-plane smoothing, voxels of 1 mm.
 
     Returns:
-        For each width `dwi_mean`, `dwi_sd`, `adc_mean`, `adc_sd`: (96, 112, 96) on the template
-        grid.
+        For each FWHM, `dwi_mean`, `dwi_sd`, `adc_mean` and `adc_sd`, each (96, 112, 96) on the
+        template grid.
     """
-    sums = {(fwhm, name): _Sums() for fwhm in widths for name in ("dwi", "adc")}
+    sums = {(fwhm, name): _WeightedSums() for fwhm in widths for name in ("dwi", "adc")}
     for scan in scans:
         weight = scan.brain.astype(np.float32)
         for fwhm in widths:
             for name, image in (("dwi", scan.dwi), ("adc", scan.adc)):
                 smooth = smooth_in_plane(image, scan.brain, fwhm)
                 for view in (lambda x: x, mirrored):
-                    sums[fwhm, name].add(_blocks(view(smooth)), _blocks(view(weight)) > 0.5)
-    design = np.stack([_blocks(t) for t in (tissue.fluid, tissue.grey, tissue.white)])
-    brain = _blocks(tissue.brain.astype(np.float32)) > 0
+                    sums[fwhm, name].add(_downsample(view(smooth)), _downsample(view(weight)) > 0.5)
+    design = np.stack([_downsample(t) for t in (tissue.fluid, tissue.grey, tissue.white)])
+    brain = _downsample(tissue.brain.astype(np.float32)) > 0
     statistics: dict[float, dict[str, Image]] = {fwhm: {} for fwhm in widths}
     for (fwhm, name), total in sums.items():
         mean, sd = total.posterior(design, brain)
@@ -200,14 +203,14 @@ def healthy_statistics(
     return statistics
 
 
-class _Sums:
-    """Weighted sums of values, squares and weights over scans, their mirrors and neighbours."""
+class _WeightedSums:
+    """Weighted sums of values, squares and weights over scans, mirror images and neighbours."""
 
     def __init__(self) -> None:
         self.weight, self.value, self.square = np.zeros((3, *TEMPLATE_GRID.shape), np.float64)
 
     def add(self, image: Image, brain: Mask) -> None:
-        """Add one view of a scan; two views, the brain and its mirror image, make one scan."""
+        """Add the scan or its mirror image, with half the weight of a scan."""
         sigma = _NEIGHBOURHOOD_FWHM * SIGMA_PER_FWHM / TEMPLATE_GRID.spacing[0]
         inside = np.where(brain, image, 0.0)
         parts = (brain.astype(np.float32), inside, inside**2)
@@ -216,6 +219,7 @@ class _Sums:
             np.add(total, ndimage.gaussian_filter(part, (sigma, sigma, sigma / 2)) / 2, out=total)
 
     def posterior(self, design: NDArray[np.floating], brain: Mask) -> tuple[Image, Image]:
+        """Return mean and SD, combined with the tissue-map prior."""
         seen = self.weight > 0.2
         average = self.value[seen] / self.weight[seen]
         spread = self.square[seen] / self.weight[seen] - average**2
@@ -228,40 +232,40 @@ class _Sums:
         mean = (self.value + _PRIOR_WEIGHT * prior) / weight
         square = (self.square + _PRIOR_WEIGHT * (variance + prior**2)) / weight
         sd = np.sqrt(np.maximum(square - mean**2, 0.0))
-        # Outside the average brain a scan may still have brain: the values there stay plausible.
+        # Scans may extend beyond the average brain, so keep plausible values there.
         reached = brain | (self.weight > 0.2)
         mean, sd = np.where(reached, mean, 0.0), np.where(reached, sd, np.median(sd[reached]))
         return mean.astype(np.float32), np.maximum(sd, 0.05).astype(np.float32)
 
 
 def mirrored(image: Image) -> Image:
-    """Mirror an image on the MNI grid at the midline, x = 0, which is the middle of voxel 96."""
+    """Mirror an image on the MNI grid at the midline (x = 0, the centre of voxel 96)."""
     return np.roll(image[::-1], 1, axis=0)
 
 
 def write_template(template: Template, source: str) -> None:
-    """Write the b0 template and its brain among the assets."""
+    """Write the b0 template and its brain mask to the package assets."""
     _write_asset("b0", template.b0.data, source)
     _write_asset("brain", template.brain.astype(np.float32), source)
 
 
 def write_healthy(statistics: dict[float, dict[str, Image]], names: list[str], source: str) -> None:
-    """Write the healthy statistics among the assets, with a note for each FWHM of what went in.
+    """Write the healthy statistics to the package assets, with a note on their origin per FWHM.
 
     Args:
-        statistics: From `healthy_statistics`.
-        names: Of the scans.
-        source: Where they come from, for the list of assets.
+        statistics: Result of `healthy_statistics`.
+        names: Names of the scans.
+        source: Origin of the scans, for the asset index.
     """
     stems = [healthy_asset(name, fwhm) for fwhm, named in statistics.items() for name in named]
     notes = [healthy_asset("note", fwhm) for fwhm in statistics]
     note = {"n": len(names), "scans": names, "source": source, "notice": MNI_NOTICE}
     home = assets.ROOT / "templates"
-    # All of them or none: a mean with another scan's SD would look whole.
+    # Replace all files or none: a mean and SD from different runs would go unnoticed.
     with tempfile.TemporaryDirectory(dir=home) as drafts:
         for fwhm, named in statistics.items():
             for name, image in named.items():
-                _write_steps(image, Path(drafts) / f"{healthy_asset(name, fwhm)}.nii.gz")
+                _write_quantised(image, Path(drafts) / f"{healthy_asset(name, fwhm)}.nii.gz")
         for stem in notes:
             (Path(drafts) / f"{stem}.json").write_text(json.dumps(note, indent=1) + "\n")
         for draft in sorted(Path(drafts).iterdir()):
@@ -281,21 +285,21 @@ def build(
     Args:
         normals: Folder of real lesion-free scans, or None.
         synthetic: Lesion-free synthetic scans on the MNI grid.
-        count: How many they are.
-        widths: FWHM of the healthy statistics to build, voxels; others stay as they are.
+        count: Number of synthetic scans.
+        widths: FWHM values of the healthy statistics to build, voxels; others are left unchanged.
 
     Returns:
-        The names of the scans that went into the healthy statistics.
+        The names of the scans used for the healthy statistics.
 
     Raises:
-        InputFileError: If there is no scan at all, or a folder is not that of one; before anything
-            is written.
+        InputFileError: If there are no scans, or a folder is not a scan folder. Nothing is written
+            in this case.
     """
     real = find_normals(normals) if normals else []
     if not real and count < 1:
         raise InputFileError(
-            "no lesion-free scan was given; name a folder of real ones (--normals), or say how "
-            "many synthetic ones are to be made (--synthetic)"
+            "no lesion-free scans given; pass a folder of real scans (--normals) or a number of "
+            "synthetic scans (--synthetic)"
         )
     tissue = icbm_tissue()
     write_template(build_template(tissue), f"T2 contrast painted on {MNI_NOTICE}")
@@ -316,8 +320,8 @@ def build(
     return names
 
 
-def _blocks(image: Image) -> Image:
-    """Average blocks of 2 x 2 x 2 voxels."""
+def _downsample(image: Image) -> Image:
+    """Downsample by averaging blocks of 2 x 2 x 2 voxels."""
     x, y, z = (n // 2 for n in image.shape)
     blocks: Image = image.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5), dtype=np.float32)
     return blocks
@@ -326,12 +330,12 @@ def _blocks(image: Image) -> Image:
 def _write_asset(name: str, data: NDArray[np.generic], source: str) -> None:
     file = assets.ROOT / "templates" / f"{name}.nii.gz"
     file.parent.mkdir(parents=True, exist_ok=True)
-    _write_steps(data, file)
+    _write_quantised(data, file)
     _record([file], source)
 
 
-def _write_steps(data: NDArray[np.generic], file: Path) -> None:
-    """Store in steps of a thousandth: a small file, and a hash that survives other machines."""
+def _write_quantised(data: NDArray[np.generic], file: Path) -> None:
+    """Write with a quantisation step of 0.001: small files, and the same hash on every machine."""
     write(Volume(data, TEMPLATE_GRID.affine), file, np.int16, step=1e-3)
 
 

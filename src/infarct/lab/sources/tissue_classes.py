@@ -1,4 +1,4 @@
-"""The classes a head is made of; all that the scanner needs to know of how anatomies were made."""
+"""Tissue classes of the head models. The simulator depends on nothing else about an anatomy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ClassMap = NDArray[np.uint8]
 
 
 class Tissue(IntEnum):
-    """What a voxel of a head is made of."""
+    """Tissue class of a voxel."""
 
     AIR = 0
     CSF = 1
@@ -34,12 +34,12 @@ class Tissue(IntEnum):
 
 
 PARENCHYMA = (Tissue.CORTEX, Tissue.CEREBELLAR_CORTEX)
-"""First and last class of brain parenchyma; all between belong to it."""
+"""First and last class of brain parenchyma (inclusive range)."""
 
 RIM_SHIFT = 32
-"""An anatomy's code is tissue + 32 x rim; rims let brains age, and grow young again.
+"""The code of an anatomy is tissue + 32 x rim. Rims let the simulator add or remove atrophy.
 
-Rim 1 of cortex lies within 1 mm of outer CSF; rims 2 - 4 of parenchyma lie within 1, 2, 3 mm of a
-ventricle; rims 1 - 2 of CSF lie within 1, 2 mm of cortex; rims 1 - 3 of a ventricle lie within
-1, 2, 3 mm of parenchyma.
+Rim 1 of cortex is within 1 mm of outer CSF. Rims 2 - 4 of parenchyma are within 1, 2 and 3 mm of a
+ventricle. Rims 1 - 2 of CSF are within 1 and 2 mm of cortex. Rims 1 - 3 of a ventricle are within
+1, 2 and 3 mm of parenchyma.
 """

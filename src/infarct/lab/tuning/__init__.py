@@ -1,1 +1,1 @@
-"""Searches settings of the classical methods."""
+"""Grid search over the settings of the classical methods."""

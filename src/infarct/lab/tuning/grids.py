@@ -1,8 +1,8 @@
-"""The paper's grids of the two classical methods, and the scoring of their points.
+"""The parameter grids of the two classical methods in the paper, and the scoring of grid points.
 
-What keeps a search cheap and still exact: once a scan is smoothed, both methods judge every voxel
-by itself, and the larger any setting, the fewer voxels they outline. So a scan is smoothed once for
-each FWHM, and only what the loosest settings outline is kept: what those leave out, all leave out.
+After smoothing, both methods classify each voxel independently, and larger values of any setting
+segment fewer voxels. The search therefore smooths each scan once per FWHM and keeps only the voxels
+that the most sensitive settings segment. This is fast and gives exactly the same scores.
 
 References:
     Liu et al. 2021, Methods, "Lesion segmentation with unsupervised methods".
@@ -39,17 +39,17 @@ Settings = FuzzySettings | TScoreSettings
 Scores = NDArray[np.float64]
 
 FWHM = (2.0, 3.0, 4.0, 5.0)
-"""Pixels of 1 mm."""
+"""FWHM values of the in-plane smoothing, pixels of 1 mm."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A classical method and its grid.
+    """A classical method and its parameter grid.
 
     Attributes:
-        paper: The paper's best settings.
-        grid: Setting -> values to try; the larger a value, the fewer voxels are outlined.
-        outline: Says which of N voxels are lesion, under some settings.
+        paper: Best settings of the paper.
+        grid: Setting -> values to try; larger values segment fewer voxels.
+        outline: Function that returns the lesion voxels, (N,) bool, for given settings.
     """
 
     paper: Settings
@@ -57,7 +57,7 @@ class Method:
     outline: Callable[[Compared, Any], Mask]
 
     def settings(self) -> list[Settings]:
-        """Return every point of the grid, sorted by what can share work: FWHM, then sigma_id."""
+        """Return every grid point, sorted by FWHM and sigma_id so that points can share work."""
         points = (
             type(self.paper)(fwhm=fwhm, **dict(zip(self.grid, values, strict=True)))
             for fwhm, *values in product(FWHM, *self.grid.values())
@@ -65,7 +65,12 @@ class Method:
         return sorted(points, key=lambda s: (s.fwhm, s.sigma_id))
 
     def loosest(self, fwhm: float, **fixed: float) -> Settings:
-        """Return the settings that outline whatever any point of the grid with this FWHM does."""
+        """Return the settings whose mask contains that of every other grid point with this FWHM.
+
+        Args:
+            fwhm: Smoothing, pixels.
+            fixed: Settings to keep at a given value.
+        """
         smallest = {name: min(values) for name, values in self.grid.items()}
         return type(self.paper)(fwhm=fwhm, **(smallest | fixed))
 
@@ -97,21 +102,22 @@ METHODS = {
         exceeds_controls,
     ),
 }
-"""The grids of the paper, by the name of the method."""
+"""The grids of the paper, by name of the method."""
 
 SETTINGS = list(dict.fromkeys(["fwhm", *(name for m in METHODS.values() for name in m.grid)]))
-"""Names of all settings of all methods."""
+"""Names of the settings of all methods."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The voxels of all cases that may be outlined at one FWHM.
+    """The voxels of all cases that any grid point may segment at one FWHM.
 
     Attributes:
-        scan: N voxels.
-        lesion: (N,).
-        case: (N,) number of the case each lies in.
-        lesion_voxels: (C,) size of each case's lesion, kept voxels or not; of 1 mm^3.
+        scan: Values of N voxels.
+        lesion: (N,) bool, reference lesion.
+        case: (N,) case number of each voxel.
+        lesion_voxels: (C,) total lesion size of each case, voxels of 1 mm^3, including voxels that
+            were not kept.
     """
 
     scan: Compared
@@ -120,20 +126,21 @@ class Pool:
     lesion_voxels: NDArray[np.int64]
 
     def at(self, voxels: Mask) -> Pool:
-        """Return some of the voxels."""
+        """Return a subset of the voxels."""
         return replace(
             self, scan=self.scan.at(voxels), lesion=self.lesion[voxels], case=self.case[voxels]
         )
 
     def score(self, outlined: Mask) -> Scores:
-        """Score the outlines of all cases.
+        """Score the masks of all cases.
 
         Args:
-            outlined: (N,).
+            outlined: (N,) bool, segmented voxels.
 
         Returns:
-            (2, C). First row: Dice of each case with a lesion, falsely outlined ml of each without.
-            Second row: Net Overlap, the share of the lesion that is outlined; NaN without a lesion.
+            (2, C) scores. First row: Dice of cases with a lesion, false positive volume (ml) of
+            cases without. Second row: Net Overlap, the fraction of the lesion that is segmented;
+            NaN without a lesion.
 
         References:
             Nazari-Farsani et al. 2020 (Net Overlap).
@@ -154,21 +161,21 @@ class Pool:
 
 
 def keep(scan: SimulatedScan, healthy: Mapping[float, Healthy]) -> dict[str, Any]:
-    """Reduce a scan to the voxels that any point of the grids may outline.
+    """Reduce a scan to the voxels that any grid point may segment.
 
     Args:
-        scan: On the MNI grid.
-        healthy: To compare with, for each FWHM: brains smoothed as the scan is.
+        scan: Scan on the MNI grid.
+        healthy: FWHM -> healthy statistics of equally smoothed scans.
 
     Returns:
-        `lesion_voxels`, and for each FWHM `voxels-FWHM` (7, N): the fields of `Compared` and of its
-        `Healthy` in their order, and `lesion-FWHM` (N,) bool.
+        `lesion_voxels`, and for each FWHM `voxels-FWHM` (7, N), the fields of `Compared` and of its
+        `Healthy` in order, and `lesion-FWHM` (N,) bool.
     """
-    # Smoothing takes all outside the brain for 0, so nothing is lost by cutting out its box.
+    # Smoothing treats voxels outside the brain as 0, so cropping to the brain loses nothing.
     box = find_objects(scan.brain.numpy().astype(np.uint8))[0]
     brain, dwi, adc = (image.numpy()[box] for image in (scan.brain, scan.dwi, scan.adc))
     dwi, adc = (normalise(image, fit_tissue_peak(image, brain)) for image in (dwi, adc))
-    # What the mask has cut off is not to be seen, so it is not to be found.
+    # Lesion voxels outside the brain mask are not visible and do not count.
     lesion = scan.lesion.numpy()[box] & brain
     kept: dict[str, Any] = {"lesion_voxels": np.array(lesion.sum())}
     for fwhm in FWHM:
@@ -195,9 +202,9 @@ def load_pool(files: Sequence[Path], fwhm: float, n: int) -> Pool:
     """Read the voxels of all cases at one FWHM.
 
     Args:
-        files: Of the cases.
-        fwhm: Pixels.
-        n: Number of brains behind the healthy statistics.
+        files: Files of the cases, written from the result of `keep`.
+        fwhm: Smoothing, pixels.
+        n: Number of scans in the healthy statistics.
     """
     voxels, lesions = [], []
     for file in files:
@@ -214,7 +221,7 @@ def load_pool(files: Sequence[Path], fwhm: float, n: int) -> Pool:
 
 
 def read_lesion_voxels(files: Sequence[Path]) -> NDArray[np.int64]:
-    """Read the size of each case's lesion, (C,)."""
+    """Read the lesion size of each case, (C,) voxels."""
     sizes = []
     for file in files:
         with np.load(file) as kept:
@@ -225,19 +232,19 @@ def read_lesion_voxels(files: Sequence[Path]) -> NDArray[np.int64]:
 def score_points(
     method: Method, points: Sequence[Settings], open_pool: Callable[[float], Pool]
 ) -> Iterator[tuple[Settings, Scores]]:
-    """Score points of a grid one after the other.
+    """Score grid points one at a time.
 
     Args:
-        method: Whose grid.
-        points: In the order of `Method.settings`.
-        open_pool: Reads the voxels at an FWHM.
+        method: Method to score.
+        points: Grid points in the order of `Method.settings`.
+        open_pool: Function that reads the voxels at a given FWHM.
 
     Yields:
-        The point, and the (2, C) scores of the cases, see `Pool.score`.
+        The grid point and the (2, C) scores of the cases, see `Pool.score`.
     """
-    for fwhm, of_width in groupby(points, key=lambda s: s.fwhm):
+    for fwhm, same_fwhm in groupby(points, key=lambda s: s.fwhm):
         pool = open_pool(fwhm)
-        for sigma_id, group in groupby(of_width, key=lambda s: s.sigma_id):
+        for sigma_id, group in groupby(same_fwhm, key=lambda s: s.sigma_id):
             loosest = method.loosest(fwhm, sigma_id=sigma_id)
             part = pool.at(method.outline(pool.scan, loosest))
             for settings in group:

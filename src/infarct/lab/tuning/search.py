@@ -1,7 +1,7 @@
 """Grid search over the settings of the classical methods, cross-validated on synthetic scans.
 
-Scores are of the bare outlines on the MNI grid. Closing, filling and the removal of small clusters
-are left out: they happen on the scan's own grid, and are the same for all settings.
+The raw masks on the MNI grid are scored. Closing, hole filling and the removal of small clusters
+are omitted because they operate on the native grid and do not depend on the settings.
 """
 
 from __future__ import annotations
@@ -43,23 +43,24 @@ from infarct.lab.tuning.grids import (
 from infarct.segmentation.classical import Healthy
 
 Key = tuple[str, ...]
-"""A method and its settings, as the cells of a table."""
+"""A method and its settings, as table cells."""
 
 _FOLD_SCORES = ("dice_others", "dice", "false_ml", "paper_dice", "paper_false_ml")
 _TOP = 4
-"""Configurations listed, as in the paper's Supplementary Table 2."""
+"""Number of configurations listed, as in Supplementary Table 2 of the paper."""
 
 _TOP_SCORES = ("dice_mean", "dice_sd", "net_overlap_mean", "net_overlap_sd", "false_ml")
 _PAGE = """\
 {cases} synthetic scans of the training cohort, seed {seed}, compared with {controls} lesion-free
-scans smoothed at the same FWHM. Dice: mean of the {n} with a lesion; false ml: mean of the others.
-Held out: each of {folds} folds under the best settings of the others.
+scans smoothed with the same FWHM. Dice: mean over the {n} scans with a lesion. False ml: mean false
+positive volume of the other scans. Held out: each of {folds} folds is scored with the settings that
+are best on the other folds.
 
 | method | settings | Dice | false ml | Dice, held out | false ml, held out | gain, held out |
 |---|---|---|---|---|---|---|"""
 _TOP_PAGE = """
-The {top} configurations with the highest Dice, as mean (SD). Net Overlap is the share of the
-reference lesion that is outlined.
+The {top} configurations with the highest Dice, as mean (SD). Net Overlap is the fraction of the
+reference lesion that is segmented.
 
 | method | rank | settings | Dice | Net Overlap | false ml |
 |---|---|---|---|---|---|"""
@@ -67,14 +68,14 @@ reference lesion that is outlined.
 
 @dataclass(frozen=True)
 class Plan:
-    """What is searched, and on what.
+    """Settings of a search.
 
     Attributes:
-        cases: Scans of the training cohort.
-        seed: Of the scans, and of how they are dealt into folds.
-        folds: Of the cross-validation.
+        cases: Number of scans from the training cohort.
+        seed: Seed of the scans and of the assignment to folds.
+        folds: Number of cross-validation folds.
         methods: Names in `METHODS`.
-        controls: Lesion-free scans that the scans are compared with.
+        controls: Number of lesion-free scans in the healthy statistics.
     """
 
     cases: int = 60
@@ -85,15 +86,15 @@ class Plan:
 
 
 def deal(lesion: Mask, folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Deal cases into folds, so that all have about as many with a lesion, and without.
+    """Assign cases to folds at random, stratified by the presence of a lesion.
 
     Args:
-        lesion: (C,) which cases have one.
-        folds: How many.
-        rng: Shuffles.
+        lesion: (C,) bool, cases with a lesion.
+        folds: Number of folds.
+        rng: Random generator for the shuffle.
 
     Returns:
-        (C,) fold of each case, from 0.
+        (C,) fold of each case, starting at 0.
     """
     order = rng.permutation(len(lesion))
     order = np.concatenate([order[lesion[order]], order[~lesion[order]]])
@@ -103,11 +104,11 @@ def deal(lesion: Mask, folds: int, rng: np.random.Generator) -> NDArray[np.intp]
 
 
 def best(scores: Scores, lesion: Mask) -> int:
-    """Return the row of the highest Dice; among equals, that which outlines least falsely.
+    """Return the row with the highest Dice; ties go to the smallest false positive volume.
 
     Args:
-        scores: (S, C) of each setting and case, first row of `Pool.score`.
-        lesion: (C,) which cases have one.
+        scores: (S, C) score of each setting and case, first row of `Pool.score`.
+        lesion: (C,) bool, cases with a lesion.
     """
     return int(_ranked(scores, lesion)[0])
 
@@ -120,15 +121,15 @@ def _ranked(scores: Scores, lesion: Mask) -> NDArray[np.intp]:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What the search of one method found.
+    """Search result of one method.
 
     Attributes:
-        keys: Of the S settings.
-        scores: (S, C) of each setting and case, first row of `Pool.score`.
-        paper: Row of the paper's settings.
-        best: Row of the best on all cases.
-        chosen: (K,) rows of the best on all cases but those of one fold.
-        held_out: (C,) scores of each case under the settings chosen without its fold.
+        keys: Keys of the S settings.
+        scores: (S, C) score of each setting and case, first row of `Pool.score`.
+        paper: Row of the settings in the paper.
+        best: Row of the best settings on all cases.
+        chosen: (K,) rows of the best settings without each fold.
+        held_out: (C,) score of each case with the settings chosen without its fold.
     """
 
     keys: list[Key]
@@ -142,14 +143,14 @@ class Found:
 def cross_validate(
     keys: list[Key], scores: Scores, paper: int, lesion: Mask, fold: NDArray[np.intp]
 ) -> Found:
-    """Choose settings on all folds but one, and score that one; then choose on all.
+    """Choose settings without each fold and score them on it; then choose settings on all cases.
 
     Args:
-        keys: Of the S settings.
-        scores: (S, C) of each setting and case, first row of `Pool.score`.
-        paper: Row of the paper's settings.
-        lesion: (C,) which cases have a lesion.
-        fold: (C,) of each case, from `deal`.
+        keys: Keys of the S settings.
+        scores: (S, C) score of each setting and case, first row of `Pool.score`.
+        paper: Row of the settings in the paper.
+        lesion: (C,) bool, cases with a lesion.
+        fold: (C,) fold of each case, result of `deal`.
     """
     others = [fold != left_out for left_out in range(fold.max() + 1)]
     chosen = np.array([best(scores[:, rest], lesion[rest]) for rest in others])
@@ -158,19 +159,21 @@ def cross_validate(
 
 
 def run(bank: Path | None, out: Path, plan: Plan) -> Path:
-    """Search the grids; what an earlier run left in the folder is not done again.
+    """Search the grids; results of an interrupted run are reused.
 
     Args:
-        bank: To draw scans from; None for the ICBM brain alone.
-        out: Gets `controls.npz`, mean and SD of the lesion-free scans; `search.tsv`, every setting
-            and case; `folds.tsv`; `top.tsv`, the best configurations; `search.md`, the outcome.
-        plan: What to search.
+        bank: Bank to draw scans from; None for the ICBM brain alone.
+        out: Output folder for `controls.npz` (mean and SD of the lesion-free scans), `search.tsv`
+            (scores of every setting and case), `folds.tsv`, `top.tsv` (best configurations) and
+            `search.md` (summary).
+        plan: Settings of the search.
 
     Returns:
-        `search.md`.
+        The path of `search.md`.
 
     Raises:
-        InputFileError: If the folder holds other scans, or too few scans have a lesion.
+        InputFileError: If the folder contains results of other scans, or too few scans have a
+            lesion.
     """
     source = Bank.load(bank) if bank else Bank.from_icbm()
     stream = Stream(source, StreamSettings(), plan.seed)
@@ -180,14 +183,14 @@ def run(bank: Path | None, out: Path, plan: Plan) -> Path:
         "seed": plan.seed,
         "controls": plan.controls,
     }
-    claim(out / "scans.json", facts, "search into another folder")
+    claim(out / "scans.json", facts, "choose another output folder")
     healthy = _controls(source, plan, out / "controls.npz")
     files = _render(stream, plan.cases, healthy, out / "cases")
     lesion = read_lesion_voxels(files) > 0
     if lesion.sum() < plan.folds:
         raise InputFileError(
             f"{lesion.sum()} of {plan.cases} scans have a lesion, fewer than {plan.folds} folds; "
-            "ask for more cases, into another folder"
+            "increase the number of cases and choose another output folder"
         )
     table = out / "search.tsv"
     done = _resume(table, lesion)
@@ -198,11 +201,11 @@ def run(bank: Path | None, out: Path, plan: Plan) -> Path:
         for point, scores in track(scored, name, len(points), console=Console(stderr=True)):
             with table.open("a", encoding="utf-8") as rows:
                 rows.write(_line(_key(name, point), scores, lesion) + "\n")
-    return _conclude(out, plan, _resume(table, lesion), lesion)
+    return _write_results(out, plan, _resume(table, lesion), lesion)
 
 
-def _conclude(out: Path, plan: Plan, done: Mapping[Key, Scores], lesion: Mask) -> Path:
-    """Write `folds.tsv` and `search.md` from the scores, and return the latter."""
+def _write_results(out: Path, plan: Plan, done: Mapping[Key, Scores], lesion: Mask) -> Path:
+    """Write `folds.tsv`, `top.tsv` and `search.md` from the scores; return the path of the last."""
     rng = np.random.default_rng(plan.seed)
     fold = deal(lesion, plan.folds, rng)
     rows = [["method", "fold", *SETTINGS, *_FOLD_SCORES]]
@@ -220,15 +223,15 @@ def _conclude(out: Path, plan: Plan, done: Mapping[Key, Scores], lesion: Mask) -
             numbers = _top_scores(scores[row], lesion)
             top.append([name, str(rank), *keys[row][1:], *(f"{x:.6g}" for x in numbers)])
             dice, dice_sd, covered, covered_sd, false_ml = (f"{x:.3f}" for x in numbers)
-            said = f"{dice} ({dice_sd}) | {covered} ({covered_sd}) | {false_ml}"
-            top_page.append(f"| {name} | {rank} | {_spelled(keys[row])} | {said} |")
+            cells = f"{dice} ({dice_sd}) | {covered} ({covered_sd}) | {false_ml}"
+            top_page.append(f"| {name} | {rank} | {_format_settings(keys[row])} | {cells} |")
     _write_lines(out / "folds.tsv", ["\t".join(row) for row in rows])
     _write_lines(out / "top.tsv", ["\t".join(row) for row in top])
     return _write_lines(out / "search.md", [*page, *top_page])
 
 
 def _top_scores(scores: Scores, lesion: Mask) -> tuple[float, ...]:
-    """Return the columns `_TOP_SCORES` from the (2, C) scores of one setting."""
+    """Return the values of the columns `_TOP_SCORES` from the (2, C) scores of one setting."""
     both = scores[:, lesion]
     spread = both.std(axis=1, ddof=1) if lesion.sum() > 1 else np.full(2, np.nan)
     pairs = zip(both.mean(axis=1), spread, strict=True)
@@ -236,16 +239,16 @@ def _top_scores(scores: Scores, lesion: Mask) -> tuple[float, ...]:
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> Path:
-    """Write a file that is whole or not there, and return its path."""
+    """Write a file atomically and return its path."""
     with atomic_file(path) as draft:
         draft.write_text("\n".join([*lines, ""]), encoding="utf-8")
     return path
 
 
 def _controls(bank: Bank, plan: Plan, file: Path) -> dict[float, Healthy]:
-    """Return the healthy statistics at every FWHM of the grids, rendering the controls once."""
+    """Return the healthy statistics at every FWHM; render the controls only once."""
     if not file.is_file():
-        # Other heads than those searched on: the stream draws its own by the plan's seed.
+        # Use a different seed, so that the controls are not the scans of the search.
         scans = lesion_free_scans(bank, plan.controls, plan.seed + SEEDS_APART)
         shown = track(scans, "controls", plan.controls, console=Console(stderr=True))
         statistics = healthy_statistics(shown, icbm_tissue(), FWHM)
@@ -269,7 +272,7 @@ def _controls(bank: Bank, plan: Plan, file: Path) -> dict[float, Healthy]:
 def _render(
     stream: Stream, cases: int, healthy: Mapping[float, Healthy], folder: Path
 ) -> list[Path]:
-    """Return the files of all cases, rendering those that are not there yet."""
+    """Return the files of all cases; render missing ones."""
     folder.mkdir(exist_ok=True)
 
     def rendered() -> Iterator[Path]:
@@ -298,19 +301,19 @@ def _line(key: Key, scores: Scores, lesion: Mask) -> str:
 
 
 def _means(scores: Scores, lesion: Mask) -> tuple[float, float]:
-    """Return the mean Dice of the cases with a lesion, and the mean false ml of the others."""
+    """Return the mean Dice of cases with a lesion and the mean false positive ml of the others."""
     false_ml = scores[~lesion]
     return float(scores[lesion].mean()), float(false_ml.mean()) if false_ml.size else math.nan
 
 
 def _resume(table: Path, lesion: Mask) -> dict[Key, Scores]:
-    """Read the scores there are, and leave a table of whole lines to go on with."""
+    """Read the existing scores and rewrite the table without incomplete lines."""
     width = 1 + len(SETTINGS)
     cases = [f"{'dice' if has else 'false_ml'}_{n}" for n, has in enumerate(lesion)]
     covered = [f"net_overlap_{n}" for n in np.flatnonzero(lesion)]
     header = ["method", *SETTINGS, "dice", "false_ml", "net_overlap", *cases, *covered]
     lines = table.read_text(encoding="utf-8").splitlines(True) if table.is_file() else []
-    # A run that was killed may have left half a line.
+    # An interrupted run may have left an incomplete line.
     cells = [line.split() for line in lines[1:] if line.endswith("\n")]
     done = {}
     for row in (row for row in cells if len(row) == len(header)):
@@ -324,7 +327,7 @@ def _resume(table: Path, lesion: Mask) -> dict[Key, Scores]:
 
 
 def _fold_rows(found: Found, lesion: Mask, fold: NDArray[np.intp]) -> Iterator[list[str]]:
-    """Yield the rows of `folds.tsv` about one method."""
+    """Yield the rows of `folds.tsv` for one method."""
     for number, row in enumerate(found.chosen):
         here, others = fold == number, fold != number
         numbers = (
@@ -336,21 +339,21 @@ def _fold_rows(found: Found, lesion: Mask, fold: NDArray[np.intp]) -> Iterator[l
         yield [key[0], str(number + 1), *key[1:], *(f"{x:.6g}" for x in numbers)]
 
 
-def _spelled(key: Key) -> str:
-    """Write the settings of a point as text."""
+def _format_settings(key: Key) -> str:
+    """Format the settings of a grid point."""
     pairs = zip(SETTINGS, key[1:], strict=True)
     return ", ".join(f"{setting} {cell}" for setting, cell in pairs if cell != "n/a")
 
 
 def _page_rows(found: Found, lesion: Mask, rng: np.random.Generator) -> Iterator[str]:
-    """Yield the rows of `search.md` about one method: the paper's settings, and the best."""
+    """Yield the rows of `search.md` for one method: settings of the paper and best settings."""
     paper = found.scores[found.paper]
     gain = (found.held_out - paper)[lesion]
     interval = bootstrap_mean(gain, rng)
-    said = f"{gain.mean():+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
-    rows = (("paper", found.paper, paper, ""), ("best here", found.best, found.held_out, said))
+    gain_text = f"{gain.mean():+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+    rows = (("paper", found.paper, paper, ""), ("best here", found.best, found.held_out, gain_text))
     for title, row, held_out, end in rows:
-        name, settings = found.keys[row][0], _spelled(found.keys[row])
+        name, settings = found.keys[row][0], _format_settings(found.keys[row])
         means = (*_means(found.scores[row], lesion), *_means(held_out, lesion))
         numbers = " | ".join(f"{x:.3f}" for x in means)
         yield f"| {name}, {title} | {settings} | {numbers} | {end} |"
