@@ -14,7 +14,7 @@ def test_a_person_reads_verdict_lesions_warnings_and_where_to_look(
     doubt = Finding("brain-cut", "warning", "the brain is cut off [at] the first slice")
     show_result(replace(segmentation, findings=(doubt,)), Path("out"))
     text = capsys.readouterr().out
-    assert "ml of acute lesion outlined" in text
+    assert "1 acute lesion segmented on the left, volume" in text
     assert "check: the brain is cut off [at] the first slice" in text
     assert "report.html" in text
 

@@ -50,7 +50,7 @@ def radiological_spacing(affine: Affine) -> NDArray[np.float64]:
 
 
 def signal_window(image: Image, brain: Mask) -> tuple[float, float]:
-    """Return the signals shown as black and as white: zero and the 99.5th percentile of the brain."""
+    """Return the signals shown as black and white: zero and the 99.5th percentile of the brain."""
     return 0.0, float(np.percentile(image[brain], 99.5))
 
 
