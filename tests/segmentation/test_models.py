@@ -188,7 +188,7 @@ def test_training_data_are_read_from_the_model_card(tmp_path, monkeypatch) -> No
     assert "FCN_CH2 on synthetic scans, Mine on real cases, Other on undocumented scans" in caution
 
 
-def test_titles_say_what_to_cite() -> None:
+def test_title_names_the_networks_and_weights() -> None:
     assert get_model(ENSEMBLE).title == "the weighted mean of 60% DAGMNet_CH3 and 40% FCN_CH2"
     assert get_model(",".join(ENSEMBLE_OF)).title == "the mean of DAGMNet_CH3 and FCN_CH2"
     assert "to compare designs only" in get_model("unet-ch3-brief").title

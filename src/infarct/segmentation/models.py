@@ -276,7 +276,7 @@ def _title_of(members: Mapping[Path, float]) -> str:
     """Describe the networks of a method, with their weights if they differ."""
     if len(members) == 1:
         (file,) = members
-        brief = ", briefly trained to compare designs" if _is_brief(file) else ""
+        brief = ", briefly trained to compare designs only" if _is_brief(file) else ""
         return f"{file.stem} network{brief}"
     if len(set(members.values())) == 1:
         return f"the mean of {' and '.join(file.stem for file in members)}"
