@@ -16,37 +16,39 @@ from infarct.preprocessing.load import open_case
 from infarct.uncertainty.result_checks import filter_findings, lesion_findings
 
 
-def test_a_painted_infarct_is_outlined_by_its_intensities(head, quick) -> None:
+def test_classical_method_segments_a_painted_infarct(head, quick) -> None:
     assert dice(head.lesion, quick.lesion.data) > 0.9
     assert quick.measurements.lesions[0].side == "left"
     assert quick.measurements.kappa_adc == pytest.approx(0.55, abs=0.05)
     assert quick.second_reading is None
 
 
-def test_the_network_outlines_it_too_and_is_read_beside(head, segmentation) -> None:
+def test_network_segments_a_painted_infarct_and_the_second_method_agrees(
+    head, segmentation
+) -> None:
     assert dice(head.lesion, segmentation.lesion.data) > 0.8
     assert segmentation.measurements.lesions[0].side == "left"
     assert segmentation.second_reading is not None
     assert segmentation.second_reading.agrees
 
 
-def test_of_a_head_out_of_place_no_lesion_has_a_certainty(segmentation) -> None:
-    poor = Finding("out-of-place", "warning", "The b0 lies elsewhere.")
+def test_misaligned_images_void_the_lesion_probabilities(segmentation) -> None:
+    poor = Finding("out-of-place", "warning", "The b0 is misaligned.")
     case = replace(segmentation.case, findings=(poor,))
     void = segment_case(case, "fcn-ch2:fast").measurements.lesions
     assert {one.probability is None for one in segmentation.measurements.lesions} == {False}
     assert {one.probability is None for one in void} == {True}
 
 
-def test_results_lie_on_the_grid_of_the_dwi(segmentation) -> None:
+def test_results_are_on_the_grid_of_the_dwi(segmentation) -> None:
     for volume in (segmentation.lesion, segmentation.probability, segmentation.brain):
         assert volume.data.shape == segmentation.case.dwi.data.shape
         assert np.array_equal(volume.affine, segmentation.case.dwi.affine)
     assert segmentation.probability_mni.shape == segmentation.is_map_mni.shape == MNI_GRID.shape
 
 
-def test_sides_and_centres_go_by_what_territories_go_by(segmentation) -> None:
-    """The in-plane transform cannot roll: a rolled head would lie on both sides of the midline."""
+def test_sides_and_centroids_use_the_same_transform_as_territories(segmentation) -> None:
+    """The in-plane transform cannot correct roll, so a rolled head would cross the midline."""
     refinement = segmentation.refinement
     assert refinement.affine
     for one in segmentation.measurements.lesions:
@@ -54,13 +56,13 @@ def test_sides_and_centres_go_by_what_territories_go_by(segmentation) -> None:
         assert one.centroid_mni_mm == pytest.approx(tuple(centre[:3]), abs=1e-6)
 
 
-def test_a_healthy_head_has_no_lesion(healthy_head, tmp_path) -> None:
-    # A painted head is all a method that compares intensities needs; a network has never seen one.
+def test_healthy_head_has_no_lesion(healthy_head, tmp_path) -> None:
+    # Only a classical method: the networks were not trained on painted heads.
     result = segment_case(open_case(CaseFiles(**healthy_head.save(tmp_path))), "cfuzzy")
     assert result.measurements.lesion_volume_ml < 0.3
 
 
-def test_the_second_method_runs_the_same_road_and_another_engine_is_named(
+def test_t_score_uses_the_same_pipeline_and_the_engine_is_reported(
     head, quick, monkeypatch
 ) -> None:
     def other(name: str) -> Network:
@@ -76,38 +78,38 @@ def test_the_second_method_runs_the_same_road_and_another_engine_is_named(
     assert "engine" not in {f.code for f in quick.findings}
 
 
-def test_a_method_that_is_none_is_refused(quick) -> None:
+def test_unknown_method_is_rejected(quick) -> None:
     with pytest.raises(AssetError):
         segment_case(quick.case, "nonsense")
 
 
-def test_lesions_that_do_not_look_acute_are_doubted(segmentation) -> None:
+def test_lesions_that_do_not_look_acute_cause_warnings(segmentation) -> None:
     m = segmentation.measurements
     assert lesion_findings(m) == []
     assert [d.code for d in lesion_findings(replace(m, kappa_adc=1.2))] == ["adc-not-low"]
     huge = replace(m, lesion_volume_ml=0.5 * m.intracranial_volume_ml)
     assert [d.code for d in lesion_findings(huge)] == ["lesion-huge"]
-    # Where all of the brain is outlined there is no normal tissue to compare with.
+    # If the whole brain is segmented, there is no normal tissue to compare with.
     everything = replace(huge, kappa_dwi=math.nan, kappa_adc=math.nan)
     assert [d.code for d in lesion_findings(everything)] == ["lesion-huge"]
     assert lesion_findings(replace(huge, lesion_count=0)) == []
 
 
-def test_a_verdict_that_its_own_probability_contradicts_is_doubted(segmentation) -> None:
-    sure = segmentation.filtered
-    assert [f.code for f in filter_findings(replace(sure, left_out=0))] == []
-    unsure = replace(sure, lesion_visible=0.2, left_out=3, left_out_ml=0.4)
+def test_contradiction_between_mask_and_probability_causes_a_warning(segmentation) -> None:
+    confident = segmentation.filtered
+    assert [f.code for f in filter_findings(replace(confident, left_out=0))] == []
+    unsure = replace(confident, lesion_visible=0.2, left_out=3, left_out_ml=0.4)
     codes = [(finding.code, finding.level) for finding in filter_findings(unsure)]
     assert codes == [("verdict-unsure", "warning"), ("left-out", "note")]
-    # A filter that is not applied leaves nothing out.
+    # A filter that is not applied rejects no candidates.
     kept = replace(unsure, left_out=0, left_out_ml=0.0)
     assert [finding.code for finding in filter_findings(kept, void=True)] == ["not-filtered"]
-    left = replace(sure, lesion_visible=0.001, left_out=1, left_out_ml=0.004)
-    doubted, note = (finding.message for finding in filter_findings(left))
-    assert "shows an infarct is below 1%" in doubted
-    assert note.startswith("1 candidate (0.004 ml) was too improbable")
-    nothing = replace(sure.measurements, lesion_count=0)
-    empty = replace(sure, measurements=nothing, left_out=0)
+    rejected = replace(confident, lesion_visible=0.001, left_out=1, left_out_ml=0.004)
+    warning, note = (finding.message for finding in filter_findings(rejected))
+    assert "shows an infarct is below 1%" in warning
+    assert note.startswith("1 candidate (0.004 ml) was rejected as too improbable")
+    nothing = replace(confident.measurements, lesion_count=0)
+    empty = replace(confident, measurements=nothing, left_out=0)
     assert [f.code for f in filter_findings(replace(empty, lesion_visible=0.7))] == [
         "verdict-unsure"
     ]

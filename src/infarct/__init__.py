@@ -1,4 +1,4 @@
-"""Find, outline and measure acute ischemic stroke lesions on diffusion MRI.
+"""Detect, segment and measure acute ischemic stroke lesions on diffusion MRI.
 
 >>> import infarct
 >>> result = infarct.segment("dwi.nii.gz", b0="b0.nii.gz")  # doctest: +SKIP
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from infarct.segmentation.result import Segmentation
 
 # onnxruntime 1.29 and later sends telemetry and writes to the home directory unless this is set
-# before it is imported. Every process of ours imports this package first; children inherit it.
+# before it is imported. This package is always imported first; child processes inherit the value.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-# Loaded when first asked for, so that `import infarct` and `infarct --help` cost nothing.
-_ROOMS = {
+# Imported on first access, so that `import infarct` and `infarct --help` are fast.
+_MODULES = {
     "AssetError": "core.errors",
     "Case": "preprocessing.case",
     "CaseFiles": "preprocessing.case",
@@ -87,8 +87,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return getattr(import_module(f"infarct.{_ROOMS[name]}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"infarct.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'infarct' has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""The whole story on one page: from files to an outlined, measured lesion."""
+"""The complete pipeline: from input files to a segmented and measured lesion."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ def segment_case(
     timer: StepTimer | None = None,
     territories: Atlas | None = None,
 ) -> Segmentation:
-    """Outline and measure the acute ischemic lesions of one scan.
+    """Segment and measure the acute ischemic lesions of one scan.
 
     Args:
-        case: From `open_case`.
-        model: Name of a method, maybe with an operating point: see
+        case: Input images from `open_case`.
+        model: Name of the method, optionally with an operating point; see
             `infarct.segmentation.models.get_model`.
-        timer: Told of the steps.
-        territories: Atlas for the table of territories, instead of the one that ships.
+        timer: Records the duration of each step.
+        territories: Atlas for the territory table; the bundled atlas if None.
 
     Returns:
-        Masks and numbers in the scan's own space.
+        Masks and measurements in the native space of the scan.
 
     Raises:
-        InfarctError: Its subclasses say what went wrong and what to do.
+        InfarctError: A subclass that describes the problem and its remedy.
     """
     timer = timer or StepTimer()
     segmenter = get_model(model)
@@ -90,14 +90,14 @@ def segment_case(
             filtered.measurements if filtered else measure(lesion, native, case.slice_axis)
         )
         if void:
-            unsaid = tuple(replace(one, probability=None) for one in measurements.lesions)
-            measurements = replace(measurements, lesions=unsaid)
+            lesions = tuple(replace(one, probability=None) for one in measurements.lesions)
+            measurements = replace(measurements, lesions=lesions)
     with timer.step("locate"):
         scanned = scanned_slices(case.dwi.data, case.slice_axis)
         anatomy = find_anatomy(lesion, case.dwi.grid, place, territories, scanned)
     with timer.step("compare sides"):
-        outline_mni = to_mni(lesion.astype(np.float32), case, prepared.registration) >= 0.5
-        asymmetry = asymmetry_beyond(prepared.dwi, prepared.adc, prepared.brain, outline_mni)
+        lesion_mni = to_mni(lesion.astype(np.float32), case, prepared.registration) >= 0.5
+        asymmetry = asymmetry_beyond(prepared.dwi, prepared.adc, prepared.brain, lesion_mni)
     second = None
     if reading.second is not None:
         second = compare_readers(lesion, reading.second, native.grid.voxel_ml, SECOND_READER)
@@ -146,24 +146,24 @@ def segment(
     territories: Atlas | None = None,
     out: File | None = None,
 ) -> Segmentation:
-    """Outline and measure the acute ischemic lesions of one scan.
+    """Segment and measure the acute ischemic lesions of one scan.
 
     Args:
-        dwi: Diffusion-weighted NIfTI image, or a 4D series with its `.bval` file beside.
-        b0: Image without diffusion weighting; may be left out with `adc` or a series.
-        adc: ADC map in any usual unit; computed from `b0` when left out.
-        bvalue: s/mm^2, 1000 when left out; of a series, the shell nearest to it is taken.
-        brain: Brain mask; found when left out.
+        dwi: Diffusion-weighted NIfTI image, or a 4D series with a `.bval` file of the same name.
+        b0: Image without diffusion weighting; optional if `adc` or a series is given.
+        adc: ADC map in any common unit; computed from `b0` if None.
+        bvalue: b-value in s/mm^2; 1000 if None. For a series, the nearest shell is used.
+        brain: Brain mask; computed (skull-stripping) if None.
         model: Name of the method.
-        territories: Atlas for the table of territories, see `infarct.measurement.atlas.read_atlas`;
-            the one that ships when left out.
-        out: Folder to write everything into; nothing is written when left out.
+        territories: Atlas for the territory table, from `infarct.measurement.atlas.read_atlas`;
+            the bundled atlas if None.
+        out: Output folder for the result; nothing is written if None.
 
     Returns:
-        Masks, maps and numbers in the scan's own space.
+        Masks, maps and measurements in the native space of the scan.
 
     Raises:
-        InfarctError: Its subclasses say what went wrong and what to do.
+        InfarctError: A subclass that describes the problem and its remedy.
     """
 
     def path(file: File | None) -> Path | None:

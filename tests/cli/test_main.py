@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def test_segment_writes_the_results_and_another_atlas_makes_the_table_of_territo
     assert run(monkeypatch, "segment", *given, "--out", str(tmp_path / "atlas"), *both) == 6
     assert run(monkeypatch, "segment", *given, *out, *both) == 0
     assert (tmp_path / "out" / "lesion_mask.nii.gz").is_file()
-    assert "ml of acute lesion outlined" in capsys.readouterr().out
+    assert re.search(r"acute lesions? segmented on the left, .*volume", capsys.readouterr().out)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()}
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [row["name"] for row in summary["territories"]] == ["brain"]
@@ -91,14 +92,14 @@ def test_segment_writes_the_results_and_another_atlas_makes_the_table_of_territo
     assert summary["pattern"]["border_zone_share"] is None
     assert summary["aspects"] is not None
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "over arterial territories" not in page
-    assert "100% in that of the brain." in page
+    assert "borders of the arterial territories" not in page
+    assert "Arterial territories (share of lesion volume): brain 100%." in page
     # It is measured again by the same names only.
     again = ["recompute", str(tmp_path / "out"), "--mask", str(tmp_path / "out/brain_mask.nii.gz")]
     names.write_text("index\tname\n1\thead\n")
     assert run(monkeypatch, *again) == 3
     assert run(monkeypatch, *again, *both) == 3
-    assert "mine.nii.gz and its table of names" in capsys.readouterr().err
+    assert "mine.nii.gz and its label table" in capsys.readouterr().err
     names.write_text("index\tname\n1\tbrain\n")
     assert run(monkeypatch, *again, *both) == 0
 

@@ -385,8 +385,8 @@ def test_a_result_that_no_cohort_made_is_left_alone(job: Job, quick: list[str]) 
     job.folder.mkdir(parents=True)
     manifest = job.folder / "manifest.json"
     for content, said in (
-        ('{"source": "XNAT"}', "is not an earlier result"),
-        ("[]", "is not an earlier result"),
+        ('{"source": "XNAT"}', "is not a result folder"),
+        ("[]", "is not a result folder"),
         ('{"infarct": "0", "model": "x"}', "not made by a cohort"),
     ):
         manifest.write_text(content)

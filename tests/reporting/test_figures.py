@@ -7,7 +7,7 @@ from matplotlib.image import imread
 from infarct.reporting.figures import slice_figure, to_png
 
 
-def test_the_contour_is_drawn_on_the_side_of_the_lesion(stored) -> None:
+def test_contour_is_drawn_on_the_side_of_the_lesion(stored) -> None:
     figure = slice_figure(stored)
     drawn = [panel for panel in figure.axes if panel.collections]
     assert drawn
@@ -18,7 +18,7 @@ def test_the_contour_is_drawn_on_the_side_of_the_lesion(stored) -> None:
         assert x.mean() > np.mean(panel.get_xlim())  # the left lesion, on the viewer's right
 
 
-def test_the_picture_is_the_same_every_time_and_not_empty(stored) -> None:
+def test_figure_is_reproducible_and_shows_the_contour(stored) -> None:
     first, second = to_png(slice_figure(stored)), to_png(slice_figure(stored))
     assert first == second
     pixels = imread(io.BytesIO(first))
@@ -26,7 +26,7 @@ def test_the_picture_is_the_same_every_time_and_not_empty(stored) -> None:
     assert orange.sum() > 200
 
 
-def test_without_a_lesion_the_whole_brain_is_shown(stored) -> None:
+def test_figure_without_lesion_shows_the_whole_brain(stored) -> None:
     nothing = stored.lesion.like(np.zeros_like(stored.lesion.data))
     figure = slice_figure(replace(stored, lesion=nothing))
     assert len([a for a in figure.axes if a.images]) >= 4 * 10

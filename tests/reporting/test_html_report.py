@@ -1,4 +1,4 @@
-"""The page stands alone, says what is in the summary, and prints on two sheets."""
+"""The report is self-contained, agrees with the summary, and prints on two pages."""
 
 import json
 import re
@@ -21,7 +21,7 @@ _VOID = {"meta", "input", "img", "br", "path", "use", "image", "rect"}
 
 
 class Outline(HTMLParser):
-    """Collects what a reader without eyes would need, and fails on tags left open."""
+    """Collect the attributes of all tags, and fail on unbalanced tags."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,18 +29,18 @@ class Outline(HTMLParser):
         self.attributes: list[tuple[str, dict[str, str | None]]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what is opened."""
+        """Record an opening tag."""
         self.attributes.append((tag, dict(attrs)))
         if tag not in _VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        """Check that the last opened is closed first."""
+        """Check that the innermost open tag is closed first."""
         if tag not in _VOID:
             assert self.open.pop() == tag
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what is closed at once."""
+        """Record a self-closing tag."""
         self.attributes.append((tag, dict(attrs)))
 
 
@@ -51,7 +51,7 @@ def page(stored: Stored) -> str:
 
 @pytest.fixture(scope="module")
 def everything(stored: Stored) -> Stored:
-    """Add all that a summary may hold."""
+    """Return a result whose summary has all optional entries."""
     territory = {"name": "MCA", "side": "left", "ml": 9.1, "share_of_territory": 0.11}
     region = {"name": "insula", "side": "left", "class": "cortical", "ml": 1.2}
     more: dict[str, Any] = {
@@ -82,21 +82,21 @@ def everything(stored: Stored) -> Stored:
     return replace(stored, summary={**stored.summary, **more, "lesions": lesions})
 
 
-def test_a_share_that_is_unknown_is_not_said_to_be_none(everything: Stored) -> None:
-    # As with an atlas of one's own, which says nothing of border zones.
+def test_unknown_pattern_entries_are_omitted(everything: Stored) -> None:
+    # As with a custom atlas without border zones.
     pattern = {"lesions": "single", "border_zone_share": None}
     page = render(replace(everything, summary={**everything.summary, "pattern": pattern}))
     assert "Pattern: lesions: single.</p>" in page
 
 
-def test_it_needs_nothing_else(page) -> None:
+def test_report_is_self_contained(page) -> None:
     assert not re.search(r"https?://|<link|<iframe|@import|src=\"(?!data:)", page)
     assert "default-src 'none'" in page
     assert set(re.findall(r'href="([^#"][^:]*):', page)) == {"data"}
     assert len(page) < 4_000_000
 
 
-def test_it_is_well_formed_and_every_picture_has_words(page) -> None:
+def test_report_is_well_formed_and_every_image_is_labelled(page) -> None:
     parser = Outline()
     parser.feed(page)
     assert parser.open == []
@@ -107,35 +107,35 @@ def test_it_is_well_formed_and_every_picture_has_words(page) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_it_leads_with_the_verdict_and_shows_left_and_right(stored, page) -> None:
+def test_report_starts_with_the_verdict_and_labels_left_and_right(stored, page) -> None:
     assert f"<h1>{verdict(stored.summary)}</h1>" in page
     assert certainty(stored.summary) in page
-    assert "is visible with a probability of" in page
+    assert "The probability that an acute lesion is visible is" in page
     assert impression(stored.summary) in page
     assert "Radiological convention" in page
     assert ">R</span>" in page
     assert ">L</span>" in page
     assert "not a medical device" in page
-    assert page.index("<h1>") < page.index('id="viewer"') < page.index("How it was made")
+    assert page.index("<h1>") < page.index('id="viewer"') < page.index("Methods and provenance")
 
 
-def test_it_says_how_it_was_made_and_names_no_folder(stored, page) -> None:
+def test_report_gives_the_provenance_without_folders(stored, page) -> None:
     manifest = stored.manifest
-    for said in (
+    for text in (
         f"infarct {manifest['infarct']}",
         f"numpy {manifest['libraries']['numpy']}",
         manifest["inputs"]["dwi"]["sha256"],
         "infarct segment --dwi dwi.nii.gz",
     ):
-        assert said in page
+        assert text in page
     assert "surname" not in page
 
 
-def test_the_same_result_gives_the_same_bytes(stored, page) -> None:
+def test_report_is_reproducible(stored, page) -> None:
     assert render(stored) == page
 
 
-def test_the_outlines_the_code_reads_are_those_of_the_slices(stored, page) -> None:
+def test_embedded_contours_match_the_slices_with_lesion(stored, page) -> None:
     (text,) = re.findall(r'id="outlines">(.*?)</script>', page)
     outlines = json.loads(text)
     assert len(outlines) == stored.dwi.data.shape[2]
@@ -143,21 +143,22 @@ def test_the_outlines_the_code_reads_are_those_of_the_slices(stored, page) -> No
     assert drawn == stored.lesion.data.any(axis=(0, 1)).tolist()
 
 
-def test_everything_optional_is_shown_when_it_is_there(everything) -> None:
+def test_optional_entries_are_shown_when_present(everything) -> None:
     page = render(everything)
-    for said in (
+    for text in (
         *("middle cerebral artery (MCA)", "MCA deep", "83.0%", "11.0%"),
         *("insula", "31.0%", "<summary>4 more</summary>"),
         *("ASPECTS 7 (left)", "M1, M2", "PC-ASPECTS 10", "10% of it."),
         *(
-            "probability of 97%",
+            "is visible is 97%",
             "10.2 ml and 14.8 ml",
             "dominant territory: left MCA",
             "border: 12.3%",
         ),
-        *("<td>cortical</td>", "<td>93%</td>", "over arterial territories", 'class="parcel"'),
+        *("<td>cortical</td>", "<td>93%</td>"),
+        *("the borders of the arterial territories", 'class="parcel"'),
     ):
-        assert said in page, said
+        assert text in page, text
     assert "look &lt;here&gt; a." in page
     assert page.index('class="warning"') < page.index('id="viewer"')
     parser = Outline()
@@ -165,7 +166,7 @@ def test_everything_optional_is_shown_when_it_is_there(everything) -> None:
     assert parser.open == []
 
 
-def test_a_head_without_lesion_has_a_page_too(stored) -> None:
+def test_report_of_a_lesion_free_scan(stored) -> None:
     empty = stored.lesion.like(np.zeros_like(stored.lesion.data))
     nothing = {
         **{"lesion_volume_ml": 0.0, "left_ml": 0.0, "right_ml": 0.0, "lesion_count": 0},
@@ -179,7 +180,7 @@ def test_a_head_without_lesion_has_a_page_too(stored) -> None:
             summary={**stored.summary, **nothing},
         )
     )
-    assert "No acute lesion was outlined." in page
+    assert "No acute lesion was segmented." in page
     assert "Table of lesions" not in page
 
 
@@ -202,12 +203,12 @@ def browse(*arguments: str, page: Path, profile: Path) -> str:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_a_browser_runs_the_viewer_and_prints_two_pages(everything, tmp_path) -> None:
+def test_browser_runs_the_viewer_and_prints_two_pages(everything, tmp_path) -> None:
     path = tmp_path / "report.html"
     path.write_text(render(everything), encoding="utf-8")
     dom = browse("--dump-dom", page=path, profile=tmp_path / "a")
     assert '<html lang="en" class="js">' in dom
-    assert re.search(r"Slice \d+ of 34, lesion outlined</output>", dom)
+    assert re.search(r"Slice \d+ of 34, with lesion</output>", dom)
     browse(f"--print-to-pdf={tmp_path / 'page.pdf'}", page=path, profile=tmp_path / "b")
     pdf = (tmp_path / "page.pdf").read_bytes()
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 2

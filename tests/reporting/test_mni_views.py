@@ -9,7 +9,7 @@ from infarct.reporting.mni_views import Parcels, glass_brain, mni_slices
 
 
 def at(x: float, y: float, z: float, radius: float = 8.0) -> np.ndarray:
-    """Paint a ball in MNI space."""
+    """Return a ball in MNI space."""
     where = np.indices(MNI_GRID.shape, dtype=np.float32)
     centre = np.array((x, y, z)) - MNI_GRID.affine[:3, 3]
     apart = sum((where[axis] - centre[axis]) ** 2 for axis in range(3))
@@ -32,11 +32,11 @@ def lesion() -> np.ndarray:
     return at(-40, 20, 30)
 
 
-def test_the_glass_brain_shows_the_lesion_where_it_is(lesion) -> None:
+def test_glass_brain_shows_the_lesion_at_its_position(lesion) -> None:
     left, right, coronal, axial = glass_brain(lesion, load_template())
     assert paths(left, "lesion")
     assert not paths(right, "lesion")
-    # Millimetres from the upper left corner: the left half looks left, and R is on the left.
+    # Millimetres from the upper left corner; the left half faces left, and R is on the left.
     assert middle(paths(left, "lesion")[0]) == pytest.approx((92 - 20, 114 - 30), abs=1.5)
     assert middle(paths(coronal, "lesion")[0]) == pytest.approx((96 + 40, 114 - 30), abs=1.5)
     assert middle(paths(axial, "lesion")[0]) == pytest.approx((96 + 40, 92 - 20), abs=1.5)
@@ -44,7 +44,7 @@ def test_the_glass_brain_shows_the_lesion_where_it_is(lesion) -> None:
         assert paths(drawing, "silhouette")
 
 
-def test_letters_agree_with_the_side_the_front_is_drawn_on() -> None:
+def test_front_and_back_labels_match_the_projection() -> None:
     frontal = at(-20, 50, 10)
     left = glass_brain(frontal, load_template())[0]
     seen = middle(paths(left, "lesion")[0])[0] < left.width / 2
@@ -54,7 +54,7 @@ def test_letters_agree_with_the_side_the_front_is_drawn_on() -> None:
     assert (right.right == "front") == seen
 
 
-def test_slices_spread_over_the_lesion_with_left_on_the_right(lesion) -> None:
+def test_slices_cover_the_lesion_in_radiological_orientation(lesion) -> None:
     drawings = mni_slices(lesion, load_template())
     heights = [int(re.findall(r"-?\d+", drawing.title)[0]) for drawing in drawings]
     assert heights == sorted(heights)
@@ -73,7 +73,7 @@ def test_parcels_are_drawn_when_given(lesion) -> None:
     assert not any(paths(d, "parcel") for d in mni_slices(lesion, load_template()))
 
 
-def test_without_a_lesion_the_brain_is_still_there() -> None:
+def test_views_without_lesion_show_the_brain() -> None:
     nothing = np.zeros(MNI_GRID.shape, bool)
     assert len(mni_slices(nothing, load_template())) == 6
     assert all(paths(drawing, "silhouette") for drawing in glass_brain(nothing, load_template()))

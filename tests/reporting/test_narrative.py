@@ -46,19 +46,19 @@ FULL: dict[str, Any] = {
 }
 
 
-def numbers_said(text: str) -> set[str]:
+def numbers_in(text: str) -> set[str]:
     return set(re.findall(r"\d+(?:\.\d+)?", text.replace("10⁻³", "")))
 
 
 def numbers_known(content: Any) -> Iterator[str]:
-    """Give every number of a summary as a text may round it: itself, in per cent, times 1000."""
+    """Yield every number of a summary in each rounding and scale (1, per cent, times 1000)."""
     if isinstance(content, dict):
         content = list(content.values())
     if isinstance(content, list):
         for item in content:
             yield from numbers_known(item)
     elif isinstance(content, str):
-        yield from numbers_said(content)
+        yield from numbers_in(content)
     elif isinstance(content, int | float) and not isinstance(content, bool):
         for scale in (1, 100, 1000):
             yield from (f"{content * scale:.{digits}f}" for digits in range(5))
@@ -68,11 +68,11 @@ def without(key: str) -> dict[str, Any]:
     return {name: value for name, value in FULL.items() if name != key}
 
 
-def test_every_number_of_the_impression_stands_in_the_summary() -> None:
+def test_every_number_in_the_impression_comes_from_the_summary() -> None:
     for summary in (PLAIN, FULL, *(without(key) for key in ("territories", "aspects"))):
-        said = numbers_said(impression(summary))
-        assert {"8", "7", "2.01", "0.40", "0.32"} <= said
-        assert said <= set(numbers_known(summary))
+        found = numbers_in(impression(summary))
+        assert {"8", "7", "2.01", "0.40", "0.32"} <= found
+        assert found <= set(numbers_known(summary))
 
 
 @given(
@@ -81,7 +81,7 @@ def test_every_number_of_the_impression_stands_in_the_summary() -> None:
     kappa=st.none() | st.floats(0.2, 3),
     slices=st.integers(1, 60),
 )
-def test_no_summary_makes_it_say_another_number(
+def test_no_sentence_contains_a_number_missing_from_the_summary(
     volumes: list[float], share: float, kappa: float | None, slices: int
 ) -> None:
     volumes.sort(reverse=True)
@@ -96,67 +96,70 @@ def test_no_summary_makes_it_say_another_number(
         "lesions": [first, *({**LESION, "volume_ml": v} for v in volumes[1:])],
     }
     for text in (impression(summary), verdict(summary), certainty(summary)):
-        assert numbers_said(text) <= set(numbers_known(summary))
+        assert numbers_in(text) <= set(numbers_known(summary))
 
 
-def test_the_verdict_names_volume_number_and_side() -> None:
-    assert verdict(PLAIN) == "16.6 ml of acute lesion outlined, 8 lesions, on the right."
+def test_verdict_gives_lesion_count_side_and_volume() -> None:
+    assert verdict(PLAIN) == "8 acute lesions segmented on the right, total volume 16.6 ml."
     both = {**PLAIN, "lesion_volume_ml": 10.0, "lesion_count": 1, "left_ml": 4.0, "right_ml": 6.0}
-    assert verdict(both) == "10.0 ml of acute lesion outlined, 1 lesion, on both sides."
-    assert verdict({**PLAIN, "lesion_count": 0}) == "No acute lesion was outlined."
+    assert verdict(both) == "1 acute lesion segmented on both sides, volume 10.0 ml."
+    assert verdict({**PLAIN, "lesion_count": 0}) == "No acute lesion was segmented."
 
 
-def test_certainty_is_said_or_plainly_missing() -> None:
-    assert "no calibrated certainty" in certainty(PLAIN)
-    said = certainty(FULL)
-    assert "97%" in said
-    assert "between 10.2 ml and 24.8 ml" in said
-    assert "2 candidates (0.13 ml) were too improbable" in said
-    assert "cfuzzy: 9.14 ml) disagrees" in said
-    assert "no calibrated certainty" not in said
-    assert "Calibrated on 232 synthetic scans, 99 of them with an infarct" in said
-    assert "treat as indicative for patients" in said
+def test_confidence_is_described_or_stated_to_be_missing() -> None:
+    assert "no calibrated confidence" in certainty(PLAIN)
+    text = certainty(FULL)
+    assert "97%" in text
+    assert "between 10.2 ml and 24.8 ml" in text
+    assert "rejected 2 candidates (0.13 ml) as too improbable" in text
+    assert "cfuzzy: 9.14 ml) disagrees" in text
+    assert "no calibrated confidence" not in text
+    assert "Calibrated on 232 synthetic scans, 99 of them with an infarct" in text
+    assert "treat as indicative for patients" in text
     second = {"second_reader": FULL["certainty"]["second_reader"]}
-    said = certainty({**PLAIN, "certainty": second})
-    assert "cfuzzy: 9.14 ml) disagrees" in said
-    assert "no calibrated certainty" in said
+    text = certainty({**PLAIN, "certainty": second})
+    assert "cfuzzy: 9.14 ml) disagrees" in text
+    assert "no calibrated confidence" in text
     poor = {**FULL, "warnings": [{"code": "registration-poor"}]}
     assert "review every slice" in certainty(poor)
     assert "indicative" not in certainty(poor)
-    apart = {**FULL, "warnings": [{"code": "out-of-place"}]}
-    assert "align them" in certainty(apart)
-    assert "indicative" not in certainty(apart)
+    misaligned = {**FULL, "warnings": [{"code": "out-of-place"}]}
+    assert "align them" in certainty(misaligned)
+    assert "indicative" not in certainty(misaligned)
     corrected = {**FULL, "corrections": [{"ml_before": 3.0, "by": "AB"}]}
     assert "97%" not in certainty(corrected)
-    assert "by hand" in certainty(corrected)
+    assert "corrected manually" in certainty(corrected)
 
 
 @pytest.mark.parametrize(
-    ("learned_from", "said"),
+    ("learned_from", "expected"),
     [
         ("real scans", "Calibrated on 232 real scans, 99 of them with an infarct."),
         ("", "scans of unrecorded origin, 99 of them with an infarct: treat as indicative"),
     ],
 )
-def test_what_it_was_calibrated_on_is_what_the_calibration_says(
-    learned_from: str, said: str
-) -> None:
-    sure = FULL["certainty"]
-    told = {**sure, "calibration": {**sure["calibration"], "learned_from": learned_from}}
-    text = certainty({**FULL, "certainty": told, "warnings": []})
-    assert said in text
+def test_calibration_data_are_named_as_recorded(learned_from: str, expected: str) -> None:
+    confidence = FULL["certainty"]
+    calibration = {**confidence["calibration"], "learned_from": learned_from}
+    changed = {**confidence, "calibration": calibration}
+    text = certainty({**FULL, "certainty": changed, "warnings": []})
+    assert expected in text
     assert "synthetic" not in text
 
 
-def test_the_impression_leads_with_the_larger_territory_and_leaves_traces_out() -> None:
+def test_impression_sorts_territories_by_share_and_omits_small_ones() -> None:
     text = impression(FULL)
     assert text.index("right middle cerebral artery (MCA)") < text.index("anterior cerebral")
     assert "posterior" not in text
-    assert "DWI-ASPECTS (right), computed from the outline, is 7; affected: M1, insula." in text
+    assert "right middle cerebral artery (MCA) 78%, right anterior" in text
+    score = (
+        "DWI-ASPECTS (right), computed from the lesion mask, is 7; affected regions: M1, insula."
+    )
+    assert score in text
     assert "warnings" in text
 
 
-def test_the_posterior_score_is_told_of_a_posterior_infarct() -> None:
+def test_pc_aspects_is_reported_for_posterior_infarcts_only() -> None:
     score = {"score": 8, "side": "left", "affected": ["thalamus"], "rule": "any"}
     scored = {**FULL, "pc_aspects": score}
     assert "PC-ASPECTS" not in impression(scored)
@@ -171,52 +174,54 @@ def test_the_posterior_score_is_told_of_a_posterior_infarct() -> None:
     assert "PC-ASPECTS (left)" in impression({**without("territories"), "pc_aspects": score})
 
 
-def test_a_lesion_without_low_adc_is_doubted() -> None:
+def test_impression_questions_a_lesion_without_reduced_adc() -> None:
     doubtful = {**PLAIN, "lesions": [{**LESION, "kappa_adc": 1.01}]}
-    assert "speaks against acute ischemia" in impression(doubtful)
-    assert "speaks against" not in impression(PLAIN)
+    assert "not reduced argues against acute ischemia" in impression(doubtful)
+    assert "argues against" not in impression(PLAIN)
 
 
-def test_nothing_found_is_not_called_healthy() -> None:
+def test_impression_without_lesion_mentions_missed_infarcts() -> None:
     nothing = {**PLAIN, "lesion_count": 0, "lesion_volume_ml": 0.0, "lesions": []}
     assert "may still have been missed" in impression(nothing)
 
 
-def test_a_correction_is_told_with_the_automatic_volume() -> None:
+def test_impression_of_a_corrected_mask_gives_the_automatic_volume() -> None:
     rows = [{"ml_before": 3.25, "by": ""}, {"ml_before": 9.0, "by": "AB"}]
     text = impression({**PLAIN, "corrections": rows})
-    assert "by hand by AB; the automatic one held 3.25 ml." in text
+    assert "manually by AB; the volume of the automatic mask was 3.25 ml." in text
 
 
 def test_unknown_territories_keep_their_name() -> None:
-    own = [{"name": "front", "side": "", "share_of_lesion": 1.0}]
-    said = impression({**FULL, "territories": own})
-    assert "the lesion lies 100% in that of the front." in said
+    custom = [{"name": "front", "side": "", "share_of_lesion": 1.0}]
+    text = impression({**FULL, "territories": custom})
+    assert "Arterial territories (share of lesion volume): front 100%." in text
     assert artery("MCA") == "middle cerebral artery (MCA)"
     assert artery("PICA") == "PICA"
 
 
-def test_no_probability_is_said_to_be_certainty() -> None:
-    sure = {"lesion_visible": 0.9974}
-    assert "a probability of over 99%." in certainty({**PLAIN, "certainty": sure})
+def test_probability_is_never_rounded_to_100_per_cent() -> None:
+    confidence = {"lesion_visible": 0.9974}
+    text = certainty({**PLAIN, "certainty": confidence})
+    assert "The probability that an acute lesion is visible is over 99%." in text
 
 
 @pytest.mark.parametrize(
-    ("low", "said"),
-    [(0.31, "lies between 0.31 ml and 2.40 ml, with"), (0.0001, "is no larger than 2.40 ml, with")],
+    ("low", "expected"),
+    [(0.31, "is between 0.31 ml and 2.40 ml with"), (0.0001, "is no larger than 2.40 ml with")],
 )
-def test_an_interval_names_no_bound_that_is_nothing(low: float, said: str) -> None:
-    sure = {"volume_interval_ml": [low, 2.4], "volume_interval_probability": 0.9}
-    assert f"its volume {said} 90% probability" in certainty({**PLAIN, "certainty": sure})
+def test_interval_omits_a_lower_bound_of_zero(low: float, expected: str) -> None:
+    confidence = {"volume_interval_ml": [low, 2.4], "volume_interval_probability": 0.9}
+    text = certainty({**PLAIN, "certainty": confidence})
+    assert f"its volume {expected} 90% probability" in text
 
 
-def test_a_clean_scan_says_what_may_have_been_missed() -> None:
-    sure = {
+def test_confidence_without_lesion_bounds_the_missed_infarcts() -> None:
+    confidence = {
         "lesion_visible": 0.04,
         "volume_interval_ml": [0.0, 0.31],
         "volume_interval_probability": 0.9,
     }
-    said = certainty({**PLAIN, "lesion_count": 0, "lesions": [], "certainty": sure})
-    assert "visible with a probability of 4%" in said
-    assert "Of infarcts that this method misses, 90% are no larger than 0.31 ml." in said
-    assert "is not recorded" in said
+    text = certainty({**PLAIN, "lesion_count": 0, "lesions": [], "certainty": confidence})
+    assert "an acute lesion is visible is 4%" in text
+    assert "90% of the infarcts that this method misses are no larger than 0.31 ml." in text
+    assert "are not recorded" in text

@@ -15,7 +15,7 @@ from infarct.reporting.radiological_view import (
 )
 
 
-def test_the_patients_left_hangs_on_the_right_whatever_the_storage() -> None:
+def test_patient_left_is_on_the_right_for_every_storage_order() -> None:
     data = np.zeros((6, 7, 8))
     data[0, 6, 7] = 1  # RAS+ storage: left, front, top
     for affine, stored in (
@@ -24,18 +24,18 @@ def test_the_patients_left_hangs_on_the_right_whatever_the_storage() -> None:
         (np.eye(4)[:, [2, 0, 1, 3]], data.transpose(2, 0, 1)),
         (np.diag([-1, -1, -1, 1]), data[::-1, ::-1, ::-1]),
     ):
-        hung = to_radiological(stored, affine.astype(float))
-        assert hung.shape == (6, 7, 8)
-        assert hung[5, 6, 7] == 1
+        reordered = to_radiological(stored, affine.astype(float))
+        assert reordered.shape == (6, 7, 8)
+        assert reordered[5, 6, 7] == 1
 
 
-def test_spacing_hangs_with_the_image() -> None:
+def test_spacing_is_reordered_with_the_image() -> None:
     affine = np.array([[0, 0, 3.0, 0], [1.0, 0, 0, 0], [0, -2.0, 0, 0], [0, 0, 0, 1]])
     assert radiological_spacing(affine).tolist() == [3.0, 1.0, 2.0]
 
 
 def area_of(path: str) -> float:
-    """Add up the signed areas of the closed pieces of an SVG path: holes count against."""
+    """Return the enclosed area of an SVG path; holes are subtracted."""
     total = 0.0
     for piece in re.findall(r"M([^Z]*)Z", path):
         x, y = np.array([point.split(",") for point in piece.split()], float).T
@@ -44,16 +44,16 @@ def area_of(path: str) -> float:
 
 
 @given(st.integers(3, 20), st.integers(3, 20), st.integers(0, 9))
-def test_the_contour_encloses_the_mask(width: int, height: int, corner: int) -> None:
+def test_contour_encloses_the_mask(width: int, height: int, corner: int) -> None:
     mask = np.zeros((30, 30), bool)
     mask[corner : corner + width, corner : corner + height] = True
-    # Halfway between pixel centres, so that only the four corners are cut, an eighth each.
+    # The contour runs halfway between pixel centres and cuts an eighth of each corner pixel.
     assert area_of(contour_path(mask, lambda x, y: (x, y))) == pytest.approx(
         mask.sum() - 0.5, abs=0.05
     )
 
 
-def test_the_contour_goes_where_it_is_placed_and_knows_holes() -> None:
+def test_contour_follows_the_placement_and_excludes_holes() -> None:
     mask = np.zeros((12, 12), bool)
     mask[2:10, 2:10] = True
     whole = area_of(contour_path(mask, lambda x, y: (x, y)))
@@ -66,14 +66,14 @@ def test_the_contour_goes_where_it_is_placed_and_knows_holes() -> None:
     assert contour_path(np.zeros((4, 4), bool), lambda x, y: (x, y)) == ""
 
 
-def test_the_box_stays_inside_the_image() -> None:
+def test_box_stays_inside_the_image() -> None:
     mask = np.zeros((10, 12, 3), bool)
     mask[8, 4, 1] = True
     columns, rows = box_around(mask, 3)
     assert (columns, rows) == (slice(5, 10), slice(1, 8))
 
 
-def test_slices_to_print_hold_lesion_if_there_is_one() -> None:
+def test_key_slices_contain_lesion_if_there_is_one() -> None:
     brain = np.ones((4, 4, 40), bool)
     lesion = np.zeros_like(brain)
     assert len(key_slices(lesion, brain, 12)) == 12

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ def copy(written: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(written, tmp_path / "copy"))
 
 
-def test_what_was_written_is_read_back(segmentation, stored) -> None:
+def test_reading_restores_the_written_result(segmentation, stored) -> None:
     assert np.array_equal(stored.lesion.data, segmentation.lesion.data)
     assert np.array_equal(stored.brain.data, segmentation.brain.data)
     assert np.allclose(stored.dwi.affine, segmentation.case.dwi.affine, atol=1e-5)
@@ -25,21 +26,21 @@ def test_what_was_written_is_read_back(segmentation, stored) -> None:
 
 
 @pytest.mark.parametrize("name", ["scan/adc.nii.gz", "summary.json", "mni/mni_from_native.txt"])
-def test_a_missing_file_is_named(copy, name: str) -> None:
+def test_error_names_the_missing_file(copy, name: str) -> None:
     (copy / name).unlink()
-    with pytest.raises(InputFileError, match=Path(name).name):
+    with pytest.raises(InputFileError, match=f"{re.escape(name)} not found"):
         read_stored(copy)
 
 
-def test_a_folder_of_an_earlier_version_is_refused(copy) -> None:
+def test_result_of_an_old_version_is_rejected(copy) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     del manifest["outputs"]
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputFileError, match="made it"):
+    with pytest.raises(InputFileError, match="re-run the original command"):
         read_stored(copy)
 
 
-def test_damaged_numbers_are_refused(copy) -> None:
+def test_invalid_json_is_rejected(copy) -> None:
     (copy / "summary.json").write_text("{")
     with pytest.raises(InputFileError, match=r"summary\.json is damaged"):
         read_stored(copy)
@@ -47,32 +48,32 @@ def test_damaged_numbers_are_refused(copy) -> None:
 
 @pytest.mark.parametrize("name", ["manifest.json", "summary.json"])
 @pytest.mark.parametrize("text", ["[]", "{}", '{"outputs": null}'])
-def test_numbers_of_another_kind_are_refused(copy, name: str, text: str) -> None:
+def test_json_without_the_expected_keys_is_rejected(copy, name: str, text: str) -> None:
     (copy / name).write_text(text)
     with pytest.raises(InputFileError, match=rf"{name} is damaged"):
         read_stored(copy)
 
 
-def test_an_image_of_another_grid_is_refused(copy) -> None:
+def test_image_on_a_different_grid_is_rejected(copy) -> None:
     shutil.copyfile(copy / "mni" / "adc.nii.gz", copy / "scan" / "adc.nii.gz")
-    with pytest.raises(InputFileError, match=r"scan/adc\.nii\.gz .* lies on another grid"):
+    with pytest.raises(InputFileError, match=r"scan/adc\.nii\.gz .* is not on the grid of its DWI"):
         read_stored(copy)
 
 
 @pytest.mark.parametrize("text", ["", "1 0 0 x", "1 0 0 0\n0 1 0 0\n"])
-def test_a_damaged_transform_is_refused(copy, text: str) -> None:
+def test_damaged_transform_is_rejected(copy, text: str) -> None:
     (copy / "mni" / "atlas_from_native.txt").write_text(text)
     with pytest.raises(InputFileError, match=r"atlas_from_native\.txt is damaged"):
         read_stored(copy)
 
 
-def test_an_outline_changed_in_place_is_noticed(copy) -> None:
+def test_mask_edited_in_place_is_rejected(copy) -> None:
     shutil.copyfile(copy / "brain_mask.nii.gz", copy / OUTLINE)
     with pytest.raises(InputFileError, match="was edited after it was written"):
         read_stored(copy)
 
 
-def test_of_an_untouched_result_there_is_nothing_to_lose(copy) -> None:
+def test_unchanged_result_has_no_manual_work(copy) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     names = {p.relative_to(copy).as_posix() for p in copy.rglob("*") if p.is_file()}
     assert set(manifest[FILES]) == names - {"manifest.json"}
@@ -81,14 +82,14 @@ def test_of_an_untouched_result_there_is_nothing_to_lose(copy) -> None:
     assert manual_work(copy) == []
 
 
-SURPRISING = (
+USER_FILES = (
     *("notes.txt", ".notes", "manifest.json.bak", "summary.json~", "mni/mine.nii.gz", "new/deep"),
     *("a\nb", "._lesion", "lesion_mask.nii", "LESIONS.TSV", "caf\u00e9", " "),
 )
 
 
-@pytest.mark.parametrize("name", SURPRISING)
-def test_files_of_the_user_are_named(copy, name: str) -> None:
+@pytest.mark.parametrize("name", USER_FILES)
+def test_user_files_are_listed_as_manual_work(copy, name: str) -> None:
     (copy / name).parent.mkdir(exist_ok=True)
     (copy / name).touch()
     (copy / "link").symlink_to(copy / "mni")
@@ -100,7 +101,7 @@ def test_files_of_the_user_are_named(copy, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [OUTLINE, "lesions.tsv", "scan/dwi.nii.gz"])
-def test_what_was_edited_is_named(copy, name: str) -> None:
+def test_edited_files_are_listed_as_manual_work(copy, name: str) -> None:
     with (copy / name).open("ab") as stream:
         stream.write(b"x")
     assert manual_work(copy) == [f"{name} (edited)"]
@@ -108,7 +109,7 @@ def test_what_was_edited_is_named(copy, name: str) -> None:
     assert manual_work(copy) == []
 
 
-def test_a_result_that_lists_no_files_is_known_by_their_names(copy) -> None:
+def test_manifest_without_file_list_falls_back_to_known_names(copy) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     del manifest[FILES]
     (copy / "manifest.json").write_text(json.dumps(manifest))
@@ -118,7 +119,7 @@ def test_a_result_that_lists_no_files_is_known_by_their_names(copy) -> None:
     assert manual_work(copy) == [f"{OUTLINE} (edited)", "notes.txt (not written by infarct)"]
 
 
-def test_files_are_brought_out_of_a_result_within_its_dataset_only(copy) -> None:
+def test_settle_moves_files_only_within_the_dataset(copy) -> None:
     inside, outside = "../../sub-1/mask.nii.gz", "../../../profile"
     out = copy.parent / "derivatives" / "reports" / "s1"
     out.parent.mkdir(parents=True)

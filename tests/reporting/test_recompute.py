@@ -43,21 +43,21 @@ def audit_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream, delimiter="\t"))
 
 
-def test_the_same_outline_gives_the_same_numbers(copy, tmp_path) -> None:
+def test_unchanged_mask_gives_unchanged_measurements(copy, tmp_path) -> None:
     before = summary_of(copy)
     same = Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz"))
     recompute(copy, same)
     after = summary_of(copy)
     for name in ("lesion_volume_ml", "left_ml", "right_ml", "lesion_count", "registration"):
         assert after[name] == before[name]
-    # From images stored in 32,000 steps.
+    # The stored images are quantised to 32,000 steps.
     for name in ("kappa_dwi", "kappa_adc", "mean_adc"):
         assert after[name] == pytest.approx(before[name], rel=2e-4)
     for new, old in zip(after["lesions"], before["lesions"], strict=True):
         assert new["centroid_mni_mm"] == pytest.approx(old["centroid_mni_mm"], abs=1e-3)
 
 
-def test_a_corrected_outline_changes_every_number_and_keeps_the_old_one(copy, tmp_path) -> None:
+def test_corrected_mask_is_measured_and_the_old_mask_kept(copy, tmp_path) -> None:
     old = assets.sha256(copy / OUTLINE)
     stored = read_stored(copy)
     half = stored.lesion.data.copy()
@@ -85,13 +85,13 @@ def test_a_corrected_outline_changes_every_number_and_keeps_the_old_one(copy, tm
     assert line["date_utc"].endswith("+00:00")
 
     page = (copy / "report.html").read_text()
-    assert "corrected by hand by A. Reader" in page
+    assert "corrected manually by A. Reader" in page
     assert "lesion_mask_automatic.nii.gz" in page
     rebuild_page(copy)
     assert (copy / "report.html").read_text() == page
 
 
-def test_a_reason_that_is_not_utf8_is_written(copy, tmp_path) -> None:
+def test_reason_that_is_not_utf8_is_written(copy, tmp_path) -> None:
     same = Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz"))
     recompute(copy, same, by=os.fsdecode(b"M\xfcller"), reason=os.fsdecode(b"gr\xf6\xdfer"))
     (line,) = audit_of(copy)
@@ -99,11 +99,11 @@ def test_a_reason_that_is_not_utf8_is_written(copy, tmp_path) -> None:
     assert "by M?ller" in (copy / "report.html").read_text(encoding="utf-8")
 
 
-def test_whether_a_score_is_missing_goes_by_the_new_outline(copy, tmp_path, monkeypatch) -> None:
+def test_coverage_note_describes_the_corrected_mask(copy, tmp_path, monkeypatch) -> None:
     def too_short(*given: Any) -> Anatomy:
         return replace(find_anatomy(*given), pc_aspects=None)
 
-    def told() -> list[str]:
+    def coverage_notes() -> list[str]:
         notes = summary_of(copy)["notes"]
         return [note["message"] for note in notes if note["code"] == "aspects-coverage"]
 
@@ -111,13 +111,13 @@ def test_whether_a_score_is_missing_goes_by_the_new_outline(copy, tmp_path, monk
     with monkeypatch.context() as patch:
         patch.setattr(correction, "find_anatomy", too_short)
         recompute(copy, same)
-        (text,) = told()
+        (text,) = coverage_notes()
         assert "every region of PC-ASPECTS" in text
     recompute(copy, same)
-    assert told() == []
+    assert coverage_notes() == []
 
 
-def test_a_result_in_bids_layout_is_corrected_in_its_dataset(copy, tmp_path) -> None:
+def test_correction_of_a_bids_result_updates_the_dataset(copy, tmp_path) -> None:
     data, out = tmp_path / "data", tmp_path / "data" / "derivatives" / "infarct"
     source = CaseFiles(data / "sub-1" / "dwi.nii.gz", adc=data / "sub-1" / "adc.nii.gz")
     (job,) = jobs_of([BidsScan({"sub": "1"}, source)], data, out)
@@ -137,7 +137,7 @@ def test_a_result_in_bids_layout_is_corrected_in_its_dataset(copy, tmp_path) -> 
     half = stored.lesion.data.copy()
     half[:, : int(np.argwhere(half)[:, 1].mean())] = False
     before = nib.load(in_mni).get_fdata().sum()
-    # An image that nothing is computed from may be gone.
+    # Images that are not needed for the measurements may be missing.
     next(mask.parent.glob("*desc-ismap*.nii.gz")).unlink()
     names = {path.name for path in mask.parent.iterdir()}
     recompute(folder, save(tmp_path / "half.nii.gz", 1.0 * half, stored.dwi.affine), by="A")
@@ -152,7 +152,7 @@ def test_a_result_in_bids_layout_is_corrected_in_its_dataset(copy, tmp_path) -> 
     )
 
 
-def test_of_two_corrections_at_once_one_is_told(copy, tmp_path, held_elsewhere) -> None:
+def test_concurrent_correction_is_rejected(copy, tmp_path, held_elsewhere) -> None:
     same = Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz"))
     with held_elsewhere(copy), pytest.raises(OutputError, match="another infarct process"):
         recompute(copy, same, by="A")
@@ -162,7 +162,7 @@ def test_of_two_corrections_at_once_one_is_told(copy, tmp_path, held_elsewhere) 
     assert {path.name for path in tmp_path.iterdir()} == {"case", "same.nii.gz"}
 
 
-def test_the_list_of_files_follows_a_correction(copy, tmp_path) -> None:
+def test_correction_updates_the_file_list(copy, tmp_path) -> None:
     (copy / "dicom").mkdir()
     (copy / "dicom" / "segmentation.dcm").write_bytes(b"DICM")
     manifest = json.loads((copy / "manifest.json").read_text())
@@ -179,20 +179,20 @@ def test_the_list_of_files_follows_a_correction(copy, tmp_path) -> None:
     ]
 
 
-def test_no_thumbnail_shows_the_old_outline(copy, tmp_path) -> None:
+def test_correction_removes_the_thumbnail_of_the_old_mask(copy, tmp_path) -> None:
     (copy / THUMBNAIL).write_bytes(b"the old one")
     recompute(copy, Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz")))
     assert not (copy / THUMBNAIL).exists()
 
 
-def test_every_earlier_outline_is_kept_and_its_dicom_not_taken_for_the_new(copy, tmp_path) -> None:
+def test_earlier_masks_are_kept_and_automatic_dicom_is_renamed(copy, tmp_path) -> None:
     (copy / "dicom").mkdir()
     (copy / "dicom" / "segmentation.dcm").write_bytes(b"DICM")
     stored = read_stored(copy)
     first = save(tmp_path / "a.nii", stored.lesion.data.astype(np.uint8), stored.dwi.affine)
     recompute(copy, first)
     assert not (copy / "dicom").exists()
-    # An empty outline says that there is no lesion; the mask may lie in the result itself.
+    # An empty mask means that there is no lesion; the mask may be inside the result folder.
     second = save(copy / "none.nii.gz", np.zeros(stored.dwi.data.shape), stored.dwi.affine)
     recompute(copy, second, by="B")
     assert [line["kept_as"] for line in audit_of(copy)] == [
@@ -201,13 +201,13 @@ def test_every_earlier_outline_is_kept_and_its_dicom_not_taken_for_the_new(copy,
     ]
     assert summary_of(copy)["lesion_count"] == 0
     assert summary_of(copy)["kappa_adc"] is None
-    assert "No acute lesion was outlined" in (copy / "report.html").read_text()
+    assert "No acute lesion was segmented" in (copy / "report.html").read_text()
     assert audit_of(copy)[1]["sha256_before"] == audit_of(copy)[0]["sha256_after"]
     assert not (copy / "dicom").exists()
     assert (copy / "dicom_automatic" / "segmentation.dcm").read_bytes() == b"DICM"
 
 
-def test_nothing_said_of_the_old_outline_outlives_it(copy, tmp_path) -> None:
+def test_findings_and_confidence_of_the_old_mask_are_dropped(copy, tmp_path) -> None:
     old = summary_of(copy)
     stale = {"code": "lesion-huge", "level": "warning", "message": "old"}
     unsure = {"code": "verdict-unsure", "level": "warning", "message": "old"}
@@ -238,10 +238,10 @@ def test_nothing_said_of_the_old_outline_outlives_it(copy, tmp_path) -> None:
     assert new["notes"] == notes[-1:]
 
 
-def test_a_mask_saved_by_another_tool_is_put_on_the_grid_of_the_scan(copy, tmp_path) -> None:
+def test_mask_saved_by_another_tool_is_reordered_to_the_dwi_grid(copy, tmp_path) -> None:
     stored = read_stored(copy)
     mask, affine = stored.lesion.data, stored.dwi.affine.copy()
-    # ITK keeps directions as a rotation: the shear of the scan is lost, 0.02 mm at the corners.
+    # ITK stores directions as a rotation and drops the shear of the scan, 0.02 mm at the corners.
     affine[0, 1] += 2e-4
     sloppy = np.where(mask > 0, 0.99999, np.nan).astype(np.float32)
     turned = nib.Nifti1Image(sloppy, affine).as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
@@ -250,14 +250,14 @@ def test_a_mask_saved_by_another_tool_is_put_on_the_grid_of_the_scan(copy, tmp_p
     np.testing.assert_array_equal(edited.data, mask > 0)
 
 
-def test_what_is_no_mask_of_this_scan_is_refused_and_nothing_changes(copy, tmp_path) -> None:
+def test_invalid_mask_is_rejected_and_the_result_unchanged(copy, tmp_path) -> None:
     stored = read_stored(copy)
     before = {path: assets.sha256(path) for path in copy.rglob("*") if path.is_file()}
     mask, affine = stored.lesion.data.astype(np.float32), stored.dwi.affine
     moved = affine.copy()
     moved[0, 3] += 1.0
     mirrored = affine @ np.diag([-1, 1, 1, 1])
-    for data, where, error, said in (
+    for data, grid, error, reason in (
         (mask[1:], affine, GeometryError, "shape"),
         (mask, moved, GeometryError, "affine"),
         (mask, mirrored, GeometryError, "affine"),
@@ -265,12 +265,12 @@ def test_what_is_no_mask_of_this_scan_is_refused_and_nothing_changes(copy, tmp_p
         (-mask, affine, ContentError, "-1"),
         (np.where(mask > 0, np.inf, 0), affine, ContentError, "inf"),
     ):
-        with pytest.raises(error, match=said):
-            recompute(copy, save(tmp_path / "bad.nii.gz", data, where))
+        with pytest.raises(error, match=reason):
+            recompute(copy, save(tmp_path / "bad.nii.gz", data, grid))
     assert before == {path: assets.sha256(path) for path in copy.rglob("*") if path.is_file()}
 
 
-def test_a_fault_half_way_leaves_the_result_as_it_was(copy, tmp_path, monkeypatch) -> None:
+def test_failed_correction_leaves_the_result_unchanged(copy, tmp_path, monkeypatch) -> None:
     same = Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz"))
     before = {path: assets.sha256(path) for path in copy.rglob("*") if path.is_file()}
 
@@ -284,7 +284,7 @@ def test_a_fault_half_way_leaves_the_result_as_it_was(copy, tmp_path, monkeypatc
     assert {path.name for path in tmp_path.iterdir()} == {"case", "same.nii.gz"}
 
 
-def test_what_is_erased_of_a_large_infarct_is_warned_of(copy, tmp_path) -> None:
+def test_erasing_a_large_infarct_causes_an_asymmetry_warning(copy, tmp_path) -> None:
     assert "asymmetry" not in {w["code"] for w in summary_of(copy)["warnings"]}
     dwi = read_stored(copy).dwi
     nothing = save(tmp_path / "edited.nii.gz", np.zeros(dwi.data.shape, np.uint8), dwi.affine)

@@ -31,7 +31,7 @@ def points_of(path: str) -> np.ndarray:
     return np.array([p.split(",") for p in re.findall(r"[\d.]+,[\d.]+", path)], float)
 
 
-def test_every_slice_has_a_place_on_every_sheet(stored, viewer) -> None:
+def test_every_slice_has_a_tile_on_every_sheet(stored, viewer) -> None:
     n = stored.dwi.data.shape[2]
     assert len(viewer.outlines) == len(viewer.areas_ml) == n
     for sheet in viewer.sheets:
@@ -41,7 +41,7 @@ def test_every_slice_has_a_place_on_every_sheet(stored, viewer) -> None:
     assert len({viewer.corner(z) for z in range(n)}) == n
 
 
-def test_the_outline_lies_on_the_bright_lesion_on_the_viewers_right(viewer) -> None:
+def test_contour_surrounds_the_bright_lesion_on_the_viewers_right(viewer) -> None:
     z = viewer.start
     points = points_of(viewer.outlines[z])
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
@@ -54,20 +54,20 @@ def test_the_outline_lies_on_the_bright_lesion_on_the_viewers_right(viewer) -> N
     assert np.median(adc[int(top) + 2 : int(bottom) - 1, int(left) + 2 : int(right) - 1]) < 70
 
 
-def test_areas_add_up_to_the_lesion(stored, viewer) -> None:
+def test_areas_add_up_to_the_lesion_volume(stored, viewer) -> None:
     assert sum(viewer.areas_ml) == pytest.approx(stored.summary["lesion_volume_ml"])
     for path, area in zip(viewer.outlines, viewer.areas_ml, strict=True):
         assert bool(path) == (area > 0)
     assert all(viewer.areas_ml[z] > 0 for z in viewer.printed)
 
 
-def test_the_slice_of_a_lesion_is_one_it_lies_on(stored, viewer) -> None:
+def test_slice_of_a_centroid_contains_the_lesion(stored, viewer) -> None:
     lesion = stored.summary["lesions"][0]
     assert viewer.areas_ml[slice_of(stored, tuple(lesion["centroid_mm"]))] > 0
     assert slice_of(stored, (0.0, 0.0, -1e4)) == 0
 
 
-def test_a_scan_of_many_slices_stays_small(stored) -> None:
+def test_scan_with_many_slices_is_downsampled(stored) -> None:
     def thin(volume):
         affine = volume.affine @ np.diag([0.5, 0.5, 1 / 3, 1.0])
         data = np.repeat(np.repeat(np.repeat(volume.data, 2, 0), 2, 1), 3, 2)
@@ -81,7 +81,7 @@ def test_a_scan_of_many_slices_stays_small(stored) -> None:
     assert size < 4e6
 
 
-def test_without_a_lesion_the_middle_comes_first(stored) -> None:
+def test_viewer_without_lesion_starts_at_the_middle_slice(stored) -> None:
     empty = stored.lesion.like(np.zeros_like(stored.lesion.data))
     viewer = view(replace(stored, lesion=empty))
     assert not any(viewer.outlines)

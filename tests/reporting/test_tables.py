@@ -1,4 +1,4 @@
-"""What goes on disk says the same everywhere, and nothing undefined as a number."""
+"""Written tables agree with each other, and undefined numbers are never written as numbers."""
 
 import csv
 import json
@@ -14,9 +14,7 @@ from infarct.reporting.tables import numbers, write_tables
 from infarct.segmentation.result import Segmentation
 
 
-def test_the_summary_and_the_tables_say_the_same(
-    segmentation: Segmentation, tmp_path: Path
-) -> None:
+def test_summary_and_tables_agree(segmentation: Segmentation, tmp_path: Path) -> None:
     summary = numbers(segmentation.measurements, segmentation.anatomy)
     write_tables(segmentation.measurements, segmentation.anatomy.places, tmp_path)
     with (tmp_path / "lesions.tsv").open() as stream:
@@ -38,7 +36,7 @@ def test_undefined_numbers_become_null(segmentation: Segmentation) -> None:
     json.dumps(summary, allow_nan=False)
 
 
-def test_json_holds_no_name_that_is_not_utf8(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_replaced_in_json(tmp_path: Path) -> None:
     name = os.fsdecode(b"M\xfcller.nii.gz")
     write_json({"networks": {name: "München"}, "made": None}, tmp_path / "x.json")
     text = (tmp_path / "x.json").read_text(encoding="utf-8")
@@ -52,7 +50,7 @@ def test_json_holds_no_name_that_is_not_utf8(tmp_path: Path) -> None:
         *("-1 +cmd|' /C calc'!A0", "\uff1d1", "+HYPERLINK(A1)", "-e5"),
     ],
 )
-def test_what_a_spreadsheet_would_run_becomes_text(tmp_path: Path, cell: str) -> None:
+def test_spreadsheet_formulas_are_written_as_text(tmp_path: Path, cell: str) -> None:
     assert plain_cell(cell) == f"'{cell}"
     assert plain_cell(plain_cell(cell)) == plain_cell(cell)
     write_tsv(tmp_path / "t.tsv", ["a", cell], [["b", cell]])
@@ -68,21 +66,21 @@ def test_what_a_spreadsheet_would_run_becomes_text(tmp_path: Path, cell: str) ->
         *("-0.012 [-0.031, 0.004]", "-1,234.50 (2.1); -3.0 [-5.0, 1.0]", "<0.001", "M\u00fcller"),
     ],
 )
-def test_numbers_and_plain_text_stay_as_they_are(cell: str) -> None:
+def test_numbers_and_plain_text_are_unchanged(cell: str) -> None:
     assert plain_cell(cell) == cell
 
 
-def test_tables_for_people_have_one_writer() -> None:
+def test_csv_writers_are_used_only_where_expected() -> None:
     source = Path(__file__).parents[2] / "src/infarct"
     writers = {
         path.relative_to(source).as_posix()
         for path in source.rglob("*.py")
         if "csv.writer(" in (text := path.read_text(encoding="utf-8")) or "csv.DictWriter(" in text
     }
-    # The log of a training run holds numbers alone, and is read again.
+    # A training log contains only numbers and is read back.
     assert writers == {"core/serialization.py", "lab/training/log.py"}
 
 
-def test_a_carriage_return_ends_no_row(tmp_path: Path) -> None:
+def test_carriage_return_does_not_end_a_row(tmp_path: Path) -> None:
     write_tsv(tmp_path / "t.tsv", ["a"], [["b\r=cmd"], ["\r=cmd"]])
     assert (tmp_path / "t.tsv").read_bytes() == b"a\nb =cmd\n' =cmd\n"

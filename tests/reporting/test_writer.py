@@ -26,7 +26,7 @@ from infarct.reporting.writer import (
 )
 
 
-def test_everything_promised_is_there(written) -> None:
+def test_result_contains_all_documented_files(written) -> None:
     names = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
     assert names == {
         *("lesion_mask.nii.gz", "lesion_probability.nii.gz", "brain_mask.nii.gz"),
@@ -47,7 +47,7 @@ def test_everything_promised_is_there(written) -> None:
     assert [path.name for path in written.parent.iterdir()] == ["case"]
 
 
-def test_masks_carry_the_geometry_of_the_dwi(segmentation, written) -> None:
+def test_masks_have_the_geometry_of_the_dwi(segmentation, written) -> None:
     dwi = nib.load(segmentation.case.files.dwi)
     for name in ("lesion_mask", "brain_mask", "lesion_probability", "uncertainty"):
         image = nib.load(written / f"{name}.nii.gz")
@@ -59,7 +59,7 @@ def test_masks_carry_the_geometry_of_the_dwi(segmentation, written) -> None:
     assert np.array_equal(mask > 0, segmentation.lesion.data)
 
 
-def test_the_numbers_agree_with_the_mask_on_disk(written) -> None:
+def test_measurements_agree_with_the_written_mask(written) -> None:
     summary = json.loads((written / "summary.json").read_text())
     image = nib.load(written / "lesion_mask.nii.gz")
     ml = image.get_fdata().sum() * abs(np.linalg.det(image.affine[:3, :3])) / 1000
@@ -73,7 +73,7 @@ def test_the_numbers_agree_with_the_mask_on_disk(written) -> None:
     assert set(summary["seconds"]) >= {"register", "is map", "outline"}
 
 
-def test_the_tables_of_places_agree_with_each_other(segmentation, written) -> None:
+def test_territory_and_region_tables_agree(segmentation, written) -> None:
     summary = json.loads((written / "summary.json").read_text())
     first = summary["territories"][0]
     assert (first["name"], first["side"]) == ("MCA", "left")
@@ -104,23 +104,21 @@ def test_the_tables_of_places_agree_with_each_other(segmentation, written) -> No
     assert manifest["territories"]["sha256"] == manifest["assets"]["atlas/territories"]
 
 
-def test_the_outline_in_mni_is_the_outline_in_the_scan(segmentation, written) -> None:
+def test_mni_mask_has_the_volume_of_the_native_mask(segmentation, written) -> None:
     in_mni = nib.load(written / "mni" / "lesion_mask.nii.gz").get_fdata()
     sx, sy = segmentation.prepared.registration.in_plane.scale
     ml = segmentation.measurements.lesion_volume_ml * sx * sy
     assert in_mni.sum() / 1000 == pytest.approx(ml, rel=0.05)
 
 
-def test_the_transform_on_disk_places_the_lesion(segmentation, written) -> None:
+def test_written_transform_maps_the_lesion_centroid(segmentation, written) -> None:
     matrix = np.loadtxt(written / "mni" / "atlas_from_native.txt")
     lesion = segmentation.measurements.lesions[0]
     moved = matrix @ [*lesion.centroid_mm, 1]
     assert moved[:3] == pytest.approx(lesion.centroid_mni_mm, abs=1e-4)
 
 
-def test_the_manifest_says_how_it_was_made_and_names_no_folder(
-    segmentation, written, tmp_path
-) -> None:
+def test_manifest_gives_the_provenance_without_folders(segmentation, written, tmp_path) -> None:
     text = (written / "manifest.json").read_text()
     manifest = json.loads(text)
     assert manifest["inputs"]["dwi"]["file"] == "dwi.nii.gz"
@@ -136,7 +134,7 @@ def test_the_manifest_says_how_it_was_made_and_names_no_folder(
     assert str(written.parent) not in text
 
 
-def test_the_scan_is_stored_to_a_part_in_ten_thousand(segmentation, written) -> None:
+def test_scan_is_stored_with_the_documented_precision(segmentation, written) -> None:
     case = segmentation.case
     for name, data, step in (
         ("dwi", case.dwi.data, case.dwi.data.max() / 32000),
@@ -147,7 +145,7 @@ def test_the_scan_is_stored_to_a_part_in_ten_thousand(segmentation, written) -> 
         assert np.abs(on_disk - data).max() <= 0.51 * step
 
 
-def test_a_hot_voxel_takes_no_greys_from_the_brain(quick, tmp_path) -> None:
+def test_very_bright_voxel_does_not_reduce_the_grey_levels_of_the_brain(quick, tmp_path) -> None:
     case, scan = quick.case, quick.prepared
     hot, hot_mni = case.dwi.data.copy(), scan.dwi.copy()
     hot[2, 2, 2] = hot_mni[2, 2, 2] = 1e7
@@ -160,7 +158,7 @@ def test_a_hot_voxel_takes_no_greys_from_the_brain(quick, tmp_path) -> None:
     assert nib.load(out / "scan" / "b0.nii.gz").get_data_dtype() == np.int16
 
 
-def test_the_page_is_rebuilt_from_the_folder_alone_to_the_byte(written, tmp_path) -> None:
+def test_report_is_rebuilt_identically_from_the_folder(written, tmp_path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(written, moved)
     (moved / "report.html").write_text("lost")
@@ -171,7 +169,7 @@ def test_the_page_is_rebuilt_from_the_folder_alone_to_the_byte(written, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
 
 
-def test_a_scan_whose_name_is_not_utf8_gets_its_page(quick, tmp_path) -> None:
+def test_report_of_a_scan_whose_name_is_not_utf8(quick, tmp_path) -> None:
     files = quick.case.files
     named = tmp_path / "in" / os.fsdecode(b"M\xfcller_dwi.nii.gz")
     named.parent.mkdir()
@@ -182,8 +180,8 @@ def test_a_scan_whose_name_is_not_utf8_gets_its_page(quick, tmp_path) -> None:
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["inputs"]["dwi"]["file"] == "M?ller_dwi.nii.gz"
     # Folders may name patients.
-    said = ["infarct", "segment", "--dwi", "M?ller_dwi.nii.gz", "--out=out", "--overwrite"]
-    assert manifest["command"] == said
+    expected = ["infarct", "segment", "--dwi", "M?ller_dwi.nii.gz", "--out=out", "--overwrite"]
+    assert manifest["command"] == expected
     assert "M?ller_dwi.nii.gz" in (out / "report.html").read_text(encoding="utf-8")
     rebuild_page(out)
 
@@ -196,15 +194,15 @@ def test_undefined_numbers_become_null(segmentation) -> None:
 
 
 @pytest.mark.parametrize("code", [code for code in FindingCode if code.voids_confidence])
-def test_a_head_out_of_place_has_no_certainty(code, segmentation) -> None:
-    poor = Finding(code, "warning", "The head lies elsewhere.")
-    sure = summarise(segmentation)["certainty"]
+def test_voiding_finding_removes_the_confidence(code, segmentation) -> None:
+    poor = Finding(code, "warning", "The registration failed.")
+    confidence = summarise(segmentation)["certainty"]
     void = summarise(replace(segmentation, findings=(*segmentation.findings, poor)))["certainty"]
-    assert sure["lesion_visible"] is not None
-    assert void == {**sure, "lesion_visible": None, "volume_interval_ml": None}
+    assert confidence["lesion_visible"] is not None
+    assert void == {**confidence, "lesion_visible": None, "volume_interval_ml": None}
 
 
-def test_nothing_is_left_when_writing_fails(segmentation, tmp_path, monkeypatch) -> None:
+def test_failed_write_leaves_no_files(segmentation, tmp_path, monkeypatch) -> None:
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -214,7 +212,7 @@ def test_nothing_is_left_when_writing_fails(segmentation, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_left_when_interrupted(segmentation, tmp_path, monkeypatch) -> None:
+def test_interrupted_write_leaves_no_files(segmentation, tmp_path, monkeypatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -224,7 +222,7 @@ def test_nothing_is_left_when_interrupted(segmentation, tmp_path, monkeypatch) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_earlier_result_is_replaced_only_when_asked(segmentation, written, tmp_path) -> None:
+def test_earlier_result_is_replaced_only_with_overwrite(segmentation, written, tmp_path) -> None:
     out = Path(shutil.copytree(written, tmp_path / "out"))
     with pytest.raises(OutputError, match="--overwrite"):
         write_results(segmentation, out)
@@ -253,7 +251,7 @@ def annotated(out: Path) -> str:
 
 
 @pytest.mark.parametrize("work", [corrected, edited, annotated])
-def test_manual_work_is_listed_and_only_lost_when_asked(quick, tmp_path, work) -> None:
+def test_manual_work_is_listed_and_deleted_only_on_request(quick, tmp_path, work) -> None:
     out = write_results(quick, tmp_path / "out")
     name = work(out)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -267,9 +265,7 @@ def test_manual_work_is_listed_and_only_lost_when_asked(quick, tmp_path, work) -
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
-def test_what_appears_while_a_result_is_written_stays(
-    quick, tmp_path, monkeypatch, overwrite: bool
-) -> None:
+def test_files_added_while_writing_are_kept(quick, tmp_path, monkeypatch, overwrite: bool) -> None:
     out = tmp_path / "out"
     if overwrite:
         write_results(quick, out)
@@ -284,7 +280,7 @@ def test_what_appears_while_a_result_is_written_stays(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_second_run_into_a_folder_is_refused_before_the_work(tmp_path, held_elsewhere) -> None:
+def test_folder_in_use_is_rejected_before_processing(tmp_path, held_elsewhere) -> None:
     with (
         held_elsewhere(tmp_path / "out"),
         pytest.raises(OutputError, match="another infarct process"),
@@ -296,7 +292,7 @@ def test_a_second_run_into_a_folder_is_refused_before_the_work(tmp_path, held_el
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_manifest_names_engine_and_calibration(segmentation, written, quick) -> None:
+def test_manifest_names_engine_and_calibration(segmentation, written, quick) -> None:
     manifest = json.loads((written / "manifest.json").read_text())
     assert manifest["engine"] == {
         "name": "onnxruntime",
@@ -312,11 +308,11 @@ def test_the_manifest_names_engine_and_calibration(segmentation, written, quick)
         file.name: assets.sha256(file) for file in segmentation.segmenter.networks
     }
     assert writer._manifest(quick, ())["calibration"] is None
-    told = json.loads((written / "summary.json").read_text())["certainty"]["calibration"]
-    assert told == {"scans": 232, "with_infarct": 99, "learned_from": "synthetic scans"}
+    data = json.loads((written / "summary.json").read_text())["certainty"]["calibration"]
+    assert data == {"scans": 232, "with_infarct": 99, "learned_from": "synthetic scans"}
 
 
-def test_rebuilding_the_page_hides_no_manual_work(written, tmp_path) -> None:
+def test_rebuilding_the_report_does_not_hide_manual_work(written, tmp_path) -> None:
     out = Path(shutil.copytree(written, tmp_path / "out"))
     (out / "notes.txt").write_text("mine")
     (out / "report.html").unlink()
@@ -324,7 +320,7 @@ def test_rebuilding_the_page_hides_no_manual_work(written, tmp_path) -> None:
     assert manual_work(out) == ["notes.txt (not written by infarct)"]
 
 
-def test_folders_that_are_no_result_are_never_replaced(tmp_path) -> None:
+def test_folders_without_a_result_are_never_replaced(tmp_path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     for manifest in (None, "{", '{"source": "XNAT"}', "[]"):
@@ -337,14 +333,14 @@ def test_folders_that_are_no_result_are_never_replaced(tmp_path) -> None:
         check_destination(tmp_path / "file", [], overwrite=False)
 
 
-def test_a_mount_point_is_refused(tmp_path, monkeypatch) -> None:
+def test_mount_point_is_rejected(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path)
     with pytest.raises(OutputError, match=r"mount point.* a folder inside it"):
         check_destination(tmp_path, [], overwrite=False)
     check_destination(tmp_path / "out", [], overwrite=False)
 
 
-def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch) -> None:
+def test_current_directory_is_rejected(tmp_path, monkeypatch) -> None:
     (tmp_path / "case" / "mni").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "case" / "mni")
     with pytest.raises(OutputError, match="is or contains your current directory"):
@@ -355,17 +351,17 @@ def test_the_folder_one_is_in_is_refused(tmp_path, monkeypatch) -> None:
     check_destination(Path("out"), [], overwrite=False)
 
 
-def test_a_place_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch) -> None:
+def test_folder_without_write_permission_is_rejected(tmp_path, monkeypatch) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match=r"no folder can be made in .*file"):
+    with pytest.raises(OutputError, match=r"cannot create a folder in .*file"):
         check_destination(tmp_path / "file" / "new" / "out", [], overwrite=False)
-    # Told by name, not by its rights: root may write to any.
+    # Patched, because root has write permission everywhere.
     monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)
-    with pytest.raises(OutputError, match="may not write there"):
+    with pytest.raises(OutputError, match="no write permission"):
         check_destination(tmp_path / "new" / "out", [], overwrite=False)
 
 
-def test_folders_of_inputs_are_never_written_to(tmp_path) -> None:
+def test_input_folders_are_never_written_to(tmp_path) -> None:
     dwi = tmp_path / "scan" / "dwi.nii.gz"
     dwi.parent.mkdir()
     dwi.write_text("x")

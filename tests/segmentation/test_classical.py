@@ -66,7 +66,7 @@ def test_is_map_is_a_probability_and_zero_outside_the_brain(
     assert not mapped[~brain].any()
 
 
-def test_an_infarct_lights_up_and_its_look_alikes_do_not(brain: np.ndarray) -> None:
+def test_is_map_is_high_in_infarcts_but_not_in_mimics(brain: np.ndarray) -> None:
     flat = np.zeros(SHAPE, np.float32)
     healthy = Healthy(flat, flat + 1, flat, flat + 1, n=20)
     dwi, adc = RNG.normal(0, 0.3, (2, *SHAPE)).astype(np.float32)
@@ -91,7 +91,7 @@ def test_smoothing_stays_within_slices(brain: np.ndarray) -> None:
     assert profile[22] / profile[20] == pytest.approx(0.5, abs=0.01)  # half at fwhm / 2
 
 
-def test_t_score_is_that_of_a_two_sample_test_with_one_case() -> None:
+def test_t_score_equals_a_two_sample_test_with_one_case() -> None:
     # Crawford and Howell's statistic equals Student's t of a sample of one against n controls.
     controls = RNG.normal(3, 2, 15)
     case = 8.1
@@ -103,7 +103,7 @@ def test_t_score_is_that_of_a_two_sample_test_with_one_case() -> None:
     assert float(score[0, 0, 0]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_t_score_mask_needs_all_three_conditions(brain: np.ndarray) -> None:
+def test_t_score_mask_requires_all_three_conditions(brain: np.ndarray) -> None:
     flat = np.zeros(SHAPE, np.float32)
     healthy = Healthy(flat, flat + 1, flat, flat + 1, n=20)
     dwi, adc = RNG.normal(0, 0.3, (2, *SHAPE)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The measured-slice lattice: where its slices lie, and that its boxes can be mirrored."""
+"""The measured-slice lattice: slice positions and mirror-symmetric boxes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from infarct.segmentation.measured_lattice import SIDES, brain_box, lattice
 
 
 def plane(spacing: tuple[float, float, float], axis: int, flipped: bool) -> np.ndarray:
-    """Voxel -> MNI with slices stacked along one voxel axis, after an in-plane turn."""
+    """Return a voxel -> MNI transform with slices along one voxel axis and an in-plane rotation."""
     order = [a for a in range(3) if a != axis]
     affine = np.eye(4)
     affine[:3, :3] = 0
@@ -23,7 +23,7 @@ def plane(spacing: tuple[float, float, float], axis: int, flipped: bool) -> np.n
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("flipped", [False, True])
-def test_slices_lie_where_they_were_measured(axis: int, flipped: bool) -> None:
+def test_lattice_slices_are_at_the_measured_positions(axis: int, flipped: bool) -> None:
     affine = plane((1.2, 1.2, 5.0), axis, flipped)
     shape = tuple(26 if a == axis else 120 for a in range(3))
     grid = lattice(affine, shape)
@@ -34,7 +34,7 @@ def test_slices_lie_where_they_were_measured(axis: int, flipped: bool) -> None:
     np.testing.assert_allclose(grid.affine[2, 3] + grid.affine[2, 2] * np.arange(26), measured)
 
 
-def test_thin_slices_are_thinned_out_and_slices_beyond_the_head_are_left_out() -> None:
+def test_thin_slices_are_subsampled_and_slices_outside_the_grid_omitted() -> None:
     grid = lattice(plane((1.0, 1.0, 1.0), 2, False), (120, 120, 100))
     assert grid.affine[2, 2] == 2.0
     assert grid.shape[2] == 50
@@ -48,7 +48,7 @@ def test_reversing_x_mirrors_the_lattice_at_the_midplane() -> None:
     np.testing.assert_array_equal(x[::-1], -x)
 
 
-def test_a_brain_box_is_symmetric_and_holds_the_brain() -> None:
+def test_brain_box_is_symmetric_and_contains_the_brain() -> None:
     brain = np.zeros((192, 224, 31), bool)
     brain[40:120, 21:199, 3:29] = True
     x, y, z = brain_box(brain)
@@ -58,5 +58,5 @@ def test_a_brain_box_is_symmetric_and_holds_the_brain() -> None:
     assert (z.start, z.stop) == (3, 29)
 
 
-def test_a_box_of_nothing_is_everything() -> None:
+def test_brain_box_of_an_empty_mask_is_the_whole_lattice() -> None:
     assert brain_box(np.zeros((192, 224, 9), bool)) == (slice(0, 192), slice(0, 224), slice(0, 9))

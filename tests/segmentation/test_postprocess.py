@@ -7,7 +7,7 @@ from infarct.segmentation.postprocess import outline, remove_small_clusters
 EVERYWHERE = np.ones((16, 16, 4), bool)
 
 
-def test_clusters_of_four_pixels_go_and_of_five_stay() -> None:
+def test_clusters_below_five_pixels_are_removed() -> None:
     probability = np.zeros((16, 16, 4), np.float32)
     probability[2:4, 2:4, 1] = 1.0
     probability[8:13, 8, 2] = 1.0
@@ -16,13 +16,13 @@ def test_clusters_of_four_pixels_go_and_of_five_stay() -> None:
     assert mask[8:13, 8, 2].all()
 
 
-def test_small_clusters_are_counted_within_the_slice_not_across() -> None:
+def test_cluster_size_is_measured_within_each_slice() -> None:
     mask = np.zeros((16, 16, 4), bool)
     mask[4:6, 4:6, :] = True  # sixteen voxels, but four on each slice
     assert not remove_small_clusters(mask).any()
 
 
-def test_gaps_are_closed_and_holes_filled_also_at_the_border() -> None:
+def test_gaps_and_holes_are_filled_even_at_the_border() -> None:
     probability = np.zeros((16, 16, 4), np.float32)
     probability[0:8, 0:8, 1] = 1.0
     probability[3, 3, 1] = 0.0
@@ -41,7 +41,7 @@ def test_slices_may_be_stacked_along_any_axis() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 0.9))
-def test_no_lesion_outside_the_brain_and_none_smaller_than_five(seed: int, level: float) -> None:
+def test_mask_is_inside_the_brain_and_without_small_clusters(seed: int, level: float) -> None:
     rng = np.random.default_rng(seed)
     probability = rng.random((16, 16, 4)).astype(np.float32)
     brain = rng.random((16, 16, 4)) > 0.3

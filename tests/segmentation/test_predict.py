@@ -1,4 +1,4 @@
-"""What a method says of a scan: the mean of its networks, and how far they are apart."""
+"""Predictions of a method: the mean of its networks and their disagreement."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from infarct.segmentation.predict import (
 )
 
 
-def test_several_opinions_are_averaged_and_their_disagreement_kept(segmentation) -> None:
+def test_predictions_are_averaged_and_their_disagreement_is_kept(segmentation) -> None:
     case, prepared = segmentation.case, segmentation.prepared
     high = np.where(prepared.brain, 0.9, 0.0).astype(np.float32)
     low = np.where(prepared.brain, 0.3, 0.0).astype(np.float32)
@@ -28,22 +28,22 @@ def test_several_opinions_are_averaged_and_their_disagreement_kept(segmentation)
     assert reading.candidates[inside & prepared.brain_native].mean() > 0.99
 
 
-def test_who_takes_part_in_two_methods_is_asked_once(segmentation) -> None:
+def test_network_shared_by_two_methods_runs_once(segmentation) -> None:
     case, prepared = segmentation.case, segmentation.prepared
-    asked = []
+    calls = []
 
-    def reader_of(value: float) -> Predictor:
-        def read(scan: Prepared, _: Image) -> Image:
-            asked.append(value)
+    def constant(value: float) -> Predictor:
+        def predictor(scan: Prepared, _: Image) -> Image:
+            calls.append(value)
             return np.full(scan.brain.shape, value, np.float32)
 
-        return read
+        return predictor
 
-    high, low = reader_of(0.9), reader_of(0.3)
+    high, low = constant(0.9), constant(0.3)
     alone = replace(get_model("cfuzzy"), readers=(high,))
     pair = replace(alone, readers=(high, low), weights=(0.5, 0.5))
     both = list(predict_several(case, prepared, [alone, pair]))
-    assert asked == [0.9, 0.3]
+    assert calls == [0.9, 0.3]
     for together, method in zip(both, (alone, pair), strict=True):
         by_itself = predict(case, prepared, method)
         np.testing.assert_array_equal(together.probability, by_itself.probability)
@@ -51,26 +51,26 @@ def test_who_takes_part_in_two_methods_is_asked_once(segmentation) -> None:
         assert (together.disagreement is None) == (by_itself.disagreement is None)
 
 
-def test_one_opinion_has_nobody_to_disagree_with(segmentation) -> None:
+def test_single_classical_method_has_no_disagreement(segmentation) -> None:
     reading = predict(segmentation.case, segmentation.prepared, get_model("cfuzzy"))
     assert reading.disagreement is None
     assert reading.second is None
 
 
-def test_what_is_measured_on_lies_on_one_grid(segmentation) -> None:
+def test_measurement_images_share_one_grid(segmentation) -> None:
     reading = predict(segmentation.case, segmentation.prepared, get_model("tscore"))
     scan = measurement_images(segmentation.case, segmentation.prepared, reading)
     shapes = {scan.dwi.shape, scan.adc.shape, scan.probability.shape, scan.brain.shape}
     assert shapes == {scan.grid.shape}
 
 
-def test_the_opposite_of_a_place_is_its_mirror_image(segmentation) -> None:
+def test_opposite_images_are_mirrored(segmentation) -> None:
     case, prepared = segmentation.case, segmentation.prepared
     reading = predict(case, prepared, get_model("cfuzzy"))
     assert candidate_evidence(case, prepared, reading) is None
     reading = replace(reading, second=reading.candidates)
     found = candidate_evidence(case, prepared, reading)
     lesion = segmentation.lesion.data
-    # The painted head is symmetric but for its infarct on the left.
+    # The painted head is symmetric except for its infarct on the left.
     assert case.dwi.data[lesion].mean() > 1.3 * found.opposite_dwi[lesion].mean()
     assert case.adc.data[lesion].mean() < 0.8 * found.opposite_adc[lesion].mean()

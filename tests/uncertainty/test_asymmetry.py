@@ -1,4 +1,4 @@
-"""A large faint infarct beside the outline is noticed, on the side where it is."""
+"""A large faint infarct outside the lesion mask is detected on the correct side."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def brain() -> np.ndarray:
 
 
 def scan(brain: np.ndarray, *faint: np.ndarray, dwi: float = 1.25, adc: float = 0.8) -> tuple:
-    """Make a head whose infarcts are a little brighter on DWI and darker on ADC, with noise."""
+    """Return a noisy head whose infarcts are slightly brighter on DWI and darker on ADC."""
     rng = np.random.default_rng(0)
     images = []
     for level, factor, sd in ((100.0, dwi, 8.0), (0.8e-3, adc, 0.05e-3)):
@@ -37,22 +37,22 @@ RIGHT_ML = RIGHT.sum() / 1000
 
 
 @pytest.mark.parametrize(("infarct", "side"), [(RIGHT, "right"), (RIGHT[::-1], "left")])
-def test_a_large_faint_infarct_is_noticed_on_its_side(brain, infarct, side) -> None:
+def test_large_faint_infarct_is_detected_on_its_side(brain, infarct, side) -> None:
     found = asymmetry_beyond(*scan(brain, infarct), NOTHING)
     assert found.side == side
     assert found.volume_ml == pytest.approx(RIGHT_ML, rel=0.35)
     (finding,) = asymmetry_findings(found)
     assert (finding.code, finding.level) == ("asymmetry", "warning")
     assert side in finding.message
-    assert finding.message.startswith("nothing is outlined")
+    assert finding.message.startswith("no lesion was segmented, but a region of roughly")
 
 
-def test_what_is_outlined_is_not_noticed_again(brain) -> None:
+def test_segmented_infarct_causes_no_warning(brain) -> None:
     assert asymmetry_findings(asymmetry_beyond(*scan(brain, RIGHT), RIGHT)) == []
     part = RIGHT & (np.arange(SHAPE[2]) < 92)
     rest = asymmetry_beyond(*scan(brain, RIGHT), part)
     assert LARGE_ML < rest.volume_ml < (RIGHT & ~part).sum() / 1000
-    assert asymmetry_findings(rest)[0].message.startswith("beyond the outline")
+    assert asymmetry_findings(rest)[0].message.startswith("outside the lesion mask, a region")
 
 
 @pytest.mark.parametrize(
@@ -65,14 +65,14 @@ def test_what_is_outlined_is_not_noticed_again(brain) -> None:
         ((RIGHT,), {"adc": 1.2}),
         ((RIGHT,), {"dwi": 1.0}),
     ],
-    ids=["none", "both sides", "small", "ADC as it was", "T2 shine-through", "dark ADC alone"],
+    ids=["none", "both sides", "small", "normal ADC", "T2 shine-through", "dark ADC alone"],
 )
-def test_what_is_no_large_infarct_of_one_side_is_not_noticed(brain, faint, contrast) -> None:
+def test_other_patterns_cause_no_warning(brain, faint, contrast) -> None:
     found = asymmetry_beyond(*scan(brain, *faint, **contrast), NOTHING)
     assert asymmetry_findings(found) == []
 
 
-def test_coil_shading_and_empty_images_are_no_asymmetry(brain) -> None:
+def test_coil_shading_and_empty_images_cause_no_warning(brain) -> None:
     dwi, adc, _ = scan(brain)
     shaded = dwi * np.linspace(0.7, 1.3, SHAPE[0])[:, None, None].astype(np.float32)
     assert asymmetry_findings(asymmetry_beyond(shaded, adc, brain, NOTHING)) == []

@@ -1,4 +1,4 @@
-"""Candidates are judged, and the volume gets an interval: hand-made scans and regressions."""
+"""Candidate filter and volume interval, on constructed scans and regressions."""
 
 import math
 from dataclasses import replace
@@ -23,13 +23,13 @@ from infarct.uncertainty.candidate_filter import CandidateFilter, filter_candida
 
 
 def calibration(**weights: float) -> Calibration:
-    """Make one that looks at the named features only, as they are, and at no products."""
+    """Return a calibration that uses only the named features, unscaled and without products."""
     row = [weights.get(name, 0.0) for name in FEATURES]
-    as_it_is = Scale(0.0, 1.0, -100.0, 100.0)
-    products = len(terms(row, [as_it_is] * len(row))) - len(row)
+    identity = Scale(0.0, 1.0, -100.0, 100.0)
+    products = len(terms(row, [identity] * len(row))) - len(row)
     return Calibration(
         model="hand",
-        scales=(as_it_is,) * len(row),
+        scales=(identity,) * len(row),
         lesion=Logistic((*row, *[0.0] * products), 0.0),
         scan=Logistic((1.0, 0.0), 0.0),
         outlined=Interval(-1.0, 1.0, 0.1, 0.2),
@@ -44,15 +44,15 @@ def calibration(**weights: float) -> Calibration:
     )
 
 
-def test_terms_are_scaled_features_and_all_products_of_two() -> None:
+def test_terms_are_standardised_features_and_pairwise_products() -> None:
     scales = [Scale(1.0, 2.0, -9.0, 9.0), Scale(0.0, 1.0, -0.5, 0.5)]
     assert terms([5.0, 0.2], scales) == pytest.approx([2.0, 0.2, 4.0, 0.4, 0.04])
-    # Of what lies beyond all that was seen, nothing was learned.
+    # Values outside the calibration range are clipped.
     assert terms([99.0, -7.0], scales) == terms([9.0, -0.5], scales)
     assert np.isnan(terms([math.nan, 0.2], scales)[0])
 
 
-def test_improbable_candidates_are_left_out_and_counted(evidence) -> None:
+def test_improbable_candidates_are_rejected_and_counted(evidence) -> None:
     doubtful = calibration(mean_logit=1.0, kappa_adc=-1.0)
     found = filter_candidates(evidence, CandidateFilter(doubtful))
     assert found.measurements.lesion_count == 1
@@ -67,7 +67,7 @@ def test_improbable_candidates_are_left_out_and_counted(evidence) -> None:
     assert everything.lesion_visible == found.lesion_visible
 
 
-def test_a_contrast_that_cannot_be_measured_leaves_nothing_out(evidence) -> None:
+def test_candidates_without_measurable_contrast_are_kept(evidence) -> None:
     scan = replace(evidence.scan, adc=np.full_like(evidence.scan.adc, 3e-3))
     found = filter_candidates(
         replace(evidence, scan=scan), CandidateFilter(calibration(kappa_adc=-9.0))
@@ -75,7 +75,7 @@ def test_a_contrast_that_cannot_be_measured_leaves_nothing_out(evidence) -> None
     assert np.array_equal(found.lesion, evidence.candidates)
 
 
-def test_nothing_outlined_is_judged_too(evidence) -> None:
+def test_scan_without_candidates_has_a_confidence(evidence) -> None:
     empty = replace(evidence, candidates=np.zeros_like(evidence.candidates))
     found = filter_candidates(empty, CandidateFilter(calibration()))
     assert found.left_out == 0
@@ -83,19 +83,19 @@ def test_nothing_outlined_is_judged_too(evidence) -> None:
     assert found.volume_interval_ml == (0.0, 2.5)
 
 
-def test_the_interval_holds_the_outline_and_widens_with_doubt() -> None:
+def test_interval_contains_the_segmented_volume_and_widens_with_uncertainty() -> None:
     rule = Interval(-1.0, 1.0, 0.1, 0.2)
     for ml in (0.0, 0.5, 50.0):
         low, high = volume_interval(ml, (ml, ml), rule)
         assert 0 <= low <= ml <= high
-    sure, unsure = (volume_interval(10.0, s, rule) for s in ((11.0, 9.0), (20.0, 2.0)))
-    assert unsure[0] < sure[0]
-    assert unsure[1] > sure[1]
+    confident, unsure = (volume_interval(10.0, s, rule) for s in ((11.0, 9.0), (20.0, 2.0)))
+    assert unsure[0] < confident[0]
+    assert unsure[1] > confident[1]
     biased = Interval(0.3, 1.0, 0.1, 0.2)
     assert volume_interval(10.0, (11.0, 9.0), biased)[0] == 10.0
 
 
-def test_it_travels_as_text() -> None:
+def test_json_round_trip() -> None:
     one = calibration(mean_logit=0.5)
     assert Calibration.from_json(one.to_json()) == one
 
@@ -103,7 +103,7 @@ def test_it_travels_as_text() -> None:
 @pytest.mark.parametrize(
     "name", [DEFAULT, *(name for name in lesion_networks() if not name.endswith(BRIEF))]
 )
-def test_what_ships_to_be_used_is_calibrated_and_has_its_points_in_order(name: str) -> None:
+def test_bundled_methods_are_calibrated_with_ordered_operating_points(name: str) -> None:
     shipped = load_calibration(name)
     assert shipped.model == name
     assert len(shipped.scales) == len(FEATURES)
@@ -119,14 +119,14 @@ def test_what_ships_to_be_used_is_calibrated_and_has_its_points_in_order(name: s
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"lesion": 1}'])
-def test_a_damaged_calibration_is_named(tmp_path, text: str) -> None:
+def test_error_names_the_damaged_calibration(tmp_path, text: str) -> None:
     (tmp_path / "mine.calibration.json").write_text(text)
-    with pytest.raises(AssetError, match=r"mine\.calibration\.json: is no calibration"):
+    with pytest.raises(AssetError, match=r"mine\.calibration\.json is not a valid calib"):
         load_calibration("mine", tmp_path)
 
 
-def test_only_calibrated_methods_have_a_judge() -> None:
+def test_only_calibrated_methods_have_a_candidate_filter() -> None:
     assert find_filter("cfuzzy") is None
     assert find_filter(DEFAULT).point == "balanced"
-    with pytest.raises(AssetError, match="never calibrated"):
+    with pytest.raises(AssetError, match="the method is not calibrated"):
         find_filter("cfuzzy", "specific")

@@ -1,4 +1,4 @@
-"""What a judge looks at is what its name says, on a hand-made scan."""
+"""Candidate features on a constructed scan."""
 
 import math
 from dataclasses import replace
@@ -9,7 +9,7 @@ from infarct.measurement.volumetry import measure
 from infarct.uncertainty.candidate_features import FEATURES, features
 
 
-def test_features_are_what_their_names_say(evidence) -> None:
+def test_features_have_the_expected_values(evidence) -> None:
     measured = measure(evidence.candidates, evidence.scan, 2)
     firm, faint = (dict(zip(FEATURES, f, strict=True)) for f in features(evidence, measured))
     assert math.exp(firm["log_volume_ml"]) == pytest.approx(32 * 0.02)
@@ -20,7 +20,7 @@ def test_features_are_what_their_names_say(evidence) -> None:
     assert firm["opposite_dwi"] == pytest.approx(math.log(2))
     assert firm["opposite_adc"] == pytest.approx(math.log(0.5))
     assert faint["confirmed_share"] == faint["opposite_dwi"] == faint["opposite_adc"] == 0
-    # Each is the other's company; who is alone has next to none.
+    # Each candidate is the largest other one of the other; a single candidate has none.
     assert math.exp(firm["log_beside_ml"]) == pytest.approx(4 * 0.02 + 0.02)
     assert math.exp(faint["log_beside_ml"]) == pytest.approx(32 * 0.02 + 0.02)
     single = replace(evidence, candidates=evidence.scan.probability > 0.9)
@@ -28,7 +28,7 @@ def test_features_are_what_their_names_say(evidence) -> None:
     assert math.exp(dict(zip(FEATURES, alone, strict=True))["log_beside_ml"]) == pytest.approx(0.02)
 
 
-def test_depth_is_measured_from_the_surface_of_the_brain(evidence) -> None:
+def test_depth_is_measured_from_the_brain_surface(evidence) -> None:
     brain = evidence.scan.brain.copy()
     brain[:2] = False
     nearer = replace(evidence, scan=replace(evidence.scan, brain=brain))
@@ -36,6 +36,6 @@ def test_depth_is_measured_from_the_surface_of_the_brain(evidence) -> None:
     far, near = (
         features(e, measure(e.candidates, e.scan, 2))[0][depth] for e in (evidence, nearer)
     )
-    # Columns at 2, 4, 6 and 8 mm; a box that fills its image has no surface at all.
+    # Columns at 2, 4, 6 and 8 mm; a mask that fills the image has no surface.
     assert math.expm1(near) == pytest.approx(5.0)
     assert far > near

@@ -1,4 +1,4 @@
-"""Two readers of one scan: what counts as agreement, and what the user hears of the rest."""
+"""Agreement between two methods and the findings about disagreement."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from infarct.uncertainty.second_reader import compare_readers, second_reader_findings
 
 
-def outlines(first: slice, second: slice) -> tuple[np.ndarray, np.ndarray]:
+def masks_of(first: slice, second: slice) -> tuple[np.ndarray, np.ndarray]:
     masks = np.zeros((2, 40, 5, 5), dtype=bool)
     masks[0, first], masks[1, second] = True, True
     return masks[0], masks[1]
@@ -25,8 +25,10 @@ def outlines(first: slice, second: slice) -> tuple[np.ndarray, np.ndarray]:
         (slice(0, 5), slice(20, 40), False, ["warning"]),
     ],
 )
-def test_readers_agree_on_nothing_or_on_a_common_place(first, second, agrees, levels) -> None:
-    one, other = outlines(first, second)
+def test_methods_agree_on_empty_or_overlapping_masks_of_similar_volume(
+    first, second, agrees, levels
+) -> None:
+    one, other = masks_of(first, second)
     reading = compare_readers(one, other, 0.01, "cfuzzy")
     assert reading.agrees is agrees
     findings = second_reader_findings(reading, float(one.sum()) * 0.01)
@@ -34,10 +36,10 @@ def test_readers_agree_on_nothing_or_on_a_common_place(first, second, agrees, le
 
 
 def test_volumes_are_in_millilitres() -> None:
-    reading = compare_readers(*outlines(slice(0, 10), slice(5, 25)), 0.01, "cfuzzy")
+    reading = compare_readers(*masks_of(slice(0, 10), slice(5, 25)), 0.01, "cfuzzy")
     assert reading.volume_ml == pytest.approx(20 * 25 * 0.01)
     assert reading.shared_ml == pytest.approx(5 * 25 * 0.01)
     message = second_reader_findings(
-        compare_readers(*outlines(slice(0, 10), slice(0)), 0.01, "cfuzzy"), 2.5
+        compare_readers(*masks_of(slice(0, 10), slice(0)), 0.01, "cfuzzy"), 2.5
     )
     assert "2.50 ml" in message[0].message

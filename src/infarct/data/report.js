@@ -6,16 +6,16 @@
   const panes = viewer.querySelector(".panes");
   const slider = document.getElementById("slice");
   const contour = document.getElementById("contour");
-  const said = document.getElementById("said");
+  const status = document.getElementById("status");
   const radios = [...viewer.querySelectorAll("[name=image]")];
   const last = outlines.length - 1;
 
   document.documentElement.classList.add("js");
 
-  const show = (wanted) => {
-    const z = Math.max(0, Math.min(last, wanted));
+  const show = (slice) => {
+    const z = Math.max(0, Math.min(last, slice));
     slider.value = z;
-    const lesion = outlines[z] ? ", lesion outlined" : "";
+    const lesion = outlines[z] ? ", with lesion" : "";
     for (const svg of panes.querySelectorAll("svg")) {
       const sheet = svg.querySelector("use");
       sheet.setAttribute("x", -(z % columns) * width);
@@ -24,8 +24,8 @@
       const name = svg.parentNode.querySelector(".name").textContent;
       svg.setAttribute("aria-label", `${name}, slice ${z + 1} of ${outlines.length}${lesion}`);
     }
-    said.textContent = `Slice ${z + 1} of ${outlines.length}${lesion}`;
-    slider.setAttribute("aria-valuetext", said.textContent);
+    status.textContent = `Slice ${z + 1} of ${outlines.length}${lesion}`;
+    slider.setAttribute("aria-valuetext", status.textContent);
   };
   const move = (by) => show(Number(slider.value) + by);
   const choose = (radio) => {
@@ -37,17 +37,18 @@
   for (const radio of radios) radio.addEventListener("change", () => choose(radio));
   contour.addEventListener("change", () => viewer.classList.toggle("plain", !contour.checked));
 
-  // A wheel turns by notches of about 100, a touchpad by many small steps: no slice is skipped.
-  let turned = 0;
+  // Mouse wheels send steps of about 100 and touchpads many small ones: accumulate them, so that
+  // neither skips slices.
+  let scrolled = 0;
   panes.addEventListener("wheel", (event) => {
     event.preventDefault();
-    turned += event.deltaMode ? Math.sign(event.deltaY) * 40 : event.deltaY;
-    if (Math.abs(turned) < 40) return;
-    move(-Math.sign(turned));
-    turned = 0;
+    scrolled += event.deltaMode ? Math.sign(event.deltaY) * 40 : event.deltaY;
+    if (Math.abs(scrolled) < 40) return;
+    move(-Math.sign(scrolled));
+    scrolled = 0;
   }, { passive: false });
 
-  // Up and down go on scrolling the page; sideways changes the slice.
+  // Horizontal drags change the slice; vertical drags keep scrolling the page.
   let from = null;
   panes.addEventListener("pointerdown", (event) => {
     from = { x: event.clientX, z: Number(slider.value) };
@@ -60,7 +61,7 @@
 
   viewer.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
-    // Arrows on the choice of images choose images, as everywhere.
+    // On the radio buttons, arrow keys keep their standard behaviour.
     if (event.target.type === "radio" && event.key.startsWith("Arrow")) return;
     const steps = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 5, PageDown: -5, Home: -last, End: last };
     if (event.key in steps) move(steps[event.key]);

@@ -1,1 +1,1 @@
-"""Writes results, reads them back, and shows them."""
+"""Write results, read them back, and render the report."""

@@ -1,4 +1,4 @@
-"""Pictures: slices and contours, as a radiologist hangs them (the patient's right on the left)."""
+"""Static figures: slices with lesion contours in radiological orientation."""
 
 from __future__ import annotations
 
@@ -30,12 +30,16 @@ _COLUMNS = ("DWI", "b0", "ADC", "lesion")
 
 
 def slice_figure(stored: Stored) -> Figure:
-    """Draw the slices that matter: DWI, b0, ADC, and DWI with the outline.
+    """Draw DWI, b0, ADC, and DWI with the lesion contour on selected slices.
 
-    With a lesion, the slices it lies on (evenly thinned to twenty-four); without, the whole brain.
+    If there is a lesion, only slices with lesion are shown, evenly thinned to at most 24;
+    otherwise slices of the whole brain.
 
     Args:
-        stored: What to show.
+        stored: The result.
+
+    Returns:
+        The figure, with the patient's right on the viewer's left.
     """
     affine = stored.dwi.affine
     brain, lesion = (
@@ -43,7 +47,7 @@ def slice_figure(stored: Stored) -> Figure:
         to_radiological(stored.lesion.data, affine),
     )
     dwi, b0, adc = (to_radiological(v.data, affine) for v in (stored.dwi, stored.b0, stored.adc))
-    # The ADC of air is noise that outshines the brain; only tissue is shown.
+    # ADC is hidden in air, where its noise is brighter than the brain.
     images = [dwi, b0, np.where(head_of(b0, brain), adc, 0.0)]
     windows = [signal_window(image, brain) for image in images[:2]] + [ADC_WINDOW]
     shown = key_slices(lesion, brain, _MOST_SLICES)
@@ -80,14 +84,14 @@ def slice_figure(stored: Stored) -> Figure:
 
 
 def to_png(figure: Figure, dpi: int = 110) -> bytes:
-    """Render a figure, without the date that would make each rendering differ."""
+    """Render a figure as PNG, without metadata that would change between runs."""
     stream = io.BytesIO()
     figure.savefig(stream, dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
     return stream.getvalue()
 
 
 def write_png(figure: Figure, path: Path) -> None:
-    """Render a figure to a file."""
+    """Write a figure to a PNG file."""
     path.write_bytes(to_png(figure))
 
 

@@ -1,4 +1,4 @@
-"""The page a person looks at: one HTML file that needs nothing else."""
+"""Render the report as a single self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from infarct.reporting.slice_viewer import slice_of, view
 _ROWS_SHOWN = 10
 
 _OPTIONAL = ("territories", "pattern", "regions", "aspects", "pc_aspects", "corrections")
-"""What a summary may do without."""
+"""Keys that a summary may lack."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Which optional columns the table of lesions has."""
+    """Optional columns of the lesion table."""
 
     territory: bool
     compartment: bool
@@ -53,18 +53,21 @@ def write_page(stored: Stored, folder: Path) -> None:
     """Write `report.html` and `figure.png`.
 
     Args:
-        stored: The result; the same one gives the same bytes.
-        folder: Where to.
+        stored: The result; equal results give identical files.
+        folder: Output folder.
     """
     (folder / "figure.png").write_bytes(to_png(slice_figure(stored)))
     (folder / "report.html").write_text(render(stored), encoding="utf-8")
 
 
 def render(stored: Stored) -> str:
-    """Return the page.
+    """Render the report.
 
     Args:
         stored: The result.
+
+    Returns:
+        The HTML text.
     """
     environment = Environment(
         loader=PackageLoader("infarct", "data"),
@@ -84,7 +87,7 @@ def render(stored: Stored) -> str:
     summary: dict[str, Any] = {**dict.fromkeys(_OPTIONAL), **stored.summary}
     manifest = stored.manifest
     template = load_template()
-    # Borders of one atlas over the numbers of another would contradict them.
+    # Draw territory borders only if the numbers come from the same atlas.
     shipped = manifest["territories"]["sha256"] == load_atlas("territories").sha256
     parcels = _territories() if shipped else None
     return environment.get_template("report.html.j2").render(
@@ -108,7 +111,7 @@ def render(stored: Stored) -> str:
 
 @lru_cache(maxsize=1)
 def _territories() -> Parcels:
-    """Return the major territories on the MNI grid, to draw the lesion over."""
+    """Return the major arterial territories on the MNI grid, for drawing their borders."""
     atlas = load_atlas("territories")
     majors = sorted({(entry.group, entry.side) for entry in atlas.entries})
     major_of = np.zeros(max(entry.index for entry in atlas.entries) + 1, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Where the lesion lies in the average brain: a glass brain and MNI slices, as SVG."""
+"""Draw the lesion in MNI space as SVG: glass brain and axial template slices."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from infarct.preprocessing.templates import TEMPLATE_GRID, Template
 from infarct.reporting.radiological_view import contour_path
 
 _THICKNESS_MM = (0, 5, 15)
-"""Lesion seen through the glass is darker where it is thicker than these."""
+"""Thickness levels of the glass brain; each thicker level is drawn darker."""
 
 _SLICES = 6
 _BOX = (slice(10, 182), slice(10, 214))
-"""Columns and rows of the MNI grid that hold the brain, on slices."""
+"""Columns and rows of the MNI grid that are shown on axial slices."""
 
 
 @dataclass(frozen=True)
 class Parcels:
-    """A label map to draw the lesion over, for example arterial territories.
+    """A label map whose borders are drawn under the lesion, such as arterial territories.
 
     Attributes:
-        title: What they are, in the plural.
-        labels: (192, 224, 192) integers on the MNI grid; 0 is nothing.
+        title: Plural noun for the labels.
+        labels: (192, 224, 192) integers on the MNI grid; 0 is background.
     """
 
     title: str
@@ -39,16 +39,16 @@ class Parcels:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Shapes to put into one SVG.
+    """Content of one SVG drawing.
 
     Attributes:
-        title: What it shows.
-        left: Letter at its left edge.
-        right: Letter at its right edge.
-        width: mm.
-        height: mm.
-        shapes: (class, path) from back to front.
-        picture: Backdrop as a data URI, or empty.
+        title: Caption.
+        left: Label at the left edge.
+        right: Label at the right edge.
+        width: Width in mm.
+        height: Height in mm.
+        shapes: (CSS class, SVG path) pairs from back to front.
+        picture: Background image as a data URI; empty if there is none.
     """
 
     title: str
@@ -61,15 +61,15 @@ class Drawing:
 
 
 def glass_brain(lesion: Mask, template: Template) -> tuple[Drawing, ...]:
-    """Look through the brain from both sides, from the front and from above.
+    """Project the lesion through the brain (glass brain).
 
     Args:
-        lesion: (192, 224, 192) on the MNI grid.
-        template: The average brain.
+        lesion: (192, 224, 192) bool on the MNI grid.
+        template: The MNI template.
 
     Returns:
-        Left half seen from the left, right half from the right, all from the front (the patient's
-        right on the left) and, as slices hang, all of it in the axial plane.
+        Four projections: left hemisphere from the left, right hemisphere from the right, coronal
+        and axial; the last two with the patient's right on the left.
     """
     middle = round(-float(MNI_GRID.affine[0, 3]))
     left, right = lesion.copy(), lesion.copy()
@@ -86,15 +86,15 @@ def glass_brain(lesion: Mask, template: Template) -> tuple[Drawing, ...]:
 def mni_slices(
     lesion: Mask, template: Template, parcels: Parcels | None = None
 ) -> tuple[Drawing, ...]:
-    """Draw the lesion on axial slices of the average brain, over parcels if there are any.
+    """Draw the lesion on axial slices of the template.
 
     Args:
-        lesion: (192, 224, 192) on the MNI grid.
-        template: The average brain.
-        parcels: Drawn as thin borders.
+        lesion: (192, 224, 192) bool on the MNI grid.
+        template: The MNI template.
+        parcels: Label map drawn as thin borders; none if None.
 
     Returns:
-        Slices from the feet up, spread over the extent of the lesion.
+        Slices from inferior to superior, spread over the extent of the lesion.
     """
     along_z = np.flatnonzero(lesion.any(axis=(0, 1)))
     if along_z.size:
@@ -108,7 +108,7 @@ def mni_slices(
 def _through(
     title: str, letters: tuple[str, str], lesion: Mask, brain: Mask, *, axis: int, mirror: bool
 ) -> Drawing:
-    """Project along one axis; `mirror` turns the horizontal axis round."""
+    """Project along one axis; `mirror` reverses the horizontal axis."""
     step = float(TEMPLATE_GRID.affine[0, 0])
     silhouette = np.asarray(brain.any(axis=axis))
     thick: NDArray[np.intp] = lesion.sum(axis=axis)

@@ -1,4 +1,4 @@
-"""Numbers in plain words: every number said here is one of `summary.json`."""
+"""Generate the sentences of the report; every number in them comes from `summary.json`."""
 
 from __future__ import annotations
 
@@ -16,121 +16,129 @@ _ARTERIES = {
     "PCA": "posterior cerebral artery",
     "VB": "vertebro-basilar arteries",
 }
-_WORTH_NAMING = 0.05
-"""Share of the lesion below which a territory is left to the table."""
+_SMALLEST_SHARE_NAMED = 0.05
+"""Territories with a smaller share of the lesion appear only in the table."""
 
-_POSTERIOR = 0.25
-"""Share of the lesion in the territories of PCA and VB from which PC-ASPECTS says something."""
+_POSTERIOR_SHARE = 0.25
+"""Smallest share of the lesion in the PCA and VB territories for which PC-ASPECTS is reported."""
 
-_NOT_LOW = 0.95
-"""ADC of the lesion over that of normal tissue; above, water moves freely: no acute infarct."""
+_ADC_NOT_REDUCED = 0.95
+"""ADC ratio (lesion / normal tissue) above which diffusion is not restricted."""
 
 
 def verdict(summary: Summary) -> str:
-    """Say in one sentence what was found.
+    """Summarise the result in one sentence: number of lesions, side and total volume.
 
     Args:
         summary: Content of `summary.json`.
     """
-    if summary["lesion_count"] == 0:
-        return "No acute lesion was outlined."
+    count = summary["lesion_count"]
+    if count == 0:
+        return "No acute lesion was segmented."
+    lesions, total = ("1 acute lesion", "") if count == 1 else (f"{count} acute lesions", "total ")
     volume = format_volume(summary["lesion_volume_ml"])
-    return f"{volume} of acute lesion outlined, {_lesions(summary)}, {_where(summary)}."
+    return f"{lesions} segmented {_sides(summary)}, {total}volume {volume}."
 
 
 def certainty(summary: Summary) -> str:
-    """Say how sure the verdict is, or plainly that the method cannot tell.
+    """Describe the calibrated confidence of the result, or state that none is available.
 
     Args:
-        summary: Content of `summary.json`; its `certainty`, if there, has `lesion_visible` (0 - 1),
-            `volume_interval_ml` (low, high) that holds it with `volume_interval_probability`,
-            `left_out` (`candidates`, `ml`) and `second_reader` (`model`, `volume_ml`, `agrees`).
+        summary: Content of `summary.json`. Its optional entry `certainty` has `lesion_visible`
+            (0 - 1), `volume_interval_ml` (low, high) with its coverage
+            `volume_interval_probability` (0 - 1), `left_out` (`candidates`, `ml`) and
+            `second_reader` (`model`, `volume_ml`, `agrees`).
     """
     if summary.get("corrections"):
-        return "The outline was corrected by hand; no certainty of the method applies to it."
-    sure = summary.get("certainty") or {}
-    said = []
-    if sure.get("lesion_visible") is not None:
-        likely = format_probability(sure["lesion_visible"])
-        said.append(f"An acute lesion is visible with a probability of {likely}.")
-    if sure.get("volume_interval_ml"):
-        low, high = sure["volume_interval_ml"]
-        share = f"{sure['volume_interval_probability']:.0%}"
-        # What rounds to nothing is no bound to name.
-        span = f"lies between {format_volume(low)} and" if low >= 0.0005 else "is no larger than"
-        said.append(
-            f"If so, its volume {span} {format_volume(high)}, with {share} probability."
+        return (
+            "The lesion mask was corrected manually; the confidence of the automatic method does "
+            "not apply to it."
+        )
+    confidence = summary.get("certainty") or {}
+    sentences = []
+    if confidence.get("lesion_visible") is not None:
+        probability = format_probability(confidence["lesion_visible"])
+        sentences.append(f"The probability that an acute lesion is visible is {probability}.")
+    if confidence.get("volume_interval_ml"):
+        low, high = confidence["volume_interval_ml"]
+        coverage = f"{confidence['volume_interval_probability']:.0%}"
+        # A lower bound that would be printed as zero is omitted.
+        bounds = f"between {format_volume(low)} and" if low >= 0.0005 else "no larger than"
+        sentences.append(
+            f"If a lesion is present, its volume is {bounds} {format_volume(high)} with "
+            f"{coverage} probability."
             if summary["lesion_count"]
             else (
-                f"Of infarcts that this method misses, {share} are no larger than "
+                f"{coverage} of the infarcts that this method misses are no larger than "
                 f"{format_volume(high)}."
             )
         )
-    left_out = sure.get("left_out")
-    if left_out and left_out["candidates"]:
-        count = left_out["candidates"]
-        noun = "1 candidate" if count == 1 else f"{count} candidates"
-        verb = "was" if count == 1 else "were"
-        said.append(
-            f"{noun} ({format_volume(left_out['ml'])}) {verb} too improbable to be outlined."
+    rejected = confidence.get("left_out")
+    if rejected and rejected["candidates"]:
+        count = rejected["candidates"]
+        candidates = "1 candidate" if count == 1 else f"{count} candidates"
+        sentences.append(
+            f"The candidate filter rejected {candidates} ({format_volume(rejected['ml'])}) as too "
+            "improbable."
         )
-    second = sure.get("second_reader")
+    second = confidence.get("second_reader")
     if second:
         verb = "agrees" if second["agrees"] else "disagrees"
-        said.append(
+        sentences.append(
             f"A second method ({second['model']}: {format_volume(second['volume_ml'])}) {verb}."
         )
     codes = [stored_code(warning["code"]) for warning in summary.get("warnings", ())]
     if reasons := dict.fromkeys(code.void_reason for code in codes if code and code.void_reason):
-        said.extend(reasons)
-    elif sure.get("lesion_visible") is None:
-        said.append(
-            "This method gives no calibrated certainty: look at the images before using a number."
+        sentences.extend(reasons)
+    elif confidence.get("lesion_visible") is None:
+        sentences.append(
+            "This method reports no calibrated confidence: review the images before using any "
+            "number."
         )
     else:
-        said.append(_basis(sure.get("calibration")))
-    return " ".join(said)
+        sentences.append(_calibration_data(confidence.get("calibration")))
+    return " ".join(sentences)
 
 
-def _basis(calibration: Mapping[str, Any] | None) -> str:
-    """Say what scans the confidence was calibrated on."""
+def _calibration_data(calibration: Mapping[str, Any] | None) -> str:
+    """Name the scans that the confidence was calibrated on."""
     if not calibration:
-        return "What scans this was calibrated on is not recorded: treat it as indicative."
+        return "The calibration data are not recorded: treat the confidence as indicative."
     kind = calibration["learned_from"] or "scans of unrecorded origin"
     count, infarcts = calibration["scans"], calibration["with_infarct"]
     text = f"Calibrated on {count} {kind}, {infarcts} of them with an infarct"
-    # Only what was learned from patients may hold for them.
+    # Only a calibration on patients can be valid for patients.
     synthetic = "synthetic" in kind or not calibration["learned_from"]
     return f"{text}: treat as indicative for patients." if synthetic else f"{text}."
 
 
 def impression(summary: Summary) -> str:
-    """Describe the findings as a radiologist would dictate them.
+    """Describe the findings in the style of a radiology report.
 
     Args:
         summary: Content of `summary.json`.
 
     Returns:
-        A paragraph. Every number in it stands in the summary, rounded; ADC is said in
+        A paragraph. Every number in it is a rounded number of the summary; ADC is given in
         10^-3 mm^2/s, shares in per cent.
     """
     if summary["lesion_count"] == 0:
-        said = [
-            "No tissue was outlined as suspected acute ischemia.",
+        sentences = [
+            "No suspected acute ischemia was segmented.",
             "A small or faint infarct may still have been missed.",
         ]
     else:
-        said = [
+        sentences = [
             _extent(summary),
             _largest(summary["lesions"][0], alone=summary["lesion_count"] == 1),
             _territories(summary.get("territories") or []),
             _score("DWI-ASPECTS", summary.get("aspects")),
             _score("PC-ASPECTS", summary.get("pc_aspects")) if _posterior(summary) else "",
         ]
-    said.append(_correction(summary))
+    sentences.append(_correction(summary))
     if summary["warnings"]:
-        said.append("The warnings above limit what can be concluded.")
-    return " ".join(sentence for sentence in said if sentence)
+        sentences.append("The warnings above limit the interpretation of these findings.")
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _lesions(summary: Summary) -> str:
@@ -138,7 +146,7 @@ def _lesions(summary: Summary) -> str:
     return "1 lesion" if count == 1 else f"{count} lesions"
 
 
-def _where(summary: Summary) -> str:
+def _sides(summary: Summary) -> str:
     left, right = summary["left_ml"], summary["right_ml"]
     if min(left, right) > 0.1 * summary["lesion_volume_ml"]:
         return "on both sides"
@@ -153,63 +161,62 @@ def _extent(summary: Summary) -> str:
     ]
     split = f" ({', '.join(sides)})" if len(sides) > 1 else ""
     return (
-        f"Suspected acute ischemia is outlined {_where(summary)}: {_lesions(summary)} with a total "
-        f"volume of {format_volume(summary['lesion_volume_ml'])}{split}."
+        f"Suspected acute ischemia {_sides(summary)}: {_lesions(summary)} with a total volume of "
+        f"{format_volume(summary['lesion_volume_ml'])}{split}."
     )
 
 
 def _largest(lesion: Mapping[str, Any], *, alone: bool) -> str:
-    subject = "The lesion" if alone else f"The largest ({format_volume(lesion['volume_ml'])})"
+    subject = (
+        "The lesion" if alone else f"The largest lesion ({format_volume(lesion['volume_ml'])})"
+    )
     side = {
         "left": "lies left of the midline",
         "right": "lies right of the midline",
         "bilateral": "crosses the midline",
     }[lesion["side"]]
     slices = "a single slice" if lesion["slices"] == 1 else f"{lesion['slices']} slices"
-    said = f"{subject} {side} and is seen on {slices}"
+    extent = f"{subject} {side} and is visible on {slices}"
     if lesion["kappa_dwi"] is None or lesion["kappa_adc"] is None:
-        return f"{said}."
+        return f"{extent}."
     doubt = (
-        " An ADC that is not low speaks against acute ischemia."
-        if lesion["kappa_adc"] > _NOT_LOW
+        " An ADC that is not reduced argues against acute ischemia."
+        if lesion["kappa_adc"] > _ADC_NOT_REDUCED
         else ""
     )
     return (
-        f"{said}; its DWI signal is {lesion['kappa_dwi']:.2f} times and its ADC "
+        f"{extent}; its DWI signal is {lesion['kappa_dwi']:.2f} times and its ADC "
         f"{lesion['kappa_adc']:.2f} times that of normal tissue (mean ADC "
         f"{lesion['mean_adc'] * 1e3:.2f} × 10⁻³ mm²/s).{doubt}"
     )
 
 
 def _territories(territories: list[Mapping[str, Any]]) -> str:
-    touched = [t for t in territories if t["share_of_lesion"] >= _WORTH_NAMING]
-    if not touched:
+    affected = [t for t in territories if t["share_of_lesion"] >= _SMALLEST_SHARE_NAMED]
+    if not affected:
         return ""
-    touched.sort(key=lambda t: -t["share_of_lesion"])
+    affected.sort(key=lambda t: -t["share_of_lesion"])
     parts = [
-        " ".join(
-            (f"{t['share_of_lesion']:.0%} in that of the", *t["side"].split(), artery(t["name"]))
-        )
-        for t in touched
+        " ".join((*t["side"].split(), artery(t["name"]), f"{t['share_of_lesion']:.0%}"))
+        for t in affected
     ]
-    return f"By arterial territory, the lesion lies {_listed(parts)}."
+    return f"Arterial territories (share of lesion volume): {', '.join(parts)}."
 
 
 def _score(name: str, score: Mapping[str, Any] | None) -> str:
     if not score:
         return ""
     side = f" ({score['side']})" if score.get("side") else ""
-    affected = score["affected"]
-    touched = f"; affected: {', '.join(affected)}" if affected else ""
-    return f"{name}{side}, computed from the outline, is {score['score']}{touched}."
+    regions = f"; affected regions: {', '.join(score['affected'])}" if score["affected"] else ""
+    return f"{name}{side}, computed from the lesion mask, is {score['score']}{regions}."
 
 
 def _posterior(summary: Summary) -> bool:
-    """Tell whether enough of the lesion is the posterior circulation's to speak of its score."""
-    # Of another atlas, whose names say nothing to us, it cannot be told: then it is spoken of.
+    """Return whether enough of the lesion lies in the posterior circulation for PC-ASPECTS."""
+    # A custom atlas may use other names; PC-ASPECTS is then always reported.
     known = [t for t in summary.get("territories") or [] if t["name"] in _ARTERIES]
     shares = [t["share_of_lesion"] for t in known if t["name"] in {"PCA", "VB"}]
-    return not known or sum(shares) >= _POSTERIOR
+    return not known or sum(shares) >= _POSTERIOR_SHARE
 
 
 def _correction(summary: Summary) -> str:
@@ -219,15 +226,11 @@ def _correction(summary: Summary) -> str:
     first, last = corrections[0], corrections[-1]
     by = f" by {last['by']}" if last["by"] else ""
     return (
-        f"The outline was corrected by hand{by}; the automatic one held "
+        f"The lesion mask was corrected manually{by}; the volume of the automatic mask was "
         f"{format_volume(first['ml_before'])}."
     )
 
 
 def artery(name: str) -> str:
-    """Spell out the short name of a territory, if it has one."""
+    """Return the full name of a territory with its abbreviation; unknown names are unchanged."""
     return f"{_ARTERIES[name]} ({name})" if name in _ARTERIES else name
-
-
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

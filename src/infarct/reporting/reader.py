@@ -1,4 +1,4 @@
-"""A result read back from its folder: all that the page, or a corrected outline, needs."""
+"""Read a result folder: everything needed to rebuild the report or to correct the lesion mask."""
 
 from __future__ import annotations
 
@@ -19,57 +19,57 @@ from infarct.core.nifti import Volume, read
 from infarct.reporting import result_schema
 
 OUTLINE = "lesion_mask.nii.gz"
-"""The one file a person may want to replace; the manifest holds its hash."""
+"""The lesion mask, the one file that users correct; the manifest holds its checksum."""
 
 AUDIT = "audit.tsv"
-"""Is there once the outline was corrected by hand."""
+"""Audit trail; present once the lesion mask has been corrected."""
 
 THUMBNAIL = "thumbnail.jpg"
-"""Of the outline as it was made, where the scan is one of a cohort."""
+"""Thumbnail of the automatic lesion mask; present only for the scans of a cohort."""
 
 
 ELSEWHERE = "elsewhere"
-"""In the manifest: where files are that do not lie in the folder, by their name, relative to it."""
+"""Manifest key: files stored outside the folder, as {name: path relative to the folder}."""
 
 
 FILES = "files"
-"""In the manifest: sha256 of every file of the result but the manifest, by its name."""
+"""Manifest key: SHA-256 of every file of the result except the manifest, by name."""
 
 _WRITTEN = {
     *("lesion_mask.nii.gz", "lesion_probability.nii.gz", "brain_mask.nii.gz"),
     *("uncertainty.nii.gz", "lesions.tsv", "regions.tsv", "summary.json", "figure.png"),
     *("report.html", "thumbnail.jpg", "mni", "scan", "dicom"),
 }
-"""What results hold whose manifest does not list their files yet."""
+"""Files and folders written by earlier versions, whose manifests list no files."""
 
-_NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini"}
-"""Files that a desktop leaves where it looks."""
+_DESKTOP_FILES = {".DS_Store", "Thumbs.db", "desktop.ini"}
+"""Files created by desktop environments."""
 
 _KEYS = {
     "manifest.json": {"infarct", "model"},
     "summary.json": {"lesion_volume_ml", "lesions", "warnings", "notes"},
 }
-"""Some of what is never missing."""
+"""Keys that every valid file contains."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """What a result folder holds; native images all lie on the grid of the DWI.
+    """Content of a result folder; all native images are on the grid of the DWI.
 
     Attributes:
-        dwi: Signal.
-        b0: Signal.
-        adc: mm^2/s.
-        probability: 0 - 1.
-        lesion: bool.
-        brain: bool.
-        lesion_mni: (192, 224, 192) bool on the MNI grid.
-        mni_from_native: (4, 4) world of the scanner -> MNI mm.
-        atlas_from_native: The same, refined for looking up anatomy.
+        dwi: DWI signal.
+        b0: b0 signal.
+        adc: ADC, mm^2/s.
+        probability: Lesion probability, 0 - 1.
+        lesion: Lesion mask, bool.
+        brain: Brain mask, bool.
+        lesion_mni: (192, 224, 192) bool, lesion mask on the MNI grid.
+        mni_from_native: (4, 4) scanner coordinates -> MNI mm.
+        atlas_from_native: (4, 4) the same transform, refined for anatomical look-up.
         summary: Content of `summary.json`.
         manifest: Content of `manifest.json`.
-        elsewhere: Where files of it lie that are not in the folder, by the name they would have
-            there: the images of a BIDS dataset.
+        elsewhere: Paths of the files stored outside the folder (the images of a BIDS dataset), by
+            the name they would have inside it.
     """
 
     dwi: Volume
@@ -87,7 +87,7 @@ class Stored:
 
 
 def is_result(folder: Path) -> bool:
-    """Tell whether a folder holds a result, whole or not: others have a `manifest.json` too."""
+    """Return whether a folder holds a result, complete or not, by the content of its manifest."""
     try:
         _json(folder, "manifest.json")
     except (InputFileError, OSError):
@@ -96,19 +96,19 @@ def is_result(folder: Path) -> bool:
 
 
 def list_files(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file of a result but its manifest, as the manifest lists them."""
+    """Return the SHA-256 of every file of a result except its manifest, by name."""
     return {name: assets.sha256(path) for name, path in _entries(folder) if name != "manifest.json"}
 
 
 def manual_work(folder: Path) -> list[str]:
-    """Name what people made in a result, or changed, and would lose if it were replaced.
+    """List the manual work in a result folder that would be lost if the folder were replaced.
 
     Args:
-        folder: A result; one that was read as such by `is_result`.
+        folder: A result folder for which `is_result` is True.
 
     Returns:
-        The corrected mask and its audit trail, files that were edited, and files that infarct did
-        not write, each with a word on what it is; empty if there is nothing to lose.
+        The corrected mask and its audit trail, edited files, and files not written by infarct,
+        each followed by the reason in brackets; empty if there is no manual work.
     """
     manifest = _json(folder, "manifest.json")
     listed = manifest.get(FILES)
@@ -119,24 +119,24 @@ def manual_work(folder: Path) -> list[str]:
         listed[OUTLINE] = (manifest.get("outputs") or {}).get(OUTLINE, "")
     for name, path in _elsewhere(folder, manifest).items():
         found.setdefault(name, path)
-    said: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     if corrected:
-        said |= {OUTLINE: "corrected by hand", AUDIT: "its audit trail"}
+        reasons |= {OUTLINE: "corrected by hand", AUDIT: "its audit trail"}
     for name, path in sorted(found.items()):
-        if name == "manifest.json" or name in said or _is_nobodys(name, found):
+        if name == "manifest.json" or name in reasons or _is_desktop_file(name, found):
             continue
         if name not in listed:
-            said[name] = "not written by infarct"
+            reasons[name] = "not written by infarct"
         elif listed[name] and (not path.is_file() or assets.sha256(path) != listed[name]):
-            said[name] = "edited"
-    return [f"{_printable(name)} ({what})" for name, what in said.items()]
+            reasons[name] = "edited"
+    return [f"{_printable(name)} ({reason})" for name, reason in reasons.items()]
 
 
 def settle(folder: Path) -> None:
-    """Finish what a killed process had begun: bring files out of a result to where they belong.
+    """Finish an interrupted export: move files of a result to their place outside the folder.
 
     Args:
-        folder: Of a result; reserved. Nothing is done if it is none.
+        folder: A result folder, reserved by the caller; other folders are left unchanged.
     """
     if is_result(folder):
         manifest = _json(folder, "manifest.json")
@@ -144,12 +144,12 @@ def settle(folder: Path) -> None:
 
 
 def exported(folder: Path) -> list[Path]:
-    """Return where the files of a result lie that are not in its folder, present or not."""
+    """Return the paths of the files of a result outside its folder, whether they exist or not."""
     return list(_places(folder, _json(folder, "manifest.json")).values())
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield every file and link in a folder and below it, with its name relative to the folder."""
+    """Yield every file and link in a folder, recursively, with its name relative to the folder."""
     for parent, folders, files in os.walk(folder):
         links = [name for name in folders if Path(parent, name).is_symlink()]
         for name in (*files, *links):
@@ -164,47 +164,48 @@ def _corrections(folder: Path) -> Any:
         return None
 
 
-def _is_nobodys(name: str, found: dict[str, Path]) -> bool:
+def _is_desktop_file(name: str, found: dict[str, Path]) -> bool:
     parent, _, last = name.rpartition("/")
-    of = last.removeprefix("._")
-    return last in _NOBODYS or (last != of and f"{parent}/{of}".lstrip("/") in found)
+    owner = last.removeprefix("._")
+    return last in _DESKTOP_FILES or (last != owner and f"{parent}/{owner}".lstrip("/") in found)
 
 
 def _printable(name: str) -> str:
-    return "".join(sign if sign.isprintable() else "?" for sign in name)
+    return "".join(char if char.isprintable() else "?" for char in name)
 
 
 def read_stored(folder: Path) -> Stored:
     """Read a result folder.
 
     Args:
-        folder: As `infarct segment` made it, or of a scan in the `reports` of `infarct bids`.
+        folder: Output of `infarct segment`, or the folder of a scan in `reports/` of
+            `infarct bids`.
 
     Raises:
-        InputFileError: If a file of it is missing or damaged, or the outline is not the one that
-            the numbers describe.
+        InputFileError: If a file is missing or damaged, or if the lesion mask was edited after the
+            measurements were made.
     """
     manifest = _checked(folder, "manifest.json", result_schema.MANIFEST)
     written = (manifest.get("outputs") or {}).get(OUTLINE)
     if written is None:
-        raise _not_whole(folder, "the hash of its outline in manifest.json")
-    outline = _there(folder, OUTLINE, manifest)
-    if assets.sha256(outline) != written:
+        raise _incomplete(folder, "the checksum of the lesion mask in manifest.json")
+    lesion_mask = _find(folder, OUTLINE, manifest)
+    if assets.sha256(lesion_mask) != written:
         raise InputFileError(
-            f"{outline} was edited after it was written, so the numbers beside it are not its own; "
-            "copy it elsewhere, segment the scan again with --overwrite-corrected, and give the "
+            f"{lesion_mask} was edited after it was written, so the measurements do not match it; "
+            "copy it elsewhere, segment the scan again with --overwrite-corrected, and pass the "
             "copy to `infarct recompute --mask`"
         )
 
     def image(name: str) -> Volume:
-        return read(_there(folder, f"{name}.nii.gz", manifest))
+        return read(_find(folder, f"{name}.nii.gz", manifest))
 
     dwi = image("scan/dwi")
 
     def native(name: str) -> Volume:
         volume = image(name)
         if not volume.grid.matches(dwi.grid):
-            raise InputFileError(f"{name}.nii.gz of {folder} lies on another grid than its DWI")
+            raise InputFileError(f"{name}.nii.gz in {folder} is not on the grid of its DWI")
         return volume
 
     def mask(name: str) -> Volume:
@@ -219,8 +220,8 @@ def read_stored(folder: Path) -> Stored:
         lesion=mask("lesion_mask"),
         brain=mask("brain_mask"),
         lesion_mni=image("mni/lesion_mask").data > 0.5,
-        mni_from_native=_matrix(_there(folder, "mni/mni_from_native.txt", manifest)),
-        atlas_from_native=_matrix(_there(folder, "mni/atlas_from_native.txt", manifest)),
+        mni_from_native=_matrix(_find(folder, "mni/mni_from_native.txt", manifest)),
+        atlas_from_native=_matrix(_find(folder, "mni/atlas_from_native.txt", manifest)),
         summary=_checked(folder, "summary.json", result_schema.SUMMARY),
         manifest=manifest,
         elsewhere=_elsewhere(folder, manifest),
@@ -237,24 +238,24 @@ def _places(folder: Path, manifest: dict[str, Any]) -> dict[str, Path]:
     places = manifest.get(ELSEWHERE)
     pairs = places.items() if isinstance(places, dict) else ()
     found = {name: Path(os.path.normpath(home / str(path))) for name, path in pairs}
-    # Within the dataset only: a manifest that came from elsewhere must not have any file replaced.
+    # Only paths inside the dataset: an untrusted manifest must not cause other files to change.
     dataset = home.parent.parent
     return {name: path for name, path in found.items() if dataset in path.parents}
 
 
-def _there(folder: Path, name: str, manifest: dict[str, Any] | None = None) -> Path:
-    # In the folder first: a copy that is being changed has all of it there.
+def _find(folder: Path, name: str, manifest: dict[str, Any] | None = None) -> Path:
+    # Look in the folder first: a copy that is being edited contains all files.
     for path in (folder / name, _elsewhere(folder, manifest or {}).get(name)):
         if path and path.is_file():
             return path
-    raise _not_whole(folder, name)
+    raise _incomplete(folder, name)
 
 
-def _not_whole(folder: Path, missing: str) -> InputFileError:
+def _incomplete(folder: Path, missing: str) -> InputFileError:
     return InputFileError(
-        f"{folder} is no whole result of this version of infarct: {missing} is missing; make it "
-        "again by the command that made it (in a cohort or BIDS dataset remove this folder first; "
-        "of a dataset name the folder of the scan in reports/)"
+        f"{folder} is not a complete result of this version of infarct: {missing} not found; "
+        "re-run the original command (in a cohort or BIDS dataset, remove this folder first; for "
+        "a BIDS dataset, give the folder of the scan in reports/)"
     )
 
 
@@ -273,18 +274,19 @@ def _checked(folder: Path, name: str, pattern: dict[str, Any]) -> dict[str, Any]
         result_schema.check(content, pattern)
     except ValueError as error:
         raise InputFileError(
-            f"{folder / name} is damaged ({error}); restore it from a copy, or segment again"
+            f"{folder / name} is damaged ({error}); restore it from a backup or segment the scan "
+            "again"
         ) from error
     return content
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        content = result_schema.parse(_there(folder, name).read_text(encoding="utf-8"))
+        content = result_schema.parse(_find(folder, name).read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputFileError(f"{folder / name} is damaged ({error})") from error
     if not _KEYS[name] <= content.keys():
         raise InputFileError(
-            f"{folder / name} is damaged: {', '.join(sorted(_KEYS[name]))} are expected in it"
+            f"{folder / name} is damaged: expected the keys {', '.join(sorted(_KEYS[name]))}"
         )
     return content

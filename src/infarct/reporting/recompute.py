@@ -1,4 +1,4 @@
-"""An outline corrected by hand: every number anew, the old outline kept, a line in the audit."""
+"""Recompute a result from a corrected lesion mask, keep the old mask, and record the change."""
 
 from __future__ import annotations
 
@@ -37,22 +37,23 @@ _CHANGED = (
 """Files that a correction writes or removes."""
 
 _MOST_OUTSIDE = 0.1
+"""Share of the corrected mask outside the brain mask above which a warning is issued."""
 
 
 @dataclass(frozen=True)
 class Correction:
-    """One line of the audit.
+    """One line of the audit trail.
 
     Attributes:
-        date_utc: When, ISO 8601.
-        by: Who, as they said; may be empty.
-        reason: Why, as they said; may be empty.
-        kept_as: File that the outline before is kept in.
-        sha256_before: Of that file.
-        sha256_after: Of `lesion_mask.nii.gz` after.
-        ml_before: Its volume.
-        ml_after: Its volume.
-        infarct: Version that measured.
+        date_utc: Date and time, ISO 8601.
+        by: Name of the editor as given; may be empty.
+        reason: Reason as given; may be empty.
+        kept_as: File name under which the previous mask is kept.
+        sha256_before: SHA-256 of the previous mask.
+        sha256_after: SHA-256 of the corrected `lesion_mask.nii.gz`.
+        ml_before: Lesion volume before the correction, ml.
+        ml_after: Lesion volume after the correction, ml.
+        infarct: Version of infarct that made the measurements.
     """
 
     date_utc: str
@@ -74,26 +75,26 @@ def recompute(
     reason: str = "",
     territories: Atlas | None = None,
 ) -> Correction:
-    """Replace the outline of a result by one corrected by hand and measure it.
+    """Replace the lesion mask of a result with a corrected mask and repeat all measurements.
 
     Args:
-        folder: As `infarct segment` made it, or of a scan in the `reports` of `infarct bids`;
-            changed whole or not at all.
-        edited: The corrected mask, on the grid of the DWI, its axes in any order; all above 0 is
-            lesion.
-        by: Who corrected it.
-        reason: Why.
-        territories: Atlas for the table of territories; the one that ships if None.
+        folder: Output of `infarct segment`, or the folder of a scan in `reports/` of
+            `infarct bids`. It is updated completely or not at all.
+        edited: NIfTI file with the corrected mask on the grid of the DWI, axes in any order;
+            voxels above 0 are lesion.
+        by: Name of the editor.
+        reason: Reason for the correction.
+        territories: Atlas for the territory table; the bundled atlas if None.
 
     Returns:
-        What was written into the audit.
+        The line added to the audit trail.
 
     Raises:
-        InputFileError: If the mask cannot be read, the folder is no whole result, or its
-            territories were those of another atlas.
-        GeometryError: If the mask lies on another grid.
-        ContentError: If it is no mask.
-        OutputError: If the result cannot be written, or another process is working on it.
+        InputFileError: If the mask cannot be read, the result is incomplete, or the result was
+            made with a different atlas.
+        GeometryError: If the mask is not on the grid of the DWI.
+        ContentError: If the image is not a mask.
+        OutputError: If the result cannot be written, or another process is using it.
     """
     with reserved(folder):
         settle(folder)
@@ -110,11 +111,11 @@ def _recompute(
     place = stored.atlas_from_native
     anatomy = find_anatomy(lesion.data, stored.dwi.grid, place, territories, scanned)
     before, now = stored.manifest["territories"], anatomy.places.atlas
-    names = before.get("names_sha256", now.names_sha256)  # earlier results do not note it
+    names = before.get("names_sha256", now.names_sha256)  # absent from results of old versions
     if (before["sha256"], names) != (now.sha256, now.names_sha256):
         raise InputFileError(
-            f"the territories of {folder} are those of {before['file']} and its table of names, "
-            f"not of {now.file} and the one given; give both again with --atlas and --labels"
+            f"{folder} was made with the atlas {before['file']} and its label table, not with "
+            f"{now.file} and the given table; pass the original files with --atlas and --labels"
         )
     earlier = stored.summary.get("corrections", [])
     kept_as = (
@@ -125,9 +126,9 @@ def _recompute(
     with edit_atomically(folder, stored.elsewhere) as partial:
         shutil.copyfile(partial / OUTLINE, partial / kept_as)
         if (partial / "dicom").is_dir():
-            # A SEG beside the mask would be taken for it.
+            # The DICOM SEG describes the automatic mask, not the corrected one.
             (partial / "dicom").rename(partial / "dicom_automatic")
-        # It shows the old outline; the page of the cohort draws its own.
+        # The thumbnail shows the old mask; the cohort page draws its own.
         (partial / THUMBNAIL).unlink(missing_ok=True)
         write(lesion, partial / OUTLINE, np.uint8)
         write_outline_mni(lesion, stored.mni_from_native, partial / "mni")
@@ -169,7 +170,7 @@ def _recompute(
 
 
 def _renamed(listed: dict[str, str]) -> dict[str, str]:
-    """Return a list of files after the folder of the automatic DICOM objects was renamed."""
+    """Return the file list with `dicom/` renamed to `dicom_automatic/`."""
     return {
         f"dicom_automatic/{name.removeprefix('dicom/')}" if name.startswith("dicom/") else name: d
         for name, d in listed.items()
@@ -181,12 +182,12 @@ def _read_edited(path: Path, dwi: Volume) -> Volume:
     edited = reorder(volume.data > 0, volume.grid, dwi.grid)
     if edited is None:
         raise GeometryError(
-            f"{path}: the mask lies on another grid than the DWI. The mask has shape "
+            f"{path}: the mask is not on the grid of the DWI. The mask has shape "
             f"{volume.data.shape} and affine\n{volume.affine}\n"
             f"the DWI has shape {dwi.data.shape} and affine\n{dwi.affine}\n"
-            f"draw it on scan/dwi.nii.gz of the result, or edit a copy of its {OUTLINE}"
+            f"draw the mask on scan/dwi.nii.gz of the result, or edit a copy of its {OUTLINE}"
         )
-    # Written with the header of the DWI, as the automatic outline was.
+    # Use the header of the DWI, as for the automatic mask.
     return dwi.like(edited)
 
 
@@ -203,23 +204,23 @@ def _measure(lesion: Volume, stored: Stored) -> Measurements:
 
 
 def _asymmetry(stored: Stored, lesion: Volume) -> Asymmetry:
-    """Compare both sides of the brain again, beyond the new outline."""
+    """Repeat the comparison of the hemispheres, excluding the corrected mask."""
     native_from_mni = np.linalg.inv(stored.mni_from_native)
-    dwi, adc, brain, outline = (
+    dwi, adc, brain, mask = (
         resample(volume.like(volume.data.astype(np.float32)), MNI_GRID, native_from_mni)
         for volume in (stored.dwi, stored.adc, stored.brain, lesion)
     )
-    return asymmetry_beyond(dwi, adc, brain >= 0.5, outline >= 0.5)
+    return asymmetry_beyond(dwi, adc, brain >= 0.5, mask >= 0.5)
 
 
 def _warnings(stored: Stored, measurements: Measurements, lesion: Volume) -> list[dict[str, str]]:
-    """Return the warnings of the scan with those of the new outline; those of the old one go."""
+    """Return the warnings about the scan and the corrected mask, without those about the old."""
     found = [*lesion_findings(measurements), *asymmetry_findings(_asymmetry(stored, lesion))]
     outside = float((lesion.data & ~stored.brain.data).sum()) / max(int(lesion.data.sum()), 1)
     if outside > _MOST_OUTSIDE:
         text = (
-            f"{outside:.0%} of the corrected outline lies outside the brain mask; "
-            "is it the mask of this scan, and not mirrored?"
+            f"{outside:.0%} of the corrected mask lies outside the brain mask; check that it "
+            "belongs to this scan and is not mirrored"
         )
         found.append(Finding(FindingCode.OUTSIDE_BRAIN, "warning", text))
     kept = _still_true(stored.summary["warnings"])
@@ -227,12 +228,12 @@ def _warnings(stored: Stored, measurements: Measurements, lesion: Volume) -> lis
 
 
 def _one_line(text: str) -> str:
-    """Return text for a cell."""
+    """Return text as a single line of valid UTF-8 for a table cell."""
     return as_utf8(" ".join(text.split()))
 
 
 def _still_true(findings: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Drop the findings that describe the earlier mask."""
+    """Drop the findings that describe the previous mask."""
     return [
         finding
         for finding in findings

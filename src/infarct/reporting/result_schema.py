@@ -1,7 +1,7 @@
-"""The shape of `summary.json` and `manifest.json`, checked whenever a result is read back.
+"""Schema of `summary.json` and `manifest.json`, validated whenever a result is read.
 
-People edit these files, and disks and transfers damage them. What is missing or of the wrong type
-is named here once, so that the code that uses a result can rely on it.
+These files can be edited or damaged. Missing keys and wrong types are reported here, so that code
+that uses a result can rely on its structure.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from dataclasses import dataclass
 from typing import Any
 
 _LARGEST = 1e12
-"""No volume, ratio or count of a scan comes near."""
+"""Largest accepted number; far above any volume, ratio or count of a scan."""
 
 
 @dataclass(frozen=True)
 class _Maybe:
-    """Null is allowed."""
+    """A value that may be null."""
 
     pattern: Any
 
 
 @dataclass(frozen=True)
 class _Table:
-    """An object with keys of any name."""
+    """An object with arbitrary keys."""
 
     pattern: Any
 
 
-_NUMBER, _WHOLE, _TEXT, _TRUTH = float, int, str, bool
+_NUMBER, _INTEGER, _TEXT, _BOOLEAN = float, int, str, bool
 _POINT = (_NUMBER, _NUMBER, _NUMBER)
 _FINDINGS = [{"code": _TEXT, "message": _TEXT}]
 _SHARES = {"side": _Maybe(_TEXT), "ml": _NUMBER, "share_of_lesion": _Maybe(_NUMBER)}
 _TERRITORY = {"name": _TEXT, **_SHARES, "share_of_territory": _Maybe(_NUMBER)}
-_SCORE = _Maybe({"score": _WHOLE, "side": _Maybe(_TEXT), "affected": [_TEXT], "rule": _TEXT})
+_SCORE = _Maybe({"score": _INTEGER, "side": _Maybe(_TEXT), "affected": [_TEXT], "rule": _TEXT})
 _RATIOS = {"kappa_dwi": _Maybe(_NUMBER), "kappa_adc": _Maybe(_NUMBER)}
 _MEANS = {**_RATIOS, "mean_adc": _Maybe(_NUMBER)}
 
 SUMMARY: dict[str, Any] = {
-    **{"lesion_volume_ml": _NUMBER, "lesion_count": _WHOLE, "left_ml": _NUMBER},
+    **{"lesion_volume_ml": _NUMBER, "lesion_count": _INTEGER, "left_ml": _NUMBER},
     **{"right_ml": _NUMBER, "intracranial_volume_ml": _NUMBER, **_MEANS},
     "lesions": [
         {
-            **{"label": _WHOLE, "volume_ml": _NUMBER, "slices": _WHOLE, **_MEANS},
+            **{"label": _INTEGER, "volume_ml": _NUMBER, "slices": _INTEGER, **_MEANS},
             **{"side": ("left", "right", "bilateral"), "mean_probability": _Maybe(_NUMBER)},
             **{"centroid_mm": _POINT, "centroid_mni_mm": _POINT, "probability": _Maybe(_NUMBER)},
             **{"territory": _Maybe(_TEXT), "compartment": _Maybe(_TEXT)},
@@ -62,11 +62,11 @@ SUMMARY: dict[str, Any] = {
             "lesion_visible?": _Maybe(_NUMBER),
             "volume_interval_ml?": _Maybe((_NUMBER, _NUMBER)),
             "volume_interval_probability?": _NUMBER,
-            "left_out?": {"candidates": _WHOLE, "ml": _NUMBER},
+            "left_out?": {"candidates": _INTEGER, "ml": _NUMBER},
             "calibration?": _Maybe(
-                {"learned_from": _TEXT, "scans": _WHOLE, "with_infarct": _WHOLE}
+                {"learned_from": _TEXT, "scans": _INTEGER, "with_infarct": _INTEGER}
             ),
-            "second_reader?": _Maybe({"model": _TEXT, "volume_ml": _NUMBER, "agrees": _TRUTH}),
+            "second_reader?": _Maybe({"model": _TEXT, "volume_ml": _NUMBER, "agrees": _BOOLEAN}),
         }
     ),
     "corrections?": [
@@ -76,7 +76,7 @@ SUMMARY: dict[str, Any] = {
         }
     ],
 }
-"""What the page and a correction use; other keys may be there."""
+"""The keys that the report and `recompute` use; other keys are allowed."""
 
 MANIFEST: dict[str, Any] = {
     **{"infarct": _TEXT, "model": _TEXT, "python": _TEXT, "made": _TEXT},
@@ -88,25 +88,26 @@ MANIFEST: dict[str, Any] = {
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return the object that a JSON text holds.
+    """Parse a JSON text that must contain an object.
 
     Raises:
-        ValueError: If it is not JSON, nested too deeply, not an object, or holds NaN or Infinity.
+        ValueError: If the text is not valid JSON, is nested too deeply, is not an object, or
+            contains NaN or Infinity.
     """
     try:
         content = json.loads(text, parse_constant=_refuse)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(content, dict):
-        raise ValueError(f"an object is expected, found {_named(content)}")
+        raise ValueError(f"expected an object, found {_type_name(content)}")
     return content
 
 
 def check(content: Mapping[str, Any], pattern: Mapping[str, Any]) -> None:
-    """Check that an object has the keys and types that a pattern names.
+    """Check that an object has the keys and types of a schema.
 
     Args:
-        content: As parsed.
+        content: The parsed object.
         pattern: `SUMMARY` or `MANIFEST`.
 
     Raises:
@@ -120,14 +121,16 @@ def check(content: Mapping[str, Any], pattern: Mapping[str, Any]) -> None:
 def _check_agreement(summary: Mapping[str, Any]) -> None:
     lesions = summary["lesions"]
     if summary["lesion_count"] != len(lesions):
-        raise ValueError(f"lesion_count is {summary['lesion_count']}, lesions has {len(lesions)}")
+        raise ValueError(
+            f"lesion_count is {summary['lesion_count']}, but lesions has {len(lesions)} entries"
+        )
     for index, lesion in enumerate(lesions):
-        # Both ratios are undefined where a mask leaves no normal tissue; the mean is still known.
+        # Without normal tissue outside the mask both ratios are undefined, but not the mean.
         missing = [key for key in _RATIOS if lesion[key] is None]
         if len(missing) == 1:
-            raise ValueError(f"lesions[{index}].{missing[0]} is null, the other ratio is not")
+            raise ValueError(f"lesions[{index}].{missing[0]} is null, but the other ratio is not")
         if not missing and lesion["mean_adc"] is None:
-            raise ValueError(f"lesions[{index}].mean_adc is null, the ratios are not")
+            raise ValueError(f"lesions[{index}].mean_adc is null, but the ratios are not")
     for index, part in enumerate(summary.get("territories") or []):
         if lesions and part["share_of_lesion"] is None:
             raise ValueError(f"territories[{index}].share_of_lesion is null, but there are lesions")
@@ -160,39 +163,45 @@ def _check(content: Any, pattern: Any, where: str) -> None:
     elif isinstance(pattern, tuple):
         _check_tuple(content, pattern, where)
     else:
-        expected = {_NUMBER: "a number", _WHOLE: "a whole number", _TEXT: "text", _TRUTH: "boolean"}
+        expected = {
+            **{_NUMBER: "a number", _INTEGER: "an integer"},
+            **{_TEXT: "a string", _BOOLEAN: "a boolean"},
+        }
         _expect(_is(content, pattern), content, expected[pattern], where)
 
 
 def _check_tuple(content: Any, pattern: tuple[Any, ...], where: str) -> None:
-    """Check one of several words or types, or a list of fixed length."""
+    """Check for one of several strings or types, or for a list of fixed length."""
     if isinstance(pattern[0], str):
         _expect(content in pattern, content, " or ".join(pattern), where)
     elif isinstance(content, list):
-        _expect(len(content) == len(pattern), content, f"a list of {len(pattern)}", where)
+        _expect(len(content) == len(pattern), content, f"a list of length {len(pattern)}", where)
         for value, each in zip(content, pattern, strict=True):
             _check(value, each, where)
     else:
-        # Text or a number, never only numbers.
+        # A tuple of equal types describes a list, one of different types describes alternatives.
         mixed = len(set(pattern)) > 1
-        _expect(mixed and any(_is(content, each) for each in pattern), content, "a value", where)
+        expected = "a string or a number" if mixed else f"a list of length {len(pattern)}"
+        _expect(mixed and any(_is(content, each) for each in pattern), content, expected, where)
 
 
 def _is(content: Any, kind: Any) -> bool:
-    if kind is _TEXT or kind is _TRUTH:
+    if kind is _TEXT or kind is _BOOLEAN:
         return isinstance(content, kind)
-    if isinstance(content, bool) or not isinstance(content, int if kind is _WHOLE else int | float):
+    if isinstance(content, bool) or not isinstance(
+        content, int if kind is _INTEGER else int | float
+    ):
         return False
     return math.isfinite(content) and abs(content) <= _LARGEST
 
 
 def _expect(holds: bool, content: Any, expected: str, where: str) -> None:
     if not holds:
-        raise ValueError(f"{where or 'content'}: {expected} is expected, found {_named(content)}")
+        raise ValueError(f"{where or 'content'}: expected {expected}, found {_type_name(content)}")
 
 
-def _named(content: Any) -> str:
-    kinds = {dict: "an object", list: "a list", str: "text", bool: "a boolean"}
+def _type_name(content: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
     return kinds.get(type(content), "null" if content is None else "a number out of range")
 
 

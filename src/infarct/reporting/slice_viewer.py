@@ -1,4 +1,4 @@
-"""Every slice of a scan as small pictures that a page can carry."""
+"""Prepare all slices of a scan as small embedded images for the slice viewer."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from infarct.reporting.radiological_view import (
 from infarct.reporting.reader import Stored
 
 _BLOCK = 8
-"""JPEG works in blocks of 8 x 8 pixels; slices that fill whole blocks do not bleed into another."""
+"""JPEG block size in pixels; slices aligned to blocks do not bleed into each other."""
 
 _MOST_PIXELS = 2_000_000
-"""Of all slices of one image together; more, and every slice is shown smaller."""
+"""Maximum pixels of all slices of one image; larger scans are downsampled."""
 
 _LONGEST_SIDE = 280
 _QUALITY = 80
@@ -38,12 +38,12 @@ _PRINTED = 12
 
 @dataclass(frozen=True)
 class Sheet:
-    """All slices of one image, side by side in one picture.
+    """All slices of one image, tiled into one picture.
 
     Attributes:
-        key: For the page's code: `dwi`, ...
-        title: For people.
-        uri: The picture, as a data URI.
+        key: Identifier in the HTML, such as `dwi`.
+        title: Displayed name.
+        uri: The picture as a data URI.
     """
 
     key: str
@@ -53,17 +53,18 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Viewer:
-    """What the slice viewer shows; lengths in pixels of the sheets.
+    """Content of the slice viewer; lengths are in sheet pixels.
 
     Attributes:
-        width: Of one slice.
-        height: Of one slice.
-        columns: Slices side by side on a sheet.
-        sheets: DWI, b0, ADC, probability.
-        outlines: SVG path of the lesion on each slice, from the feet up; empty where there is none.
-        areas_ml: Lesion on each slice, ml.
-        start: Slice with most lesion, else the middle one.
-        printed: Slices worth printing.
+        width: Width of one slice.
+        height: Height of one slice.
+        columns: Number of slices per row of a sheet.
+        sheets: DWI, b0, ADC and probability.
+        outlines: SVG path of the lesion contour on each slice, inferior to superior; empty for
+            slices without lesion.
+        areas_ml: Lesion volume on each slice, ml.
+        start: Slice with the largest lesion area; the middle slice if there is no lesion.
+        printed: Slices shown in the printed report.
     """
 
     width: int
@@ -77,23 +78,23 @@ class Viewer:
 
     @property
     def rows(self) -> int:
-        """Rows of slices on a sheet."""
+        """Number of rows of slices on a sheet."""
         return -(-len(self.outlines) // self.columns)
 
     def corner(self, z: int) -> tuple[int, int]:
-        """Return where the slice lies on a sheet: its left and upper edge."""
+        """Return the left and upper edge of a slice on a sheet, pixels."""
         return z % self.columns * self.width, z // self.columns * self.height
 
 
 @dataclass(frozen=True)
 class _Tiling:
-    """How the voxels of a slice fill its place on a sheet.
+    """Layout of a slice in its tile on a sheet.
 
     Attributes:
-        box: Columns and rows of the hung image that are shown.
-        size: Width and height of the picture of a slice, pixels.
-        margin: Empty pixels left of it and above it, up to the next whole block.
-        scale: Pixels per voxel, along both axes.
+        box: Columns and rows of the reordered image that are shown.
+        size: Width and height of the slice, pixels.
+        margin: Padding left of and above the slice, pixels.
+        scale: Pixels per voxel along both axes.
     """
 
     box: tuple[slice, slice]
@@ -103,12 +104,12 @@ class _Tiling:
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Width and height of the place, whole blocks."""
+        """Width and height of the tile, pixels; multiples of the JPEG block size."""
         width, height = (-(-n // _BLOCK) * _BLOCK for n in self.size)
         return width, height
 
     def place(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Map centres of voxels of the box to pixels of the place; y grows downwards there."""
+        """Map voxel centres of the box to pixels of the tile, where y points down."""
         return (
             self.margin[0] + (x + 0.5) * self.scale[0],
             self.margin[1] + self.size[1] - (y + 0.5) * self.scale[1],
@@ -116,7 +117,7 @@ class _Tiling:
 
 
 def view(stored: Stored) -> Viewer:
-    """Prepare the slices of a scan for its page.
+    """Prepare the slices of a scan for the slice viewer.
 
     Args:
         stored: The result.
@@ -135,7 +136,7 @@ def view(stored: Stored) -> Viewer:
     columns = math.ceil(math.sqrt(n))
 
     grey = _grey(dwi, signal_window(dwi, brain))
-    # The ADC of air is noise that outshines the brain; only tissue is shown.
+    # ADC is hidden in air, where its noise is brighter than the brain.
     images = {
         ("dwi", "DWI"): grey,
         ("b0", "b0"): _grey(b0, signal_window(b0, brain)),
@@ -160,7 +161,7 @@ def view(stored: Stored) -> Viewer:
 
 
 def slice_of(stored: Stored, point_mm: tuple[float, float, float]) -> int:
-    """Return the slice, counted from 0 at the feet, that a point of the scanner's world lies on."""
+    """Return the slice that contains a point in scanner coordinates; 0 is the most inferior."""
     at = np.linalg.inv(stored.dwi.affine) @ [*point_mm, 1.0]
     shape = stored.dwi.data.shape
     marked = np.zeros(shape, bool)
@@ -196,7 +197,7 @@ def _grey(image: Image, window: tuple[float, float]) -> NDArray[np.uint8]:
 
 
 def _over(grey: NDArray[np.uint8], probability: Image) -> NDArray[np.uint8]:
-    """Lay a probability over a dimmed image: blue where low, through orange to white where high."""
+    """Overlay a probability on a dimmed image, from blue (low) through orange to white (high)."""
     stops = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
     colours = np.array([[0, 0, 60], [60, 60, 190], [200, 90, 110], [255, 170, 50], [255, 250, 200]])
     colour = np.stack([np.interp(probability, stops, colours[:, c]) for c in range(3)], axis=-1)
@@ -205,7 +206,7 @@ def _over(grey: NDArray[np.uint8], probability: Image) -> NDArray[np.uint8]:
 
 
 def _sheet(image: NDArray[np.uint8], tiling: _Tiling, columns: int) -> str:
-    """Draw all slices side by side and return the picture as a data URI."""
+    """Tile all slices into one JPEG and return it as a data URI."""
     width, height = tiling.tile
     n = image.shape[2]
     mode = "RGB" if image.ndim == 4 else "L"

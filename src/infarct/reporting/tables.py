@@ -1,4 +1,4 @@
-"""Numbers as they are written: the fields of `summary.json`, `lesions.tsv` and `regions.tsv`."""
+"""Build the measurements in `summary.json` and write `lesions.tsv` and `regions.tsv`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLACE = [field.name for field in fields(LesionLocation) if field.name != "label
 
 
 def numbers(measurements: Measurements, anatomy: Anatomy) -> dict[str, Any]:
-    """Return what was measured as it goes into `summary.json`; None where undefined."""
+    """Return the measurements for `summary.json`; undefined numbers are None."""
     places = anatomy.places
     content: dict[str, Any] = finite(
         {
@@ -36,7 +36,7 @@ def numbers(measurements: Measurements, anatomy: Anatomy) -> dict[str, Any]:
 
 
 def write_tables(measurements: Measurements, places: Localization, folder: Path) -> None:
-    """Write `lesions.tsv`, a row per lesion, and `regions.tsv`, a row per part of the brain."""
+    """Write `lesions.tsv` (a row per lesion) and `regions.tsv` (a row per territory or region)."""
     _write_lesions(measurements, places, folder / "lesions.tsv")
     _write_regions(places, folder / "regions.tsv")
 
@@ -48,7 +48,7 @@ def _lesions(
 
 
 def _part(part: Part, kind: str) -> dict[str, Any]:
-    """Return a row of the table of territories (with its sub-territories) or of regions."""
+    """Return a row of the territory table (including sub-territories) or the region table."""
     own = (
         {"sub": [_part(p, kind) for p in part.parts]} if kind == "territory" and part.parts else {}
     )

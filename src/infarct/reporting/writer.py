@@ -1,4 +1,4 @@
-"""Results on disk: masks, numbers, a page to look at, and how it was made. Complete or absent."""
+"""Write a result folder: masks, measurements, report and provenance. Complete or absent."""
 
 from __future__ import annotations
 
@@ -44,14 +44,15 @@ from infarct.segmentation.models import Model
 from infarct.segmentation.result import Segmentation
 from infarct.uncertainty.calibration import COVERAGE
 
-_COARSE = 2e-3
-"""Step over the median of the brain; tissue differs by a few per cent."""
+_COARSEST_STEP = 2e-3
+"""Largest quantisation step of a signal, relative to the median of the brain; tissue contrast is a
+few per cent."""
 
 _MOST_NAMES = 20
-"""How many files an error lists."""
+"""Maximum number of files listed in an error message."""
 
 PAGE = ("report.html", "figure.png")
-"""What `write_page` writes."""
+"""The files that `write_page` writes."""
 
 _LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "onnxruntime", "matplotlib")
 
@@ -65,28 +66,29 @@ def write_results(
     command: Sequence[str] = (),
     add: Callable[[Path], object] = lambda _: None,
 ) -> Path:
-    """Write everything about one scan into a folder of its own.
+    """Write the result for one scan to its own folder.
 
     Args:
-        result: What was found.
-        out: Folder to make; appears only when every file in it is written.
-        overwrite: Replace an earlier result, as infarct wrote it.
-        overwrite_corrected: Also one that was corrected or edited, or holds the user's own files.
-        command: The command line, for the manifest.
-        add: Called with the folder before it is complete, to write more files into it.
+        result: The segmentation result.
+        out: Folder to create; it appears only after all files have been written.
+        overwrite: Replace an unchanged earlier result.
+        overwrite_corrected: Also replace a result that was corrected or edited, or that contains
+            the user's own files.
+        command: Command-line arguments, for the manifest.
+        add: Called with the temporary folder before it is published, to add more files.
 
     Returns:
         `out`.
 
     Raises:
-        OutputError: If `out` holds files already, is a folder of inputs, or cannot be written; or
-            if another process is writing to it.
+        OutputError: If `out` already contains files, contains inputs, or cannot be written, or if
+            another process is writing to it.
     """
     inputs = result.case.files.paths().values()
     may = {"overwrite": overwrite, "overwrite_corrected": overwrite_corrected}
     with (
         destination(out, inputs, **may),
-        # Again: somebody may have worked on it meanwhile.
+        # Check again: the earlier result may have been edited in the meantime.
         atomic_directory(out, lambda old: _refuse_to_lose(old, out, **may)) as partial,
     ):
         _write_images(result, partial)
@@ -95,7 +97,7 @@ def write_results(
         manifest = _manifest(result, command)
         manifest["outputs"] = {OUTLINE: assets.sha256(partial / OUTLINE)}
         write_json(manifest, partial / "manifest.json")
-        # From the folder, as anyone can later: what the page needs is there, or this fails.
+        # Render from the folder, to verify that the report can be rebuilt from it later.
         write_page(read_stored(partial), partial)
         add(partial)
         write_json({**manifest, FILES: list_files(partial)}, partial / "manifest.json")
@@ -103,14 +105,14 @@ def write_results(
 
 
 def rebuild_page(folder: Path) -> None:
-    """Write `report.html` and `figure.png` of a result anew, from nothing but its folder.
+    """Rebuild `report.html` and `figure.png` from a result folder.
 
     Args:
-        folder: As `infarct segment` made it.
+        folder: Output of `infarct segment`.
 
     Raises:
-        InputFileError: If it is no whole result.
-        OutputError: If it cannot be written.
+        InputFileError: If the result is incomplete or damaged.
+        OutputError: If the folder cannot be written.
     """
     with reserved(folder):
         settle(folder)
@@ -121,13 +123,13 @@ def rebuild_page(folder: Path) -> None:
 
 
 def relisted(manifest: dict[str, Any], folder: Path, names: Iterable[str]) -> dict[str, Any]:
-    """Return a manifest whose list of files has the current hashes of some of them.
+    """Return a manifest with updated checksums of some files.
 
     Args:
-        manifest: Of a result; one without a list is returned as it is.
-        folder: Of the result.
-        names: Files that were written or removed; all others keep the entry they have, so that
-            what a person changed can still be told.
+        manifest: The manifest of a result; returned unchanged if it has no file list.
+        folder: The result folder.
+        names: Files that were written or removed. All other entries are kept, so that manual edits
+            are still detected.
     """
     if FILES not in manifest:
         return manifest
@@ -147,18 +149,19 @@ def destination(
     overwrite_corrected: bool = False,
     patience: float = PATIENCE_SECONDS,
 ) -> Iterator[None]:
-    """Check a destination before any work, and keep other processes away from it meanwhile.
+    """Check an output folder and reserve it for this process.
 
     Args:
-        out: Folder to make.
+        out: Folder to create.
         inputs: Paths of the input files.
-        overwrite: An earlier result may be replaced.
-        overwrite_corrected: So may one that was corrected or edited, or holds the user's own files.
-        patience: Seconds to wait for another process that is working on it.
+        overwrite: Allow replacing an earlier result.
+        overwrite_corrected: Also allow replacing a result that was corrected or edited, or that
+            contains the user's own files.
+        patience: Time to wait for another process that is using the folder, seconds.
 
     Raises:
-        OutputError: If it cannot be written, would mix results with others or replace what may not
-            be replaced, or if another process is working on it.
+        OutputError: If the folder cannot be written, contains files that may not be replaced, or
+            is in use by another process.
     """
     inputs = list(inputs)
     check_place(out, inputs)
@@ -169,37 +172,39 @@ def destination(
 
 
 def check_place(out: Path, inputs: Iterable[Path]) -> None:
-    """Refuse a place where no folder can be made, or where the inputs are.
+    """Check that an output folder can be created and contains no inputs.
 
     Args:
-        out: Folder to make.
+        out: Folder to create.
         inputs: Paths of the input files.
 
     Raises:
-        OutputError: If so.
+        OutputError: If the folder cannot be created or contains an input file.
     """
     refuse_to_replace(out, inputs)
     parent = next(path for path in out.resolve().parents if path.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         raise OutputError(
-            f"no folder can be made in {parent}: it is not a folder, or you may not write there; "
-            "give --out a folder elsewhere"
+            f"cannot create a folder in {parent}: it is not a folder, or you have no write "
+            "permission; choose another --out"
         )
 
 
 def check_destination(
     out: Path, inputs: Iterable[Path], *, overwrite: bool, overwrite_corrected: bool = False
 ) -> None:
-    """Refuse a destination that cannot be, would mix results with others, or lose manual work.
+    """Check that results can be written to an output folder without losing other files.
 
     Args:
-        out: Folder to make.
+        out: Folder to create.
         inputs: Paths of the input files.
-        overwrite: An earlier result may be replaced.
-        overwrite_corrected: So may one that was corrected or edited, or holds the user's own files.
+        overwrite: Allow replacing an earlier result.
+        overwrite_corrected: Also allow replacing a result that was corrected or edited, or that
+            contains the user's own files.
 
     Raises:
-        OutputError: If so.
+        OutputError: If the folder cannot be created, contains an input file, or contains files
+            that may not be replaced.
     """
     check_place(out, inputs)
     out = out.resolve()
@@ -208,31 +213,31 @@ def check_destination(
 
 
 def _refuse_to_lose(folder: Path, out: Path, *, overwrite: bool, overwrite_corrected: bool) -> None:
-    """Refuse to replace a folder, which may have been moved aside from `out`, by what must stay."""
+    """Raise if `folder` (`out`, possibly moved aside) contains files that must be kept."""
     if not any(folder.iterdir()):
         return
     if not (overwrite or overwrite_corrected):
         raise OutputError(
             f"{out} already exists and is not empty; choose another --out, or add --overwrite to "
-            "replace an earlier result"
+            "replace the earlier result"
         )
     if not is_result(folder):
         raise OutputError(
-            f"{out} is not an earlier result (it has no manifest.json of infarct); nothing was "
-            "replaced"
+            f"{out} is not a result folder (it has no manifest.json of infarct); nothing was "
+            "replaced; choose another --out"
         )
     work = [] if overwrite_corrected else manual_work(folder)
     if work:
         more = f" and {len(work) - _MOST_NAMES} more" if len(work) > _MOST_NAMES else ""
         raise OutputError(
             f"replacing {out} would delete manual work: {', '.join(work[:_MOST_NAMES])}{more}; "
-            "nothing was replaced: move the folder elsewhere, or add --overwrite-corrected to "
-            "delete it"
+            "nothing was replaced; move the folder elsewhere, or add --overwrite-corrected to "
+            "delete this work"
         )
 
 
 def summarise(result: Segmentation) -> dict[str, Any]:
-    """Return the numbers of one scan as they go into `summary.json`; None where undefined."""
+    """Return the content of `summary.json` for one scan; undefined numbers are None."""
     peak, adc_peak = result.prepared.dwi_peak, result.prepared.adc_peak
     found = result.prepared.registration
     summary: dict[str, Any] = finite(
@@ -277,7 +282,7 @@ def _write_images(result: Segmentation, folder: Path) -> None:
     mni.mkdir()
 
     def write_mni(image: Image, name: str, step: float) -> None:
-        # Stored in steps: a brain at 1 mm is 8 million voxels, and small files are quickly read.
+        # Quantised to 16 bits, because a 1 mm image has 8 million voxels.
         write(Volume(image, MNI_GRID.affine), mni / f"{name}.nii.gz", np.int16, step)
 
     for name, signal in (("dwi", scan.dwi), ("b0", scan.b0)):
@@ -293,63 +298,66 @@ def _write_images(result: Segmentation, folder: Path) -> None:
 
 
 def write_outline_mni(lesion: Volume, mni_from_native: Affine, folder: Path) -> None:
-    """Write the outline in MNI space, for overlays.
+    """Write the lesion mask in MNI space, for overlays.
 
     Args:
         lesion: bool, on the grid of the scan.
-        mni_from_native: (4, 4) world of the scan -> MNI mm.
-        folder: Where `lesion_mask.nii.gz` goes.
+        mni_from_native: (4, 4) scanner coordinates -> MNI mm.
+        folder: Folder for `lesion_mask.nii.gz`.
     """
-    outline = lesion.like(lesion.data.astype(np.float32))
-    there = resample(outline, MNI_GRID, np.linalg.inv(mni_from_native)) > 0.5
-    write(Volume(there, MNI_GRID.affine), folder / "lesion_mask.nii.gz", np.uint8)
+    mask = lesion.like(lesion.data.astype(np.float32))
+    mask_mni = resample(mask, MNI_GRID, np.linalg.inv(mni_from_native)) > 0.5
+    write(Volume(mask_mni, MNI_GRID.affine), folder / "lesion_mask.nii.gz", np.uint8)
 
 
 def _write_signal(signal: Volume, brain: Mask, path: Path) -> None:
-    """Write a signal in 16-bit steps, as small as the brightest voxel lets them be."""
+    """Write a signal as 16-bit integers, or as floats if the steps would be too coarse."""
     step = max(float(np.abs(signal.data).max()) / 32000.0, 1e-12)
-    if step > _COARSE * float(np.median(signal.data[brain])):
-        # One hot voxel would leave a few greys to the brain.
+    if step > _COARSEST_STEP * float(np.median(signal.data[brain])):
+        # A single very bright voxel would leave too few grey levels for the brain.
         write(signal, path, np.float32)
     else:
         write(signal, path, np.int16, step)
 
 
 def _certainty(result: Segmentation) -> dict[str, Any] | None:
-    """Return what is known of how sure the outline is, or None of a method that cannot tell."""
-    second, judged = result.second_reading, result.filtered
+    """Return the confidence of the result; None for methods without a second reader."""
+    second, filtered = result.second_reading, result.filtered
     if second is None:
         return None
-    if judged is None:
+    if filtered is None:
         return {"second_reader": asdict(second)}
     void = void_reason(result.findings)
     return {
-        "lesion_visible": None if void else judged.lesion_visible,
-        "volume_interval_ml": None if void else judged.volume_interval_ml,
+        "lesion_visible": None if void else filtered.lesion_visible,
+        "volume_interval_ml": None if void else filtered.volume_interval_ml,
         "volume_interval_probability": COVERAGE,
-        "operating_point": judged.point,
-        "calibration": _calibrated_on(result.segmenter),
-        "left_out": {"candidates": judged.left_out, "ml": judged.left_out_ml},
+        "operating_point": filtered.point,
+        "calibration": _calibration_data(result.segmenter),
+        "left_out": {"candidates": filtered.left_out, "ml": filtered.left_out_ml},
         "second_reader": asdict(second),
     }
 
 
-def _calibrated_on(segmenter: Model) -> dict[str, Any] | None:
+def _calibration_data(segmenter: Model) -> dict[str, Any] | None:
     if segmenter.candidate_filter is None:
         return None
-    of = segmenter.candidate_filter.calibration
-    with_infarct = of.scans - of.lesion_free
-    return {"scans": of.scans, "with_infarct": with_infarct, "learned_from": of.learned_from}
+    calibration = segmenter.candidate_filter.calibration
+    return {
+        "scans": calibration.scans,
+        "with_infarct": calibration.scans - calibration.lesion_free,
+        "learned_from": calibration.learned_from,
+    }
 
 
 def _without_folder(word: str) -> str:
-    """Shorten a path in a word of a command to its last part: folders may name patients."""
+    """Reduce a path in a command-line argument to its last part; folders may name patients."""
     option, is_value, value = word.partition("=") if word.startswith("-") else ("", "", word)
     return f"{option}{is_value}{Path(value).name or value}"
 
 
 def calibration_record(segmenter: Model) -> dict[str, str] | None:
-    """Return which calibration a method uses, for the manifest; None of one without."""
+    """Return the calibration file of a method and its SHA-256 for the manifest, None if none."""
     candidate_filter = segmenter.candidate_filter
     return (
         {"file": candidate_filter.file, "sha256": candidate_filter.sha256}
@@ -359,7 +367,7 @@ def calibration_record(segmenter: Model) -> dict[str, str] | None:
 
 
 def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
-    """Say how the result was made, so that it can be made again. File names only, no folders."""
+    """Return the provenance of a result, with file names but without folders."""
     inputs = result.case.files.paths()
     if (bvalues := result.case.files.bval_path()) is not None:
         inputs["bval"] = bvalues

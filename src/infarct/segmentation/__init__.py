@@ -1,1 +1,1 @@
-"""The methods that find lesions, and the result they end in."""
+"""Segmentation methods and their result."""

@@ -1,6 +1,6 @@
-"""The two methods without weights: t-score, and the modified c-fuzzy map of ischemic tissue (IS).
+"""The two methods without trained weights: t-score and the modified c-fuzzy (IS) map.
 
-Both compare a scan, voxel by voxel on the MNI grid, with brains that have no acute lesion.
+Both compare a scan voxel by voxel on the MNI grid with lesion-free control brains.
 
 References:
     Liu et al. 2021, Methods, "Lesion segmentation with unsupervised methods", Eq. 2-5.
@@ -20,21 +20,21 @@ from infarct.core.diffusion import Image, Mask
 from infarct.core.normalisation import zscore
 
 Voxels = Mask | tuple[slice, ...]
-"""A mask, or a box."""
+"""A mask or a box."""
 
 SIGMA_PER_FWHM = 1.0 / math.sqrt(8.0 * math.log(2.0))
 
 
 @dataclass(frozen=True, eq=False)
 class Healthy:
-    """Mean and SD of brains without acute lesion, on the MNI grid, normalised to the tissue peak.
+    """Voxelwise mean and SD of lesion-free brains on the MNI grid, normalised to the tissue peak.
 
     Attributes:
-        dwi_mean: (192, 224, 192) tissue-peak units, see `normalisation.normalise`.
-        dwi_sd: Same shape and units.
-        adc_mean: Same shape; ADC normalised to its own tissue peak.
-        adc_sd: Same shape and units.
-        n: Number of brains behind the statistics.
+        dwi_mean: (192, 224, 192) mean DWI in tissue-peak units, see `normalisation.normalise`.
+        dwi_sd: SD of the DWI, same shape and units.
+        adc_mean: Mean ADC, same shape, normalised to its own tissue peak.
+        adc_sd: SD of the ADC, same shape and units.
+        n: Number of brains.
     """
 
     dwi_mean: Image
@@ -44,7 +44,7 @@ class Healthy:
     n: int
 
     def at(self, voxels: Voxels) -> Healthy:
-        """Return the statistics of some voxels, or of a box."""
+        """Return the statistics of the selected voxels or box."""
         return Healthy(
             self.dwi_mean[voxels],
             self.dwi_sd[voxels],
@@ -56,15 +56,16 @@ class Healthy:
 
 @dataclass(frozen=True)
 class FuzzySettings:
-    """Settings of the modified c-fuzzy map; the defaults are the paper's best.
+    """Settings of the modified c-fuzzy map; the defaults are the best settings of the paper.
 
     Attributes:
-        fwhm: Of the in-plane smoothing, voxels of 1 mm.
-        alpha_dwi: How many healthy SD make a DWI voxel half bright; larger is less sensitive.
+        fwhm: FWHM of the in-plane smoothing, voxels of 1 mm.
+        alpha_dwi: Scale of the DWI membership in control SD; larger values are less sensitive.
         lambda_dwi: Exponent of the DWI membership.
-        alpha_adc: As `alpha_dwi`, for low ADC.
+        alpha_adc: Scale of the ADC membership in control SD.
         lambda_adc: Exponent of the ADC membership.
-        sigma_id: z-score inside the individual's own DWI below which nothing is ischemic.
+        sigma_id: Minimum z-score of the DWI within the individual brain; voxels below are not
+            ischemic.
     """
 
     fwhm: float = 2.0
@@ -77,13 +78,13 @@ class FuzzySettings:
 
 @dataclass(frozen=True)
 class TScoreSettings:
-    """Settings of the t-score method; the defaults are the paper's best.
+    """Settings of the t-score method; the defaults are the best settings of the paper.
 
     Attributes:
-        fwhm: Of the in-plane smoothing, voxels of 1 mm.
-        sigma_dwi: A lesion's DWI lies more than this t above the healthy.
-        sigma_adc: A lesion's ADC lies more than this t below the healthy.
-        sigma_id: And its DWI more than this z above the individual's own brain.
+        fwhm: FWHM of the in-plane smoothing, voxels of 1 mm.
+        sigma_dwi: Threshold on the t-score of the DWI; lesions are above.
+        sigma_adc: Threshold on the negative t-score of the ADC; lesions are above.
+        sigma_id: Threshold on the z-score of the DWI within the individual brain.
     """
 
     fwhm: float = 4.0
@@ -93,12 +94,15 @@ class TScoreSettings:
 
 
 def smooth_in_plane(image: Image, brain: Mask, fwhm: float) -> Image:
-    """Smooth within slices only, so that thick slices do not leak into each other.
+    """Smooth within slices only, to avoid mixing thick slices.
 
     Args:
         image: (X, Y, Z) normalised to the tissue peak.
-        brain: (X, Y, Z); outside counts as average tissue (0).
+        brain: (X, Y, Z) bool; voxels outside are set to average tissue (0).
         fwhm: Full width at half maximum, voxels.
+
+    Returns:
+        (X, Y, Z) smoothed image.
     """
     sigma = fwhm * SIGMA_PER_FWHM
     inside = np.where(brain, image, np.float32(0))
@@ -107,13 +111,13 @@ def smooth_in_plane(image: Image, brain: Mask, fwhm: float) -> Image:
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Voxels of a smoothed scan, beside the healthy at the same places.
+    """Voxels of a smoothed scan with the control statistics at the same positions.
 
     Attributes:
-        dwi: (N,) smoothed and normalised to the tissue peak.
-        adc: (N,) as `dwi`.
-        own: (N,) z-score of the DWI among all voxels of this brain.
-        healthy: The statistics of these N voxels.
+        dwi: (N,) smoothed DWI, normalised to the tissue peak.
+        adc: (N,) smoothed ADC, normalised to the tissue peak.
+        own: (N,) z-score of the DWI within the individual brain.
+        healthy: Control statistics of these N voxels.
     """
 
     dwi: Image
@@ -122,7 +126,7 @@ class Compared:
     healthy: Healthy
 
     def at(self, voxels: Mask) -> Compared:
-        """Return some of the voxels."""
+        """Return the selected voxels."""
         return Compared(
             self.dwi[voxels], self.adc[voxels], self.own[voxels], self.healthy.at(voxels)
         )
@@ -131,18 +135,20 @@ class Compared:
 def compare(
     dwi: Image, adc: Image, brain: Mask, healthy: Healthy, fwhm: float, sigma_id: float
 ) -> tuple[Mask, Compared]:
-    """Smooth a scan and keep what is bright for this brain: the rest is lesion to neither method.
+    """Smooth a scan and select the voxels that are bright relative to the individual brain.
+
+    All other voxels are rejected by both methods.
 
     Args:
         dwi: (X, Y, Z) DWI normalised to its tissue peak.
         adc: Same shape, ADC normalised to its tissue peak.
-        brain: Same shape.
-        healthy: The brains to compare with, on the same grid.
-        fwhm: Of the in-plane smoothing, voxels.
-        sigma_id: Least z-score inside the individual's own DWI.
+        brain: Same shape, bool.
+        healthy: Control statistics on the same grid.
+        fwhm: FWHM of the in-plane smoothing, voxels.
+        sigma_id: Minimum z-score of the DWI within the individual brain.
 
     Returns:
-        Which voxels are kept, (X, Y, Z), and those N voxels.
+        (X, Y, Z) bool mask of the selected voxels, and the values of these N voxels.
     """
     dwi = smooth_in_plane(dwi, brain, fwhm)
     adc = smooth_in_plane(adc, brain, fwhm)
@@ -152,14 +158,14 @@ def compare(
 
 
 def ischemic_probability(scan: Compared, settings: FuzzySettings) -> Image:
-    """Tell how likely each voxel is ischemic.
+    """Return the probability of ischemia of each voxel.
 
     Args:
-        scan: N voxels, smoothed with the settings' `fwhm`.
-        settings: Of the map.
+        scan: N voxels, smoothed with the `fwhm` of the settings.
+        settings: Settings of the c-fuzzy map.
 
     Returns:
-        (N,) 0 - 1.
+        (N,) probabilities, 0 - 1.
 
     References:
         Liu et al. 2021, Eq. 2-5. The individual z-score is taken inside the brain.
@@ -175,17 +181,17 @@ def ischemic_probability(scan: Compared, settings: FuzzySettings) -> Image:
 def is_map(
     dwi: Image, adc: Image, brain: Mask, healthy: Healthy, settings: FuzzySettings | None = None
 ) -> Image:
-    """Map how likely each voxel is ischemic: bright on DWI, dark on ADC, bright for this brain.
+    """Compute the modified c-fuzzy map (IS map): high DWI, low ADC, and high individual z-score.
 
     Args:
         dwi: (192, 224, 192) DWI normalised to its tissue peak.
         adc: Same shape, ADC normalised to its tissue peak.
-        brain: Same shape.
-        healthy: The brains to compare with.
-        settings: The paper's best if None.
+        brain: Same shape, bool.
+        healthy: Control statistics.
+        settings: Settings of the map; the best settings of the paper if None.
 
     Returns:
-        (192, 224, 192) in 0 - 1, exactly 0 outside the brain.
+        (192, 224, 192) probabilities, 0 - 1; exactly 0 outside the brain.
     """
     s = settings or FuzzySettings()
     bright, scan = compare(dwi, adc, brain, healthy, s.fwhm, s.sigma_id)
@@ -195,17 +201,17 @@ def is_map(
 
 
 def t_score(image: Image, brain: Mask, mean: Image, sd: Image, n: int) -> Image:
-    """Score one brain against n controls.
+    """Compute the t-score of one brain against n controls.
 
     Args:
-        image: Smoothed and normalised, of any shape.
-        brain: Same shape; 0 is returned outside.
-        mean: Voxelwise mean of the controls.
-        sd: Voxelwise SD of the controls, above zero.
+        image: Smoothed and normalised image of any shape.
+        brain: Same shape, bool; the score is 0 outside.
+        mean: Same shape, voxelwise mean of the controls.
+        sd: Same shape, voxelwise SD of the controls, above zero.
         n: Number of controls.
 
     Returns:
-        t with n - 1 degrees of freedom, same shape.
+        Same shape, t with n - 1 degrees of freedom.
 
     References:
         Crawford and Howell 1998: one case against a sample, t = (x - m) / (s sqrt(1 + 1/n)).
@@ -215,14 +221,14 @@ def t_score(image: Image, brain: Mask, mean: Image, sd: Image, n: int) -> Image:
 
 
 def exceeds_controls(scan: Compared, settings: TScoreSettings) -> Mask:
-    """Find the voxels beyond the thresholds on the t-scores of DWI and ADC and on the DWI itself.
+    """Apply the thresholds on the t-scores of DWI and ADC and on the individual z-score.
 
     Args:
-        scan: N voxels, smoothed with the settings' `fwhm`.
-        settings: The thresholds.
+        scan: N voxels, smoothed with the `fwhm` of the settings.
+        settings: Thresholds.
 
     Returns:
-        (N,).
+        (N,) bool, lesion voxels.
 
     References:
         Liu et al. 2021, Methods, "T-score method".
@@ -237,14 +243,17 @@ def exceeds_controls(scan: Compared, settings: TScoreSettings) -> Mask:
 def t_score_mask(
     dwi: Image, adc: Image, brain: Mask, healthy: Healthy, settings: TScoreSettings | None = None
 ) -> Mask:
-    """Outline lesions by the t-score method.
+    """Segment lesions with the t-score method.
 
     Args:
         dwi: (192, 224, 192) DWI normalised to its tissue peak.
         adc: Same shape, ADC normalised to its tissue peak.
-        brain: Same shape.
-        healthy: The controls.
-        settings: The paper's best if None.
+        brain: Same shape, bool.
+        healthy: Control statistics.
+        settings: Thresholds; the best settings of the paper if None.
+
+    Returns:
+        (192, 224, 192) bool, lesion mask.
     """
     s = settings or TScoreSettings()
     bright, scan = compare(dwi, adc, brain, healthy, s.fwhm, s.sigma_id)

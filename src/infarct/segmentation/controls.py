@@ -1,4 +1,4 @@
-"""Mean and SD of brains without acute lesion, for the classical methods."""
+"""Load the control statistics (mean and SD of lesion-free brains) of the classical methods."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ _CFUZZY_FWHM = FuzzySettings().fwhm
 
 
 def healthy_asset(name: str, fwhm: float) -> str:
-    """Return the name of a file of the healthy statistics, without its folder and ending.
+    """Return the file name of a control statistic, without folder and extension.
 
     Args:
         name: `dwi_mean`, `dwi_sd`, `adc_mean`, `adc_sd` or `note`.
-        fwhm: Of the smoothing, voxels; that of the c-fuzzy map has no suffix.
+        fwhm: FWHM of the smoothing, voxels; that of the c-fuzzy map has no suffix.
     """
     return name if fwhm == _CFUZZY_FWHM else f"{name}_fwhm{fwhm:g}"
 
 
 @lru_cache(maxsize=2)
 def load_healthy(fwhm: float = _CFUZZY_FWHM) -> Healthy:
-    """Load mean and SD of brains without acute lesion, on the MNI grid.
+    """Load the control statistics on the MNI grid.
 
     Args:
-        fwhm: Of the in-plane smoothing of those brains, voxels; a scan that is compared with them
-            must be smoothed equally.
+        fwhm: FWHM of the in-plane smoothing of the control brains, voxels; scans must be smoothed
+            with the same FWHM.
 
     Raises:
-        AssetError: If no statistics of this FWHM ship.
+        AssetError: If no statistics with this FWHM are bundled.
     """
     return healthy_on(MNI_GRID, fwhm)
 
 
 def healthy_on(grid: Grid, fwhm: float = _CFUZZY_FWHM) -> Healthy:
-    """Load mean and SD of brains without acute lesion on some grid of MNI space.
+    """Load the control statistics on a given grid in MNI space.
 
     Args:
-        grid: Such as the lattice of `measured_lattice.lattice`.
+        grid: Target grid, such as the output of `measured_lattice.lattice`.
         fwhm: As for `load_healthy`.
 
     Raises:
-        AssetError: If no statistics of this FWHM ship.
+        AssetError: If no statistics with this FWHM are bundled.
     """
     n = int(json.loads(assets.path(f"templates/{healthy_asset('note', fwhm)}").read_text())["n"])
     dwi_mean, dwi_sd, adc_mean, adc_sd = (
@@ -57,10 +57,13 @@ def healthy_on(grid: Grid, fwhm: float = _CFUZZY_FWHM) -> Healthy:
 
 @lru_cache(maxsize=2)
 def healthy_statistics(fwhm: float = _CFUZZY_FWHM) -> dict[str, Volume]:
-    """Load `dwi_mean`, `dwi_sd`, `adc_mean` and `adc_sd` as they ship, (96, 112, 96) each.
+    """Load `dwi_mean`, `dwi_sd`, `adc_mean` and `adc_sd` as bundled, (96, 112, 96) each.
 
     Args:
         fwhm: As for `load_healthy`.
+
+    Raises:
+        AssetError: If no statistics with this FWHM are bundled.
     """
     names = ("dwi_mean", "dwi_sd", "adc_mean", "adc_sd")
     return {name: read(assets.path(f"templates/{healthy_asset(name, fwhm)}")) for name in names}

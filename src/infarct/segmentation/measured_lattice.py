@@ -1,8 +1,8 @@
-"""The measured-slice lattice: 1 mm pixels in MNI space, slices where the scanner measured them.
+"""The measured-slice lattice: 1 mm pixels in MNI space at the acquired slice positions.
 
-The in-plane registration keeps slices intact, so each measured slice lies at one height of MNI
-space. Images brought onto this lattice are interpolated within slices only, and a thick-slice scan
-has five times fewer voxels there than on the 1 mm MNI grid.
+The in-plane registration keeps slices intact, so each acquired slice has one z position in MNI
+space. Images are interpolated onto this lattice within slices only. For thick-slice scans it has
+five times fewer voxels than the 1 mm MNI grid.
 """
 
 from __future__ import annotations
@@ -18,29 +18,27 @@ from infarct.core.normalisation import fit_tissue_peak, normalise, zscore
 from infarct.segmentation.classical import Healthy, is_map
 
 LEFTMOST_MM = -95.5
-"""x of the first column, MNI: columns lie symmetrically about the midplane (x = 0), so that
-reversing the x axis mirrors the head exactly."""
+"""MNI x coordinate of the first column, mm. Columns are symmetric about the midsagittal plane
+(x = 0), so that reversing the x axis mirrors the head exactly."""
 
 FINEST_MM = 1.5
-"""Smallest distance between two slices of the lattice; of thinner slices every second (third, ...)
-is taken."""
+"""Minimum slice spacing of the lattice, mm; thinner slices are subsampled."""
 
 SIDES = (16, 16, 8)
-"""What the sides of a box are multiples of: the networks pack 2 x 2 pixels and halve three times.
-"""
+"""Box sides are multiples of these: the networks pack 2 x 2 pixels and downsample three times."""
 
 
 def lattice(mni_from_voxel: Affine, shape: tuple[int, int, int]) -> Grid:
-    """Lay the lattice through the slices of a scan.
+    """Return the measured-slice lattice of a scan.
 
     Args:
-        mni_from_voxel: (4, 4) voxel of the scan -> MNI mm, from `registration.register`; one voxel
-            axis runs along z, and only that one.
-        shape: Of the scan.
+        mni_from_voxel: (4, 4) voxel of the scan -> MNI mm, from `registration.register`; exactly
+            one voxel axis is parallel to z.
+        shape: Shape of the scan.
 
     Returns:
-        (192, 224, K): columns 1 mm apart at x = -95.5 ... 95.5, rows as on the MNI grid, and the K
-        slices that the MNI grid reaches, from foot to head.
+        Grid of shape (192, 224, K): columns 1 mm apart at x = -95.5 ... 95.5, rows as on the MNI
+        grid, and the K slices within the MNI grid, from inferior to superior.
     """
     along_z = mni_from_voxel[2, :3]
     axis = int(np.argmax(np.abs(along_z)))
@@ -58,13 +56,13 @@ def lattice(mni_from_voxel: Affine, shape: tuple[int, int, int]) -> Grid:
 
 
 def network_input(dwi: Image, adc: Image, brain: Mask, healthy: Healthy) -> NDArray[np.float32]:
-    """Return what a network for measured slices reads.
+    """Return the input of a network for measured slices.
 
     Args:
         dwi: (192, 224, K) signal on the lattice.
         adc: Same shape, mm^2/s.
-        brain: Same shape, at least one voxel.
-        healthy: Statistics of lesion-free brains on the same lattice.
+        brain: Same shape, bool; not empty.
+        healthy: Control statistics on the same lattice.
 
     Returns:
         (3, 192, 224, K) float32: DWI and ADC scaled to mean 0 and SD 1 over the brain, and the IS
@@ -78,14 +76,15 @@ def network_input(dwi: Image, adc: Image, brain: Mask, healthy: Healthy) -> NDAr
 
 
 def brain_box(brain: Mask) -> tuple[slice, slice, slice]:
-    """Return the smallest part of the lattice that holds the brain and can be mirrored.
+    """Return the smallest mirror-symmetric box of the lattice that contains the brain.
 
     Args:
-        brain: (192, 224, K).
+        brain: (192, 224, K) bool.
 
     Returns:
-        Along x symmetric about the midplane; along x and y a multiple of `SIDES` long. Along z it
-        holds the slices that show brain: pad with zeros to a multiple of `SIDES`.
+        Slices along x, y and z. The box is symmetric about the midsagittal plane; its x and y sides
+        are multiples of `SIDES`. Along z it covers the slices with brain and must be zero-padded
+        to a multiple of `SIDES`.
     """
     x, y, z = (np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3))
     if not len(x):

@@ -1,4 +1,4 @@
-"""The methods that tell lesion from brain, by name: networks, ensembles of them, classical maps."""
+"""Segmentation methods by name: networks, ensembles of networks, and classical methods."""
 
 from __future__ import annotations
 
@@ -23,46 +23,46 @@ from infarct.segmentation.controls import load_healthy
 from infarct.uncertainty.candidate_filter import CandidateFilter, find_filter
 
 MODELS_FOLDER = "INFARCT_MODELS"
-"""Environment variable: a folder of more networks, for whoever trains their own."""
+"""Environment variable with a folder of additional networks, such as fine-tuned ones."""
 
 FAST = "fast"
-"""Stands where an operating point does: a network reads a quarter of the sub-volumes."""
+"""Model suffix: the networks process only a quarter of the sub-volumes."""
 
 BRIEF = "-brief"
-"""Ends the name of a network that learned for minutes, like all of its kind, to compare designs."""
+"""Name suffix of networks that were trained for only minutes, to compare designs."""
 
 NETWORK = "dagmnet-ch3"
-"""The network of the paper; the others are compared with it."""
+"""The network of the paper and the reference for the others."""
 
 ENSEMBLE = "ensemble"
 ENSEMBLE_OF = {NETWORK: 0.6, "fcn-ch2": 0.4}
-"""Networks whose weighted mean `ensemble` is: unlike each other in design and in what they read.
-The first has the majority: what it alone is sure of is still outlined, and judged by both."""
+"""Networks of `ensemble` with their weights. They differ in architecture and input channels. The
+first has the majority, so that lesions with a high probability in this network alone are kept."""
 
 BRAIN_NETWORK = "BrainMask"
 
 
 Predictor = Callable[[Prepared, Image], Image]
-"""Maps a prepared scan and its IS map to (192, 224, 192) values in 0 - 1. Two methods that one
-network takes part in have the same reader, so that it need be asked but once."""
+"""Maps a preprocessed scan and its IS map to (192, 224, 192) probabilities, 0 - 1. Methods that
+share a network share its predictor, so that the network runs only once."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A method that outlines lesions.
+    """A segmentation method.
 
     Attributes:
-        name: As given to `--model`, the operating point included.
-        title: For people.
-        networks: ONNX files that answer; none for a classical method. The c-fuzzy map reads the
-            scan beside a network.
-        threshold: A voxel whose probability exceeds it is lesion.
-        caution: What a reader of its outlines should know.
-        readers: Whose weighted mean it is: each network, or the classical method itself.
-        weights: Of the readers; they add up to 1.
-        candidate_filter: Says how sure its outlines are; None of a method that was never
+        name: Name as given to `--model`, including the operating point.
+        title: Human-readable description.
+        networks: ONNX files; empty for classical methods. For networks, the c-fuzzy map serves as
+            second method.
+        threshold: Voxels with a higher probability are lesion.
+        caution: Known limitations, reported as a note.
+        readers: Predictors that are averaged: one per network, or the classical method.
+        weights: Weights of the predictors; their sum is 1.
+        candidate_filter: Candidate filter with calibrated confidence; None if the method is not
             calibrated.
-        networks_sha256: Of the files, by name; the readers refuse others.
+        networks_sha256: SHA-256 of each network file, by name; other contents are rejected.
     """
 
     name: str
@@ -78,15 +78,15 @@ class Model:
 
 @lru_cache(maxsize=32)
 def _predictor(network: Path, digest: str, phases: Phases) -> Predictor:
-    """Return who asks a network; the same one for the same network."""
-    return partial(_ask, network, digest, phases)
+    """Return the predictor of a network; the same object for the same network."""
+    return partial(_run_network, network, digest, phases)
 
 
-def _ask(file: Path, digest: str, phases: Phases, scan: Prepared, is_map: Image) -> Image:
+def _run_network(file: Path, digest: str, phases: Phases, scan: Prepared, is_map: Image) -> Image:
     network = network_of(file)
     if network.sha256 != digest:
-        # The calibration and the manifest speak of what was there when the run began.
-        raise AssetError(f"{file}: was replaced during the run; run the command again")
+        # Calibration and manifest describe the file that was present at the start of the run.
+        raise AssetError(f"{file} was replaced during the run; run the command again")
     images = {"DWI": scan.dwi_normalised, "ADC": scan.adc_normalised, "IS": is_map}
     return lesion_probability(network, images, scan.brain, phases)
 
@@ -101,27 +101,27 @@ def _tscore(scan: Prepared, _: Image) -> Image:
 
 
 _NETWORK = (
-    "{training}: infarcts that are faint or below 1 ml can be "
-    "missed, and bright artefacts outlined; confirm every outline by eye"
+    "{training}: faint infarcts and infarcts below 1 ml can be missed, and bright artefacts can be "
+    "segmented; review every lesion visually"
 )
 _TRAINED_ON = re.compile(r"^- Trained on (.+?):", re.MULTILINE)
-"""How a model card says what a network was trained on."""
+"""Line of a model card that names the training data."""
 
 _RETRAINED = (
-    "it was calibrated with other networks than these, and that no longer holds: "
-    "`infarct lab calibrate` learns it anew"
+    "the calibration does not match these weights; run `infarct lab calibrate` to recalibrate"
 )
 _FAST = (
-    "one in four slices of 1 mm was read and the others interpolated, so small infarcts are "
-    "outlined less exactly than without `fast`, or left out; how sure it is was learned without it"
+    "only one in four 1 mm slices was processed and the others interpolated, so small infarcts are "
+    "segmented less accurately than without `fast`, or missed; the confidence was calibrated "
+    "without `fast`"
 )
-_BRIEFLY = (
-    "a network that learned for minutes only, to compare designs, took part: by itself it is far "
-    f"behind `{NETWORK}`"
+_BRIEFLY_TRAINED = (
+    "one of the networks was trained for only minutes, to compare designs; on its own it is far "
+    f"less accurate than `{NETWORK}`"
 )
 _CLASSICAL = (
-    "this method compares intensities only: bright artefacts at the skull base and the cortex are "
-    "often outlined too, and small or faint infarcts missed; confirm every outline by eye"
+    "this method compares intensities only: it often segments bright artefacts at the skull base "
+    "and the cortex, and misses small or faint infarcts; review every lesion visually"
 )
 
 _CLASSICAL_METHODS = {
@@ -129,7 +129,12 @@ _CLASSICAL_METHODS = {
     for method in (
         Model("cfuzzy", "modified c-fuzzy map (no weights)", (), 0.5, _CLASSICAL, (_cfuzzy,)),
         Model(
-            "tscore", "t-score against healthy brains (no weights)", (), 0.5, _CLASSICAL, (_tscore,)
+            "tscore",
+            "t-score against lesion-free brains (no weights)",
+            (),
+            0.5,
+            _CLASSICAL,
+            (_tscore,),
         ),
     )
 }
@@ -138,13 +143,13 @@ DEFAULT = ENSEMBLE
 
 
 def lesion_networks() -> dict[str, Path]:
-    """Return the ONNX file of every lesion network, by the name `--model` knows it by.
+    """Return the ONNX file of every lesion network, by its `--model` name.
 
-    Those that ship, and those in the folder that `INFARCT_MODELS` names. The name is that of the
-    file in small letters, with `-` for `_`.
+    Includes the bundled networks and those in the folder given by `INFARCT_MODELS`. The name is the
+    file name in lower case, with `_` replaced by `-`.
 
     Raises:
-        AssetError: If a network in the folder has the name of one that ships.
+        AssetError: If a network in the folder has the name of a bundled method.
     """
     shipped = {
         Path(asset.file).stem: assets.ROOT / asset.file
@@ -152,16 +157,17 @@ def lesion_networks() -> dict[str, Path]:
         if asset.file.endswith(".onnx") and Path(asset.file).stem != BRAIN_NETWORK
     }
     own = {file.stem: file for file in _own_files()}
-    named = {_spoken(stem): file for stem, file in shipped.items()}
+    networks = {_model_name(stem): file for stem, file in shipped.items()}
     for stem, file in own.items():
-        if _spoken(stem) in {*named, *_CLASSICAL_METHODS, ENSEMBLE}:
-            raise AssetError(f"{file}: {_spoken(stem)} is the name of a method that ships; rename")
-        named[_spoken(stem)] = file
-    return named
+        name = _model_name(stem)
+        if name in {*networks, *_CLASSICAL_METHODS, ENSEMBLE}:
+            raise AssetError(f"{file}: {name} is the name of a bundled method; rename the file")
+        networks[name] = file
+    return networks
 
 
 def model_names() -> list[str]:
-    """Return the name of every method there is, the usual one first, those for comparison last."""
+    """Return the names of all methods: the default first, briefly trained networks last."""
     others = lesion_networks()
     brief = [name for name, file in others.items() if _is_brief(file)]
     rest = [name for name in others if name not in {NETWORK, *brief}]
@@ -169,30 +175,32 @@ def model_names() -> list[str]:
 
 
 def get_model(name: str) -> Model:
-    """Return the method of that name.
+    """Return a method by name.
 
     Args:
-        name: One of `model_names()`, or several networks with commas between them: their mean.
-            An operating point may follow after a colon, and so may `fast`, as in
+        name: One of `model_names()`, or several network names separated by commas, which are
+            averaged. An operating point and `fast` may follow after colons, as in
             `ensemble:sensitive:fast`.
 
     Raises:
-        AssetError: If there is none.
+        AssetError: If there is no such method or operating point, or a file is damaged.
     """
-    method, *manner = name.split(":")
+    method, *options = name.split(":")
     backends.check_settings()
-    # The method first: where it does not exist, what follows it is not the mistake.
+    # Check the method first: if it does not exist, its options do not matter.
     members = {} if method in _CLASSICAL_METHODS else _members_of(method)
-    points = [word for word in manner if word != FAST]
-    if len(points) > 1 or len(set(manner)) < len(manner):
-        raise AssetError(f"{name!r}: one operating point and {FAST!r} may follow, each once")
+    points = [option for option in options if option != FAST]
+    if len(points) > 1 or len(set(options)) < len(options):
+        raise AssetError(
+            f"{name!r}: give at most one operating point and {FAST!r} after the method, each once"
+        )
     point = points[0] if points else ""
-    fast = FAST in manner
+    fast = FAST in options
     candidate_filter = find_filter(method, point, own_folder())
     if method in _CLASSICAL_METHODS:
         if fast:
             raise AssetError(
-                f"{method} is no network, and {FAST!r} applies only to those; leave it out"
+                f"{method} is not a network: `:{FAST}` applies only to network models; leave it out"
             )
         return _CLASSICAL_METHODS[method]
     files = tuple(_checked(file) for file in members)
@@ -204,7 +212,7 @@ def get_model(name: str) -> Model:
         candidate_filter = None
         cautions.insert(0, _RETRAINED)
     if any(_is_brief(file) for file in files):
-        cautions.insert(0, _BRIEFLY)
+        cautions.insert(0, _BRIEFLY_TRAINED)
     if fast:
         cautions.insert(0, _FAST)
     return Model(
@@ -224,10 +232,10 @@ def get_model(name: str) -> Model:
 
 
 def trained_on(network: Path) -> str:
-    """Return what scans a network was trained on, as its model card says; empty if none says.
+    """Return the training data of a network as stated in its model card; empty if not stated.
 
     Args:
-        network: The ONNX file; the card lies beside it.
+        network: The ONNX file; the model card is in the same folder.
     """
     card = network.with_suffix(".md")
     if not card.is_file():
@@ -240,13 +248,13 @@ def _training(networks: Sequence[Path]) -> str:
     scans = {network.stem: trained_on(network) for network in networks}
     if len(set(scans.values())) == 1:
         (one,) = set(scans.values())
-        return f"trained on {one}" if one else "no model card says what scans it was trained on"
-    said = (f"{stem} on {one or 'scans that no card names'}" for stem, one in scans.items())
-    return f"trained on different scans ({', '.join(said)})"
+        return f"trained on {one}" if one else "the training data are not documented"
+    parts = (f"{stem} on {one or 'undocumented scans'}" for stem, one in scans.items())
+    return f"trained on different scans ({', '.join(parts)})"
 
 
 def _members_of(method: str) -> dict[Path, float]:
-    """Return the networks a name stands for, each with its weight in their mean."""
+    """Return the networks of a method, each with its weight."""
     networks = lesion_networks()
     names = method.split(",")
     if method == ENSEMBLE:
@@ -254,47 +262,49 @@ def _members_of(method: str) -> dict[Path, float]:
     for name in names:
         known = model_names()
         if name not in known:
-            raise AssetError(f"there is no model called {name!r}; there are: {', '.join(known)}")
+            raise AssetError(f"there is no model called {name!r}; available: {', '.join(known)}")
         if name not in networks:
             raise AssetError(
-                f"{name} is not a network, and only those are averaged: {', '.join(networks)}"
+                f"{name} is not a network, and only networks can be averaged: {', '.join(networks)}"
             )
         if names.count(name) > 1:
-            raise AssetError(f"{name} is named twice; networks to average: {', '.join(networks)}")
+            raise AssetError(f"{name} is given twice; available networks: {', '.join(networks)}")
     return {networks[name]: 1 / len(names) for name in names}
 
 
 def _title_of(members: Mapping[Path, float]) -> str:
-    """Say which networks a method asks, and with what weights if they differ."""
+    """Describe the networks of a method, with their weights if they differ."""
     if len(members) == 1:
         (file,) = members
-        brief = ", trained for minutes, to compare designs only" if _is_brief(file) else ""
-        return f"{file.stem}, a network{brief}"
+        brief = ", briefly trained to compare designs only" if _is_brief(file) else ""
+        return f"{file.stem} network{brief}"
     if len(set(members.values())) == 1:
         return f"the mean of {' and '.join(file.stem for file in members)}"
     shares = (f"{share:.0%} {file.stem}" for file, share in members.items())
     return f"the weighted mean of {' and '.join(shares)}"
 
 
-def _spoken(stem: str) -> str:
+def _model_name(stem: str) -> str:
     return stem.lower().replace("_", "-")
 
 
 def _is_brief(file: Path) -> bool:
-    return file.is_relative_to(assets.ROOT) and _spoken(file.stem).endswith(BRIEF)
+    return file.is_relative_to(assets.ROOT) and _model_name(file.stem).endswith(BRIEF)
 
 
 def own_folder() -> Path | None:
-    """Return the folder of one's own networks and their calibrations, if there is one.
+    """Return the folder with the user's networks and calibrations, None if it is not set.
 
     Raises:
-        AssetError: If `INFARCT_MODELS` names what is no folder.
+        AssetError: If `INFARCT_MODELS` is not a folder.
     """
     folder = os.environ.get(MODELS_FOLDER)
     if not folder:
         return None
     if not Path(folder).is_dir():
-        raise AssetError(f"{MODELS_FOLDER} names {folder}, which is no folder; correct or unset it")
+        raise AssetError(
+            f"{MODELS_FOLDER} is set to {folder}, which is not a folder; correct or unset it"
+        )
     return Path(folder)
 
 
@@ -304,5 +314,5 @@ def _own_files() -> list[Path]:
 
 
 def _checked(file: Path) -> Path:
-    """Return the path of a network; of one that ships, after its content was checked."""
+    """Return the path of a network; for bundled networks, after verifying the checksum."""
     return assets.path(f"networks/{file.stem}") if file.is_relative_to(assets.ROOT) else file

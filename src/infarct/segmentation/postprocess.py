@@ -1,4 +1,4 @@
-"""From probability to outline: threshold, closing, filling, and no specks."""
+"""Convert probabilities to a lesion mask: threshold, closing, hole filling, cluster removal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy import ndimage
 from infarct.core.diffusion import Image, Mask
 
 SMALLEST_CLUSTER = 5
-"""Pixels in a slice; the smallest lesion the paper's readers drew."""
+"""Minimum cluster size in a slice, pixels: the smallest lesion drawn by the paper's readers."""
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)[:, :, None]
 _IN_PLANE = np.zeros((3, 3, 3), dtype=bool)
@@ -17,26 +17,26 @@ _IN_PLANE[:, :, 1] = True
 
 
 def outline(probability: Image, threshold: float, brain: Mask, slice_axis: int = 2) -> Mask:
-    """Turn a lesion probability into a mask on the scan's own grid.
+    """Convert a lesion probability to a lesion mask on the grid of the scan.
 
-    Everything happens within slices: they are thick, and what lies between two was not seen.
+    All operations are two-dimensional, because slices may be thick.
 
     Args:
         probability: (X, Y, Z) 0 - 1.
-        threshold: A voxel above it is lesion.
-        brain: (X, Y, Z); no lesion lies outside.
+        threshold: Voxels above this probability are lesion.
+        brain: (X, Y, Z) bool; voxels outside are never lesion.
         slice_axis: Voxel axis along which the slices are stacked.
 
     Returns:
-        (X, Y, Z) bool: closed with connectivity 1, holes filled, and then, last, clusters of fewer
-        than five pixels in a slice removed.
+        (X, Y, Z) bool, after closing with connectivity 1, hole filling, and removal of clusters of
+        fewer than five pixels in a slice, in this order.
 
     References:
         Liu et al. 2021, Methods, "The dimension of the inputs and predicts".
     """
     mask = np.moveaxis((probability > threshold) & brain, slice_axis, 2)
     inside = np.moveaxis(brain, slice_axis, 2)
-    # Padded, because a closing at the border of the image would otherwise eat into the lesion.
+    # Padding prevents the closing from eroding lesions at the image border.
     closed = ndimage.binary_closing(np.pad(mask, 1), _CROSS)[1:-1, 1:-1, 1:-1]
     for z in np.flatnonzero(closed.any(axis=(0, 1))):
         closed[:, :, z] = ndimage.binary_fill_holes(closed[:, :, z])

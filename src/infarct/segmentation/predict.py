@@ -1,4 +1,4 @@
-"""What a method makes of a prepared scan, before anything is judged or measured."""
+"""Apply segmentation methods to a preprocessed scan, before candidate filter and measurement."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ SECOND_READER = "cfuzzy"
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a method says.
+    """Output of a segmentation method.
 
     Attributes:
-        probability: (X, Y, Z) on the grid of the DWI, 0 - 1; the weighted mean of an ensemble.
-        disagreement: Same shape, SD over the networks of an ensemble, 0 - .5; None of one method.
-        candidates: bool, same shape: what is outlined before it is judged.
-        second: bool, same shape: what the c-fuzzy map outlines beside a network; None beside a
-            classical method.
-        probability_mni: (192, 224, 192).
-        is_map_mni: (192, 224, 192) the modified c-fuzzy map, whatever the method.
+        probability: (X, Y, Z) on the grid of the DWI, 0 - 1; for an ensemble the weighted mean.
+        disagreement: Same shape, SD over the networks of an ensemble, 0 - 0.5; None for a single
+            network or a classical method.
+        candidates: Same shape, bool, lesion candidates before the candidate filter.
+        second: Same shape, bool, lesion mask of the second method (c-fuzzy map); None for classical
+            methods.
+        probability_mni: (192, 224, 192) lesion probability on the MNI grid.
+        is_map_mni: (192, 224, 192) modified c-fuzzy map, computed for every method.
     """
 
     probability: Image
@@ -47,13 +48,13 @@ class Prediction:
 def predict(
     case: Case, prepared: Prepared, segmenter: Model, timer: StepTimer | None = None
 ) -> Prediction:
-    """Ask a method about a scan, and beside a network the c-fuzzy map.
+    """Apply a method to a scan; for networks also the c-fuzzy map as second method.
 
     Args:
-        case: The scan.
-        prepared: The same, from `prepare`.
-        segmenter: The method.
-        timer: Told of the steps.
+        case: Input images.
+        prepared: The preprocessed scan.
+        segmenter: Method to apply.
+        timer: Records the duration of each step.
     """
     (reading,) = predict_several(case, prepared, [segmenter], timer)
     return reading
@@ -65,16 +66,16 @@ def predict_several(
     segmenters: Iterable[Model],
     timer: StepTimer | None = None,
 ) -> Iterator[Prediction]:
-    """Ask several methods about a scan; what two of them rest on is computed once.
+    """Apply several methods to a scan; networks that they share are computed once.
 
     Args:
-        case: The scan.
-        prepared: The same, from `prepare`.
-        segmenters: The methods.
-        timer: Told of the steps.
+        case: Input images.
+        prepared: The preprocessed scan.
+        segmenters: Methods to apply.
+        timer: Records the duration of each step.
 
     Yields:
-        What each of them says, in their order.
+        The prediction of each method, in order.
     """
     timer = timer or StepTimer()
     brain = prepared.brain_native
@@ -88,20 +89,20 @@ def predict_several(
             for reader in segmenter.readers:
                 if reader not in maps:
                     maps[reader] = reader(prepared, is_map_mni)
-            opinions = [maps[reader] for reader in segmenter.readers]
+            members = [maps[reader] for reader in segmenter.readers]
             weights = np.array(segmenter.weights, dtype=np.float32)
-            probability_mni: Image = np.asarray(np.average(opinions, axis=0, weights=weights))
+            probability_mni: Image = np.asarray(np.average(members, axis=0, weights=weights))
             probability = restore(probability_mni, case, prepared.registration)
             candidates = outline(probability, segmenter.threshold, brain, case.slice_axis)
             disagreement = None
-            if len(opinions) > 1:
-                spread = np.std(opinions, axis=0, dtype=np.float32)
+            if len(members) > 1:
+                spread = np.std(members, axis=0, dtype=np.float32)
                 disagreement = restore(spread, case, prepared.registration)
         if segmenter.networks and by_second is None:
             with timer.step("second reader"):
-                theirs = restore(is_map_mni, case, prepared.registration)
+                is_map_native = restore(is_map_mni, case, prepared.registration)
                 threshold = get_model(SECOND_READER).threshold
-                by_second = outline(theirs, threshold, brain, case.slice_axis)
+                by_second = outline(is_map_native, threshold, brain, case.slice_axis)
         second = by_second if segmenter.networks else None
         yield Prediction(probability, disagreement, candidates, second, probability_mni, is_map_mni)
 
@@ -109,14 +110,14 @@ def predict_several(
 def measurement_images(
     case: Case, prepared: Prepared, reading: Prediction, mni_from_native: Affine | None = None
 ) -> MeasurementImages:
-    """Put together what outlines are measured on, all on the grid of the DWI.
+    """Collect the images that lesions are measured on, all on the grid of the DWI.
 
     Args:
-        case: The scan.
-        prepared: The same, prepared.
-        reading: What a method made of it.
-        mni_from_native: (4, 4) what sides and places go by, as good as it gets: an affine. The
-            in-plane transform of the preparation if None.
+        case: Input images.
+        prepared: The preprocessed scan.
+        reading: Output of a method.
+        mni_from_native: (4, 4) scanner coordinates -> MNI mm, used for sides and locations; the
+            in-plane transform of the preprocessing if None.
     """
     place = prepared.registration.mni_from_native if mni_from_native is None else mni_from_native
     return MeasurementImages(
@@ -132,12 +133,12 @@ def measurement_images(
 def candidate_evidence(
     case: Case, prepared: Prepared, reading: Prediction, mni_from_native: Affine | None = None
 ) -> Evidence | None:
-    """Put together what the candidates of a network are judged by; None of another method.
+    """Collect the input of the candidate filter; None for classical methods.
 
     Args:
-        case: The scan.
-        prepared: The same, prepared.
-        reading: What a method made of it.
+        case: Input images.
+        prepared: The preprocessed scan.
+        reading: Output of a method.
         mni_from_native: As for `measurement_images`.
     """
     if reading.second is None:

@@ -1,4 +1,4 @@
-"""The result for one scan."""
+"""The segmentation result of one scan."""
 
 from __future__ import annotations
 
@@ -19,28 +19,27 @@ from infarct.uncertainty.second_reader import SecondReading
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The result for one scan.
+    """The segmentation result of one scan.
 
     Attributes:
-        case: What came in.
+        case: Input images.
         prepared: The scan on the MNI grid.
-        segmenter: The method that outlined the lesions.
-        lesion: bool mask on exactly the grid of the DWI.
-        probability: 0 - 1, same grid.
-        disagreement: SD of the probabilities over the networks of an ensemble, same grid; None of
-            one method.
-        brain: bool, same grid.
-        probability_mni: (192, 224, 192).
-        is_map_mni: (192, 224, 192) the modified c-fuzzy map, whatever the method.
-        measurements: Volumes, contrast, each lesion.
-        filtered: How sure it is; None of a method that was never calibrated.
-        anatomy: Territories, regions, scores.
-        second_reading: What the c-fuzzy map outlines beside a network; None beside a classical
-            method.
-        refinement: Where the scan lies for looking up anatomy.
-        findings: Notes and warnings, in the order they arose.
-        seconds: Wall-clock seconds of each step.
-        engine: What computed the networks: `name`, `version`, `precision`.
+        segmenter: Method that segmented the lesions.
+        lesion: Lesion mask, bool, on the grid of the DWI.
+        probability: Lesion probability, 0 - 1, same grid.
+        disagreement: SD of the probabilities over the networks of an ensemble, same grid; None for
+            a single network or a classical method.
+        brain: Brain mask, bool, same grid.
+        probability_mni: (192, 224, 192) lesion probability on the MNI grid.
+        is_map_mni: (192, 224, 192) modified c-fuzzy map, computed for every method.
+        measurements: Volumes and contrast, in total and per lesion.
+        filtered: Output of the candidate filter; None if the method is not calibrated.
+        anatomy: Territories, regions and scores.
+        second_reading: Result of the second method (c-fuzzy map); None for classical methods.
+        refinement: Refined transform to MNI space for anatomical look-up.
+        findings: Notes and warnings, in the order of the checks.
+        seconds: Wall-clock time of each step, seconds.
+        engine: Inference engine: `name`, `version`, `precision`.
     """
 
     case: Case

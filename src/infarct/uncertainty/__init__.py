@@ -1,1 +1,1 @@
-"""Calibrated confidence: candidate filter, second reader, asymmetry, result checks."""
+"""Calibrated confidence: candidate filter, second method, asymmetry, result checks."""

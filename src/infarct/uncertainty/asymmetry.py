@@ -1,8 +1,8 @@
-"""Where one side of the brain looks ischemic beside the other, beyond what was outlined.
+"""Detect large left-right asymmetries outside the lesion mask.
 
-A network judges places, and can outline a small part of an infarct that is large and faint, or none
-of it. At the scale of centimetres such an infarct shows by the other side: brighter on DWI, darker
-on ADC. This outlines nothing and changes no volume; it says when to look again.
+A network can miss all or most of a large, faint infarct. In strongly smoothed images such an
+infarct is brighter on DWI and darker on ADC than the opposite hemisphere. This check only issues a
+warning; it changes neither the lesion mask nor any volume.
 """
 
 from __future__ import annotations
@@ -17,33 +17,34 @@ from infarct.core.findings import Finding, FindingCode
 from infarct.core.resampling import shrink
 
 LARGE_ML = 15.0
-"""Of one piece. On synthetic scans whose large infarct, if any, was outlined well it stays below
-13 ml, on real ones without a lesion below 15: docs/decisions/how-sure.md."""
+"""Volume of one asymmetric region above which a warning is issued. Regions stay below 13 ml on
+synthetic scans whose lesion mask is accurate, and below 15 ml on real lesion-free scans; see
+docs/decisions/how-sure.md."""
 
 _STEP = 2
-"""mm; the grid it is sought on."""
+"""Voxel size of the grid on which asymmetry is computed, mm."""
 
 _SCALE_MM = 8.0
-"""SD of the Gaussian that both images are smoothed by."""
+"""SD of the Gaussian smoothing kernel, mm."""
 
 _BRIGHTER, _DARKER = 0.10, 0.08
-"""Log ratios to the other side: of DWI, and of ADC downwards."""
+"""Thresholds on the log ratio to the other side: DWI above, and ADC below (negated)."""
 
 _TISSUE_ADC = (0.2e-3, 1.3e-3)
-"""mm^2/s; what is above is mostly fluid, and unlike on both sides in any head."""
+"""Range of tissue ADC, mm^2/s. Higher values are mostly fluid, which is rarely symmetric."""
 
 _NEAR_MM = 8.0
-"""What lies so near the outline belongs to it: smoothing reaches that far."""
+"""Distance from the lesion mask within which asymmetry is attributed to the lesion (smoothing)."""
 
 
 @dataclass(frozen=True)
 class Asymmetry:
-    """The largest piece of the brain that looks ischemic beside the other side, unless outlined.
+    """The largest region outside the lesion mask that looks ischemic relative to the other side.
 
     Attributes:
-        volume_ml: Of it, in MNI space; a smoothed image knows it roughly.
-        side: The patient's.
-        beyond: Whether it lies beside an outline; else there is none at all.
+        volume_ml: Approximate volume in MNI space, ml; 0 if there is no such region.
+        side: The patient's side, `left` or `right`; empty if there is no such region.
+        beyond: Whether the lesion mask contains any voxels.
     """
 
     volume_ml: float
@@ -52,13 +53,16 @@ class Asymmetry:
 
 
 def asymmetry_beyond(dwi: Image, adc: Image, brain: Mask, outline: Mask) -> Asymmetry:
-    """Compare both sides of a brain, beyond the outline.
+    """Compare the two hemispheres outside the lesion mask.
 
     Args:
         dwi: (192, 224, 192) on the MNI grid, any unit.
         adc: Same shape, mm^2/s.
-        brain: Same shape.
-        outline: Same shape, what was outlined.
+        brain: Same shape, bool.
+        outline: Same shape, bool, lesion mask.
+
+    Returns:
+        The largest asymmetric region.
     """
     low, high = _TISSUE_ADC
     tissue = brain & (adc > low) & (adc < high)
@@ -66,40 +70,40 @@ def asymmetry_beyond(dwi: Image, adc: Image, brain: Mask, outline: Mask) -> Asym
     weight = _smooth(share)
 
     def ratio(image: Image) -> Image:
-        """Return the log ratio of the smoothed tissue to that of the other side."""
+        """Return the log ratio of the smoothed tissue signal to that of the other side."""
         mean = _smooth(shrink(np.where(tissue, image, 0), _STEP)) / np.maximum(weight, 0.2)
         logarithm = np.log(np.maximum(mean, np.finfo(np.float32).tiny))
         return np.asarray(logarithm - logarithm[::-1])
 
-    seen = share > 0.5
-    ischemic = (ratio(dwi) > _BRIGHTER) & (ratio(adc) < -_DARKER) & seen & seen[::-1]
-    outlined = shrink(outline, _STEP) > 0
-    if outlined.any():
-        ischemic &= ndimage.distance_transform_edt(~outlined, sampling=_STEP) > _NEAR_MM
+    valid = share > 0.5
+    ischemic = (ratio(dwi) > _BRIGHTER) & (ratio(adc) < -_DARKER) & valid & valid[::-1]
+    lesion = shrink(outline, _STEP) > 0
+    if lesion.any():
+        ischemic &= ndimage.distance_transform_edt(~lesion, sampling=_STEP) > _NEAR_MM
     labels, count = ndimage.label(ischemic)
     if not count:
-        return Asymmetry(0.0, "", bool(outlined.any()))
+        return Asymmetry(0.0, "", bool(lesion.any()))
     sizes = np.bincount(labels.ravel())[1:]
     x = ndimage.center_of_mass(labels == sizes.argmax() + 1)[0]
-    # The grid is RAS+, its plane of symmetry in the middle.
+    # The grid is RAS+, with the plane of symmetry in the middle.
     side = "right" if x > len(labels) / 2 else "left"
-    return Asymmetry(float(sizes.max()) * _STEP**3 / 1000, side, bool(outlined.any()))
+    return Asymmetry(float(sizes.max()) * _STEP**3 / 1000, side, bool(lesion.any()))
 
 
 def asymmetry_findings(found: Asymmetry) -> list[Finding]:
-    """Warn where a large part of one side looks ischemic and is not outlined."""
+    """Warn if a large region of one side looks ischemic but is not segmented."""
     if found.volume_ml < LARGE_ML:
         return []
-    where, missed = (
-        ("beyond the outline", "outlined in part only")
+    where, error = (
+        ("outside the lesion mask,", "may be segmented only in part")
         if found.beyond
-        else ("nothing is outlined, yet", "missed")
+        else ("no lesion was segmented, but", "may have been missed")
     )
     text = (
-        f"{where} a part of the {found.side} side, roughly {found.volume_ml:.0f} ml in smoothed "
-        f"images, is brighter on DWI and darker on ADC than the other side: a large, faint infarct "
-        f"may be {missed}, and no interval of the volume knows of it; look at the images before "
-        "using a number"
+        f"{where} a region of roughly {found.volume_ml:.0f} ml (in smoothed images) on the "
+        f"{found.side} side is brighter on DWI and darker on ADC than the other side: a large, "
+        f"faint infarct {error}, and the volume interval does not account for it; review the "
+        "images before using any number"
     )
     return [Finding(FindingCode.ASYMMETRY, "warning", text)]
 

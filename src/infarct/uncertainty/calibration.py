@@ -1,10 +1,11 @@
-"""How sure: probabilities and intervals that were checked on scans whose truth is known.
+"""Calibrated probabilities and volume intervals, fitted to scans with known lesions.
 
-A network's own probabilities are no frequencies. Each piece it outlines is therefore judged by a
-logistic regression on how large, bright and dark it is, how much it differs from the other
-hemisphere, what else there is, how firmly the network and a second reader hold to it, and on all
-products of two of these; the scan as a whole by another; the volume gets an interval from the
-errors made on the calibration scans. `infarct.lab.calibration.fit` makes the numbers.
+The voxel probabilities of a network are not calibrated. A logistic regression therefore assigns a
+probability to each candidate, from its size, DWI and ADC contrast, asymmetry, the other candidates,
+the confidence of the network, the agreement with the second method, and all pairwise products of
+these features. A second regression gives the probability that the scan shows an infarct. The
+volume interval follows from the errors on the calibration scans. `infarct.lab.calibration.fit` fits
+the parameters.
 
 References:
     Platt 1999 (logistic calibration); Lei et al. 2018, J Am Stat Assoc 113, 1094 (split conformal
@@ -28,7 +29,7 @@ from infarct.core.errors import AssetError
 from infarct.uncertainty.candidate_features import LARGEST_LOGIT
 
 COVERAGE = 0.9
-"""Of the interval of the volume."""
+"""Coverage of the volume interval."""
 
 DEFAULT_POINT = "balanced"
 
@@ -38,8 +39,8 @@ class Logistic:
     """A logistic regression.
 
     Attributes:
-        weights: One for each feature.
-        offset: Added.
+        weights: One weight per feature.
+        offset: Intercept.
     """
 
     weights: tuple[float, ...]
@@ -52,13 +53,13 @@ class Logistic:
 
 @dataclass(frozen=True)
 class Scale:
-    """What values a feature has on the calibration scans.
+    """Distribution of a feature on the calibration scans.
 
     Attributes:
-        mean: Of it.
-        sd: Its standard deviation.
-        low: Its least value; what is less counts as that, for nothing was learned about it.
-        high: Its largest value, the same.
+        mean: Mean.
+        sd: Standard deviation.
+        low: Minimum; lower values are clipped, to avoid extrapolation.
+        high: Maximum; higher values are clipped.
     """
 
     mean: float
@@ -69,12 +70,12 @@ class Scale:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """How much doubt is let through, and what that costs on the calibration scans.
+    """A probability threshold for candidates and its error rates on the calibration scans.
 
     Attributes:
-        least_probability: A candidate less probable than that is left out.
-        false_alarm_rate: Share of scans without an infarct in which something is outlined.
-        miss_rate: Share of scans with one in which none of it is outlined.
+        least_probability: Candidates with a lower probability are rejected.
+        false_alarm_rate: Share of lesion-free scans with a non-empty lesion mask.
+        miss_rate: Share of scans with an infarct of which no part is segmented.
     """
 
     least_probability: float
@@ -84,12 +85,12 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Interval:
-    """How volumes err: log((true + floor) / (outlined + floor)) in units of `scale_of`.
+    """Distribution of volume errors, log((true + floor) / (segmented + floor)) / `scale_of`.
 
     Attributes:
-        low: Least such error that is likely.
-        high: Largest.
-        floor_ml: Volumes below which only differences count.
+        low: Lower bound of the error.
+        high: Upper bound of the error.
+        floor_ml: Volume added to both volumes, ml; limits the relative error of small lesions.
         base_spread: Added to the spread of every scan.
     """
 
@@ -101,22 +102,22 @@ class Interval:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far a method can be trusted, learned from scans whose truth is known.
+    """Calibration of a method, fitted to scans with known lesions.
 
     Attributes:
         model: Name of the method.
-        scales: Of the `FEATURES`.
-        lesion: Whether a candidate is an infarct, from its `terms`.
-        scan: Whether an infarct is visible at all, from `likeliest` and `peak_of`.
-        outlined: Of the volume where something is outlined, if it is an infarct; holds `COVERAGE`
-            of the true volumes.
-        missed_ml: Where nothing is outlined though there is an infarct, `COVERAGE` of them are no
-            larger.
+        scales: Distribution of each of the `FEATURES`.
+        lesion: Regression for the probability that a candidate is an infarct, from its `terms`.
+        scan: Regression for the probability that an infarct is visible, from `likeliest` and
+            `peak_of`.
+        outlined: Errors of the volume for scans with a non-empty lesion mask and an infarct; the
+            interval contains `COVERAGE` of the true volumes.
+        missed_ml: Volume that `COVERAGE` of the completely missed infarcts do not exceed, ml.
         points: Operating points by name, the most sensitive first.
-        scans: How many it was learned from.
-        lesion_free: How many of them had no infarct.
-        networks: sha256 of the file of each network it was learned of; of others it says nothing.
-        learned_from: What kind of scans, such as `synthetic scans`; empty if not recorded.
+        scans: Number of calibration scans.
+        lesion_free: Number of lesion-free calibration scans.
+        networks: SHA-256 of each network file; the calibration is valid only for these.
+        learned_from: Kind of calibration scans, such as `synthetic scans`; empty if not recorded.
     """
 
     model: str
@@ -135,28 +136,28 @@ class Calibration:
         """Return the logit of the probability that a candidate is an infarct.
 
         Args:
-            features: Its `FEATURES`.
+            features: `FEATURES` of the candidate.
         """
         return self.lesion.logit(terms(features, self.scales))
 
     def interval_of(self, volume_ml: float, spread: tuple[float, float]) -> tuple[float, float]:
-        """Return the interval, ml, that holds the true volume with probability `COVERAGE`.
+        """Return the interval that contains the true volume with probability `COVERAGE`, ml.
 
         Args:
-            volume_ml: Outlined.
-            spread: From `spread_of`.
+            volume_ml: Segmented volume, ml.
+            spread: Output of `spread_of`, ml.
         """
         if not volume_ml:
             return 0.0, self.missed_ml
         return volume_interval(volume_ml, spread, self.outlined)
 
     def to_json(self) -> str:
-        """Return it as text; `from_json` reads it back."""
+        """Return the calibration as JSON text, for `from_json`."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     @staticmethod
     def from_json(text: str) -> Calibration:
-        """Read it back."""
+        """Parse the output of `to_json`."""
         table = json.loads(text)
         for name in ("lesion", "scan"):
             table[name] = Logistic(tuple(table[name]["weights"]), table[name]["offset"])
@@ -168,26 +169,29 @@ class Calibration:
 
 
 def calibration_name(method: str) -> str:
-    """Return the name of the file that a calibration is kept in."""
+    """Return the file name of the calibration of a method."""
     return f"{method}.calibration.json"
 
 
 def load_calibration(method: str, own: Path | None = None) -> Calibration | None:
-    """Return what is known about a method, or None of one that was never calibrated.
+    """Load the calibration of a method.
 
     Args:
-        method: Its name.
-        own: Folder to look in if none ships.
+        method: Name of the method.
+        own: Folder with the user's calibrations, searched if none is bundled.
+
+    Returns:
+        The calibration, or None if the method is not calibrated.
 
     Raises:
-        AssetError: If what is there is damaged.
+        AssetError: If the calibration file is damaged.
     """
     file = calibration_file(method, own)
     return parse_calibration(file, read_calibration_file(file)) if file else None
 
 
 def calibration_file(method: str, own: Path | None) -> Path | None:
-    """Return the file of a calibration, shipped or one's own; None if there is none."""
+    """Return the calibration file of a method, bundled or the user's own; None if there is none."""
     name = f"calibration/{method}"
     if name in assets.index():
         return assets.path(name)
@@ -200,7 +204,7 @@ def read_calibration_file(file: Path) -> bytes:
     """Return the content of a calibration file.
 
     Raises:
-        AssetError: If it cannot be read.
+        AssetError: If the file cannot be read.
     """
     try:
         return file.read_bytes()
@@ -210,25 +214,24 @@ def read_calibration_file(file: Path) -> bytes:
 
 @lru_cache(maxsize=8)
 def parse_calibration(file: Path, content: bytes) -> Calibration:
-    """Parse a calibration; the content is the key, for the file may be replaced at any time."""
+    """Parse a calibration. The content is part of the cache key, because files may be replaced."""
     try:
         return Calibration.from_json(content.decode("utf-8"))
     except (ValueError, KeyError, TypeError) as error:
         raise AssetError(
-            f"{file}: is no calibration of this version ({error!r}); `infarct lab calibrate` "
-            "makes it anew"
+            f"{file} is not a valid calibration of this version ({error!r}); run "
+            "`infarct lab calibrate` to create a new one"
         ) from error
 
 
 def terms(features: Sequence[float], scales: Sequence[Scale]) -> list[float]:
-    """Return features brought to one spread, and then all products of two of them.
+    """Return standardised features followed by all pairwise products.
 
-    How bright a candidate should be depends on how large it is, and where it lies: the products let
-    a regression learn that.
+    The products model interactions: for example, the expected contrast depends on size and depth.
 
     Args:
         features: `FEATURES` of a candidate.
-        scales: Of each.
+        scales: Distribution of each feature.
     """
     scaled = [
         float((np.clip(x, scale.low, scale.high) - scale.mean) / scale.sd)
@@ -238,28 +241,33 @@ def terms(features: Sequence[float], scales: Sequence[Scale]) -> list[float]:
 
 
 def likeliest(logits: Sequence[float]) -> float:
-    """Return the logit of the likeliest candidate, within bounds; the lower bound without any."""
+    """Return the clipped logit of the most probable candidate; the lower bound if there is none."""
     return float(np.clip(max(logits, default=-LARGEST_LOGIT), -LARGEST_LOGIT, LARGEST_LOGIT))
 
 
 def scale_of(spread: tuple[float, float], interval: Interval) -> float:
-    """Return the unit in which the error of a volume is counted."""
-    bold, timid = (ml + interval.floor_ml for ml in spread)
-    return interval.base_spread + math.log(bold / timid)
+    """Return the scale of the volume error of a scan.
+
+    Args:
+        spread: Output of `spread_of`, ml.
+        interval: Distribution of the volume errors.
+    """
+    wide, narrow = (ml + interval.floor_ml for ml in spread)
+    return interval.base_spread + math.log(wide / narrow)
 
 
 def volume_interval(
     volume_ml: float, spread: tuple[float, float], interval: Interval
 ) -> tuple[float, float]:
-    """Return the interval of a volume.
+    """Return the interval of a lesion volume.
 
     Args:
-        volume_ml: Outlined.
-        spread: From `spread_of`.
-        interval: How such volumes err.
+        volume_ml: Segmented volume, ml.
+        spread: Output of `spread_of`, ml.
+        interval: Distribution of the volume errors.
 
     Returns:
-        (low, high) ml; the outlined volume lies inside.
+        (low, high) in ml; always contains the segmented volume.
     """
     scale = scale_of(spread, interval)
     low, high = (

@@ -1,4 +1,4 @@
-"""What a judge of candidates looks at: the numbers that tell an infarct from an artefact."""
+"""Features of lesion candidates that help to distinguish infarcts from artefacts."""
 
 from __future__ import annotations
 
@@ -25,31 +25,32 @@ FEATURES = (
     "log_depth_mm",
     "log_beside_ml",
 )
-"""What a candidate is judged by, in order. `confirmed_share` of it a second reader outlines too;
-`opposite_dwi` and `opposite_adc` are log ratios to the same place of the other hemisphere, which
-artefacts at the skull base often share; depth is below the brain's surface; `log_beside_ml` is that
-of the largest other candidate, for infarcts come in company."""
+"""Features of a candidate, in order. `confirmed_share` is the share of the candidate that the
+second method also segments. `opposite_dwi` and `opposite_adc` are log ratios to the mirrored
+position, because skull-base artefacts are often symmetric. Depth is measured from the surface of
+the brain. `log_beside_ml` is the log volume of the largest other candidate, because infarcts often
+occur together."""
 
-_SMALLEST_BESIDE_ML = 0.02
-"""Added to the volume of what lies beside: less is as good as nothing."""
+_SMALLEST_OTHER_ML = 0.02
+"""Added to the volume of the largest other candidate before taking the logarithm."""
 
 LARGEST_LOGIT = 7.0
-"""Either way; beyond, a network is no surer, only more saturated."""
+"""Logits are clipped to +/- this value, beyond which the networks are saturated."""
 
 _WIDE, _NARROW = 0.2, 0.8
-"""Probabilities between which a voxel may go either way."""
+"""Probability thresholds of the widest and the narrowest plausible lesion mask."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What a judge looks at, all (X, Y, Z) on the grid of the scan.
+    """Input of the candidate filter; all images are (X, Y, Z) on the grid of the scan.
 
     Attributes:
-        scan: What was outlined on.
-        candidates: bool, outlined by the method.
-        second: bool, outlined by the second reader.
-        opposite_dwi: DWI of the same place in the other hemisphere.
-        opposite_adc: ADC there, mm^2/s.
+        scan: Images to measure the candidates on.
+        candidates: bool, candidates of the method.
+        second: bool, lesion mask of the second method.
+        opposite_dwi: DWI at the mirrored position in the other hemisphere.
+        opposite_adc: ADC at the mirrored position, mm^2/s.
         slice_axis: Voxel axis along which the slices are stacked.
     """
 
@@ -65,8 +66,8 @@ def features(evidence: Evidence, measured: Measurements) -> list[tuple[float, ..
     """Return the `FEATURES` of each candidate, largest first.
 
     Args:
-        evidence: Of one scan.
-        measured: Its candidates, measured.
+        evidence: Candidates and images of one scan.
+        measured: Measurements of the candidates.
     """
     if not measured.lesions:
         return []
@@ -78,7 +79,7 @@ def features(evidence: Evidence, measured: Measurements) -> list[tuple[float, ..
 
     peaks = ndimage.maximum(scan.probability, ranked, labels)
     depth = ndimage.distance_transform_edt(scan.brain, scan.grid.spacing)
-    # They come largest first: beside the largest lies the second, beside all others the largest.
+    # Sorted by size: the largest other candidate is the second for the first, else the first.
     largest, second = (*(one.volume_ml for one in measured.lesions), 0.0)[:2]
     columns = zip(
         measured.lesions,
@@ -100,29 +101,29 @@ def features(evidence: Evidence, measured: Measurements) -> list[tuple[float, ..
             dwi,
             adc,
             math.log1p(mm),
-            math.log(_SMALLEST_BESIDE_ML + (largest if number else second)),
+            math.log(_SMALLEST_OTHER_ML + (largest if number else second)),
         )
         for number, (one, peak, share, dwi, adc, mm) in enumerate(columns)
     ]
 
 
 def _log_ratios(here: Sequence[float], there: Sequence[float]) -> list[float]:
-    """Return log ratios, within bounds: beside the brain there may be nothing at all."""
+    """Return log ratios, clipped because the signal outside the brain may be zero."""
     tiny = float(np.finfo(np.float64).tiny)
     ratios = np.maximum(here, tiny) / np.maximum(there, tiny)
     return [float(x) for x in np.clip(np.log(ratios), -1.5, 1.5)]
 
 
 def peak_of(scan: MeasurementImages) -> float:
-    """Return the logit of the network's likeliest voxel of the brain, within bounds."""
+    """Return the clipped logit of the highest voxel probability in the brain."""
     return _logit(float(scan.probability[scan.brain].max(initial=0.0)))
 
 
 def spread_of(scan: MeasurementImages) -> tuple[float, float]:
-    """Return the volumes, ml, that a very bold and a very timid reader would outline."""
+    """Return the lesion volumes at a very low and a very high probability threshold, ml."""
     inside = scan.probability[scan.brain]
-    bold, timid = (float((inside > p).sum()) * scan.grid.voxel_ml for p in (_WIDE, _NARROW))
-    return bold, timid
+    wide, narrow = (float((inside > p).sum()) * scan.grid.voxel_ml for p in (_WIDE, _NARROW))
+    return wide, narrow
 
 
 def _logit(probability: float) -> float:

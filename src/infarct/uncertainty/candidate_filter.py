@@ -1,4 +1,4 @@
-"""Keeps the candidates that are probable enough at an operating point."""
+"""Filter lesion candidates by their calibrated probability at an operating point."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from infarct.uncertainty.candidate_features import Evidence, features, peak_of, 
 
 @dataclass(frozen=True, eq=False)
 class FilteredLesions:
-    """What is left of the candidates, and how sure that is.
+    """The accepted candidates and their confidence.
 
     Attributes:
-        lesion: bool, what counts as lesion.
-        measurements: Of it; each lesion has its `probability`.
+        lesion: (X, Y, Z) bool, lesion mask.
+        measurements: Measurements of the lesions; each lesion has a `probability`.
         point: Name of the operating point.
-        lesion_visible: Probability that the scan shows an infarct.
-        volume_interval_ml: Holds the true volume with probability `COVERAGE`, if there is an
-            infarct at all.
-        left_out: How many candidates were too improbable.
-        left_out_ml: Their volume.
+        lesion_visible: Probability that the scan shows an infarct, 0 - 1.
+        volume_interval_ml: (low, high) interval that contains the true volume with probability
+            `COVERAGE` if there is an infarct, ml.
+        left_out: Number of rejected candidates.
+        left_out_ml: Total volume of the rejected candidates, ml.
     """
 
     lesion: Mask
@@ -53,10 +53,10 @@ class CandidateFilter:
     """A calibration at one of its operating points.
 
     Attributes:
-        calibration: Of the method.
+        calibration: Calibration of the method.
         point: Name of the operating point.
-        file: Name of the file the calibration was read from; empty if it was not.
-        sha256: Of that file.
+        file: Name of the calibration file; empty if the calibration was not read from a file.
+        sha256: SHA-256 of that file.
     """
 
     calibration: Calibration
@@ -66,30 +66,30 @@ class CandidateFilter:
 
     @property
     def least_probability(self) -> float:
-        """A candidate less probable than that is left out."""
+        """Candidates with a lower probability are rejected."""
         return self.calibration.points[self.point].least_probability
 
     def keeps(self, logits: ArrayLike) -> Mask:
-        """Tell which candidates are probable enough to be outlined.
+        """Return which candidates are accepted.
 
         Args:
             logits: (N,) from `Calibration.lesion_logit`.
 
         Returns:
-            (N,).
+            (N,) bool.
         """
-        # Written so that a candidate whose contrast can't be measured (NaN) is kept.
+        # Negated, so that candidates whose contrast cannot be measured (NaN) are kept.
         keep: Mask = ~(expit(np.asarray(logits, dtype=np.float64)) < self.least_probability)
         return keep
 
 
 def find_filter(method: str, point: str = "", own: Path | None = None) -> CandidateFilter | None:
-    """Return who judges the candidates of a method; None of one that was never calibrated.
+    """Return the candidate filter of a method, or None if the method is not calibrated.
 
     Args:
-        method: Its name.
-        point: Operating point; empty for the usual one.
-        own: As for `load_calibration`.
+        method: Name of the method.
+        point: Operating point; empty for the default.
+        own: Folder with the user's calibrations, as for `load_calibration`.
 
     Raises:
         AssetError: If the method has no such operating point.
@@ -99,8 +99,8 @@ def find_filter(method: str, point: str = "", own: Path | None = None) -> Candid
     calibration = parse_calibration(file, content) if file else None
     points = [] if calibration is None else list(calibration.points)
     if point and point not in points:
-        have = f"there are: {', '.join(points)}" if points else "it was never calibrated"
-        raise AssetError(f"{method} has no operating point {point!r}; {have}")
+        reason = f"available: {', '.join(points)}" if points else "the method is not calibrated"
+        raise AssetError(f"{method} has no operating point {point!r}; {reason}")
     if file is None or calibration is None:
         return None
     digest = hashlib.sha256(content).hexdigest()
@@ -110,12 +110,12 @@ def find_filter(method: str, point: str = "", own: Path | None = None) -> Candid
 def filter_candidates(
     evidence: Evidence, by: CandidateFilter, *, keep_all: bool = False
 ) -> FilteredLesions:
-    """Keep the candidates that are probable enough, measure them, and say how sure that is.
+    """Reject improbable candidates, measure the others, and compute their confidence.
 
     Args:
-        evidence: Of one scan.
-        by: Of the method.
-        keep_all: Remove no candidate, because the calibration does not hold for this scan.
+        evidence: Candidates and images of one scan.
+        by: Candidate filter of the method.
+        keep_all: Keep all candidates, because the calibration does not hold for this scan.
     """
     scan, calibration = evidence.scan, by.calibration
     every = measure(evidence.candidates, scan, evidence.slice_axis)
@@ -124,16 +124,16 @@ def filter_candidates(
     keep = np.ones(len(logits), dtype=bool) if keep_all else by.keeps(logits)
     lesion = keep_pieces(evidence.candidates, keep)
     kept = measure(lesion, scan, evidence.slice_axis)
-    named = tuple(
+    lesions = tuple(
         replace(one, probability=float(p))
         for one, p in zip(kept.lesions, probabilities[keep], strict=True)
     )
-    seen = calibration.scan.logit((likeliest(logits), peak_of(scan)))
+    visible = calibration.scan.logit((likeliest(logits), peak_of(scan)))
     return FilteredLesions(
         lesion=lesion,
-        measurements=replace(kept, lesions=named),
+        measurements=replace(kept, lesions=lesions),
         point=by.point,
-        lesion_visible=float(expit(seen)),
+        lesion_visible=float(expit(visible)),
         volume_interval_ml=calibration.interval_of(kept.lesion_volume_ml, spread_of(scan)),
         left_out=int((~keep).sum()),
         left_out_ml=every.lesion_volume_ml - kept.lesion_volume_ml,
@@ -141,11 +141,14 @@ def filter_candidates(
 
 
 def keep_pieces(candidates: Mask, keep: Mask) -> Mask:
-    """Return some of the pieces of a mask.
+    """Return a mask with only some of its connected components.
 
     Args:
-        candidates: (X, Y, Z) bool, N pieces.
-        keep: (N,) which of them, largest first.
+        candidates: (X, Y, Z) bool with N components.
+        keep: (N,) bool, components to keep, largest first.
+
+    Returns:
+        (X, Y, Z) bool.
     """
     kept: Mask = np.concatenate([[False], keep])[pieces(candidates)]
     return kept

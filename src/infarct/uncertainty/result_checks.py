@@ -1,4 +1,4 @@
-"""Checks of the finished result: findings that the user should review."""
+"""Checks of the result that produce findings for the user to review."""
 
 from __future__ import annotations
 
@@ -12,81 +12,89 @@ from infarct.uncertainty.candidate_filter import FilteredLesions
 
 
 def engine_findings(engine: str) -> list[Finding]:
-    """Say so when another engine than the usual one computed the networks: it rounds otherwise."""
+    """Report a non-default inference engine, because its rounding differs."""
     if engine == backends.USUAL:
         return []
-    text = f"the networks were computed by {engine}; with {backends.USUAL} some voxels may differ"
+    text = f"the networks were computed with {engine}; some voxels may differ from {backends.USUAL}"
     return [Finding(FindingCode.ENGINE, "note", text)]
 
 
 def lesion_findings(measurements: Measurements) -> list[Finding]:
-    """Say when the lesion outlined does not look like acute ischemia."""
+    """Warn if the segmented lesion does not look like acute ischemia."""
     found = []
     if measurements.lesion_count:
-        # Not a number where no normal tissue is left; then the share of the brain says so.
+        # The ratio is NaN if no normal tissue is left; the share of the brain then gives a warning.
         if measurements.kappa_adc > 0.95:
             text = (
-                f"the outlined tissue has {measurements.kappa_adc:.2f} times the ADC of normal "
-                "tissue; acute infarcts have .4 to .9: it may be old, subacute or an artefact"
+                f"the ADC of the lesion is {measurements.kappa_adc:.2f} times that of normal "
+                "tissue, but 0.4 to 0.9 times in acute infarcts; the lesion may be old, subacute "
+                "or an artefact"
             )
             found.append(Finding(FindingCode.ADC_NOT_LOW, "warning", text))
         share = measurements.lesion_volume_ml / measurements.intracranial_volume_ml
         if share > 0.35:
-            text = f"{share:.0%} of the brain is outlined; look at the images before using a number"
+            text = (
+                f"{share:.0%} of the brain is segmented as lesion; review the images before using "
+                "any number"
+            )
             found.append(Finding(FindingCode.LESION_HUGE, "warning", text))
     return found
 
 
 def filter_findings(filtered: FilteredLesions, *, void: bool = False) -> list[Finding]:
-    """Say when the verdict hangs on a doubtful candidate, and what the filter did.
+    """Report a contradiction between mask and probability, and what the candidate filter did.
 
-    A probability that is void is not used.
+    Args:
+        filtered: Output of the candidate filter.
+        void: Whether the calibration does not hold for this scan; the probability is then ignored.
     """
     found = []
-    visible, outlined = filtered.lesion_visible, filtered.measurements.lesion_count > 0
-    if (visible >= 0.5) != outlined and not void:
-        verdict = "something is outlined" if outlined else "nothing is outlined"
+    visible, segmented = filtered.lesion_visible, filtered.measurements.lesion_count > 0
+    if (visible >= 0.5) != segmented and not void:
+        verdict = "a lesion was segmented" if segmented else "no lesion was segmented"
         text = (
-            f"{verdict}, yet the probability that the scan shows an infarct is "
+            f"{verdict}, but the probability that the scan shows an infarct is "
             f"{format_probability(visible)}; "
-            "look at the images, and at another operating point"
+            "review the images and try another operating point"
         )
         found.append(Finding(FindingCode.VERDICT_UNSURE, "warning", text))
     if void and filtered.measurements.lesion_count:
         text = (
             "the candidate filter was not applied, because its calibration does not hold for this "
-            "scan: every candidate is in the mask, false positives included"
+            "scan: the lesion mask contains all candidates, including false positives"
         )
         found.append(Finding(FindingCode.NOT_FILTERED, "warning", text))
     if filtered.left_out:
         one = filtered.left_out == 1
-        seen = "1 candidate" if one else f"{filtered.left_out} candidates"
+        candidates = "1 candidate" if one else f"{filtered.left_out} candidates"
         text = (
-            f"{seen} ({format_volume(filtered.left_out_ml)}) {'was' if one else 'were'} too "
-            "improbable to be "
-            f"outlined at the operating point {filtered.point}; "
-            "the probability map shows them"
+            f"{candidates} ({format_volume(filtered.left_out_ml)}) {'was' if one else 'were'} "
+            f"rejected as too improbable at the operating point {filtered.point}; see the "
+            "probability map"
         )
         found.append(Finding(FindingCode.LEFT_OUT, "note", text))
     return found
 
 
 def score_findings(anatomy: Anatomy) -> list[Finding]:
-    """Say which scores the scan is too short for."""
+    """Report the scores that cannot be computed because the scan does not cover their regions."""
     if not anatomy.unscored:
         return []
     scores = {"ASPECTS": anatomy.aspects, "PC-ASPECTS": anatomy.pc_aspects}
-    missing = " and ".join(name for name, score in scores.items() if score is None)
-    text = f"the scan does not cover every region of {missing}: no such score is given"
+    missing = [name for name, score in scores.items() if score is None]
+    verb = "score is" if len(missing) == 1 else "scores are"
+    text = (
+        f"the scan does not cover every region of {' and '.join(missing)}; the {verb} not reported"
+    )
     return [Finding(FindingCode.ASPECTS_COVERAGE, "note", text)]
 
 
 def localization_findings(refinement: Refinement) -> list[Finding]:
-    """Say what the tables of territories and regions rest on, where it is less than usual."""
+    """Report if territories and regions were looked up without the affine refinement."""
     if refinement.affine:
         return []
     text = (
-        "territories and regions were looked up by the in-plane transform alone, because "
-        f"{refinement.reason}; borders may lie several mm off"
+        "territories and regions were looked up with the in-plane transform only, because "
+        f"{refinement.reason}; borders may be off by several mm"
     )
     return [Finding(FindingCode.ATLAS_IN_PLANE, "note", text)]

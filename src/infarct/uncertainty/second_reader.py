@@ -1,4 +1,4 @@
-"""How far a result can be trusted: what another reader makes of the same scan."""
+"""Compare the lesion mask of a network with that of a second method."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from infarct.core.findings import Finding, FindingCode
 from infarct.core.units import format_volume
 
 FAR_APART = 3.0
-"""Two volumes that differ by more than this factor are two opinions."""
+"""Volume ratio above which two methods disagree."""
 
 
 @dataclass(frozen=True)
 class SecondReading:
-    """What a method without weights outlines beside a network.
+    """Result of the second method, which has no trained weights.
 
     Attributes:
-        model: Its name.
-        volume_ml: Of its outline.
-        shared_ml: What both outline.
-        agrees: Whether both see nothing, or something of like volume in a common place.
+        model: Name of the second method.
+        volume_ml: Lesion volume of the second method, ml.
+        shared_ml: Volume segmented by both methods, ml.
+        agrees: Whether both methods segment nothing, or overlapping lesions of similar volume.
     """
 
     model: str
@@ -30,13 +30,13 @@ class SecondReading:
 
 
 def compare_readers(first: Mask, second: Mask, voxel_ml: float, model: str) -> SecondReading:
-    """Compare two outlines of one scan.
+    """Compare two lesion masks of one scan.
 
     Args:
-        first: (X, Y, Z) of the method asked for.
-        second: Same shape, of the second reader.
-        voxel_ml: Volume of a voxel.
-        model: Name of the second reader.
+        first: (X, Y, Z) bool, lesion mask of the requested method.
+        second: Same shape, lesion mask of the second method.
+        voxel_ml: Voxel volume, ml.
+        model: Name of the second method.
     """
     volumes = [float(mask.sum()) * voxel_ml for mask in (first, second)]
     shared = float((first & second).sum()) * voxel_ml
@@ -46,27 +46,30 @@ def compare_readers(first: Mask, second: Mask, voxel_ml: float, model: str) -> S
 
 
 def second_reader_findings(reading: SecondReading, volume_ml: float) -> list[Finding]:
-    """Say when the two readers disagree strongly.
+    """Report a strong disagreement between the two methods.
 
     Args:
         reading: From `compare_readers`.
-        volume_ml: Outlined by the method asked for.
+        volume_ml: Lesion volume of the requested method, ml.
 
     Returns:
-        A warning where the network stands alone, whatever else the second reader sees elsewhere; a
-        note where that sees the same and more, or alone, for it often takes artefacts for infarcts.
-        Nothing where they agree.
+        A warning if the second method does not confirm the lesion mask of the network; a note if
+        it segments more, or if only it segments anything, because it often segments artefacts; no
+        finding if the methods agree.
     """
     if reading.agrees:
         return []
-    seen = (
+    volumes = (
         f"{format_volume(volume_ml)} by the network, {format_volume(reading.volume_ml)} by the "
         f"{reading.model} map"
     )
     confirmed = reading.shared_ml > 0 or volume_ml == 0
     if confirmed and reading.volume_ml > volume_ml:
-        text = f"a second reader sees more: {seen}; look whether something was missed"
+        text = f"the second method segments more: {volumes}; check for missed lesions"
         return [Finding(FindingCode.READERS_DISAGREE, "note", text)]
-    seen += "" if confirmed else ", nothing by both"
-    text = f"a second reader does not confirm the outline: {seen}; look whether it is an infarct"
+    volumes += "" if confirmed else ", no overlap"
+    text = (
+        f"the second method does not confirm the lesion mask: {volumes}; check whether the lesion "
+        "is an infarct"
+    )
     return [Finding(FindingCode.READERS_DISAGREE, "warning", text)]
