@@ -191,6 +191,14 @@ def save_classic(
     return series
 
 
+def save_slice(folder: Path, description: str = "ep2d_diff", bvalue: float | None = 1000) -> Path:
+    """Write one slice of a Siemens diffusion series and return its path."""
+    protocol = Protocol(3, description)
+    save_classic(folder, Study.new("SIEMENS"), protocol, SMALL, [(bvalue, noise(400, 1))])
+    (path,) = folder.iterdir()
+    return path
+
+
 def save_enhanced(
     folder: Path,
     study: Study,
