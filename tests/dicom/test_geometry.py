@@ -40,7 +40,7 @@ def put(image: Dataset, name: str, *values: str) -> None:
 
 @pytest.mark.parametrize("every", [False, True])
 @pytest.mark.parametrize(
-    ("name", "values", "says"),
+    ("name", "values", "message"),
     [
         ("ImagePositionPatient", ("1", "2"), "ImagePositionPatient has 2 instead of 3 numbers"),
         ("ImagePositionPatient", ("1", "2", "3", "4"), "has 4 instead of 3 numbers"),
@@ -53,13 +53,13 @@ def put(image: Dataset, name: str, *values: str) -> None:
     ],
 )
 def test_malformed_geometry_elements_are_rejected(
-    name: str, values: tuple[str, ...], says: str, every: bool, tmp_path: Path
+    name: str, values: tuple[str, ...], message: str, every: bool, tmp_path: Path
 ) -> None:
     def change(image: Dataset, number: int) -> None:
         if every or number == 3:
             put(image, name, *values)
 
-    with pytest.raises(ContentError, match=f"series 3: .*{says}"):
+    with pytest.raises(ContentError, match=f"series 3: .*{message}"):
         converted(tmp_path, change)
 
 
@@ -127,20 +127,20 @@ def test_a_gap_stored_as_the_distance_causes_no_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("StudyInstanceUID", "2 different values of StudyInstanceUID"),
         ("FrameOfReferenceUID", "2 different values of FrameOfReferenceUID"),
     ],
 )
 def test_a_series_with_two_studies_or_frames_of_reference_is_rejected(
-    name, says, tmp_path: Path
+    name, message, tmp_path: Path
 ) -> None:
     def change(image: Dataset, number: int) -> None:
         if number > 4:
             setattr(image, name, "1.2.3.4")
 
-    with pytest.raises(ContentError, match=says) as refusal:
+    with pytest.raises(ContentError, match=message) as refusal:
         converted(tmp_path, change)
     # The message may become a warning in the report, which must not contain UIDs.
     assert "1.2.3.4" not in str(refusal.value)

@@ -106,9 +106,9 @@ def test_a_gap_stored_as_the_distance_is_rejected(tmp_path: Path) -> None:
 
 
 def test_a_damaged_private_header_yields_nothing() -> None:
-    whole = csa({"NumberOfImagesInMosaic": [20], "SliceNormalVector": [0, 0, 1], "none": []})
-    found = read_csa(whole)
+    complete = csa({"NumberOfImagesInMosaic": [20], "SliceNormalVector": [0, 0, 1], "none": []})
+    found = read_csa(complete)
     assert found == {"NumberOfImagesInMosaic": (20,), "SliceNormalVector": (0, 0, 1)}
-    for length in range(0, len(whole) - 84, 7):
-        assert read_csa(whole[:length]) in ({}, {"NumberOfImagesInMosaic": (20,)}, found)
+    for length in range(0, len(complete) - 84, 7):
+        assert read_csa(complete[:length]) in ({}, {"NumberOfImagesInMosaic": (20,)}, found)
     assert read_csa(b"SV10" + b"\xff" * 200) == {}

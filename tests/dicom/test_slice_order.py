@@ -99,10 +99,10 @@ def test_volumes_with_slightly_different_positions_form_one_stack(
 def test_files_in_order_are_not_renumbered(tmp_path: Path) -> None:
     assert numbering(save(tmp_path / "up", lambda *_: None)) == {}
     assert numbering(save(tmp_path / "down", head_first)) == {}
-    save_enhanced(tmp_path / "whole", Study.new("CANON_MEC"), Protocol(3, "d"), SMALL, VOLUMES)
-    (whole,) = find_series(tmp_path / "whole")
-    assert numbering(whole) == {}
-    assert placing(whole) == placing(save(tmp_path / "plain", lambda *_: None)) == {}
+    save_enhanced(tmp_path / "enhanced", Study.new("CANON_MEC"), Protocol(3, "d"), SMALL, VOLUMES)
+    (enhanced,) = find_series(tmp_path / "enhanced")
+    assert numbering(enhanced) == {}
+    assert placing(enhanced) == placing(save(tmp_path / "plain", lambda *_: None)) == {}
 
 
 def test_directions_with_ambiguous_numbers_have_the_same_average(tmp_path: Path) -> None:

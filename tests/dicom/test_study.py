@@ -49,15 +49,15 @@ def test_the_user_can_override_the_choice(visit: Path, by: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "error", "says"),
+    ("wanted", "error", "message"),
     [
         ("99", InputFileError, "available series: 2, 4, 5, 6, 7"),
         ("2", ContentError, "possible series: 4, 5"),
         ("6", ContentError, "ADC map according to its image type"),
     ],
 )
-def test_an_unusable_series_option_is_rejected(visit, wanted, error, says) -> None:
-    with pytest.raises(error, match=says), opened_folder(visit, wanted):
+def test_an_unusable_series_option_is_rejected(visit, wanted, error, message) -> None:
+    with pytest.raises(error, match=message), opened_folder(visit, wanted):
         pass
 
 

@@ -25,13 +25,13 @@ _OPTIONS = (
     *("-x", "i"),  # neither crop nor rotate: voxels must map back to DICOM frames
 )
 # Use the display scaling (RescaleSlope), which defines the unit of a map. By default dcm2niix also
-# applies Philips' private factor: correct for comparing signal, wrong for a map in mm^2/s.
+# removes Philips' private scaling: correct for comparing signals, wrong for a map in mm^2/s.
 _MAP_OPTIONS = ("-p", "n")
 _NO_MAGNITUDE = ("_ph", "_real", "_imaginary")
 """Suffixes that dcm2niix adds to phase, real and imaginary images."""
 
 _LONGEST_S = 900
-"""Time limit for dcm2niix, which may hang on a damaged series."""
+"""Time limit for dcm2niix in seconds; it may hang on a damaged series."""
 
 _B0_BRIGHTER = 1.3
 """Minimum ratio of b0 to DWI signal in tissue; expected 1.5 at b = 500 and 2.2 at b = 1000."""
@@ -149,10 +149,10 @@ def _run(series: Series, files: Path, made: Path) -> None:
     # dcm2niix exits with code 0 even if it could not sort the slices.
     failed = "Error:" in done.stdout + done.stderr
     if done.returncode or failed or not any(made.glob("*.nii")):
-        said = "; it reports an error" if failed else ""
+        note = "; it reports an error" if failed else ""
         raise InputFileError(
             f"series {series.number}: dcm2niix {dcm2niix.__version__} could not convert its "
-            f"{len(series.files)} files (exit code {done.returncode}{said}); "
+            f"{len(series.files)} files (exit code {done.returncode}{note}); "
             "files may be missing or damaged: export the series again"
         )
 
@@ -168,11 +168,11 @@ def _read(series: Series, path: Path) -> Volume:
 
 def _check_count(series: Series, made: list[Volume]) -> None:
     """Raise ContentError if the number of volumes differs from the headers."""
-    told, count = volumes_told(series), sum(map(_count, made))
-    if told is not None and count != told:
+    expected, count = volumes_told(series), sum(map(_count, made))
+    if expected is not None and count != expected:
         raise ContentError(
-            f"series {series.number}: {told} volumes according to the headers, but dcm2niix made "
-            f"{count}; convert the series yourself and use --dwi, --b0 and --bvalue"
+            f"series {series.number}: {expected} volumes according to the headers, but dcm2niix "
+            f"made {count}; convert the series yourself and use --dwi, --b0 and --bvalue"
         )
 
 

@@ -247,7 +247,7 @@ def _made_from(derived: Image, candidates: list[Image]) -> list[Image]:
     hints: tuple[Callable[[Image], bool], ...] = (
         lambda candidate: candidate.series.uid == series.uid,
         lambda candidate: any(header.uid in sources for header in candidate.series.headers),
-        lambda candidate: _covers(candidate.series.acquired, series.acquired),
+        lambda candidate: _starts_within(series.acquired, candidate.series.acquired),
         lambda candidate: candidate.series.number == series.number // 100,
     )
     for hint in hints:
@@ -260,8 +260,8 @@ def _made_from(derived: Image, candidates: list[Image]) -> list[Image]:
     return [c for c in candidates if not before or c.series.number == max(before)]
 
 
-def _covers(whole: tuple[float, float] | None, part: tuple[float, float] | None) -> bool:
-    return whole is not None and part is not None and whole[0] <= part[0] <= whole[1]
+def _starts_within(part: tuple[float, float] | None, period: tuple[float, float] | None) -> bool:
+    return part is not None and period is not None and period[0] <= part[0] <= period[1]
 
 
 def _here(image: Image) -> tuple[str, str]:

@@ -121,11 +121,11 @@ def volumes_told(series: Series) -> int | None:
     """Return the number of signal and ADC volumes by the headers; None if unknown."""
     if any(header.mosaic for header in series.headers):
         return None
-    told = 0
+    count = 0
     for content in _CONTENTS:
         if frames := series.frames_of(content):
-            told += int(np.bincount(levels(frames)[1]).max())
-    return told or None
+            count += int(np.bincount(levels(frames)[1]).max())
+    return count or None
 
 
 def volume_bvalues(series: Series, image: Volume) -> tuple[float | None, ...] | None:
