@@ -1,4 +1,4 @@
-"""The whole road once: a scanner's folder with a patient's name to a report that knows none."""
+"""Test the complete command on a DICOM folder whose name contains the patient name."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Run:
     """One run of `infarct segment --dicom --dicom-out`.
 
     Attributes:
-        folder: What was read.
-        out: What was written.
-        uid: Of the series that was asked for.
-        before: Time stamps of everything in the folder before the run.
-        stdout: What the terminal showed.
-        stderr: The same.
+        folder: Input folder.
+        out: Output folder.
+        uid: UID of the requested series.
+        before: Modification times of all input files before the run.
+        stdout: Standard output.
+        stderr: Standard error.
     """
 
     folder: Path
@@ -46,13 +46,13 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run(head, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Scan the painted head on a Siemens, b0 and three directions, and run the command once.
+    """Save the synthetic head as Siemens DICOM (b0, three directions) and run the command.
 
-    An earlier visit lies in the same folder.
+    The folder also contains an earlier study.
     """
     folder = tmp_path_factory.mktemp("scanned") / "Roe_Jane_PAT-4711"
     study = Study.new("SIEMENS")
-    # The head lies on a RAS grid; a scanner saves rows from front to back, columns to the left.
+    # The head has a RAS grid; DICOM rows run from front to back, columns from right to left.
     corner = head.affine @ [*(n - 1 for n in head.dwi.shape[:2]), 0, 1]
     plane = Plane((-corner[0], -corner[1], corner[2]))
     b0, dwi = (
@@ -77,7 +77,7 @@ def run(head, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def every_byte(out: Path) -> bytes:
-    """Return all content of a folder, names included, packed files unpacked."""
+    """Return all file names and contents in a folder, with compressed files decompressed."""
     content = []
     for path in sorted(out.rglob("*")):
         content.append(path.name.encode())
@@ -92,14 +92,14 @@ def written(run: Run) -> bytes:
     return every_byte(run.out)
 
 
-def test_the_lesion_is_found_where_it_is(run, head, quick) -> None:
+def test_the_lesion_is_segmented_at_the_right_position(run, head, quick) -> None:
     summary = json.loads((run.out / "summary.json").read_text())
     expected = quick.measurements
     assert summary["lesion_volume_ml"] == pytest.approx(expected.lesion_volume_ml, rel=0.1)
     assert summary["left_ml"] > 0.9 * summary["lesion_volume_ml"]
     assert summary["bvalue_s_per_mm2"] == 1000
     notes = {note["code"]: note["message"] for note in summary["notes"]}
-    assert "series 4 (Siemens) was taken as DWI" in notes["dicom-series"]
+    assert "series 4 (Siemens) used as DWI" in notes["dicom-series"]
     mask = nib.load(run.out / "lesion_mask.nii.gz")
     inside = np.argwhere(np.asarray(mask.dataobj) > 0)
     world = nib.affines.apply_affine(mask.affine, inside)
@@ -110,14 +110,14 @@ def test_the_lesion_is_found_where_it_is(run, head, quick) -> None:
     assert dice > 0.8
 
 
-def test_the_terminal_lists_what_was_there_and_what_was_taken(run) -> None:
+def test_the_terminal_lists_all_series_and_their_use(run) -> None:
     text = " ".join(run.stdout.split())
-    assert "taken as DWI and b0" in text
+    assert "used as DWI and b0" in text
     assert "t1_mprage" in text
     assert re.search(r"acute lesions? segmented on the left, .*volume", text)
 
 
-def test_of_several_studies_the_terminal_alone_tells_dates_and_uids(run, written) -> None:
+def test_dates_and_uids_of_studies_are_shown_on_the_terminal_only(run, written) -> None:
     assert "2019-04-01" in run.stdout
     assert f"study of 2024-02-29 11:59, series 4: --series {run.uid}\n" in run.stdout
     for date in ("2019-04-01", "2024-02-29", "20190401"):
@@ -130,16 +130,16 @@ def test_of_several_studies_the_terminal_alone_tells_dates_and_uids(run, written
     assert "dicom-studies" in {warning["code"] for warning in summary["warnings"]}
 
 
-def test_no_identifier_leaves_the_folder(run, written) -> None:
+def test_no_identifier_appears_in_the_outputs(run, written) -> None:
     source = every_byte(run.folder)
     for identifier in (*IDENTIFIERS, "20240229", "Roe_Jane"):
         assert identifier.encode() not in written, identifier
         assert identifier not in run.stdout + run.stderr
-        # The search finds it where it is.
+        # The search itself works: the inputs contain the identifier.
         assert identifier.encode() in source or identifier in str(run.folder)
 
 
-def test_the_manifest_says_how_and_not_from_where(run) -> None:
+def test_the_manifest_stores_the_command_without_folder_names(run) -> None:
     manifest = json.loads((run.out / "manifest.json").read_text())
     assert manifest["command"][1:6] == ["segment", "--dicom", "FOLDER", "--out", "OUT"]
     assert "--dicom-out" in manifest["command"]
@@ -147,28 +147,28 @@ def test_the_manifest_says_how_and_not_from_where(run) -> None:
     assert len(manifest["inputs"]["dwi"]["sha256"]) == 64
 
 
-def test_the_command_of_the_manifest_is_whole_and_names_no_file() -> None:
+def test_the_command_in_the_manifest_is_complete_without_file_names() -> None:
     territories = load_atlas("territories")
     request = DicomRequest(Path("a"), Path("b"), territories=territories, overwrite=True)
     assert request.command[7:] == ["--atlas", "ATLAS", "--labels", "LABELS", "--overwrite"]
 
 
-def test_the_input_is_only_read(run) -> None:
+def test_the_input_is_not_modified(run) -> None:
     assert run.before == {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")}
 
 
-def test_both_objects_are_dicom(run) -> None:
+def test_both_objects_are_valid_dicom(run) -> None:
     for name, modality in (("segmentation", "SEG"), ("measurements", "SR")):
         assert pydicom.dcmread(run.out / "dicom" / f"{name}.dcm").Modality == modality
 
 
-def test_the_seg_is_the_mask(run) -> None:
+def test_the_seg_equals_the_masks(run) -> None:
     seg = hd.seg.segread(run.out / "dicom" / "segmentation.dcm")
     for number, name in ((1, "lesion_mask"), (2, "brain_mask")):
         mask = nib.load(run.out / f"{name}.nii.gz")
         volume = seg.get_volume(combine_segments=False, segment_numbers=[number])
         frames = volume.array[..., 0]
-        # Every voxel of the SEG at the same place in the world as in the NIfTI file.
+        # Every SEG voxel has the same world position as in the NIfTI file.
         ras_from_frames = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
         voxel_from_frames = np.linalg.inv(mask.affine) @ ras_from_frames
         at = np.argwhere(frames > 0)
@@ -187,7 +187,7 @@ def test_the_seg_is_the_mask(run) -> None:
     assert np.array_equal(from_frames(frames[np.argsort(heights)]), lesion)
 
 
-def test_the_report_holds_the_numbers_of_the_summary(run) -> None:
+def test_the_structured_report_matches_the_summary(run) -> None:
     summary = json.loads((run.out / "summary.json").read_text())
     report = hd.sr.srread(run.out / "dicom" / "measurements.dcm")
     lesion, brain = report.content.get_volumetric_roi_measurement_groups()
@@ -199,7 +199,7 @@ def test_the_report_holds_the_numbers_of_the_summary(run) -> None:
     assert comments == [warning["message"] for warning in summary["warnings"]]
 
 
-def end(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["infarct", "segment", *arguments])
     with pytest.raises(SystemExit) as stop:
         main.main()
@@ -217,18 +217,18 @@ def end(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ("--dicom", "folder", "--keep-identity"),
     ],
 )
-def test_wrong_usage_ends_with_2(arguments, monkeypatch, tmp_path: Path) -> None:
-    assert end(monkeypatch, *arguments, "--out", str(tmp_path / "out")) == 2
+def test_wrong_usage_exits_with_code_2(arguments, monkeypatch, tmp_path: Path) -> None:
+    assert exit_code(monkeypatch, *arguments, "--out", str(tmp_path / "out")) == 2
 
 
 @pytest.mark.parametrize(("where", "code"), [("in", 6), ("in/results", 6), ("out", 3)])
-def test_refusals_end_with_their_code(where, code, monkeypatch, tmp_path: Path) -> None:
+def test_errors_exit_with_their_code(where, code, monkeypatch, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     out = ("--out", str(tmp_path / where))
-    assert end(monkeypatch, "--dicom", str(tmp_path / "in"), *out) == code
+    assert exit_code(monkeypatch, "--dicom", str(tmp_path / "in"), *out) == code
 
 
-def test_without_the_extra_the_message_says_how_to_get_it(tmp_path: Path) -> None:
+def test_the_error_without_the_dicom_extra_says_how_to_install_it(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['highdicom'] = None\n"
         f"sys.argv = ['infarct', 'segment', '--dicom', 'x', '--out', {str(tmp_path / 'out')!r}]\n"

@@ -1,4 +1,4 @@
-"""A visit with everything a scanner saves: diffusion in several forms, maps, anatomy, litter."""
+"""A study with several diffusion series, maps, anatomy and a file that is not DICOM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dicom_scanner import (
 
 @pytest.fixture(scope="session")
 def visit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Save a visit of one patient: a folder tree with the patient's name, as CDs have it."""
+    """Save the study of one patient in a folder named after the patient, as on a CD."""
     folder = tmp_path_factory.mktemp("visit") / "Roe_Jane"
     study = Study.new("SIEMENS")
     anatomy, weighted = noise(500), [(1000, noise(400, seed=s)) for s in (1, 2, 3)]

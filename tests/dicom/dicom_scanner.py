@@ -1,4 +1,4 @@
-"""Scanners that write what they are told: small classic and enhanced DICOM series, each its way."""
+"""Write small synthetic DICOM series in the style of five manufacturers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IDENTIFIERS = (
     *("Roe^Jane", "PAT-4711", "19551231", "Hospital of Nowhere", "ACCESSION9"),
     *("Referring^Doctor", "STATION7", "1 Hidden Lane"),
 )
-"""Everything here that names a patient or a place; none may be found in any output."""
+"""Identifiers in the synthetic files; none may appear in any output."""
 
 CLASSIC = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -25,13 +25,13 @@ ENHANCED = "1.2.840.10008.5.1.4.1.1.4.1"
 
 @dataclass(frozen=True)
 class Plane:
-    """Where the frames of a volume lie, in the patient's coordinates of DICOM (LPS mm).
+    """Geometry of the frames of a volume in DICOM patient coordinates (LPS mm).
 
     Attributes:
         origin: Centre of the first pixel of the first frame.
-        row: Direction in which the columns are counted.
-        column: Direction in which the rows are counted.
-        spacing: mm between rows, columns, frames.
+        row: Direction of increasing column index.
+        column: Direction of increasing row index.
+        spacing: Distance between rows, columns and frames, mm.
     """
 
     origin: tuple[float, float, float]
@@ -53,14 +53,14 @@ ANATOMY = ("ORIGINAL", "PRIMARY", "M", "NORM")
 
 
 def noise(level: float, slices: int = 8, seed: int = 0) -> np.ndarray:
-    """Return (slices, 64, 48) pixels about a level, no two slices alike."""
+    """Return (slices, 64, 48) noisy pixels around a level; all slices differ."""
     rng = np.random.default_rng(seed)
     return (level + rng.integers(0, 50, (slices, 64, 48))).astype(np.uint16)
 
 
 @dataclass(frozen=True)
 class Study:
-    """One visit of one patient to one scanner."""
+    """One study of one patient on one scanner."""
 
     maker: str
     name: str = "Roe^Jane"
@@ -71,7 +71,7 @@ class Study:
 
     @staticmethod
     def new(maker: str, patient_id: str = "PAT-4711") -> Study:
-        """Begin a visit."""
+        """Create a study with new UIDs."""
         return Study(
             maker, patient_id=patient_id, uid=generate_uid(), frame_of_reference=generate_uid()
         )
@@ -79,12 +79,12 @@ class Study:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the technician sees of a series.
+    """Series parameters visible to the operator.
 
     Attributes:
         number: Series number.
         description: Free text.
-        image_type: As the scanner writes it.
+        image_type: ImageType.
     """
 
     number: int
@@ -93,7 +93,7 @@ class Protocol:
 
 
 def siemens(frame: Dataset, bvalue: float, direction: int) -> None:
-    """Private b-value of the classic Siemens header, and the name of the sequence."""
+    """Write the private b-value and the sequence name of Siemens."""
     frame.SequenceName = "*ep_b0" if bvalue == 0 else f"*ep_b{bvalue:.0f}#{direction}"
     block = frame.private_block(0x0019, "SIEMENS MR HEADER", create=True)
     block.add_new(0x0C, "IS", int(bvalue))
@@ -102,7 +102,7 @@ def siemens(frame: Dataset, bvalue: float, direction: int) -> None:
 
 
 def ge(frame: Dataset, bvalue: float, direction: int) -> None:
-    """GE's list of four numbers, the first of which is the b-value plus 10^9."""
+    """Write GE's list of four numbers; the first is the b-value plus 10^9."""
     block = frame.private_block(0x0043, "GEMS_PARM_01", create=True)
     block.add_new(0x39, "IS", [int(1e9 + bvalue) if bvalue else 0, 8, 0, 0])
     vector = frame.private_block(0x0019, "GEMS_ACQU_01", create=True)
@@ -111,13 +111,13 @@ def ge(frame: Dataset, bvalue: float, direction: int) -> None:
 
 
 def philips(frame: Dataset, bvalue: float, direction: int) -> None:
-    """Philips' private and the standard b-value."""
+    """Write the private and the standard b-value of Philips."""
     frame.private_block(0x2001, "Philips Imaging DD 001", create=True).add_new(3, "FL", bvalue)
     _standard(frame, bvalue, direction)
 
 
 def united_imaging(frame: Dataset, bvalue: float, direction: int) -> None:
-    """Private b-value of United Imaging."""
+    """Write the private b-value of United Imaging."""
     block = frame.private_block(0x0065, "Image Private Header", create=True)
     block.add_new(0x09, "FD", bvalue)
     if bvalue:
@@ -156,11 +156,11 @@ def save_classic(
     """Write one file per slice.
 
     Args:
-        folder: Where to.
-        study: Of which visit.
-        protocol: Number, text, image type.
-        plane: Where the frames lie.
-        volumes: b-value (None: not diffusion) and (frames, rows, columns) of each volume.
+        folder: Output folder.
+        study: Study of the series.
+        protocol: Number, description and image type.
+        plane: Geometry of the frames.
+        volumes: b-value (None: not diffusion) and (frames, rows, columns) array of each volume.
 
     Returns:
         SeriesInstanceUID.
@@ -183,12 +183,20 @@ def save_classic(
             if bvalue is not None:
                 MAKERS[study.maker](frame, bvalue, index)
             frame.PixelData = pixels.astype("<u2").tobytes()
-            # Names of files are in no order, as they come from a PACS.
+            # File names are unordered, as in exports from a PACS.
             frame.save_as(
                 folder / f"{(instance * 7919) % 100003:05d}-{protocol.number}.dcm",
                 enforce_file_format=True,
             )
     return series
+
+
+def save_slice(folder: Path, description: str = "ep2d_diff", bvalue: float | None = 1000) -> Path:
+    """Write one slice of a Siemens diffusion series and return its path."""
+    protocol = Protocol(3, description)
+    save_classic(folder, Study.new("SIEMENS"), protocol, SMALL, [(bvalue, noise(400, 1))])
+    (path,) = folder.iterdir()
+    return path
 
 
 def save_enhanced(
@@ -198,7 +206,7 @@ def save_enhanced(
     plane: Plane,
     volumes: list[tuple[float, np.ndarray]],
 ) -> str:
-    """Write one multi-frame file; arguments and result as of `save_classic`."""
+    """Write one multi-frame file; arguments and result as for `save_classic`."""
     folder.mkdir(parents=True, exist_ok=True)
     series = generate_uid()
     pixels = np.concatenate([frames for _, frames in volumes])
@@ -255,16 +263,19 @@ def save_mosaic(
     downwards: bool = False,
     protocol_positions: bool = False,
 ) -> str:
-    """Write one file per volume, its slices as tiles, as Siemens or United Imaging do.
+    """Write one mosaic file per volume, in the style of Siemens or United Imaging.
 
     Args:
-        folder: As of `save_classic`, and the next four and the result.
-        study: Of a Siemens or a United Imaging scanner.
-        protocol: Likewise.
-        plane: Likewise.
-        volumes: Likewise.
-        downwards: Siemens: save the last slice first, as where slices are counted from the head.
-        protocol_positions: Siemens: write the positions of the slices into the protocol as well.
+        folder: As for `save_classic`.
+        study: Study on a Siemens or United Imaging scanner.
+        protocol: As for `save_classic`.
+        plane: As for `save_classic`.
+        volumes: As for `save_classic`.
+        downwards: Siemens: store the last slice first, as if slices were numbered from the head.
+        protocol_positions: Siemens: also write the slice positions to the protocol.
+
+    Returns:
+        SeriesInstanceUID.
     """
     folder.mkdir(parents=True, exist_ok=True)
     series = generate_uid()
@@ -289,7 +300,7 @@ def save_mosaic(
         MAKERS[study.maker](image, bvalue, index)
         places = [plane.position(k) for k in order]
         if siemens_made:
-            # The corner is that of a slice as large as the mosaic, about the same centre.
+            # Siemens stores the corner of a virtual slice: as large as the mosaic, same centre.
             corner = np.array(places[0])
             corner -= np.array(plane.row) * plane.spacing[1] * (pixels.shape[1] - columns) / 2
             corner -= np.array(plane.column) * plane.spacing[0] * (pixels.shape[0] - rows) / 2
@@ -319,7 +330,7 @@ def save_mosaic(
 
 
 def csa(entries: dict[str, object]) -> bytes:
-    """Return a Siemens CSA header (SV10) that holds numbers."""
+    """Return a Siemens CSA header (SV10) with numeric entries."""
     raw = b"SV10\4\3\2\1" + struct.pack("<2I", len(entries), 77)
     for name, values in entries.items():
         words = [f"{value:.8f}".encode() + b"\0" for value in values]

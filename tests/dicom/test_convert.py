@@ -43,7 +43,9 @@ def convert_all(folder: Path, into: Path) -> list[Image]:
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_signal_and_bvalues_of_every_maker_arrive(maker: str, tmp_path: Path) -> None:
+def test_signal_and_bvalues_are_preserved_for_every_manufacturer(
+    maker: str, tmp_path: Path
+) -> None:
     volumes = [(0, noise(900)), (1000, noise(400, seed=1)), (1000, noise(410, seed=2))]
     save_classic(tmp_path / "in", Study.new(maker), Protocol(3, "dwi"), SMALL, volumes)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "in").iterdir()}
@@ -58,7 +60,7 @@ def test_signal_and_bvalues_of_every_maker_arrive(maker: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_a_b0_and_an_adc_map_are_told_apart(maker: str, tmp_path: Path) -> None:
+def test_b0_and_adc_map_are_distinguished(maker: str, tmp_path: Path) -> None:
     study = Study.new(maker)
     save_classic(tmp_path / "b0", study, Protocol(3, "dwi_b0"), SMALL, [(0, noise(900))])
     save_classic(tmp_path / "adc", study, Protocol(4, "ADC", ADC), SMALL, [(None, noise(800))])
@@ -70,7 +72,7 @@ def test_a_b0_and_an_adc_map_are_told_apart(maker: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("save", [save_classic, save_enhanced])
 @pytest.mark.parametrize("plane", PLANES.values(), ids=PLANES)
-def test_every_pixel_keeps_its_place_in_the_patient(plane: Plane, save, tmp_path: Path) -> None:
+def test_every_pixel_keeps_its_position_in_the_patient(plane: Plane, save, tmp_path: Path) -> None:
     frames = noise(400)
     save(tmp_path / "in", Study.new("CANON_MEC"), Protocol(3, "dwi"), plane, [(1000, frames)])
     (image,) = convert_all(tmp_path / "in", tmp_path / "work")
@@ -87,7 +89,7 @@ def test_every_pixel_keeps_its_place_in_the_patient(plane: Plane, save, tmp_path
     assert image.is_axial == (plane not in (PLANES["sagittal"], PLANES["coronal"]))
 
 
-def test_of_several_shells_the_one_nearest_1000_is_taken() -> None:
+def test_the_shell_nearest_b_1000_is_used() -> None:
     bvalues = (0.0, 500.0, 980.0, 1020.0, 2000.0)
     image = Image(None, None, "signal", bvalues, None)
     assert image.shell == (2, 3)
@@ -104,14 +106,14 @@ def test_a_series_with_missing_slices_is_not_converted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_unknown_bvalues_are_not_guessed(count: int, tmp_path: Path) -> None:
-    """dcm2niix calls them 0; a DWI would pass for a b0."""
+    """dcm2niix writes 0 for them, so a DWI could be mistaken for b0."""
     volumes = [(None, noise(900)), (None, noise(400))][:count]
     save_classic(tmp_path / "in", Study.new("CANON_MEC"), Protocol(3, "DWI"), SMALL, volumes)
-    with pytest.raises(ContentError, match="b-values cannot be known"):
+    with pytest.raises(ContentError, match="b-values are unknown"):
         convert_all(tmp_path / "in", tmp_path / "work")
 
 
-def test_phase_in_the_same_series_is_no_second_dwi(tmp_path: Path) -> None:
+def test_phase_images_in_the_same_series_are_ignored(tmp_path: Path) -> None:
     study, volumes = Study.new("SIEMENS"), [(0, noise(900)), (1000, noise(400))]
     uid = ""
     for part, first in (("M", 0), ("P", 100)):
@@ -127,7 +129,7 @@ def test_phase_in_the_same_series_is_no_second_dwi(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("slope", "private"), [(1.0, 1.0), (1.4, 0.9), (0.5, 1.0)])
-def test_an_adc_map_of_philips_keeps_the_unit_of_its_display(
+def test_a_philips_adc_map_keeps_its_display_unit(
     slope: float, private: float, tmp_path: Path
 ) -> None:
     frames = noise(800)
@@ -144,8 +146,8 @@ def test_an_adc_map_of_philips_keeps_the_unit_of_its_display(
     assert np.allclose(data, frames * slope, rtol=1e-4)
 
 
-def test_an_error_of_dcm2niix_is_no_success(tmp_path: Path, monkeypatch) -> None:
-    """It ends with code 0 when it could not sort the slices."""
+def test_an_error_reported_by_dcm2niix_fails_the_conversion(tmp_path: Path, monkeypatch) -> None:
+    """dcm2niix exits with code 0 if it could not sort the slices."""
     save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "d"), SMALL, [(1000, noise(400))])
     tool = tmp_path / "tool"
     tool.write_text(f'#!/bin/sh\n"{dcm2niix.bin}" "$@"\necho "Error: Check sorted order"\n')
@@ -155,29 +157,31 @@ def test_an_error_of_dcm2niix_is_no_success(tmp_path: Path, monkeypatch) -> None
         convert_all(tmp_path / "in", tmp_path / "work")
 
 
-def test_volumes_that_dcm2niix_left_out_are_noticed(tmp_path: Path, monkeypatch) -> None:
+def test_volumes_omitted_by_dcm2niix_are_detected(tmp_path: Path, monkeypatch) -> None:
     volumes = [(0, noise(900)), (1000, noise(400))]
     save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "d"), SMALL, volumes)
     (series,) = find_series(tmp_path / "in")
     monkeypatch.setattr(slice_order, "numbering", lambda _: {})
-    # Half of the files are no longer there when it looks.
+    # Half of the files no longer belong to the series during conversion.
     for header in series.headers[8:]:
         frame = pydicom.dcmread(header.frames[0].path)
         frame.SeriesInstanceUID = "1.2.3"
         frame.ImageType = ["ORIGINAL", "PRIMARY", "P", "ND"]
         frame.save_as(header.frames[0].path)
-    with pytest.raises(ContentError, match="tell of 2 volumes, dcm2niix made 1"):
+    with pytest.raises(
+        ContentError, match="2 volumes according to the headers, but dcm2niix made 1"
+    ):
         convert(series, tmp_path / "work")
 
 
-def test_an_adc_map_of_several_volumes_is_said_to_be_one(tmp_path: Path) -> None:
+def test_an_adc_map_with_several_volumes_is_rejected(tmp_path: Path) -> None:
     volumes = [(None, noise(800)), (None, noise(810))]
     save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "ADC", ADC), SMALL, volumes)
-    with pytest.raises(ContentError, match="ADC map of several volumes"):
+    with pytest.raises(ContentError, match="the ADC map has several volumes"):
         convert_all(tmp_path / "in", tmp_path / "work")
 
 
-def test_a_single_slice_is_refused_by_the_number_of_its_series(tmp_path: Path) -> None:
+def test_the_error_for_a_single_slice_names_the_series(tmp_path: Path) -> None:
     volumes = [(0, noise(900, 1)), (1000, noise(400, 1))]
     save_classic(tmp_path / "in", Study.new("SIEMENS"), Protocol(3, "d"), SMALL, volumes)
     with pytest.raises(ContentError, match=r"series 3: .*stack of slices") as refusal:
@@ -186,7 +190,7 @@ def test_a_single_slice_is_refused_by_the_number_of_its_series(tmp_path: Path) -
 
 
 def save_partly(folder: Path, second: np.ndarray, *, multi_frame: bool, lost: int = 0) -> None:
-    """Save a DWI at b = 1000 beside a volume (or only `lost` slices of it) without a b-value."""
+    """Save a DWI at b = 1000 and a volume with no b-value (in the first `lost` slices only)."""
     volumes = [(0, second), (1000, noise(400, seed=1))]
     save = save_enhanced if multi_frame else save_classic
     save(folder, Study.new("CANON_MEC"), Protocol(3, "dwi"), SMALL, volumes)
@@ -200,15 +204,15 @@ def save_partly(folder: Path, second: np.ndarray, *, multi_frame: bool, lost: in
         image.save_as(path)
 
 
-def test_a_multi_frame_b0_without_a_bvalue_is_refused(tmp_path: Path) -> None:
-    """dcm2niix does not tell which frames its volumes are made of."""
+def test_a_multi_frame_b0_without_a_bvalue_is_rejected(tmp_path: Path) -> None:
+    """dcm2niix does not report the source frames of its volumes."""
     save_partly(tmp_path / "in", noise(900), multi_frame=True)
-    with pytest.raises(ContentError, match="8 of its 16 images give none"):
+    with pytest.raises(ContentError, match="8 of its 16 images have none"):
         convert_all(tmp_path / "in", tmp_path / "work")
 
 
-def test_a_b0_without_a_bvalue_is_known_by_its_signal(tmp_path: Path) -> None:
-    """Never (1000, 1000), which would make the b0 a part of the DWI."""
+def test_a_b0_without_a_bvalue_is_identified_by_its_signal(tmp_path: Path) -> None:
+    """The b-values must not become (1000, 1000): the b0 would be averaged into the DWI."""
     save_partly(tmp_path / "in", noise(900), multi_frame=False)
     (image,) = convert_all(tmp_path / "in", tmp_path / "work")
     assert sorted(image.bvalues) == [0, 1000]
@@ -216,21 +220,19 @@ def test_a_b0_without_a_bvalue_is_known_by_its_signal(tmp_path: Path) -> None:
     assert data[..., image.bvalues.index(0)].mean() > 800
     (finding,) = image.findings
     assert (finding.code, finding.level) == ("dicom-b0-by-signal", "warning")
-    assert "1 of its 2 volumes give no b-value" in finding.message
+    assert "1 of its 2 volumes have no b-value" in finding.message
 
 
 @pytest.mark.parametrize("multi_frame", [False, True])
-def test_a_volume_without_a_bvalue_that_is_no_brighter_is_refused(
-    multi_frame: bool, tmp_path: Path
-) -> None:
+def test_a_dark_volume_without_a_bvalue_is_rejected(multi_frame: bool, tmp_path: Path) -> None:
     save_partly(tmp_path / "in", noise(410), multi_frame=multi_frame)
-    with pytest.raises(ContentError, match="8 of its 16 images give none"):
+    with pytest.raises(ContentError, match="8 of its 16 images have none"):
         convert_all(tmp_path / "in", tmp_path / "work")
 
 
-def test_slices_without_a_bvalue_in_a_volume_that_has_one_are_refused(tmp_path: Path) -> None:
+def test_single_slices_without_a_bvalue_are_rejected(tmp_path: Path) -> None:
     save_partly(tmp_path / "in", noise(900), multi_frame=False, lost=3)
-    with pytest.raises(ContentError, match="3 of its 16 images give no b-value"):
+    with pytest.raises(ContentError, match="3 of its 16 images have no b-value"):
         convert_all(tmp_path / "in", tmp_path / "work")
 
 

@@ -16,12 +16,12 @@ def stub(*, fails: bool = False) -> SimpleNamespace:
     return SimpleNamespace(save_as=save_as)
 
 
-def test_both_files_arrive_together(tmp_path: Path) -> None:
+def test_both_files_are_written(tmp_path: Path) -> None:
     folder = write_objects(DicomObjects(stub(), stub()), tmp_path)
     assert sorted(p.name for p in folder.iterdir()) == ["measurements.dcm", "segmentation.dcm"]
 
 
-def test_nothing_is_left_when_the_second_cannot_be_written(tmp_path: Path) -> None:
+def test_no_file_remains_if_the_second_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="No space left"):
         write_objects(DicomObjects(stub(), stub(fails=True)), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ def converted(
     change: Callable[[Dataset, int], None],
     save: Callable[..., str] = save_classic,
 ) -> Image:
-    """Convert a series after each of its files was changed; the second argument is its number."""
+    """Convert a series after `change(image, InstanceNumber)` was applied to each file."""
     folder = tmp_path / "in"
     save(folder, Study.new("CANON_MEC"), Protocol(3, "dwi"), SMALL, VOLUMES)
     for path in folder.iterdir():
@@ -34,13 +34,13 @@ def converted(
 
 
 def put(image: Dataset, name: str, *values: str) -> None:
-    """Write values that pydicom would not let pass."""
+    """Write values that pydicom would reject."""
     image[name]._value = MultiValue(str, values)
 
 
 @pytest.mark.parametrize("every", [False, True])
 @pytest.mark.parametrize(
-    ("name", "values", "says"),
+    ("name", "values", "message"),
     [
         ("ImagePositionPatient", ("1", "2"), "ImagePositionPatient has 2 instead of 3 numbers"),
         ("ImagePositionPatient", ("1", "2", "3", "4"), "has 4 instead of 3 numbers"),
@@ -52,14 +52,14 @@ def put(image: Dataset, name: str, *values: str) -> None:
         ("PixelSpacing", ("2", "0"), "PixelSpacing is 0 to 2 mm"),
     ],
 )
-def test_elements_that_place_a_slice_are_never_guessed(
-    name: str, values: tuple[str, ...], says: str, every: bool, tmp_path: Path
+def test_malformed_geometry_elements_are_rejected(
+    name: str, values: tuple[str, ...], message: str, every: bool, tmp_path: Path
 ) -> None:
     def change(image: Dataset, number: int) -> None:
         if every or number == 3:
             put(image, name, *values)
 
-    with pytest.raises(ContentError, match=f"series 3: .*{says}"):
+    with pytest.raises(ContentError, match=f"series 3: .*{message}"):
         converted(tmp_path, change)
 
 
@@ -67,10 +67,10 @@ def test_elements_that_place_a_slice_are_never_guessed(
     "name", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"]
 )
 @pytest.mark.parametrize("save", [save_classic, save_enhanced])
-def test_without_an_element_that_places_slices_a_series_is_refused(
+def test_missing_geometry_elements_are_rejected(
     name: str, save: Callable[..., str], tmp_path: Path
 ) -> None:
-    """dcm2niix would take an axial plane, or 1 mm."""
+    """dcm2niix would assume an axial plane or 1 mm."""
 
     def change(image: Dataset, number: int) -> None:
         shared = image.get("SharedFunctionalGroupsSequence") or []
@@ -87,7 +87,7 @@ def test_without_an_element_that_places_slices_a_series_is_refused(
 @pytest.mark.parametrize(
     "removed", [(), ("SpacingBetweenSlices",), ("SpacingBetweenSlices", "SliceThickness")]
 )
-def test_slices_lie_where_their_positions_say_whatever_the_thickness(
+def test_slice_distance_comes_from_positions_not_thickness(
     removed: tuple[str, ...], tmp_path: Path
 ) -> None:
     def change(image: Dataset, number: int) -> None:
@@ -104,7 +104,7 @@ def test_slices_lie_where_their_positions_say_whatever_the_thickness(
 
 
 def test_a_distance_that_contradicts_the_positions_is_reported(tmp_path: Path) -> None:
-    """As if every other slice had not been sent."""
+    """As if every other slice were missing."""
 
     def change(image: Dataset, number: int) -> None:
         image.SpacingBetweenSlices = image.SliceThickness = 2.5
@@ -113,10 +113,13 @@ def test_a_distance_that_contradicts_the_positions_is_reported(tmp_path: Path) -
     assert made.grid.spacing[2] == pytest.approx(5)
     (finding,) = made.findings
     assert (finding.code, finding.level) == ("dicom-spacing", "warning")
-    assert "5.00 mm apart, by SpacingBetweenSlices 2.50 mm" in finding.message
+    assert (
+        "5.00 mm apart according to their positions, 2.50 mm according to Spacing"
+        in finding.message
+    )
 
 
-def test_a_gap_written_as_the_distance_is_no_reason_to_warn(tmp_path: Path) -> None:
+def test_a_gap_stored_as_the_distance_causes_no_warning(tmp_path: Path) -> None:
     def change(image: Dataset, number: int) -> None:
         image.SpacingBetweenSlices, image.SliceThickness = 1.0, 4.0
 
@@ -124,24 +127,26 @@ def test_a_gap_written_as_the_distance_is_no_reason_to_warn(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("StudyInstanceUID", "2 different values of StudyInstanceUID"),
         ("FrameOfReferenceUID", "2 different values of FrameOfReferenceUID"),
     ],
 )
-def test_a_series_of_two_studies_or_frames_is_refused(name, says, tmp_path: Path) -> None:
+def test_a_series_with_two_studies_or_frames_of_reference_is_rejected(
+    name, message, tmp_path: Path
+) -> None:
     def change(image: Dataset, number: int) -> None:
         if number > 4:
             setattr(image, name, "1.2.3.4")
 
-    with pytest.raises(ContentError, match=says) as refusal:
+    with pytest.raises(ContentError, match=message) as refusal:
         converted(tmp_path, change)
-    # It may become a warning of a report, which holds no UIDs.
+    # The message may become a warning in the report, which must not contain UIDs.
     assert "1.2.3.4" not in str(refusal.value)
 
 
-def test_slices_of_other_orientations_and_sizes_are_refused(tmp_path: Path) -> None:
+def test_different_orientations_or_sizes_are_rejected(tmp_path: Path) -> None:
     def coronal(image: Dataset, number: int) -> None:
         if number == 4:
             image.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]

@@ -22,7 +22,7 @@ VOLUMES = [(0, noise(900)), (1000, noise(400, seed=1))]
 
 
 def convert_without(folder: Path, into: Path, *elements: str) -> Image:
-    """Convert a series after elements were removed from all its files."""
+    """Convert a series after removing elements from all files."""
     for path in folder.iterdir():
         image = pydicom.dcmread(path)
         for name in elements:
@@ -34,7 +34,7 @@ def convert_without(folder: Path, into: Path, *elements: str) -> Image:
 
 
 def check(image: Image, plane: Plane) -> None:
-    """Compare every pixel with what was saved, at the place where it was."""
+    """Compare every pixel with the saved pixel at the same position in space."""
     data = nib.load(image.path).get_fdata()
     voxel_from_world = np.linalg.inv(image.grid.affine)
     for index, (bvalue, frames) in enumerate(VOLUMES):
@@ -54,7 +54,7 @@ def check(image: Image, plane: Plane) -> None:
 @pytest.mark.parametrize("removed", [(), ("SliceThickness",)])
 @pytest.mark.parametrize("downwards", [False, True])
 @pytest.mark.parametrize("plane", [SMALL, OBLIQUE])
-def test_tiles_of_siemens_keep_their_places(plane, downwards, removed, tmp_path: Path) -> None:
+def test_siemens_tiles_keep_their_positions(plane, downwards, removed, tmp_path: Path) -> None:
     study, protocol = Study.new("SIEMENS"), Protocol(3, "dwi")
     save_mosaic(tmp_path / "in", study, protocol, plane, VOLUMES, downwards=downwards)
     check(convert_without(tmp_path / "in", tmp_path / "work", *removed), plane)
@@ -70,8 +70,8 @@ def test_tiles_of_siemens_keep_their_places(plane, downwards, removed, tmp_path:
     ],
 )
 @pytest.mark.parametrize("maker", ["UIH", "SIEMENS"])
-def test_the_distance_of_slices_is_that_of_their_positions(maker, removed, tmp_path: Path) -> None:
-    """Without SpacingBetweenSlices dcm2niix takes the thickness, without both 1 mm."""
+def test_slice_distance_comes_from_the_positions(maker, removed, tmp_path: Path) -> None:
+    """Without SpacingBetweenSlices, dcm2niix uses the thickness; without both, 1 mm."""
     study, protocol = Study.new(maker), Protocol(3, "dwi")
     positions = maker == "SIEMENS"
     save_mosaic(tmp_path / "in", study, protocol, OBLIQUE, VOLUMES, protocol_positions=positions)
@@ -87,28 +87,28 @@ def test_the_distance_of_slices_is_that_of_their_positions(maker, removed, tmp_p
         ("UIH", "00651051"),
     ],
 )
-def test_a_mosaic_without_the_places_of_its_slices_is_refused(
+def test_a_mosaic_without_slice_positions_is_rejected(
     maker: str, removed: str, tmp_path: Path
 ) -> None:
     save_mosaic(tmp_path / "in", Study.new(maker), Protocol(3, "dwi"), SMALL, VOLUMES)
-    with pytest.raises(ContentError, match="positions of the slices in its mosaics are not in"):
+    with pytest.raises(ContentError, match="slice positions in its mosaics are unknown"):
         convert_without(tmp_path / "in", tmp_path / "work", removed)
 
 
-def test_a_gap_in_place_of_the_distance_is_refused(tmp_path: Path) -> None:
+def test_a_gap_stored_as_the_distance_is_rejected(tmp_path: Path) -> None:
     save_mosaic(tmp_path / "in", Study.new("SIEMENS"), Protocol(3, "dwi"), SMALL, VOLUMES)
     for path in (tmp_path / "in").iterdir():
         image = pydicom.dcmread(path)
         image.SpacingBetweenSlices = 1.0
         image.save_as(path)
-    with pytest.raises(ContentError, match="series 3: the positions of the slices"):
+    with pytest.raises(ContentError, match="series 3: the slice positions"):
         convert_without(tmp_path / "in", tmp_path / "work")
 
 
-def test_a_damaged_private_header_says_nothing() -> None:
-    whole = csa({"NumberOfImagesInMosaic": [20], "SliceNormalVector": [0, 0, 1], "none": []})
-    found = read_csa(whole)
+def test_a_damaged_private_header_yields_nothing() -> None:
+    complete = csa({"NumberOfImagesInMosaic": [20], "SliceNormalVector": [0, 0, 1], "none": []})
+    found = read_csa(complete)
     assert found == {"NumberOfImagesInMosaic": (20,), "SliceNormalVector": (0, 0, 1)}
-    for length in range(0, len(whole) - 84, 7):
-        assert read_csa(whole[:length]) in ({}, {"NumberOfImagesInMosaic": (20,)}, found)
+    for length in range(0, len(complete) - 84, 7):
+        assert read_csa(complete[:length]) in ({}, {"NumberOfImagesInMosaic": (20,)}, found)
     assert read_csa(b"SV10" + b"\xff" * 200) == {}

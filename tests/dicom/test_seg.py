@@ -1,4 +1,4 @@
-"""Read back by hand: a SEG must show on a frame what that very frame of its source shows."""
+"""Compare every frame of a SEG with the source frame it refers to."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from infarct.dicom.source_images import find_source_images
 from infarct.dicom.study import opened_folder
 
 
-def bright(folder: Path, out: Path) -> tuple[Path, np.ndarray, float]:
-    """Outline all that is bright on the weighted volume of a folder, and save it as a SEG.
+def segment_bright(folder: Path, out: Path) -> tuple[Path, np.ndarray, float]:
+    """Segment the bright voxels of the weighted volume in a folder and save them as a SEG.
 
     Returns:
-        The SEG, the mask on the grid of dcm2niix, the threshold.
+        The SEG, the mask on the dcm2niix grid, and the threshold.
     """
     with opened_folder(folder) as found:
         volume = read(found.choice.dwi.path)
@@ -35,9 +35,9 @@ def bright(folder: Path, out: Path) -> tuple[Path, np.ndarray, float]:
 
 
 def check_against_source(seg_path: Path, folder: Path, threshold: float) -> int:
-    """Compare each frame of segment 1 with the pixels and the place of the frame it refers to.
+    """Compare each frame of segment 1 with pixels and position of the frame it refers to.
 
-    Plain pydicom and numpy: no code of ours, none of highdicom's.
+    Uses pydicom and numpy only, neither this package nor highdicom.
 
     Returns:
         The number of frames compared.
@@ -85,22 +85,22 @@ def check_against_source(seg_path: Path, folder: Path, threshold: float) -> int:
 
 @pytest.mark.parametrize("save", [save_classic, save_enhanced], ids=["classic", "enhanced"])
 @pytest.mark.parametrize("plane", PLANES.values(), ids=PLANES)
-def test_every_frame_shows_what_its_source_shows(plane, save, tmp_path: Path) -> None:
+def test_every_frame_matches_its_source_frame(plane, save, tmp_path: Path) -> None:
     volumes = [(0, noise(900)), (1000, noise(400, seed=1)), (1000, noise(400, seed=2))]
     save(tmp_path / "in", Study.new("CANON_MEC"), Protocol(3, "dwi"), plane, volumes)
-    path, lesion, threshold = bright(tmp_path / "in", tmp_path)
+    path, lesion, threshold = segment_bright(tmp_path / "in", tmp_path)
     assert check_against_source(path, tmp_path / "in", threshold) == 8
     volume = hd.seg.segread(path).get_volume(combine_segments=False, segment_numbers=[1])
     assert volume.array.sum() == lesion.sum()
 
 
 @pytest.mark.parametrize("maker", ["SIEMENS", "GE MEDICAL SYSTEMS"])
-def test_the_seg_stays_in_the_study_and_says_what_it_shows(maker: str, tmp_path: Path) -> None:
+def test_the_seg_belongs_to_the_study_and_has_coded_segments(maker: str, tmp_path: Path) -> None:
     assert maker in MAKERS
     study = Study.new(maker)
     volumes = [(0, noise(900)), (1000, noise(400))]
     save_classic(tmp_path / "in", study, Protocol(3, "dwi"), PLANES["oblique"], volumes)
-    path, lesion, _ = bright(tmp_path / "in", tmp_path)
+    path, lesion, _ = segment_bright(tmp_path / "in", tmp_path)
     seg = hd.seg.segread(path)
     assert seg.StudyInstanceUID == study.uid
     assert seg.FrameOfReferenceUID == study.frame_of_reference
@@ -110,13 +110,13 @@ def test_the_seg_stays_in_the_study_and_says_what_it_shows(maker: str, tmp_path:
     assert brain.segmented_property_type.value == "12738006"
     assert {s.scheme_designator for s in (infarct.segmented_property_type,)} == {"SCT"}
     frames = seg.get_volume(combine_segments=False, segment_numbers=[1]).array[..., 0]
-    # highdicom stacks along the normal of its own choice; from there on it is the same array.
+    # highdicom may stack in the opposite direction.
     mine = to_frames(lesion)
     assert np.array_equal(frames, mine) or np.array_equal(frames, mine[::-1])
 
 
-def outlined(folder: Path, method: str, *, keep_identity: bool = False) -> pydicom.Dataset:
-    """Save a series and outline what is bright on it."""
+def save_and_segment(folder: Path, method: str, *, keep_identity: bool = False) -> pydicom.Dataset:
+    """Save a series and segment its bright voxels."""
     volumes = [(0, noise(900)), (1000, noise(400))]
     save_classic(folder, Study.new("UIH"), Protocol(3, "d"), PLANES["axial"], volumes)
     with opened_folder(folder) as found:
@@ -127,14 +127,14 @@ def outlined(folder: Path, method: str, *, keep_identity: bool = False) -> pydic
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_whose_name_it_bears_is_asked_for(keep: bool, tmp_path: Path) -> None:
-    made = outlined(tmp_path / "in", "test", keep_identity=keep)
+def test_keep_identity_controls_the_patient_identity(keep: bool, tmp_path: Path) -> None:
+    made = save_and_segment(tmp_path / "in", "test", keep_identity=keep)
     assert (made.PatientID == "PAT-4711") == keep
     assert ("Roe^Jane" in str(made)) == keep
 
 
 @pytest.mark.parametrize("alphabets", ["ISO_IR 192", ["", "ISO 2022 IR 87"]])
-def test_a_name_in_another_alphabet_stays_whole(alphabets, tmp_path: Path) -> None:
+def test_a_name_in_another_character_set_is_preserved(alphabets, tmp_path: Path) -> None:
     name, folder = "Yamada^Tarou=山田^太郎", tmp_path / "in"
     volumes = [(0, noise(900)), (1000, noise(400))]
     save_classic(folder, Study.new("CANON_MEC"), Protocol(3, "d"), PLANES["axial"], volumes)
@@ -150,15 +150,15 @@ def test_a_name_in_another_alphabet_stays_whole(alphabets, tmp_path: Path) -> No
     assert str(pydicom.dcmread(tmp_path / "seg.dcm").PatientName) == name
 
 
-def test_an_empty_outline_is_an_outline(tmp_path: Path) -> None:
+def test_an_empty_mask_is_stored(tmp_path: Path) -> None:
     volumes = [(0, noise(900)), (1000, noise(400))]
     save_classic(tmp_path / "in", Study.new("UIH"), Protocol(3, "d"), PLANES["axial"], volumes)
     with opened_folder(tmp_path / "in") as found:
         volume = read(found.choice.dwi.path)
         shape = volume.data.shape[:3]
         sources = find_source_images(found.choice, keep_identity=False)
-        nothing, all_of_it = volume.like(np.zeros(shape, bool)), volume.like(np.ones(shape, bool))
-        made = segmentation(nothing, all_of_it, sources, "test")
+        lesion, brain = volume.like(np.zeros(shape, bool)), volume.like(np.ones(shape, bool))
+        made = segmentation(lesion, brain, sources, "test")
     assert made.NumberOfFrames == 2 * 8
     made.save_as(tmp_path / "seg.dcm")
     seg = hd.seg.segread(tmp_path / "seg.dcm")
@@ -166,14 +166,14 @@ def test_an_empty_outline_is_an_outline(tmp_path: Path) -> None:
     assert seg.get_volume(combine_segments=False, segment_numbers=[2]).array.all()
 
 
-def test_the_name_of_a_mean_of_many_networks_fits_where_dicom_puts_it(tmp_path: Path) -> None:
-    made = outlined(tmp_path / "in", ",".join(["dagmnet-ch3-brief"] * 4))
+def test_a_long_method_name_is_truncated(tmp_path: Path) -> None:
+    made = save_and_segment(tmp_path / "in", ",".join(["dagmnet-ch3-brief"] * 4))
     for segment in made.SegmentSequence:
         assert segment.SegmentAlgorithmName.startswith("infarct dagmnet-ch3-brief,")
         assert len(segment.SegmentAlgorithmName) <= 64
 
 
-def test_frames_and_voxels_are_each_others_inverse() -> None:
+def test_from_frames_is_the_inverse_of_to_frames() -> None:
     data = np.arange(2 * 3 * 4).reshape(2, 3, 4)
     assert np.array_equal(from_frames(to_frames(data)), data)
     # The first pixel of a frame is the first column of the last row of voxels.
@@ -181,16 +181,18 @@ def test_frames_and_voxels_are_each_others_inverse() -> None:
 
 
 @pytest.mark.parametrize("name", ["canon-galan-enhanced", "siemens-prisma-xa30", "ge-nine-slices"])
-def test_frames_of_real_scanners_show_what_their_source_shows(
+def test_frames_of_real_scans_match_their_source_frames(
     name: str, real_data: Path, tmp_path: Path
 ) -> None:
     folder = real_data / "dicom" / name
-    path, lesion, threshold = bright(folder, tmp_path)
+    path, lesion, threshold = segment_bright(folder, tmp_path)
     assert check_against_source(path, folder, threshold) == lesion.shape[2]
 
 
-def test_a_mosaic_has_no_frames_to_refer_to_but_a_place(real_data: Path, tmp_path: Path) -> None:
-    path, lesion, _ = bright(real_data / "dicom" / "united-imaging-770", tmp_path)
+def test_a_seg_of_a_mosaic_has_positions_but_no_source_frames(
+    real_data: Path, tmp_path: Path
+) -> None:
+    path, lesion, _ = segment_bright(real_data / "dicom" / "united-imaging-770", tmp_path)
     seg = pydicom.dcmread(path)
     assert not any(g.get("DerivationImageSequence") for g in seg.PerFrameFunctionalGroupsSequence)
     assert seg.FrameOfReferenceUID

@@ -33,7 +33,7 @@ SERIES = Series(
 
 
 def image(number: int, *bvalues: float, affine: np.ndarray = AXIAL, study: str = "1.2") -> Image:
-    """Invent an image: ADC if no b-values are given."""
+    """Create an image: an ADC map if no b-values are given."""
     content = "signal" if bvalues else "adc"
     series = replace(SERIES, uid=f"{study}.{number}", number=number, study_uid=study)
     grid = Grid((90, 100, 30), affine)
@@ -44,7 +44,7 @@ def numbers(images: list[Image]) -> list[int]:
     return [choice.dwi.series.number for choice in rank(images)]
 
 
-def test_axial_comes_first_then_the_usual_bvalue_then_the_lower_number() -> None:
+def test_axial_then_usual_bvalue_then_lower_number_is_preferred() -> None:
     images = [
         image(9, 0, 1000, affine=CORONAL),
         image(8, 0, 2500),
@@ -55,7 +55,7 @@ def test_axial_comes_first_then_the_usual_bvalue_then_the_lower_number() -> None
     assert numbers(images) == [6, 7, 5, 8, 9]
 
 
-def test_the_latest_study_comes_first_and_a_better_scan_of_the_same_day() -> None:
+def test_the_latest_day_is_preferred_then_the_better_scan() -> None:
     def at(day: int, time: int, made: Image) -> Image:
         return replace(made, series=replace(made.series, studied=(day, time)))
 
@@ -69,23 +69,23 @@ def test_the_latest_study_comes_first_and_a_better_scan_of_the_same_day() -> Non
     assert numbers(images) == [6, 5, 7, 4, 8]
 
 
-def test_an_own_b0_is_preferred_to_one_from_elsewhere() -> None:
+def test_a_b0_in_the_same_series_is_preferred() -> None:
     images = [image(3, 1000), image(4, 0), image(5, 0, 1000)]
     best, second = rank(images)
     assert best.dwi.series.number == 5
     assert best.b0 is best.dwi
-    # The b0 just before is nearer than that inside the next series, both on the same grid.
+    # On the same grid, the b0 just before is nearer than the one in the next series.
     assert second.b0.series.number == 4
 
 
-def test_a_map_by_its_image_type_comes_before_a_map_by_name() -> None:
+def test_an_adc_map_identified_by_image_type_is_preferred() -> None:
     named, sure = image(4), image(5)
     named = replace(named, series=replace(named.series, reason=ADC_BY_NAME))
     assert rank([image(3, 0, 1000), named, sure])[0].adc is sure
     assert rank([image(3, 0, 1000), named])[0].adc is named
 
 
-def test_companions_are_of_the_same_study_and_coordinates() -> None:
+def test_companion_images_share_study_and_coordinates() -> None:
     alone = image(3, 1000)
     elsewhere = image(4, 0)
     elsewhere = replace(elsewhere, series=replace(elsewhere.series, frame_of_reference="1.2.10"))
@@ -93,17 +93,17 @@ def test_companions_are_of_the_same_study_and_coordinates() -> None:
         rank([alone, image(4, 0, study="1.7"), elsewhere])
 
 
-def test_a_companion_of_another_study_or_frame_is_named_with_its_uid() -> None:
+def test_the_error_names_the_differing_uid_of_a_companion_image() -> None:
     alone, elsewhere = image(3, 1000), image(4, 0)
     elsewhere = replace(elsewhere, series=replace(elsewhere.series, frame_of_reference="1.2.10"))
     with pytest.raises(ContentError) as refusal:
         rank([alone, image(7, study="1.7"), elsewhere])
     text = str(refusal.value)
-    assert "series 4 (b0) has another FrameOfReferenceUID: 1.2.10 instead of 1.2.9" in text
-    assert "series 7 (ADC) has another StudyInstanceUID: 1.7 instead of 1.2" in text
+    assert "series 4 (b0) has a different FrameOfReferenceUID: 1.2.10 instead of 1.2.9" in text
+    assert "series 7 (ADC) has a different StudyInstanceUID: 1.7 instead of 1.2" in text
 
 
-def test_an_adc_map_on_another_grid_serves_only_when_nothing_else_does() -> None:
+def test_an_adc_map_on_another_grid_is_a_last_resort() -> None:
     shifted = AXIAL.copy()
     shifted[2, 3] += 2.5
     adc = image(6, affine=shifted)
@@ -111,18 +111,18 @@ def test_an_adc_map_on_another_grid_serves_only_when_nothing_else_does() -> None
     assert rank([image(5, 1000), adc])[0].adc is adc
 
 
-def test_of_two_adc_maps_the_one_after_the_series_is_taken() -> None:
+def test_the_adc_map_following_the_series_is_preferred() -> None:
     images = [image(4), image(5, 0, 1000), image(6), image(9)]
     assert rank(images)[0].adc.series.number == 6
 
 
-def taken(images: list[Image]) -> dict[int, int | None]:
-    """Return the number of the ADC map that each DWI gets."""
+def adc_of(images: list[Image]) -> dict[int, int | None]:
+    """Return the series number of the ADC map used for each DWI."""
     return {c.dwi.series.number: c.adc and c.adc.series.number for c in rank(images)}
 
 
-def told(image: Image, time: float | None = None, *cited: int) -> Image:
-    """Let the header of an image tell when it was acquired and which series it names."""
+def with_header(image: Image, time: float | None = None, *cited: int) -> Image:
+    """Set the acquisition time and the referenced series of an image."""
     number, of = image.series.number, frozenset(f"uid-{n}" for n in cited)
     header = Header(
         *(f"uid-{number}", image.series.uid, image.series.study_uid, "1.2.9", (0, 0), ""),
@@ -137,53 +137,55 @@ def trace(number: int) -> Image:
     return replace(made, series=replace(made.series, reason=TRACE))
 
 
-def test_a_repeated_dwi_never_gets_the_adc_of_the_other() -> None:
+def test_a_repeated_dwi_never_gets_the_adc_map_of_the_other() -> None:
     repeat = [image(3, 0, 1000), image(7, 0, 1000)]
-    assert taken([*repeat, image(350), image(750)]) == {3: 350, 7: 750}
-    assert taken([*repeat, image(350)]) == {3: 350, 7: None}
-    assert taken([*repeat, image(4)]) == {3: 4, 7: None}
-    assert taken([*repeat, image(4), image(8)]) == {3: 4, 7: 8}
-    # Before both it may be of either.
-    assert taken([*repeat, image(2)]) == {3: None, 7: None}
-    # The mean of the directions is of their acquisition.
+    assert adc_of([*repeat, image(350), image(750)]) == {3: 350, 7: 750}
+    assert adc_of([*repeat, image(350)]) == {3: 350, 7: None}
+    assert adc_of([*repeat, image(4)]) == {3: 4, 7: None}
+    assert adc_of([*repeat, image(4), image(8)]) == {3: 4, 7: 8}
+    # A map before both may belong to either.
+    assert adc_of([*repeat, image(2)]) == {3: None, 7: None}
+    # A trace image belongs to the acquisition of its directions.
     both = [image(3, 0, 1000), trace(4), image(5), image(6, 0, 1000), trace(7), image(8)]
-    assert taken(both) == {3: 5, 4: 5, 6: 8, 7: 8}
+    assert adc_of(both) == {3: 5, 4: 5, 6: 8, 7: 8}
 
 
-def test_headers_tell_whose_an_adc_map_is_better_than_numbers() -> None:
-    first, second = told(image(3, 0, 1000), 100), told(image(5, 0, 1000), 200)
-    assert taken([first, second, told(image(20), 100)]) == {3: 20, 5: None}
-    assert taken([first, second, told(image(20), 200, 3)]) == {3: 20, 5: None}
-    # A repeat planned on the first names it, as its map does.
-    planned = told(image(5, 0, 1000), None, 3)
-    assert taken([first, planned, told(image(6), None, 3)]) == {3: None, 5: 6}
+def test_header_references_take_precedence_over_series_numbers() -> None:
+    first, second = with_header(image(3, 0, 1000), 100), with_header(image(5, 0, 1000), 200)
+    assert adc_of([first, second, with_header(image(20), 100)]) == {3: 20, 5: None}
+    assert adc_of([first, second, with_header(image(20), 200, 3)]) == {3: 20, 5: None}
+    # A repeat planned on the first series references it, as its map does.
+    planned = with_header(image(5, 0, 1000), None, 3)
+    assert adc_of([first, planned, with_header(image(6), None, 3)]) == {3: None, 5: 6}
 
 
-def test_what_is_unsure_of_an_adc_map_is_said() -> None:
+def test_an_ambiguous_adc_map_is_reported() -> None:
     own_b0 = rank([image(3, 0, 1000), image(7, 0, 1000), image(2)])[0]
     (note,) = explain(own_b0, others=0, studies=1)
-    assert "ADC computed, since the ADC map of series 2 may be of series 3 or 7" in note.message
+    assert (
+        "ADC computed because the ADC map in series 2 may belong to series 3 or 7" in note.message
+    )
     without = rank([image(3, 1000), image(7, 1000), image(2)])
     assert [choice.adc.series.number for choice in without] == [2, 2]
     (_, warning) = explain(without[0], others=0, studies=1)
     assert (warning.code, warning.level) == ("dicom-adc", "warning")
-    assert "series 2 may be of series 3 or 7" in warning.message
+    assert "series 2 may belong to series 3 or 7" in warning.message
 
 
-def test_what_is_missing_is_said() -> None:
-    with pytest.raises(ContentError, match=r"only ADC was found \(series 4\)"):
+def test_missing_images_are_reported() -> None:
+    with pytest.raises(ContentError, match=r"only an ADC map was found \(series 4\)"):
         rank([image(4)])
     with pytest.raises(ContentError, match="only b0 was found"):
         rank([image(4, 0), image(5)])
 
 
-def test_the_report_is_told_numbers_and_never_free_text() -> None:
+def test_findings_contain_numbers_but_no_free_text() -> None:
     choice = Choice(image(3, 0, 500, 1000, 1000, 3000), None, image(4))
     findings = explain(replace(choice, b0=choice.dwi), others=2, studies=2)
     text = " ".join(finding.message for finding in findings)
     assert "series 3 (Siemens)" in text
     assert "b 1000 in 2 directions" in text
-    assert "left aside: 500, 3000" in text
+    assert "ignored: 500, 3000" in text
     assert "2 other series" in text
     assert "Roe" not in text
     assert {finding.code for finding in findings} == {
@@ -191,7 +193,7 @@ def test_the_report_is_told_numbers_and_never_free_text() -> None:
     }
 
 
-def test_the_case_written_is_the_case_that_was_there(head, tmp_path: Path) -> None:
+def test_a_written_case_has_the_original_images(head, tmp_path: Path) -> None:
     """A series of b0, two shells and an ADC becomes b0, the shell near 1000, and the ADC."""
     affine, shell = head.affine, [head.dwi * 1.1, head.dwi / 1.1]
     series = np.stack([head.b0, head.dwi * 0.3, *shell], axis=-1).astype(np.float32)

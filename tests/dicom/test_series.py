@@ -12,7 +12,7 @@ from infarct.dicom.headers import read_header
 from infarct.dicom.series import check_complete, find_series, read_folder
 
 
-def test_a_visit_is_sorted_into_series(visit: Path) -> None:
+def test_a_study_is_grouped_into_series(visit: Path) -> None:
     found = find_series(visit)
     assert [(s.number, s.content) for s in found] == [
         *((2, "other"), (4, "signal"), (5, "signal"), (6, "adc"), (7, "other"))
@@ -23,15 +23,15 @@ def test_a_visit_is_sorted_into_series(visit: Path) -> None:
     assert len(found[1].files) == len(found[1].frames) == 4 * 8
 
 
-def test_folders_without_a_scan_are_refused_with_a_sentence(tmp_path: Path) -> None:
+def test_folders_without_dicom_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="no such folder"):
         find_series(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(InputFileError, match="none of its 1 files is a DICOM image"):
+    with pytest.raises(InputFileError, match="none of its 1 files is a readable DICOM image"):
         find_series(tmp_path)
 
 
-def test_two_patients_are_never_mixed_and_not_named(visit: Path, tmp_path: Path) -> None:
+def test_two_patients_are_rejected_without_naming_them(visit: Path, tmp_path: Path) -> None:
     shutil.copytree(visit / "c", tmp_path / "one")
     other = Study.new("SIEMENS", patient_id="PAT-4712")
     save_classic(tmp_path / "two", other, Protocol(3, "dwi"), SMALL, [(1000, noise(400, 3))])
@@ -42,7 +42,7 @@ def test_two_patients_are_never_mixed_and_not_named(visit: Path, tmp_path: Path)
 
 
 def save_without(folder: Path, *lost: tuple[int, int]) -> None:
-    """Save b0 and two directions of 8 slices, but not the files of (volume, slice)."""
+    """Save b0 and two directions of 8 slices, without the files of (volume, slice)."""
     volumes = [(0, noise(900)), (1000, noise(400)), (1000, noise(410))]
     save_classic(folder, Study.new("SIEMENS"), Protocol(3, "dwi"), SMALL, volumes)
     numbers = {8 * volume + k + 1 for volume, k in lost}
@@ -51,12 +51,12 @@ def save_without(folder: Path, *lost: tuple[int, int]) -> None:
             path.unlink()
 
 
-def test_a_whole_series_passes(tmp_path: Path) -> None:
+def test_a_complete_series_passes(tmp_path: Path) -> None:
     save_without(tmp_path)
     check_complete(find_series(tmp_path)[0])
 
 
-def test_files_that_were_exported_twice_count_once(tmp_path: Path) -> None:
+def test_copies_of_a_file_count_once(tmp_path: Path) -> None:
     save_without(tmp_path / "once")
     (tmp_path / "again").mkdir()
     for path in sorted((tmp_path / "once").iterdir())[:5]:
@@ -66,20 +66,20 @@ def test_files_that_were_exported_twice_count_once(tmp_path: Path) -> None:
     check_complete(series)
 
 
-def test_a_slice_missing_everywhere_is_noticed(tmp_path: Path) -> None:
+def test_a_slice_missing_in_all_volumes_is_detected(tmp_path: Path) -> None:
     save_without(tmp_path, (0, 3), (1, 3), (2, 3))
     with pytest.raises(ContentError, match=r"5\.00 to 10\.00 mm apart"):
         check_complete(find_series(tmp_path)[0])
 
 
 @pytest.mark.parametrize("lost", [(0, 0), (0, 3), (1, 7), (2, 3)])
-def test_a_file_missing_in_one_volume_is_noticed(lost: tuple[int, int], tmp_path: Path) -> None:
+def test_a_file_missing_in_one_volume_is_detected(lost: tuple[int, int], tmp_path: Path) -> None:
     save_without(tmp_path, lost)
     with pytest.raises(ContentError, match=r"files are missing|mm apart"):
         check_complete(find_series(tmp_path)[0])
 
 
-def test_a_b0_that_only_its_company_tells_of_is_part_of_the_series(tmp_path: Path) -> None:
+def test_an_unidentified_b0_is_part_of_its_series(tmp_path: Path) -> None:
     volumes = [(0, noise(900)), (1000, noise(400))]
     protocol = Protocol(3, "head", ("ORIGINAL", "PRIMARY", "OTHER"))
     save_classic(tmp_path, Study.new("GE MEDICAL SYSTEMS"), protocol, SMALL, volumes)
@@ -88,7 +88,7 @@ def test_a_b0_that_only_its_company_tells_of_is_part_of_the_series(tmp_path: Pat
     assert len(series.frames) == 2 * 8
 
 
-def test_a_slice_missing_in_an_adc_map_is_noticed(tmp_path: Path) -> None:
+def test_a_slice_missing_in_an_adc_map_is_detected(tmp_path: Path) -> None:
     study, protocol = Study.new("SIEMENS"), Protocol(6, "dwi_ADC", ADC)
     save_classic(tmp_path, study, protocol, SMALL, [(None, noise(800))])
     next(path for path in tmp_path.iterdir() if read_header(path).instance == 4).unlink()
@@ -97,7 +97,7 @@ def test_a_slice_missing_in_an_adc_map_is_noticed(tmp_path: Path) -> None:
 
 
 def blank(folder: Path, **values: str) -> None:
-    """Change elements of all files of a folder."""
+    """Change elements of all files in a folder."""
     for path in folder.iterdir():
         image = pydicom.dcmread(path)
         for name, value in values.items():
@@ -118,7 +118,7 @@ def blank(folder: Path, **values: str) -> None:
         ({"PatientID": "PAT-1", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, 1),
     ],
 )
-def test_only_diffusion_series_with_another_identity_are_another_patient(
+def test_patients_are_distinguished_by_id_then_name_in_diffusion_series_only(
     changes: dict[str, str], patients: int, tmp_path: Path
 ) -> None:
     study = Study.new("SIEMENS")
@@ -134,7 +134,7 @@ def test_only_diffusion_series_with_another_identity_are_another_patient(
     assert not any(name in str(refusal.value).lower() for name in ("pat-", "doe", "roe"))
 
 
-def test_files_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+def test_unreadable_files_are_counted(tmp_path: Path) -> None:
     save_without(tmp_path)
     (tmp_path / "empty.dcm").touch()
     (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
@@ -149,7 +149,7 @@ def test_files_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
     check_complete(contents.series[0])
 
 
-def test_different_images_under_one_uid_are_not_taken_for_copies(tmp_path: Path) -> None:
+def test_different_images_with_the_same_uid_are_not_copies(tmp_path: Path) -> None:
     save_without(tmp_path)
     blank(tmp_path, SOPInstanceUID="1.2.3")
     (series,) = find_series(tmp_path)
@@ -157,7 +157,7 @@ def test_different_images_under_one_uid_are_not_taken_for_copies(tmp_path: Path)
     assert sum(bool(header.fault) for header in series.headers) == 23
 
 
-def test_what_lies_beside_the_signal_is_not_converted(tmp_path: Path) -> None:
+def test_other_objects_in_a_signal_series_are_not_converted(tmp_path: Path) -> None:
     save_without(tmp_path)
     path = sorted(tmp_path.iterdir())[0]
     image = pydicom.dcmread(path)

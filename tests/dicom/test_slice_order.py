@@ -20,7 +20,7 @@ from infarct.dicom.slice_order import check_places, numbering, placing, volume_b
 
 SLICES = 8
 ACQUIRED = [0, 2, 4, 6, 1, 3, 5, 7]
-"""Even slices first, as scanners excite them."""
+"""Interleaved acquisition: even slices first."""
 
 VOLUMES = [(0, noise(900)), (1000, noise(400, seed=1)), (1000, noise(430, seed=2))]
 
@@ -55,7 +55,7 @@ def save(
     maker: str = "SIEMENS",
     volumes: list[tuple[float | None, np.ndarray]] = VOLUMES,
 ) -> Series:
-    """Save a series whose files are numbered as told."""
+    """Save a series after `number(file, volume, slice)` was applied to each file."""
     save_classic(folder, Study.new(maker), Protocol(3, "dwi"), SMALL, volumes)
     for path in folder.iterdir():
         frame = pydicom.dcmread(path)
@@ -67,7 +67,7 @@ def save(
 
 @pytest.mark.parametrize("number", [repeated, absent, interleaved, shuffled, by_place, head_first])
 @pytest.mark.parametrize("maker", MAKERS)
-def test_slices_keep_volume_and_place_however_files_are_numbered(
+def test_slices_keep_volume_and_position_for_any_numbering(
     maker: str, number: Callable[[Dataset, int, int], None], tmp_path: Path
 ) -> None:
     series = save(tmp_path / "in", number, maker)
@@ -82,7 +82,7 @@ def test_slices_keep_volume_and_place_however_files_are_numbered(
 
 
 @pytest.mark.parametrize(("number", "drift"), [(lambda *_: None, 1e-5), (interleaved, 0.06)])
-def test_volumes_that_lie_a_hair_apart_are_one_stack(
+def test_volumes_with_slightly_different_positions_form_one_stack(
     number: Callable[[Dataset, int, int], None], drift: float, tmp_path: Path
 ) -> None:
     def drifted(frame: Dataset, volume: int, k: int) -> None:
@@ -96,16 +96,16 @@ def test_volumes_that_lie_a_hair_apart_are_one_stack(
     assert np.allclose(image.grid.affine[:3, 3], (48, -62, -20), atol=1e-4)
 
 
-def test_files_in_order_are_lent_as_they_are(tmp_path: Path) -> None:
+def test_files_in_order_are_not_renumbered(tmp_path: Path) -> None:
     assert numbering(save(tmp_path / "up", lambda *_: None)) == {}
     assert numbering(save(tmp_path / "down", head_first)) == {}
-    save_enhanced(tmp_path / "whole", Study.new("CANON_MEC"), Protocol(3, "d"), SMALL, VOLUMES)
-    (whole,) = find_series(tmp_path / "whole")
-    assert numbering(whole) == {}
-    assert placing(whole) == placing(save(tmp_path / "plain", lambda *_: None)) == {}
+    save_enhanced(tmp_path / "enhanced", Study.new("CANON_MEC"), Protocol(3, "d"), SMALL, VOLUMES)
+    (enhanced,) = find_series(tmp_path / "enhanced")
+    assert numbering(enhanced) == {}
+    assert placing(enhanced) == placing(save(tmp_path / "plain", lambda *_: None)) == {}
 
 
-def test_directions_that_no_number_tells_apart_are_averaged_alike(tmp_path: Path) -> None:
+def test_directions_with_ambiguous_numbers_have_the_same_average(tmp_path: Path) -> None:
     def alike(frame: Dataset, volume: int, k: int) -> None:
         frame.InstanceNumber, frame.AcquisitionNumber = k + 1, 1
 
@@ -117,19 +117,19 @@ def test_directions_that_no_number_tells_apart_are_averaged_alike(tmp_path: Path
     assert np.allclose(data[..., 1:].mean(axis=-1)[:, ::-1].transpose(2, 1, 0), mean)
 
 
-def test_without_bvalues_and_numbers_nothing_is_guessed(tmp_path: Path) -> None:
+def test_files_without_bvalues_and_numbers_are_rejected(tmp_path: Path) -> None:
     def lost(frame: Dataset, volume: int, k: int) -> None:
         shuffled(frame, volume, k)
         frame.AcquisitionNumber = 1
 
     volumes = [(None, noise(900)), (None, noise(400))]
     series = save(tmp_path / "in", lost, "CANON_MEC", volumes)
-    with pytest.raises(ContentError, match="do not tell which slice belongs to which volume"):
+    with pytest.raises(ContentError, match="cannot be sorted into volumes by number or b-value"):
         convert(series, tmp_path / "work")
 
 
 @pytest.mark.parametrize("number", [interleaved, by_place])
-def test_without_bvalues_regular_numbers_are_enough(
+def test_regular_numbers_suffice_without_bvalues(
     number: Callable[[Dataset, int, int], None], tmp_path: Path
 ) -> None:
     volumes = [(None, frames) for _, frames in VOLUMES]
@@ -140,8 +140,8 @@ def test_without_bvalues_regular_numbers_are_enough(
     assert np.array_equal(pixels, np.concatenate([frames for _, frames in VOLUMES]))
 
 
-def test_bvalues_of_the_headers_serve_where_private_elements_are_gone(tmp_path: Path) -> None:
-    """Anonymised: only the name of Siemens' sequence tells the b-value."""
+def test_bvalues_are_read_without_private_elements(tmp_path: Path) -> None:
+    """Anonymised: only the Siemens sequence name contains the b-value."""
 
     def anonymous(frame: Dataset, volume: int, k: int) -> None:
         by_place(frame, volume, k)
@@ -153,7 +153,7 @@ def test_bvalues_of_the_headers_serve_where_private_elements_are_gone(tmp_path: 
     volume = read(image.path)
     for index, (_, frames) in enumerate(VOLUMES[:2]):
         assert np.array_equal(volume.data[:, ::-1, :, index].transpose(2, 1, 0), frames)
-    # Volumes that are not where the headers say have no b-value.
+    # If volumes are not in the order of the headers, b-values are unknown.
     swapped = replace(volume, data=volume.data[..., ::-1])
     assert volume_bvalues(series, volume) == (0, 1000)
     assert volume_bvalues(series, swapped) is None
@@ -165,7 +165,7 @@ def test_bvalues_of_the_headers_serve_where_private_elements_are_gone(tmp_path: 
 
 
 @pytest.mark.parametrize("bvalue", [1000, None])
-def test_slices_that_came_twice_are_refused(bvalue: float | None, tmp_path: Path) -> None:
+def test_duplicated_slices_are_rejected(bvalue: float | None, tmp_path: Path) -> None:
     study = Study.new("GE MEDICAL SYSTEMS")
     protocol = Protocol(3, "dwi") if bvalue else Protocol(3, "ADC", ADC)
     save_classic(tmp_path / "in", study, protocol, SMALL, [(bvalue, noise(400))])
@@ -174,28 +174,28 @@ def test_slices_that_came_twice_are_refused(bvalue: float | None, tmp_path: Path
         frame.SOPInstanceUID = frame.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         frame.save_as(path.with_name(f"again-{path.name}"))
     (series,) = find_series(tmp_path / "in")
-    with pytest.raises(ContentError, match="series 3: its slices came twice"):
+    with pytest.raises(ContentError, match="series 3: every slice is duplicated"):
         convert(series, tmp_path / "work")
 
 
-def test_an_image_that_lies_elsewhere_than_its_headers_say_is_refused(tmp_path: Path) -> None:
+def test_an_image_whose_positions_differ_from_the_headers_is_rejected(tmp_path: Path) -> None:
     series = save(tmp_path / "in", interleaved)
     affine = np.array([[-2.0, 0, 0, 48], [0, 2, 0, -62], [0, 0, 5, -20], [0, 0, 0, 1]])
     check_places(series, Grid((48, 64, SLICES), affine))
     wide = affine @ np.diag([1, 1, 3, 1])
     for shape, wrong in (((48, 64, 7), affine), ((48, 64, 8), wide), ((48, 60, 8), affine)):
-        with pytest.raises(ContentError, match="convert it yourself"):
+        with pytest.raises(ContentError, match="convert the series yourself"):
             check_places(series, Grid(shape, wrong))
 
 
-def test_a_sheared_stack_is_refused(tmp_path: Path) -> None:
+def test_a_sheared_stack_is_rejected(tmp_path: Path) -> None:
     def sheared(frame: Dataset, volume: int, k: int) -> None:
         frame.ImagePositionPatient = [-48 + 2 * k, -64, -20 + 5 * k]
 
     series = save(tmp_path / "in", sheared)
-    with pytest.raises(ContentError, match=r"shifted against each other by up to 14\.0 mm"):
+    with pytest.raises(ContentError, match=r"shifted by up to 14\.0 mm in the slice plane"):
         convert(series, tmp_path / "work")
 
 
-def test_volumes_are_counted_by_the_headers(tmp_path: Path) -> None:
+def test_the_headers_define_the_number_of_volumes(tmp_path: Path) -> None:
     assert volumes_told(save(tmp_path, repeated)) == len(VOLUMES)

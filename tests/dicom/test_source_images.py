@@ -21,7 +21,7 @@ from infarct.dicom.series import find_series
 from infarct.dicom.source_images import find_source_images
 
 VOLUMES = [(0, noise(900)), (1000, noise(400)), (1000, noise(410))]
-"""b0 and two directions of 8 slices."""
+"""b0 and two directions with 8 slices each."""
 
 
 def choice_of(folder: Path) -> Choice:
@@ -36,7 +36,7 @@ def scan(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_one_weighted_volume_stands_for_all(scan: Path) -> None:
+def test_one_weighted_volume_represents_all(scan: Path) -> None:
     sources = find_source_images(choice_of(scan), keep_identity=False)
     if sources.frame_numbers is None:
         headers = {read_header(path).frames[0] for path in scan.iterdir()}
@@ -48,7 +48,7 @@ def test_one_weighted_volume_stands_for_all(scan: Path) -> None:
         assert sources.frame_numbers == frozenset(range(9, 17))
 
 
-def test_without_leave_nothing_that_names_a_patient_is_taken_along(scan: Path) -> None:
+def test_identifiers_are_removed_by_default(scan: Path) -> None:
     known = find_source_images(choice_of(scan), keep_identity=True).images[0]
     sources = find_source_images(choice_of(scan), keep_identity=False)
     text = "\n".join(str(image) for image in sources.images)
@@ -61,7 +61,7 @@ def test_without_leave_nothing_that_names_a_patient_is_taken_along(scan: Path) -
     assert image.FrameOfReferenceUID == known.FrameOfReferenceUID
 
 
-def test_orientations_that_drift_in_the_last_digit_become_one(tmp_path: Path) -> None:
+def test_orientations_that_differ_in_the_last_digit_are_unified(tmp_path: Path) -> None:
     study, protocol = Study.new("GE MEDICAL SYSTEMS"), Protocol(3, "dwi")
     save_classic(tmp_path, study, protocol, SMALL, VOLUMES)
     choice = choice_of(tmp_path)
@@ -74,7 +74,7 @@ def test_orientations_that_drift_in_the_last_digit_become_one(tmp_path: Path) ->
     assert len({tuple(np.array(image.ImageOrientationPatient)) for image in images}) == 1
 
 
-def test_the_phase_beside_the_magnitude_is_not_what_a_seg_refers_to(tmp_path: Path) -> None:
+def test_a_seg_does_not_refer_to_phase_images(tmp_path: Path) -> None:
     study, protocol = Study.new("Philips Medical Systems"), Protocol(3, "dwi")
     save_classic(tmp_path, study, protocol, SMALL, [*VOLUMES[:2], *VOLUMES[:2]])
     for path in tmp_path.iterdir():
@@ -89,8 +89,8 @@ def test_the_phase_beside_the_magnitude_is_not_what_a_seg_refers_to(tmp_path: Pa
     assert len(choice.dwi.series.files) == 4 * 8
 
 
-def test_images_without_a_frame_of_reference_are_refused(tmp_path: Path) -> None:
+def test_images_without_a_frame_of_reference_are_rejected(tmp_path: Path) -> None:
     study = Study("CANON_MEC", uid="1.2.3", frame_of_reference="")
     save_classic(tmp_path, study, Protocol(3, "dwi"), SMALL, VOLUMES)
-    with pytest.raises(ContentError, match="leave out --dicom-out"):
+    with pytest.raises(ContentError, match="run without --dicom-out"):
         find_source_images(choice_of(tmp_path), keep_identity=False)

@@ -49,7 +49,7 @@ def read_back(numbers: Measurements, parts, path: Path) -> list:
     return report.content.get_volumetric_roi_measurement_groups()
 
 
-def test_numbers_units_and_codes_arrive(parts, tmp_path: Path) -> None:
+def test_values_units_and_codes_are_stored(parts, tmp_path: Path) -> None:
     lesion, brain = read_back(NUMBERS, parts, tmp_path / "sr.dcm")
     found = [(m.name.value, m.value, m.unit.value) for m in lesion.get_measurements()]
     assert found == [
@@ -67,13 +67,13 @@ def test_numbers_units_and_codes_arrive(parts, tmp_path: Path) -> None:
 
 
 def test_the_report_refers_to_the_segments_and_the_study(parts, tmp_path: Path) -> None:
-    outline, sources = parts
+    seg, sources = parts
     groups = read_back(NUMBERS, parts, tmp_path / "sr.dcm")
     for number, group in enumerate(groups, start=1):
         segment = group.referenced_segment
-        assert segment.referenced_sop_instance_uid == outline.SOPInstanceUID
+        assert segment.referenced_sop_instance_uid == seg.SOPInstanceUID
         assert segment.referenced_segment_numbers == [number]
-        assert group.tracking_uid == outline.SegmentSequence[number - 1].TrackingUID
+        assert group.tracking_uid == seg.SegmentSequence[number - 1].TrackingUID
     report = hd.sr.srread(tmp_path / "sr.dcm")
     assert report.StudyInstanceUID == sources.images[0].StudyInstanceUID
     study = report.CurrentRequestedProcedureEvidenceSequence[0]
@@ -82,13 +82,13 @@ def test_the_report_refers_to_the_segments_and_the_study(parts, tmp_path: Path) 
         for series in study.ReferencedSeriesSequence
         for item in series.ReferencedSOPSequence
     }
-    assert cited == {outline.SOPInstanceUID, *(image.SOPInstanceUID for image in sources.images)}
+    assert cited == {seg.SOPInstanceUID, *(image.SOPInstanceUID for image in sources.images)}
 
 
-def test_warnings_arrive_as_comments(parts, tmp_path: Path) -> None:
+def test_warnings_become_comments(parts, tmp_path: Path) -> None:
     findings = [
-        Finding("dicom-series", "note", "series 3 was taken as DWI"),
-        Finding("out-of-place", "warning", "b0: lies 9 mm off the DWI \N{EM DASH} compare them"),
+        Finding("dicom-series", "note", "series 3 used as DWI"),
+        Finding("out-of-place", "warning", "b0: 9 mm from the DWI \N{EM DASH} compare them"),
         Finding("brain-cut", "warning", "the brain is cut at the top"),
     ]
     structured_report(NUMBERS, *parts, findings).save_as(tmp_path / "sr.dcm")
@@ -99,18 +99,18 @@ def test_warnings_arrive_as_comments(parts, tmp_path: Path) -> None:
     assert container.relationship_type.value == "CONTAINS"
     comments = [(item.name.value, item.value) for item in container.ContentSequence]
     assert comments == [("121106", finding.message) for finding in findings[1:]]
-    # Numbers and observer are still found.
+    # Measurements and observer are still present.
     assert len(content.get_volumetric_roi_measurement_groups()) == 2
     (observer,) = content.get_observer_contexts()
     assert observer.observer_identifying_attributes.name == "infarct"
-    # As other readers see it, too.
+    # Also when read with plain pydicom.
     plain = pydicom.dcmread(tmp_path / "sr.dcm")
     assert plain.ContentSequence[-1].ContentSequence[0].TextValue == findings[1].message
     structured_report(NUMBERS, *parts, findings[:1]).save_as(tmp_path / "sr.dcm")
     assert b"Qualitative" not in (tmp_path / "sr.dcm").read_bytes()
 
 
-def test_undefined_numbers_are_left_out(parts, tmp_path: Path) -> None:
+def test_undefined_values_are_omitted(parts, tmp_path: Path) -> None:
     nothing = replace(
         NUMBERS, lesion_volume_ml=0.0, kappa_dwi=math.nan, kappa_adc=math.nan, mean_adc=math.nan
     )

@@ -16,29 +16,29 @@ from infarct.preprocessing.case import CaseFiles
 
 @dataclass(frozen=True)
 class Opened:
-    """Stands for a case that was read."""
+    """Stand-in for a case."""
 
     files: CaseFiles
     findings: tuple[Finding, ...] = ()
 
 
-def test_the_best_series_is_taken_and_everything_else_explained(visit: Path) -> None:
+def test_the_best_series_is_used_and_all_others_are_explained(visit: Path) -> None:
     with opened_folder(visit) as found:
         uses = {row.series.number: row.use for row in found.rows}
         files = found.files
         assert np.squeeze(nib.load(files.dwi).get_fdata()).shape == (48, 64, 8, 4)
         assert files.dwi.with_suffix(".bval").read_text().split() == ["0", *["1000"] * 3]
         assert nib.load(files.adc).shape == (48, 64, 8)
-    assert uses[4].startswith("taken as DWI and b0: axial, b 1000 in 3 directions")
+    assert uses[4].startswith("used as DWI and b0: axial, b 1000 in 3 directions")
     assert uses[5].startswith("candidate: axial, b 1000")
-    assert uses[6] == "taken as ADC"
-    assert uses[7] == "a map that is neither signal nor ADC"
-    assert uses[2] == "nothing says diffusion"
+    assert uses[6] == "used as ADC"
+    assert uses[7] == "neither diffusion signal nor ADC map"
+    assert uses[2] == "no sign of diffusion weighting"
     assert not files.dwi.exists()
 
 
 @pytest.mark.parametrize("by", ["number", "UID"])
-def test_the_user_overrules_the_choice(visit: Path, by: str) -> None:
+def test_the_user_can_override_the_choice(visit: Path, by: str) -> None:
     trace = next(series for series in find_series(visit) if series.number == 5)
     with opened_folder(visit, str(trace.number) if by == "number" else trace.uid) as found:
         assert found.choice.dwi.series.number == 5
@@ -49,19 +49,21 @@ def test_the_user_overrules_the_choice(visit: Path, by: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "error", "says"),
+    ("wanted", "error", "message"),
     [
-        ("99", InputFileError, "there are 2, 4, 5, 6, 7"),
-        ("2", ContentError, "could be taken: 4, 5"),
-        ("6", ContentError, "ADC by its image type"),
+        ("99", InputFileError, "available series: 2, 4, 5, 6, 7"),
+        ("2", ContentError, "possible series: 4, 5"),
+        ("6", ContentError, "ADC map according to its image type"),
     ],
 )
-def test_a_wish_that_cannot_be_met_is_refused(visit, wanted, error, says) -> None:
-    with pytest.raises(error, match=says), opened_folder(visit, wanted):
+def test_an_unusable_series_option_is_rejected(visit, wanted, error, message) -> None:
+    with pytest.raises(error, match=message), opened_folder(visit, wanted):
         pass
 
 
-def test_a_folder_without_diffusion_says_what_is_there(visit: Path, tmp_path: Path) -> None:
+def test_the_error_for_a_folder_without_diffusion_lists_its_series(
+    visit: Path, tmp_path: Path
+) -> None:
     with (
         pytest.raises(ContentError, match=r"none of the 1 series is diffusion MRI .*t1_mprage"),
         opened_folder(visit / "a"),
@@ -70,11 +72,11 @@ def test_a_folder_without_diffusion_says_what_is_there(visit: Path, tmp_path: Pa
     save_classic(
         tmp_path, Study.new("UIH"), Protocol(6, "dwi_ADC", ADC), SMALL, [(None, noise(800))]
     )
-    with pytest.raises(ContentError, match="only ADC was found"), opened_folder(tmp_path):
+    with pytest.raises(ContentError, match="only an ADC map was found"), opened_folder(tmp_path):
         pass
 
 
-def test_a_broken_series_is_told_and_the_next_best_taken(visit: Path, tmp_path: Path) -> None:
+def test_an_unusable_series_is_reported_and_the_next_best_used(visit: Path, tmp_path: Path) -> None:
     shutil.copytree(visit, tmp_path / "in")
     study = Study.new("SIEMENS")
     volumes = [(0, noise(900)), (1000, noise(400))]
@@ -116,7 +118,7 @@ def test_a_trace_with_its_adc_alone_is_a_case(tmp_path: Path) -> None:
         assert found.files.bvalue == 1000
 
 
-def test_a_brain_of_the_user_gets_a_neutral_name(visit: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_brain_mask_gets_a_neutral_name(visit: Path, tmp_path: Path, monkeypatch) -> None:
     brain = tmp_path / "Roe_Jane_brain.nii.gz"
     brain.write_bytes(b"mask")
     monkeypatch.setattr("infarct.dicom.study.open_case", Opened)
@@ -129,8 +131,8 @@ def test_a_brain_of_the_user_gets_a_neutral_name(visit: Path, tmp_path: Path, mo
         found.open(tmp_path / "nowhere.nii")
 
 
-def test_results_never_go_into_the_folder_that_is_read(tmp_path: Path) -> None:
+def test_the_output_folder_is_separate_from_the_input_folder(tmp_path: Path) -> None:
     for out in (tmp_path / "in", tmp_path / "in" / "results", tmp_path):
-        with pytest.raises(OutputError, match="folders with inputs are never written to"):
+        with pytest.raises(OutputError, match="input folders are never modified"):
             check_outside(tmp_path / "in", out)
     check_outside(tmp_path / "in", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""`infarct segment --dicom`: from a scanner's folder to results, told on the terminal."""
+"""Implement `infarct segment --dicom`: segment the scan in a DICOM folder."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from infarct.segmentation.result import Segmentation
 
 @dataclass(frozen=True)
 class DicomRequest:
-    """What a user asks for.
+    """Options of one run.
 
     Attributes:
-        folder: Of DICOM files.
-        out: Folder to make for the results.
-        series: Number or UID of the series to take as DWI; None takes the best.
-        brain: Brain mask drawn or made elsewhere.
-        model: Name of the method.
-        territories: Atlas for the table of territories, instead of the one that ships.
-        overwrite: Replace an earlier result in `out`.
-        overwrite_corrected: Replace it even if it was corrected by hand or holds other files.
-        dicom_out: Write SEG and SR too.
-        keep_identity: Leave the patient's identity in SEG and SR.
+        folder: Folder with DICOM files.
+        out: Output folder.
+        series: Number or UID of the series to use as DWI; None selects the best.
+        brain: Your own brain mask.
+        model: Name of the segmentation method.
+        territories: Atlas for the table of territories; None uses the bundled one.
+        overwrite: Replace an existing result in `out`.
+        overwrite_corrected: Replace it even if it was corrected manually or contains other files.
+        dicom_out: Also write SEG and SR.
+        keep_identity: Keep the patient's identity in SEG and SR.
     """
 
     folder: Path
@@ -53,10 +53,10 @@ class DicomRequest:
 
     @property
     def command(self) -> list[str]:
-        """The command for the manifest, without names of folders: they may name the patient."""
+        """Command line for the manifest, without folder names: they may contain patient names."""
         options = ["segment", "--dicom", "FOLDER", "--out", "OUT", "--model", self.model]
         if self.series is not None:
-            # UIDs of some makers hold the date and the scanner's serial number.
+            # UIDs of some manufacturers contain the date and the scanner's serial number.
             options += ["--series", self.series if self.series.isdigit() else "UID"]
         options += ["--brain", "BRAIN"] if self.brain is not None else []
         own_atlas = ["--atlas", "ATLAS", "--labels", "LABELS"]
@@ -68,13 +68,13 @@ class DicomRequest:
 
 
 def segment_folder(request: DicomRequest) -> Segmentation:
-    """Outline and measure the lesions of the scan in a folder, and write everything.
+    """Segment and measure the lesions of the scan in a folder, and write all results.
 
     Args:
-        request: What the user asks for.
+        request: Options of the run.
 
     Raises:
-        InfarctError: Its subclasses say what went wrong and what to do.
+        InfarctError: One of its subclasses, with cause and remedy.
     """
     get_model(request.model)
     check_outside(request.folder, request.out)
@@ -101,7 +101,7 @@ def segment_folder(request: DicomRequest) -> Segmentation:
 def _segment_and_write(request: DicomRequest, found: DicomCase, timer: StepTimer) -> Segmentation:
     sources = None
     if request.dicom_out:
-        # Before the work: what cannot be referred to is known at once.
+        # Fail before the segmentation if SEG and SR cannot refer to the images.
         sources = find_source_images(found.choice, keep_identity=request.keep_identity)
     with timer.step("read and check"):
         case = found.open(request.brain)
@@ -120,7 +120,7 @@ def _segment_and_write(request: DicomRequest, found: DicomCase, timer: StepTimer
 
 
 def show_series(rows: tuple[Row, ...]) -> None:
-    """Print every series of a folder and what was done with it; of several studies also when."""
+    """Print all series and their use; with several studies, also their dates."""
     console = Console()
     studies = [list(group) for _, group in groupby(rows, lambda row: row.series.study_uid)]
     for study in studies:
@@ -128,9 +128,9 @@ def show_series(rows: tuple[Row, ...]) -> None:
             console.print(f"study of {study[0].series.study_date}", highlight=False)
         console.print(_table(study))
     if len(studies) > 1:
-        # Only here: dates and UIDs are in no file that is written.
-        console.print("\nThere are several studies; --series takes one of these:")
-        possible = [r.series for r in rows if r.use.startswith(("taken as DWI", "candidate"))]
+        # Dates and UIDs are shown on the terminal only and are never written to a file.
+        console.print("\nThere are several studies; select a series with one of these options:")
+        possible = [r.series for r in rows if r.use.startswith(("used as DWI", "candidate"))]
         for series in possible:
             line = f"  study of {series.study_date}, series {series.number}: --series {series.uid}"
             console.print(Text(line), soft_wrap=True)
@@ -147,11 +147,11 @@ def _table(rows: list[Row]) -> Table:
         table.add_row(
             str(row.series.number),
             row.series.maker,
-            # Free text: brackets in it are no markup.
+            # Free text may contain brackets that are not markup.
             Text(row.series.description),
             ", ".join(map(str, bvalues)),
             str(max(len(signal.bvalues), 1)) if signal else "",
             str(signal.grid.shape[2]) if signal else "",
-            Text(row.use, style="bold" if row.use.startswith("taken") else "dim"),
+            Text(row.use, style="bold" if row.use.startswith("used as") else "dim"),
         )
     return table

@@ -1,4 +1,4 @@
-"""From DICOM to a case, and from a result to DICOM.
+"""Read a case from DICOM and write results as DICOM.
 
 >>> from pathlib import Path
 >>> from infarct import dicom, segment_case
@@ -14,8 +14,8 @@ try:
     import pydicom  # noqa: F401
 except ImportError as error:
     raise AssetError(
-        f"DICOM needs packages that are not installed ({error.name}); "
-        "install them: pip install 'infarct[dicom]'"
+        f"DICOM support requires packages that are not installed ({error.name}); "
+        "run: pip install 'infarct[dicom]'"
     ) from error
 
 from infarct.dicom.export import DicomObjects, make_objects, write_objects

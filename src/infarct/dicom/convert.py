@@ -1,4 +1,4 @@
-"""From DICOM series to NIfTI, by dcm2niix, in a folder of our own; the input is only read."""
+"""Convert DICOM series to NIfTI with dcm2niix in a temporary folder; inputs are never modified."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from infarct.dicom.slice_order import check_places, lend, volume_bvalues, volume
 
 _OPTIONS = (
     *("-b", "n", "-z", "n", "-f", "image"),
-    *("-g", "i"),  # the user's own defaults of dcm2niix stay out of it
-    *("-x", "i"),  # neither crop nor rotate: voxels must find their way back to the frames
+    *("-g", "i"),  # ignore the user's saved dcm2niix defaults
+    *("-x", "i"),  # neither crop nor rotate: voxels must map back to DICOM frames
 )
-# The scaling of the display, which all makers' maps bear their unit by. By default dcm2niix undoes
-# Philips' private factor as well: right for signals of several series, wrong for a map in mm^2/s.
+# Use the display scaling (RescaleSlope), which defines the unit of a map. By default dcm2niix also
+# removes Philips' private scaling: correct for comparing signals, wrong for a map in mm^2/s.
 _MAP_OPTIONS = ("-p", "n")
 _NO_MAGNITUDE = ("_ph", "_real", "_imaginary")
-"""Endings by which dcm2niix tells apart what a scanner keeps in one series."""
+"""Suffixes that dcm2niix adds to phase, real and imaginary images."""
 
 _LONGEST_S = 900
-"""Seconds that dcm2niix may take; a damaged series might keep it for ever."""
+"""Time limit for dcm2niix in seconds; it may hang on a damaged series."""
 
 _B0_BRIGHTER = 1.3
-"""Tissue without weighting is at least this many times as bright: 1.5 at b = 500, 2.2 at 1000."""
+"""Minimum ratio of b0 to DWI signal in tissue; expected 1.5 at b = 500 and 2.2 at b = 1000."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """One image that dcm2niix made of a series.
+    """One image converted from a series by dcm2niix.
 
     Attributes:
-        series: Where it comes from.
+        series: Source series.
         path: NIfTI file.
         content: Signal or ADC.
-        bvalues: s/mm^2 of each volume; empty for an ADC map.
-        grid: Of one volume.
-        findings: What the reader should know of it if it is used.
+        bvalues: b-value of each volume, s/mm^2; empty for an ADC map.
+        grid: Grid of one volume.
+        findings: Findings to report if the image is used.
     """
 
     series: Series
@@ -59,28 +59,28 @@ class Image:
 
     @property
     def has_b0(self) -> bool:
-        """Whether a volume without diffusion weighting is in it."""
+        """Whether the image contains a volume without diffusion weighting."""
         return any(b < B0_BELOW for b in self.bvalues)
 
     @property
     def shell(self) -> tuple[int, ...]:
-        """The volumes of the b-value nearest 1000 s/mm^2; none if nothing is weighted."""
+        """Indices of the volumes with b-value nearest 1000 s/mm^2; empty if none is weighted."""
         return find_shell(self.bvalues)
 
     @property
     def bvalue(self) -> float:
-        """Mean b-value of the shell, s/mm^2; 0 if nothing is weighted."""
+        """Mean b-value of the shell, s/mm^2; 0 without weighted volumes."""
         values = [self.bvalues[i] for i in self.shell]
         return float(np.mean(values)) if values else 0.0
 
     @property
     def is_axial(self) -> bool:
-        """Whether its slices are stacked from feet to head."""
+        """Whether slices are stacked from feet to head."""
         return bool(closest_axes(self.grid.affine)[2, 2] != 0)
 
     @property
     def height_mm(self) -> float:
-        """How much of the head its slices cover, mm."""
+        """Extent of the slice stack, mm."""
         return float(self.grid.spacing[2] * self.grid.shape[2])
 
 
@@ -88,17 +88,17 @@ def convert(series: Series, into: Path) -> list[Image]:
     """Convert one series.
 
     Args:
-        series: Of diffusion or ADC.
-        into: An empty folder of our own; no name from the input reaches it.
+        series: Diffusion or ADC series.
+        into: Empty temporary folder; file names in it are neutral.
 
     Returns:
-        Its images; more than one where a scanner keeps signal and ADC in one series.
+        The images; more than one if signal and ADC are stored in the same series.
 
     Raises:
-        ContentError: If its headers do not place every slice, slices are missing or sent twice,
-            cannot be sorted into volumes, or lie elsewhere in the image than the headers say; or if
-            its b-values cannot be known.
-        InputFileError: If dcm2niix cannot make an image of it.
+        ContentError: If slice positions are undefined, slices are missing, duplicated or cannot be
+            sorted into volumes, slice positions in the image differ from the headers, or b-values
+            are unknown.
+        InputFileError: If dcm2niix cannot convert the series.
     """
     series = series.useful
     check_geometry(series)
@@ -116,20 +116,20 @@ def convert(series: Series, into: Path) -> list[Image]:
     images = [image for path, v in volumes.items() if (image := _image(series, path, v))]
     if not images and series.content == "adc":
         raise ContentError(
-            f"series {series.number}: an ADC map of several volumes; one is expected"
+            f"series {series.number}: the ADC map has several volumes; one is expected"
         )
     if not images:
         without = sum(frame.bvalue is None for frame in series.frames)
         raise ContentError(
-            f"series {series.number}: its b-values cannot be known ({without} of its "
-            f"{len(series.frames)} images give none, and signal does not tell which are b0); "
-            "convert it yourself and give --dwi, --b0 and --bvalue"
+            f"series {series.number}: b-values are unknown ({without} of its {len(series.frames)} "
+            "images have none, and b0 cannot be identified by its signal); "
+            "convert the series yourself and use --dwi, --b0 and --bvalue"
         )
     return [replace(image, findings=check_distance(series) + image.findings) for image in images]
 
 
 def _run(series: Series, files: Path, made: Path) -> None:
-    """Let dcm2niix convert the files in one folder into another."""
+    """Convert all files in one folder with dcm2niix."""
     options = [*_OPTIONS, *(_MAP_OPTIONS if series.content == "adc" else ())]
     try:
         done = subprocess.run(
@@ -146,14 +146,14 @@ def _run(series: Series, files: Path, made: Path) -> None:
             f"series {series.number}: dcm2niix {dcm2niix.__version__} did not finish within "
             f"{_LONGEST_S} s; the series may be damaged: export it again"
         ) from error
-    # It ends with code 0 even when it says that it could not sort the slices.
+    # dcm2niix exits with code 0 even if it could not sort the slices.
     failed = "Error:" in done.stdout + done.stderr
     if done.returncode or failed or not any(made.glob("*.nii")):
-        said = "; it reports an error" if failed else ""
+        note = "; it reports an error" if failed else ""
         raise InputFileError(
-            f"series {series.number}: dcm2niix {dcm2niix.__version__} made no sound image of its "
-            f"{len(series.files)} files (exit code {done.returncode}{said}); "
-            "some may be missing or damaged: export it again"
+            f"series {series.number}: dcm2niix {dcm2niix.__version__} could not convert its "
+            f"{len(series.files)} files (exit code {done.returncode}{note}); "
+            "files may be missing or damaged: export the series again"
         )
 
 
@@ -161,18 +161,18 @@ def _read(series: Series, path: Path) -> Volume:
     try:
         return read(path)
     except InfarctError as error:
-        # The user knows the series, not our file.
+        # Name the series: the user does not know the temporary file.
         reason = str(error).removeprefix(f"{path}: ")
         raise ContentError(f"series {series.number}: {reason}") from error
 
 
 def _check_count(series: Series, made: list[Volume]) -> None:
-    """Refuse what has more or fewer volumes than the headers tell of."""
-    told, count = volumes_told(series), sum(map(_count, made))
-    if told is not None and count != told:
+    """Raise ContentError if the number of volumes differs from the headers."""
+    expected, count = volumes_told(series), sum(map(_count, made))
+    if expected is not None and count != expected:
         raise ContentError(
-            f"series {series.number}: its headers tell of {told} volumes, dcm2niix made {count}; "
-            "convert it yourself and give --dwi, --b0 and --bvalue"
+            f"series {series.number}: {expected} volumes according to the headers, but dcm2niix "
+            f"made {count}; convert the series yourself and use --dwi, --b0 and --bvalue"
         )
 
 
@@ -181,7 +181,7 @@ def _count(volume: Volume) -> int:
 
 
 def _image(series: Series, path: Path, volume: Volume) -> Image | None:
-    """Say what one output of dcm2niix is; None for what has no use here."""
+    """Identify one output of dcm2niix; None if it is of no use."""
     volumes = _count(volume)
     if series.content == "adc" or path.stem.endswith("_ADC"):
         return Image(series, path, "adc", (), volume.grid) if volumes == 1 else None
@@ -196,23 +196,23 @@ def _image(series: Series, path: Path, volume: Volume) -> Image | None:
         return image
     text = (
         f"DICOM: series {series.number}: {sum(b is None for b in values)} of its {len(values)} "
-        f"volumes give no b-value; they were taken as b0, since they are {ratio:.1f} times as "
-        "bright as the diffusion-weighted volumes: check that this is right"
+        f"volumes have no b-value; they were used as b0 because they are {ratio:.1f} times as "
+        "bright as the diffusion-weighted volumes: check that this is correct"
     )
     return replace(image, findings=(Finding(FindingCode.DICOM_B0_BY_SIGNAL, "warning", text),))
 
 
 def _bvalues(series: Series, bval: Path, volume: Volume) -> tuple[float | None, ...] | None:
-    """Take the b-values that dcm2niix and the headers agree on.
+    """Return the b-values on which dcm2niix and the headers agree.
 
     Returns:
-        s/mm^2 of each volume, None for those of which nothing is known; None for all if dcm2niix
-        and the headers contradict each other.
+        b-value of each volume, s/mm^2, None where unknown; None for all if dcm2niix and the headers
+        contradict each other.
     """
     found = tuple(float(word) for word in bval.read_text().split()) if bval.is_file() else ()
     count, frames = _count(volume), series.frames_of("signal")
     stated = [frame.bvalue for frame in frames if frame.bvalue is not None]
-    # Frames of one volume; a file of a mosaic is a whole volume.
+    # Frames per volume; each mosaic file is a complete volume.
     per_volume = 1 if series.mosaic else volume.grid.shape[2]
     if len(stated) == len(frames) and len({round(b) for b in stated}) == 1:
         uniform = (stated[0],) * count
@@ -222,19 +222,19 @@ def _bvalues(series: Series, bval: Path, volume: Volume) -> tuple[float | None, 
             return None
         weighted = sum(b >= B0_BELOW for b in stated)
         if not weighted or weighted == per_volume * sum(b >= B0_BELOW for b in found):
-            # Where dcm2niix finds no b-value it writes 0, and a DWI would pass for a b0. So each 0
-            # needs an image whose header says so.
+            # dcm2niix writes 0 if it finds no b-value, so a DWI could be mistaken for b0. Accept 0
+            # only if enough headers state it.
             unweighted = (len(stated) - weighted) // per_volume
             sure = sum(b < B0_BELOW for b in found) <= unweighted
             values = tuple(b if sure or b >= B0_BELOW else None for b in found)
             if _agree(stated, found, per_volume) or len(stated) < len(frames):
                 return values
-    # As of Siemens, whose names of sequences outlive the private elements that dcm2niix reads.
+    # E.g. Siemens: the sequence name remains after private elements were removed.
     return volume_bvalues(series, volume)
 
 
 def _agree(stated: list[float], found: tuple[float, ...], per_volume: int) -> bool:
-    """Tell whether the headers give the same b-values, up to rounding, however they are sorted."""
+    """Return whether the headers state the same b-values up to rounding, in any order."""
     if len(stated) != per_volume * len(found):
         return False
     expected = np.sort(stated).reshape(-1, per_volume).mean(axis=1)
@@ -244,11 +244,11 @@ def _agree(stated: list[float], found: tuple[float, ...], per_volume: int) -> bo
 def _with_b0(
     values: tuple[float | None, ...], volume: Volume
 ) -> tuple[tuple[float, ...] | None, float | None]:
-    """Identify volumes without a b-value as b0 if their signal shows that they are.
+    """Identify volumes without a b-value as b0 by their signal.
 
     Returns:
-        The b-values, None if they cannot be known; and how many times as bright as the weighted
-        volumes the b0 are, None if nothing had to be identified.
+        The b-values, None if unknown; and the signal ratio of these volumes to the weighted
+        volumes, None if all b-values were known.
     """
     known = tuple(value for value in values if value is not None)
     if len(known) == len(values):

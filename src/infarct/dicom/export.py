@@ -1,4 +1,4 @@
-"""A result as DICOM files beside the others: `dicom/segmentation.dcm`, `dicom/measurements.dcm`."""
+"""Write a result as DICOM: `dicom/segmentation.dcm` and `dicom/measurements.dcm`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from infarct.segmentation.result import Segmentation
 
 @dataclass(frozen=True, eq=False)
 class DicomObjects:
-    """A result as DICOM.
+    """DICOM objects of one result.
 
     Attributes:
-        segmentation: SEG: 1 infarct, 2 brain.
-        report: SR, TID 1500.
+        segmentation: DICOM Segmentation (SEG); segment 1 infarct, segment 2 brain.
+        report: Structured report (SR), template TID 1500.
     """
 
     segmentation: hd.seg.Segmentation
@@ -30,32 +30,32 @@ class DicomObjects:
 
 
 def make_objects(result: Segmentation, sources: SourceImages) -> DicomObjects:
-    """Make SEG and SR of one result.
+    """Create SEG and SR of one result.
 
     Args:
-        result: Of the case that was taken from `sources`.
-        sources: From `find_source_images`; decide whose name the objects bear.
+        result: Result of the case read from `sources`.
+        sources: From `find_source_images`; define the patient identity of the objects.
     """
     with warnings.catch_warnings():
-        # Warnings of highdicom quote the values they complain of, names of patients among them.
+        # Warnings of highdicom quote values, which may include patient names.
         warnings.simplefilter("ignore")
-        outline = segmentation(result.lesion, result.brain, sources, result.segmenter.name)
-        report = structured_report(result.measurements, outline, sources, result.findings)
-        return DicomObjects(outline, report)
+        seg = segmentation(result.lesion, result.brain, sources, result.segmenter.name)
+        report = structured_report(result.measurements, seg, sources, result.findings)
+        return DicomObjects(seg, report)
 
 
 def write_objects(objects: DicomObjects, out: Path) -> Path:
-    """Write SEG and SR into the folder `dicom` of a result; both or none.
+    """Write SEG and SR to the folder `dicom` of a result, both or neither.
 
     Args:
         objects: From `make_objects`.
-        out: The folder of the result, before it is complete; see `write_results`.
+        out: Output folder before it is complete; see `write_results`.
 
     Returns:
         The new folder.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the files cannot be written.
     """
     folder = out / "dicom"
     try:
@@ -64,5 +64,5 @@ def write_objects(objects: DicomObjects, out: Path) -> Path:
         objects.report.save_as(folder / "measurements.dcm")
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise OutputError(f"DICOM cannot be written to {folder}: {error}") from error
+        raise OutputError(f"cannot write DICOM to {folder}: {error}") from error
     return folder

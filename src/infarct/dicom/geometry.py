@@ -1,9 +1,9 @@
-"""Whether the headers of a series place its slices without doubt, before anything is converted.
+"""Check before conversion that the headers of a series define the position of every slice.
 
-A converter falls back on defaults where an element is missing or damaged: SliceThickness or 1 mm
-for the distance between slices, an axial plane for the orientation. The image then looks right and
-has the wrong size or the wrong side. So every element that places a slice must be there and make
-sense.
+dcm2niix falls back on defaults if an element is missing or damaged: SliceThickness or 1 mm for the
+distance between slices, an axial plane for the orientation. The image then looks correct but has
+the wrong size or orientation. Every element that defines the position of a slice must therefore be
+present and plausible.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from infarct.dicom.series import Series, levels
 
 _SMALLEST_PIXEL_MM, _LARGEST_PIXEL_MM = 0.1, 20.0
 _SAME_DIRECTION = 2e-3
-"""Scanners and archives round the direction cosines; at 100 mm this is 0.2 mm."""
+"""Tolerance for rounded direction cosines; corresponds to 0.2 mm at a distance of 100 mm."""
 
 _OFF_AXIS_MM = 0.5
 _ELEMENTS: tuple[tuple[str, int, Callable[[Frame], tuple[float, ...] | None]], ...] = (
@@ -32,15 +32,15 @@ _ELEMENTS: tuple[tuple[str, int, Callable[[Frame], tuple[float, ...] | None]], .
 
 
 def check_geometry(series: Series) -> None:
-    """Refuse a series whose headers do not place every slice.
+    """Check that the headers of a series define the position of every slice.
 
     Args:
-        series: Signal and ADC only.
+        series: Signal and ADC files only.
 
     Raises:
-        ContentError: If files are damaged, of different studies, frames of reference, sizes or
-            orientations; if an element that places a slice is missing or malformed; or if slices
-            are not stacked along their normal.
+        ContentError: If files are damaged or differ in study, frame of reference, size or
+            orientation; if position, orientation or pixel spacing is missing or malformed; or if
+            slices are not stacked along their normal.
     """
     _check_faults(series)
     for name, uids in (
@@ -49,19 +49,19 @@ def check_geometry(series: Series) -> None:
     ):
         if len(uids) > 1:
             raise ContentError(
-                f"series {series.number}: its files have {len(uids)} different values of {name}; "
-                "a series has one: export it again from the scanner"
+                f"series {series.number}: its files have {len(uids)} different values of {name}, "
+                "one is expected; export the series again from the scanner"
             )
     shapes = {header.shape for header in series.headers}
     if len(shapes) > 1:
         listed = " and ".join(f"{rows} x {columns}" for rows, columns in sorted(shapes))
         raise ContentError(
-            f"series {series.number}: holds images of {listed} pixels; a series has images of one "
-            "size: export it again without what was added to it"
+            f"series {series.number}: contains images of {listed} pixels; all images of a series "
+            "must have the same size: export the original series again"
         )
     if len({header.mosaic for header in series.headers}) > 1:
         raise ContentError(
-            f"series {series.number}: holds mosaics and single slices; export it again"
+            f"series {series.number}: contains both mosaics and single slices; export it again"
         )
     frames = [frame for header in series.headers for frame in header.frames]
     for name, length, values in _ELEMENTS:
@@ -75,7 +75,7 @@ def check_geometry(series: Series) -> None:
 
 
 def slice_distance(series: Series) -> float | None:
-    """Return the distance between neighbouring slices by their positions, mm; None of one slice."""
+    """Return the distance between slices by their positions, mm; None for a single slice."""
     tiles = series.headers[0].tiles
     if series.mosaic:
         return math.dist(tiles[0], tiles[-1]) / (len(tiles) - 1)
@@ -84,19 +84,19 @@ def slice_distance(series: Series) -> float | None:
 
 
 def check_distance(series: Series) -> tuple[Finding, ...]:
-    """Warn if the positions of the slices and SpacingBetweenSlices disagree.
+    """Warn if the slice positions and SpacingBetweenSlices disagree.
 
-    Every other slice may be missing; or the header is wrong, as the positions are what counts.
+    Either slices are missing (e.g. every other one) or the header is wrong. The positions are used.
     """
     found, stated = slice_distance(series), series.headers[0].slice_distance
     thickness = series.headers[0].thickness or 0.0
-    # Some scanners write the gap there instead of the distance; that is less than the thickness.
+    # Some scanners store the gap instead of the distance; it is smaller than the thickness.
     if not found or not stated or stated < 0.95 * thickness or abs(found / stated - 1) < 0.05:
         return ()
     text = (
-        f"DICOM: series {series.number}: by their positions slices lie {found:.2f} mm apart, by "
-        f"SpacingBetweenSlices {stated:.2f} mm; the positions were used: check that no slices are "
-        "missing"
+        f"DICOM: series {series.number}: slices are {found:.2f} mm apart according to their "
+        f"positions, {stated:.2f} mm according to SpacingBetweenSlices; the positions were used: "
+        "check that no slices are missing"
     )
     return (Finding(FindingCode.DICOM_SPACING, "warning", text),)
 
@@ -120,8 +120,8 @@ def _check_values(
         found = sorted({"none" if each is None else str(len(each)) for each in wrong})
         raise ContentError(
             f"series {series.number}: {name} has {' or '.join(found)} instead of {length} numbers "
-            f"in {len(wrong)} of {len(given)} images, so it is not known where these lie; export "
-            "the series again from the scanner"
+            f"in {len(wrong)} of {len(given)} images, so their position is unknown; export the "
+            "series again from the scanner"
         )
 
 
@@ -131,13 +131,13 @@ def _check_axes(series: Series, frames: list[Frame]) -> None:
     skew = np.abs((planes[:, 0] * planes[:, 1]).sum(axis=1))
     if np.abs(lengths - 1).max() > 0.01 or skew.max() > 0.01:
         raise ContentError(
-            f"series {series.number}: ImageOrientationPatient does not hold two perpendicular unit "
+            f"series {series.number}: ImageOrientationPatient is not a pair of perpendicular unit "
             "vectors; export the series again from the scanner"
         )
     if np.abs(planes - planes[0]).max() > _SAME_DIRECTION:
         raise ContentError(
-            f"series {series.number}: its images have different orientations; separate them, or "
-            "export the series again"
+            f"series {series.number}: its images have different orientations; split the series "
+            "or export it again"
         )
     pixels = np.array([frame.spacing for frame in frames])
     impossible = pixels.min() < _SMALLEST_PIXEL_MM or pixels.max() > _LARGEST_PIXEL_MM
@@ -153,15 +153,15 @@ def _check_tiles(series: Series) -> None:
     every = [np.array(header.tiles) for header in series.headers]
     if any(len(tiles) < 2 for tiles in every):
         raise ContentError(
-            f"series {series.number}: the positions of the slices in its mosaics are not in the "
-            "headers (private elements or SpacingBetweenSlices are missing); export it again with "
-            "private elements, or as single slices"
+            f"series {series.number}: the slice positions in its mosaics are unknown (private "
+            "elements or SpacingBetweenSlices are missing from the headers); export it again with "
+            "private elements or as single slices"
         )
     first = every[0]
     for tiles in every:
         if tiles.shape != first.shape or np.abs(tiles - first).max() > _OFF_AXIS_MM:
             raise ContentError(
-                f"series {series.number}: its mosaics lie at different places; export it again"
+                f"series {series.number}: its mosaics have different positions; export it again"
             )
     steps = np.diff(first, axis=0)
     if np.abs(steps - steps.mean(axis=0)).max() > 0.1:
@@ -177,7 +177,6 @@ def _check_stack(series: Series, frames: list[Frame]) -> None:
     apart = float(np.ptp(across, axis=0).max())
     if apart > _OFF_AXIS_MM:
         raise ContentError(
-            f"series {series.number}: its slices are shifted against each other by up to "
-            f"{apart:.1f} mm in their plane, as with a tilted gantry or a moved table; a straight "
-            "stack is needed"
+            f"series {series.number}: its slices are shifted by up to {apart:.1f} mm in the slice "
+            "plane (tilted gantry or moved table); slices must be stacked along their normal"
         )

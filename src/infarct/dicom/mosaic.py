@@ -1,8 +1,8 @@
-"""Where the tiles of a mosaic lie: all slices of a volume saved side by side in one image.
+"""Compute the positions of the tiles of a mosaic (all slices of a volume in one image).
 
-A mosaic has no standard element for the positions of its slices. Siemens stores the slice normal
-and the number of tiles in a private header (CSA), United Imaging stores one position per tile.
-Without them the order of the slices is unknown, and head and feet could be swapped.
+DICOM has no standard element for the slice positions in a mosaic. Siemens stores the slice normal
+and the number of tiles in a private header (CSA); United Imaging stores one position per tile.
+Without these, the slice order is unknown and the volume could be upside down.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 TILE_SEQUENCE = Tag(0x00651051)
-"""United Imaging: one item per tile, each with its ImagePositionPatient."""
+"""United Imaging: one item per tile with its ImagePositionPatient."""
 
 CSA_IMAGE, CSA_SERIES = Tag(0x00291010), Tag(0x00291020)
-"""Siemens: private headers of the image and of the protocol."""
+"""Siemens: private headers of the image and the protocol."""
 
 _MAX_TAGS, _MAX_ITEMS = 128, 256
 _SLICE = re.compile(rb"sSliceArray\.asSlice\[(\d+)\]\.sPosition\.d(Sag|Cor|Tra)\s*=\s*([-+.\deE]+)")
@@ -34,17 +34,16 @@ Position = tuple[float, float, float]
 def siemens_tiles(
     data: Dataset, position: Sequence[float], orientation: Sequence[float]
 ) -> tuple[Position, ...]:
-    """Compute where the tiles of a Siemens mosaic lie.
+    """Compute the positions of the tiles of a Siemens mosaic.
 
     Args:
-        data: The header, with both CSA elements.
-        position: ImagePositionPatient, LPS mm: the corner of one slice as large as the mosaic.
+        data: The header, including both CSA elements.
+        position: ImagePositionPatient, LPS mm: corner of a virtual slice of the size of the mosaic.
         orientation: ImageOrientationPatient.
 
     Returns:
-        Position of the first pixel of each tile, LPS mm, in the order of the tiles; empty if the
-        private header does not give the number of tiles and the slice normal, or if the distance
-        between slices is unknown.
+        Position of the first pixel of each tile, LPS mm, in tile order; empty if the number of
+        tiles, the slice normal or the distance between slices is unknown.
 
     References:
         https://nipy.org/nibabel/dicom/dicom_mosaic.html
@@ -80,14 +79,15 @@ def tile_positions(data: Dataset) -> tuple[Position, ...]:
 def slice_distance(data: Dataset, normal: NDArray[np.float64]) -> float | None:
     """Return the distance between the centres of neighbouring slices of a Siemens mosaic, mm.
 
-    SliceThickness is no substitute: it leaves out the gap between slices.
+    SliceThickness is not a substitute: it does not include the gap between slices.
 
     Args:
         data: The header.
         normal: (3,) unit vector.
 
     Returns:
-        By the positions in the protocol, else SpacingBetweenSlices; None if neither is there.
+        Distance by the positions in the protocol, else SpacingBetweenSlices; None if both are
+        missing.
     """
     places: dict[int, dict[bytes, float]] = {}
     for index, axis, value in _SLICE.findall(_raw(data, CSA_SERIES)):
@@ -105,21 +105,21 @@ def slice_distance(data: Dataset, normal: NDArray[np.float64]) -> float | None:
         _floats(data.get("SpacingBetweenSlices")),
         _floats(data.get("SliceThickness")),
     )
-    # Slices of EPI do not overlap: a distance below the thickness is damaged, or only the gap.
+    # EPI slices do not overlap: a distance below the thickness is wrong or is only the gap.
     least = 0.9 * thickness[0] if thickness else 0.0
     return stated[0] if stated and stated[0] > max(least, 0.0) else None
 
 
 def read_csa(raw: bytes) -> dict[str, tuple[float, ...]]:
-    """Read the numbers of a Siemens CSA header of the second kind (SV10).
+    """Read the numbers in a Siemens CSA header, version 2 (SV10).
 
-    nibabel has a reader as well, but declares it experimental and warns whenever it is imported.
+    nibabel also has a reader, but it is experimental and warns on import.
 
     Args:
-        raw: Content of the element (0029,1010); may be damaged.
+        raw: Value of the element (0029,1010); may be damaged.
 
     Returns:
-        The numbers of every entry that holds any; empty if it cannot be read.
+        Numbers by entry, for entries that contain any; empty if the header cannot be read.
     """
     if raw[:4] != b"SV10":
         return {}
@@ -151,7 +151,7 @@ def _raw(data: Dataset, tag: int) -> bytes:
 
 
 def _floats(value: Any) -> list[float]:
-    """Return numbers, or nothing if one of them is not a finite number."""
+    """Convert values to numbers; empty if any value is not a finite number."""
     several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     values: list[Any] = [] if value is None else list(value) if several else [value]
     try:

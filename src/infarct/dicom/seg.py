@@ -1,4 +1,4 @@
-"""Lesion and brain as a DICOM Segmentation on the frames of the scanner."""
+"""Write lesion and brain masks as a DICOM Segmentation that refers to the source frames."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ BRAIN = codes.SCT.Brain
 LESION_SEGMENT, BRAIN_SEGMENT = 1, 2
 
 _LONGEST_NAME = 64
-"""Of what DICOM calls a long string; a mean of several networks has a longer one."""
+"""Maximum length of a DICOM long string; names of network ensembles can be longer."""
 
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _RED, _GREY = hd.color.CIELabColor(53.2, 80.1, 67.2), hd.color.CIELabColor(70.0, 0.0, 0.0)
 
 
 def segmentation(lesion: Volume, brain: Volume, sources: SourceImages, method: str) -> Segmentation:
-    """Make a SEG of two segments: 1 infarct, 2 brain.
+    """Create a SEG with two segments: 1 infarct, 2 brain.
 
-    Every slice of both is stored, so an empty outline can be told from one that was not sent.
+    All slices of both are stored, so an empty mask can be distinguished from a missing one.
 
     Args:
-        lesion: bool, on the grid dcm2niix made of the sources.
-        brain: bool, same grid.
-        sources: From `find_source_images`; slices that lie where a source lies refer to it.
-        method: Name of the method that outlined.
+        lesion: Lesion mask, bool, on the grid that dcm2niix created from the sources.
+        brain: Brain mask, bool, on the same grid.
+        sources: From `find_source_images`; slices refer to the source at the same position.
+        method: Name of the segmentation method.
     """
     frames = np.stack([to_frames(lesion.data), to_frames(brain.data)], axis=-1)
     positions, orientation, measures = _planes(lesion.grid)
@@ -52,8 +52,8 @@ def segmentation(lesion: Volume, brain: Volume, sources: SourceImages, method: s
         software_versions=version("infarct"),
         device_serial_number="none",
         content_label="INFARCT",
-        content_description="For research, no medical device",
-        series_description="Infarct outline (research)",
+        content_description="Research use only",
+        series_description="Infarct segmentation (research)",
         plane_positions=positions,
         plane_orientation=orientation,
         pixel_measures=measures,
@@ -97,9 +97,9 @@ def _descriptions(method: str) -> list[SegmentDescription]:
 
 
 def to_frames(data: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Turn voxels in the order of dcm2niix into frames in the order of DICOM.
+    """Reorder voxels from dcm2niix order to DICOM frames.
 
-    dcm2niix keeps columns, turns the rows round, and stacks the slices.
+    dcm2niix keeps columns, reverses rows and stacks slices.
 
     Args:
         data: (columns, rows, slices).
@@ -111,12 +111,12 @@ def to_frames(data: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def from_frames(frames: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Undo `to_frames`."""
+    """Inverse of `to_frames`."""
     return np.ascontiguousarray(frames.transpose(2, 1, 0)[:, ::-1, :])
 
 
 def _refer_to(made: Segmentation, frame_numbers: frozenset[int]) -> None:
-    """Of all volumes of a multi-frame source, let each slice refer to one: viewers expect one."""
+    """Keep one source frame per slice of a multi-frame source, as viewers expect."""
     for group in made.PerFrameFunctionalGroupsSequence:
         for derivation in group.get("DerivationImageSequence", []):
             derivation.SourceImageSequence = [
@@ -129,7 +129,7 @@ def _refer_to(made: Segmentation, frame_numbers: frozenset[int]) -> None:
 def _planes(
     grid: Grid,
 ) -> tuple[list[hd.PlanePositionSequence], hd.PlaneOrientationSequence, hd.PixelMeasuresSequence]:
-    """Say where the frames of `to_frames` lie, in the patient's coordinates of DICOM."""
+    """Return position, orientation and spacing of the frames of `to_frames`, LPS mm."""
     lps_from_voxel: Affine = _RAS_FROM_LPS @ grid.affine
     last_row = grid.shape[1] - 1
     row, column = lps_from_voxel[:3, 0], -lps_from_voxel[:3, 1]

@@ -1,4 +1,4 @@
-"""Which images of a study become DWI, b0 and ADC, and why."""
+"""Select the DWI, b0 and ADC images of a study."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from infarct.preprocessing.case import CaseFiles
 
 @dataclass(frozen=True)
 class Choice:
-    """What makes up one case.
+    """The images of one case.
 
     Attributes:
-        dwi: Its shell nearest b = 1000 s/mm^2 is the DWI.
-        b0: Where the b0 comes from; `dwi` itself when it has one; None if there is none.
-        adc: ADC map of the scanner, if one belongs to it.
-        aside: ADC map that would fit but is, or may be, of another acquisition: not taken.
-        owners: Series that `adc` or `aside` may be of; empty when it is of the DWI for sure.
+        dwi: Source of the DWI: the shell nearest b = 1000 s/mm^2.
+        b0: Source of the b0; `dwi` itself if it contains one; None if there is none.
+        adc: ADC map of the scanner, if it belongs to the DWI.
+        aside: Fitting ADC map that is not used because it belongs, or may belong, to another
+            acquisition.
+        owners: Numbers of the series to which `adc` or `aside` may belong; empty if it certainly
+            belongs to the DWI.
     """
 
     dwi: Image
@@ -36,7 +38,7 @@ class Choice:
 
     @property
     def why(self) -> str:
-        """What speaks for it, in a few words."""
+        """Short reason for the choice."""
         dwi = self.dwi
         plane = "axial" if dwi.is_axial else "not axial"
         many = len(dwi.shell)
@@ -45,18 +47,17 @@ class Choice:
 
 
 def rank(images: Iterable[Image]) -> list[Choice]:
-    """Put together every case the images allow.
+    """List all possible cases, best first.
 
     Args:
-        images: All that were converted, of one patient.
+        images: All converted images of one patient.
 
     Returns:
-        Best first: the most recent day of study, then axial before others, then the b-value nearest
-        1000 s/mm^2, then more of the head covered, then its own b0 before one from another series,
-        then the later study of a day, then the lower series number.
+        Cases sorted by most recent study date, axial orientation, b-value nearest 1000 s/mm^2,
+        coverage of the head, b0 in the same series, latest study time, lowest series number.
 
     Raises:
-        ContentError: If none is a DWI with a b0 or an ADC map.
+        ContentError: If there is no DWI with a b0 or an ADC map.
     """
     images = list(images)
     weighted = [image for image in images if image.shell]
@@ -71,7 +72,7 @@ def _order(choice: Choice) -> tuple[float, ...]:
     dwi = choice.dwi
     day, time = dwi.series.studied
     return (
-        # A scan of an earlier day shows another state of the brain, however well it was scanned.
+        # An earlier scan shows a different state of the brain, whatever its quality.
         -day,
         not dwi.is_axial,
         round(abs(dwi.bvalue - USUAL_BVALUE) / 100.0),
@@ -83,29 +84,28 @@ def _order(choice: Choice) -> tuple[float, ...]:
 
 
 def explain(choice: Choice, others: int, studies: int) -> tuple[Finding, ...]:
-    """Say what was taken, for the report; numbers only, since descriptions may name a patient.
+    """Describe the choice for the report, without descriptions: they may contain patient names.
 
     Args:
-        choice: What was taken.
-        others: How many other cases were possible.
-        studies: How many studies the folder holds.
+        choice: The selected case.
+        others: Number of other possible cases.
+        studies: Number of studies in the folder.
     """
     dwi, b0, adc = choice.dwi, choice.b0, choice.adc
-    parts = [f"series {dwi.series.number} ({dwi.series.maker}) was taken as DWI: {choice.why}"]
+    parts = [f"series {dwi.series.number} ({dwi.series.maker}) used as DWI: {choice.why}"]
     if b0 is dwi:
-        parts.append("its own b0")
+        parts.append("b0 from the same series")
     elif b0 is not None:
         parts.append(f"b0 from series {b0.series.number}")
     if adc is not None:
         parts.append(f"ADC from series {adc.series.number}")
     if choice.aside is not None:
-        parts.append(f"ADC computed, since {_whose(choice.aside, choice.owners)}")
+        parts.append(f"ADC computed because {_origin(choice.aside, choice.owners)}")
     found = [Finding(FindingCode.DICOM_SERIES, "note", "DICOM: " + ", ".join(parts))]
     if adc is not None and choice.owners:
         text = (
-            f"DICOM: {_whose(adc, choice.owners)}; it was taken for series {dwi.series.number} "
-            "because no b0 of that series is there: the head may have moved between the two, "
-            "compare them"
+            f"DICOM: {_origin(adc, choice.owners)}; it was used for series {dwi.series.number} "
+            "because that series has no b0. The head may have moved between the two: compare them"
         )
         found.append(Finding(FindingCode.DICOM_ADC, "warning", text))
     weighted = {i: round(b) for i, b in enumerate(dwi.bvalues) if b >= B0_BELOW}
@@ -114,21 +114,21 @@ def explain(choice: Choice, others: int, studies: int) -> tuple[Finding, ...]:
     left = sorted({b for i, b in weighted.items() if i not in dwi.shell})
     if left:
         text = (
-            f"DICOM: of several b-values the one nearest 1000 s/mm^2 was taken, "
-            f"{dwi.bvalue:.0f}; left aside: {', '.join(map(str, left))}"
+            f"DICOM: b = {dwi.bvalue:.0f} s/mm^2 was used, the b-value nearest 1000; "
+            f"ignored: {', '.join(map(str, left))}"
         )
         found.append(Finding(FindingCode.DICOM_BVALUES, "note", text))
     if others:
         text = (
-            f"DICOM: {others} other series could have been taken; "
-            "--series takes another, the terminal lists them"
+            f"DICOM: {others} other series could be used instead; "
+            "the terminal lists them, select one with --series"
         )
         found.append(Finding(FindingCode.DICOM_CANDIDATES, "note", text))
     if studies > 1:
         text = (
-            f"DICOM: the folder holds {studies} studies; "
-            f"check that series {dwi.series.number} is of the one you mean "
-            "(--series takes a UID, the terminal lists them with their dates)"
+            f"DICOM: the folder contains {studies} studies; "
+            f"check that series {dwi.series.number} belongs to the intended one "
+            "(the terminal lists dates and UIDs; select a series with --series UID)"
         )
         found.append(Finding(FindingCode.DICOM_STUDIES, "warning", text))
     return tuple(found)
@@ -137,11 +137,11 @@ def explain(choice: Choice, others: int, studies: int) -> tuple[Finding, ...]:
 def write_case(choice: Choice, into: Path) -> CaseFiles:
     """Write the images of a case as NIfTI under neutral names.
 
-    Directions are left side by side: `open_case` averages them to the trace-weighted image.
+    Directions are kept as separate volumes: `open_case` averages them to the trace-weighted image.
 
     Args:
-        choice: What makes up the case.
-        into: Folder of our own.
+        choice: The selected case.
+        into: Temporary folder.
     """
     series = read(choice.dwi.path)
     dwi_path, b0_path, adc_path = (into / f"{name}.nii" for name in ("dwi", "b0", "adc"))
@@ -170,11 +170,11 @@ def write_case(choice: Choice, into: Path) -> CaseFiles:
     )
 
 
-def _whose(image: Image, owners: tuple[int, ...]) -> str:
-    """Say of which acquisition an ADC map is, or may be."""
+def _origin(image: Image, owners: tuple[int, ...]) -> str:
+    """Describe the acquisition to which an ADC map belongs or may belong."""
     series = " or ".join(map(str, owners))
-    belongs = "may be" if len(owners) > 1 else "is"
-    return f"the ADC map of series {image.series.number} {belongs} of series {series}"
+    belongs = "may belong" if len(owners) > 1 else "belongs"
+    return f"the ADC map in series {image.series.number} {belongs} to series {series}"
 
 
 def _choice(dwi: Image, images: list[Image]) -> Choice:
@@ -187,7 +187,7 @@ def _choice(dwi: Image, images: list[Image]) -> Choice:
         return Choice(dwi, b0, mine[0] if mine else None)
     nearest, owners = maps[0]
     numbers = tuple(sorted(owner.series.number for owner in owners))
-    # The head may have moved in between: rather compute than take that ADC, rather take than none.
+    # The head may have moved in between: prefer a computed ADC, but this map over none.
     if b0 is not None and (b0 is dwi or len(owners) == 1):
         return Choice(dwi, b0, None, aside=nearest, owners=numbers)
     return Choice(dwi, b0, nearest, owners=numbers)
@@ -200,14 +200,14 @@ def _b0_for(dwi: Image, images: list[Image]) -> Image | None:
 
 
 def _maps_for(dwi: Image, images: list[Image], b0: Image | None) -> list[Image]:
-    """Return the ADC maps that lie where a DWI lies, the best first."""
+    """Return the ADC maps with the study and coordinates of a DWI, best first."""
     maps = [image for image in images if image.content == "adc" and _here(image) == _here(dwi)]
     on_grid = [image for image in maps if image.grid.matches(dwi.grid, tolerance_mm=0.1)]
-    # A map on another grid may be of another acquisition: only if there is no other way to an ADC.
+    # A map on another grid may belong to another acquisition: use it only as a last resort.
     fitting = maps if b0 is None else on_grid
 
     def order(image: Image) -> tuple[bool, bool, int, bool]:
-        # Words are free: a map that its image type calls one comes before a map by name.
+        # Prefer a map identified by its image type over one identified by free text.
         off, apart, before = _distance(dwi, image)
         return off, image.series.reason == ADC_BY_NAME, apart, before
 
@@ -215,7 +215,7 @@ def _maps_for(dwi: Image, images: list[Image], b0: Image | None) -> list[Image]:
 
 
 def _owners(adc: Image, weighted: list[Image]) -> list[Image]:
-    """Return the acquisition an ADC map was made from; several if that cannot be known."""
+    """Return the acquisition an ADC map was derived from; several if it is ambiguous."""
     here = [image for image in weighted if _here(image) == _here(adc)]
     on_grid = [image for image in here if image.grid.matches(adc.grid, tolerance_mm=0.1)]
     roots = [_root(image, weighted) for image in _made_from(adc, on_grid or here)]
@@ -223,7 +223,7 @@ def _owners(adc: Image, weighted: list[Image]) -> list[Image]:
 
 
 def _root(image: Image, weighted: list[Image]) -> Image:
-    """Return the series whose directions a trace is the mean of, if it is there, else the image."""
+    """Return the acquisition a trace image was averaged from, if available, else the image."""
     if image.series.reason != TRACE:
         return image
     acquired = [
@@ -238,47 +238,51 @@ def _root(image: Image, weighted: list[Image]) -> Image:
     return made_from[0] if len(made_from) == 1 else image
 
 
-def _made_from(derived: Image, rivals: list[Image]) -> list[Image]:
-    """Return those of some images that another may have been made from, by all that is known."""
+def _made_from(derived: Image, candidates: list[Image]) -> list[Image]:
+    """Return the candidates from which an image may have been derived."""
     series = derived.series
-    # What the rivals name too is what all were planned on, not what one was made from.
-    sources = series.cited.difference(*(rival.series.cited for rival in rivals))
-    # What headers say comes before numbers; GE numbers a map of series 3 as 350, all others count.
+    # UIDs that the candidates also reference are planning images, not sources.
+    sources = series.cited.difference(*(candidate.series.cited for candidate in candidates))
+    # Header references take precedence over numbers. GE numbers a map of series 3 as 350.
     hints: tuple[Callable[[Image], bool], ...] = (
-        lambda rival: rival.series.uid == series.uid,
-        lambda rival: any(header.uid in sources for header in rival.series.headers),
-        lambda rival: _covers(rival.series.acquired, series.acquired),
-        lambda rival: rival.series.number == series.number // 100,
+        lambda candidate: candidate.series.uid == series.uid,
+        lambda candidate: any(header.uid in sources for header in candidate.series.headers),
+        lambda candidate: _starts_within(series.acquired, candidate.series.acquired),
+        lambda candidate: candidate.series.number == series.number // 100,
     )
     for hint in hints:
-        rivals = [rival for rival in rivals if hint(rival)] or rivals
-    before = [rival.series.number for rival in rivals if rival.series.number <= series.number]
-    return [r for r in rivals if not before or r.series.number == max(before)]
+        candidates = [candidate for candidate in candidates if hint(candidate)] or candidates
+    before = [
+        candidate.series.number
+        for candidate in candidates
+        if candidate.series.number <= series.number
+    ]
+    return [c for c in candidates if not before or c.series.number == max(before)]
 
 
-def _covers(whole: tuple[float, float] | None, part: tuple[float, float] | None) -> bool:
-    return whole is not None and part is not None and whole[0] <= part[0] <= whole[1]
+def _starts_within(part: tuple[float, float] | None, period: tuple[float, float] | None) -> bool:
+    return part is not None and period is not None and period[0] <= part[0] <= period[1]
 
 
 def _here(image: Image) -> tuple[str, str]:
-    """Return what images share that may serve together: study and coordinates."""
+    """Return study and frame of reference, which combined images must share."""
     return image.series.study_uid, image.series.frame_of_reference
 
 
 def _nearest(dwi: Image, images: list[Image]) -> Image | None:
-    """Return the image that shares study and coordinates, best on the same grid, nearest number."""
+    """Return the best image with the same study and coordinates: same grid, nearest number."""
     fitting = [image for image in images if _here(image) == _here(dwi)]
     return min(fitting, key=lambda image: _distance(dwi, image), default=None)
 
 
 def _distance(dwi: Image, image: Image) -> tuple[bool, int, bool]:
     apart = image.series.number - dwi.series.number
-    # Scanners number what they derive from a series after it.
+    # Derived series have higher numbers than their source.
     return not image.grid.matches(dwi.grid, tolerance_mm=0.1), abs(apart), apart < 0
 
 
 def differing_uid(one: Series, other: Series) -> tuple[str, str, str] | None:
-    """Return the name and both values of the UID that keeps two series from being combined."""
+    """Return name and values of the UID that differs between two series; None if compatible."""
     for name, first, second in (
         ("StudyInstanceUID", one.study_uid, other.study_uid),
         ("FrameOfReferenceUID", one.frame_of_reference, other.frame_of_reference),
@@ -294,13 +298,13 @@ def _what_is_missing(images: list[Image]) -> str:
     if weighted:
         dwi = weighted[0].series
         text = (
-            f"series {dwi.number} is a DWI, but neither a b0 nor an ADC map of the same study and "
-            "frame of reference is in the folder; DWI alone cannot distinguish an infarct from a "
+            f"series {dwi.number} is a DWI, but the folder contains neither a b0 nor an ADC map of "
+            "the same study and frame of reference; DWI alone cannot distinguish an infarct from a "
             "bright vessel or an old scar"
         )
         apart = [
-            # Only for the terminal: UIDs hold dates and serial numbers, so no result stores them.
-            f"series {image.series.number} ({'b0' if image.has_b0 else 'ADC'}) has another "
+            # Terminal only: UIDs contain dates and serial numbers and are never stored.
+            f"series {image.series.number} ({'b0' if image.has_b0 else 'ADC'}) has a different "
             f"{uid[0]}: {uid[2]} instead of {uid[1]}"
             for image in images
             if (image.has_b0 or image.content == "adc")
@@ -309,11 +313,12 @@ def _what_is_missing(images: list[Image]) -> str:
         if apart:
             return (
                 f"{text}. {'; '.join(apart)}. If they belong together, convert them yourself and "
-                "give --dwi, --b0 or --adc, and --bvalue"
+                "use --dwi, --b0 or --adc, and --bvalue"
             )
-        return f"{text}: export them too"
+        return f"{text}; export one of them as well"
     if any(image.has_b0 for image in images):
         return (
-            f"only b0 was found (series {numbers}), nothing diffusion-weighted; export the DWI too"
+            f"only b0 was found (series {numbers}), no diffusion-weighted image; "
+            "export the DWI as well"
         )
-    return f"only ADC was found (series {numbers}); export the DWI too"
+    return f"only an ADC map was found (series {numbers}); export the DWI as well"

@@ -1,4 +1,4 @@
-"""What lies in a folder of DICOM files, series by series."""
+"""Group the DICOM files in a folder into series."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _SAME_PLACE_MM = 0.1
 
 @dataclass(frozen=True)
 class Series:
-    """One series.
+    """One DICOM series.
 
     Attributes:
         uid: SeriesInstanceUID.
         study_uid: StudyInstanceUID.
-        frame_of_reference: Series that share it share a coordinate system.
-        studied: Date and time of the study, as `Header.studied`; may be shown, never stored.
+        frame_of_reference: FrameOfReferenceUID; series with the same value share coordinates.
+        studied: Date and time of the study, see `Header.studied`; may be displayed, never stored.
         number: Series number.
-        description: Free text of the technician; may be shown, never stored.
-        maker: Siemens, GE, Philips, Canon, United Imaging, or another maker.
-        content: What it may serve as.
-        reason: Why.
-        mosaic: Its files hold whole volumes as tiles.
-        headers: Of all its files, in the order the scanner numbered them.
+        description: Free text entered by the operator; may be displayed but is never stored.
+        maker: Siemens, GE, Philips, Canon, United Imaging, or another manufacturer.
+        content: Use of the series.
+        reason: Reason for `content`.
+        mosaic: Whether each file stores a complete volume as tiles.
+        headers: Headers of all files, sorted by InstanceNumber.
     """
 
     uid: str
@@ -50,14 +50,14 @@ class Series:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All its files, each once."""
+        """All files of the series, without duplicates."""
         return tuple(dict.fromkeys(h.frames[0].path for h in self.headers if h.frames))
 
     @property
     def useful(self) -> Series:
-        """The same series without the files that are neither signal nor ADC.
+        """The series without files that are neither signal nor ADC map.
 
-        Scanners put phase images, reports and presentation states beside the signal.
+        Scanners may store phase images, reports and presentation states in the same series.
         """
         return replace(
             self, headers=tuple(h for h in self.headers if self.content_of(h) != "other")
@@ -65,49 +65,49 @@ class Series:
 
     @property
     def frames(self) -> tuple[Frame, ...]:
-        """The frames of what it serves as: of magnitude and phase side by side, the magnitude."""
+        """Frames with the content of the series (magnitude only, if phase images are present)."""
         return self.frames_of(self.content)
 
     def frames_of(self, content: Content) -> tuple[Frame, ...]:
-        """Return the frames that serve as one thing."""
+        """Return the frames with the given content."""
         return tuple(f for h in self.headers if self.content_of(h) == content for f in h.frames)
 
     def content_of(self, header: Header) -> Content:
-        """Say what a file serves as in this series: a b0 may be known by its company alone."""
+        """Return the content of a file; an unidentified file has the content of its series."""
         return self.content if header.reason == UNNAMED else header.content
 
     @property
     def study_date(self) -> str:
-        """Date and time of the study for people, as far as its headers give it; never stored."""
+        """Date and time of the study for display; never stored."""
         day, time = f"{self.studied[0]:08d}", f"{self.studied[1]:06d}"
         known = self.studied[0] > 0
         return f"{day[:4]}-{day[4:6]}-{day[6:]} {time[:2]}:{time[2:4]}" if known else "no date"
 
     @property
     def acquired(self) -> tuple[float, float] | None:
-        """When its first and its last file were acquired, as `Header.acquired`; None if unknown."""
+        """First and last acquisition time, see `Header.acquired`; None if unknown."""
         times = [header.acquired for header in self.headers if header.acquired is not None]
         return (min(times), max(times)) if times else None
 
     @property
     def cited(self) -> frozenset[str]:
-        """UIDs of the images its files name."""
+        """UIDs of all images referenced by the files."""
         return frozenset().union(*(header.cited for header in self.headers))
 
     @property
     def bvalues(self) -> tuple[float, ...]:
-        """The distinct b-values its headers give, s/mm^2, rounded, rising."""
+        """Distinct b-values in the headers, s/mm^2, rounded, in ascending order."""
         return tuple(sorted({round(f.bvalue) for f in self.frames if f.bvalue is not None}))
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in a folder.
+    """Contents of a folder.
 
     Attributes:
-        series: All series of images, by study and number, those without diffusion too.
-        unreadable: Files that should be DICOM but cannot be read.
-        other_files: How many files are not DICOM.
+        series: All image series, sorted by study and number, including those without diffusion.
+        unreadable: DICOM files that cannot be read.
+        other_files: Number of files that are not DICOM.
     """
 
     series: tuple[Series, ...]
@@ -116,7 +116,7 @@ class Contents:
 
     @property
     def losses(self) -> str:
-        """How many files could not be read, and why; empty if all could. Names no file."""
+        """Number of unreadable files with reasons, without file names; empty if there are none."""
         if not self.unreadable:
             return ""
         reasons = Counter(each.reason for each in self.unreadable)
@@ -126,26 +126,26 @@ class Contents:
 
 
 def find_series(folder: Path) -> list[Series]:
-    """Read the headers of all files in and under a folder and sort them into series.
+    """Read the headers of all files in a folder, recursively, and group them into series.
 
     Args:
-        folder: Anything a scanner, a PACS or a CD left; other files are passed over.
+        folder: Export of a scanner, a PACS or a CD; files that are not DICOM are ignored.
 
     Returns:
-        All series of images, by study and number, those without diffusion too.
+        All image series, sorted by study and number, including those without diffusion.
 
     Raises:
-        InputFileError: If the folder is missing or holds no DICOM image.
-        ContentError: If its diffusion series are of more than one patient.
+        InputFileError: If the folder does not exist or contains no DICOM image.
+        ContentError: If the diffusion series belong to more than one patient.
     """
     return list(read_folder(folder).series)
 
 
 def read_folder(folder: Path) -> Contents:
-    """Read a folder as `find_series` does, and account for the files that are not in a series."""
+    """Like `find_series`, but also report the files that belong to no series."""
     if not folder.is_dir():
         raise InputFileError(
-            f"{folder}: no such folder; give the folder that holds the DICOM files"
+            f"{folder}: no such folder; give the folder that contains the DICOM files"
         )
     headers: dict[str, list[Header]] = {}
     known: dict[str, Header] = {}
@@ -156,8 +156,8 @@ def read_folder(folder: Path) -> Contents:
         if not path.exists():
             unreadable.append(Unreadable(path, "broken link"))
             continue
-        # Half a series exported twice would look like volumes that lack slices: copies count once.
-        # Reading a pipe or a device would wait for ever.
+        # Copies count once: a series that was partly exported twice would seem to lack slices.
+        # Skip pipes and devices: reading them would block.
         read = read_header(path) if path.is_file() else None
         if isinstance(read, Unreadable):
             unreadable.append(read)
@@ -167,7 +167,7 @@ def read_folder(folder: Path) -> Contents:
             known[read.uid] = read
             headers.setdefault(read.series_uid, []).append(read)
         elif not _is_copy(read, known[read.uid]):
-            fault = "not the only image under its SOPInstanceUID"
+            fault = "its SOPInstanceUID is used by another image"
             headers.setdefault(read.series_uid, []).append(replace(read, fault=fault))
     found = [_series(group) for group in headers.values()]
     contents = Contents(
@@ -178,25 +178,25 @@ def read_folder(folder: Path) -> Contents:
     if not found:
         losses = f"; {contents.losses}" if unreadable else ""
         raise InputFileError(
-            f"{folder}: none of its {len(files)} files is a DICOM image that can be read{losses}; "
-            "give the folder that holds the DICOM files"
+            f"{folder}: none of its {len(files)} files is a readable DICOM image{losses}; "
+            "give the folder that contains the DICOM files"
         )
     _check_one_patient(folder, contents.series)
     return contents
 
 
 def _is_copy(header: Header, first: Header) -> bool:
-    """Tell a file that was exported twice from another image under the same UID."""
+    """Return whether a file is a copy, not another image with the same UID."""
     here = tuple(replace(frame, path=first.frames[0].path) for frame in header.frames)
     same_place = (here, header.tiles) == (first.frames, first.tiles)
     return same_place and (header.series_uid, header.instance) == (first.series_uid, first.instance)
 
 
 def _check_one_patient(folder: Path, series: Sequence[Series]) -> None:
-    """Refuse diffusion series of more than one patient; an empty PatientID is not a patient.
+    """Raise ContentError if the diffusion series belong to more than one patient.
 
-    Names are compared only where there is no PatientID: a name may change or be spelled in several
-    ways, and a patient without either is taken for the one whom the others name.
+    Names are compared only if PatientID is empty, since names change and spellings vary. Files
+    without both are assumed to belong to the same patient as the others.
     """
     numbers: dict[tuple[str, str], set[int]] = {}
     for each in series:
@@ -211,7 +211,7 @@ def _check_one_patient(folder: Path, series: Sequence[Series]) -> None:
     if len(patients) > 1:
         listed = " and ".join(_listed(found) for found in patients.values())
         raise ContentError(
-            f"{folder}: holds diffusion series of {len(patients)} patients ({listed}); "
+            f"{folder}: contains diffusion series of {len(patients)} patients ({listed}); "
             "give a folder with the scans of one patient"
         )
 
@@ -221,17 +221,17 @@ def _listed(numbers: set[int]) -> str:
 
 
 def check_complete(series: Series) -> None:
-    """Refuse a series in which slices are missing, before it becomes a squeezed volume.
+    """Check that no slices are missing: the converted volume would be compressed.
 
     Args:
-        series: Of any maker; mosaics, whose slices cannot go missing one by one, pass.
+        series: Any series; mosaics always pass, since they cannot lose single slices.
 
     Raises:
-        ContentError: If slices are unevenly spaced, or there more often at one place than another;
-            or if only some slices of a volume give a b-value.
+        ContentError: If slices are unevenly spaced, if the number of images differs between slice
+            positions, or if only some slices of a volume have a b-value.
     """
     stacks = list(_stacks(series))
-    # First, since the other images of those volumes then look as if files were missing.
+    # Check this first: the other images of these volumes would look as if files were missing.
     _check_without_bvalue(series, stacks)
     first: NDArray[np.float64] | None = None
     for frames in stacks:
@@ -240,20 +240,20 @@ def check_complete(series: Series) -> None:
         steps = np.diff(at)
         if len(at) > 2 and np.ptp(steps) > max(0.05 * float(np.median(steps)), 0.05):
             raise ContentError(
-                f"series {series.number}: its slices lie {steps.min():.2f} to "
-                f"{steps.max():.2f} mm apart, as if some were missing; export it again, whole"
+                f"series {series.number}: slices are {steps.min():.2f} to {steps.max():.2f} mm "
+                "apart, so some seem to be missing; export the complete series again"
             )
         first = at if first is None else first
         same_levels = len(at) == len(first) and np.allclose(at, first, atol=_SAME_PLACE_MM)
         if counts.min() != counts.max() or not same_levels:
             raise ContentError(
-                f"series {series.number}: some volumes have slices that others lack, "
-                "so files are missing; export it again, whole"
+                f"series {series.number}: some volumes have fewer slices than others, "
+                "so files are missing; export the complete series again"
             )
 
 
 def _check_without_bvalue(series: Series, stacks: list[list[Frame]]) -> None:
-    """Refuse images without a b-value that are not, at every place, equally many."""
+    """Raise ContentError if images without a b-value do not form complete volumes."""
     if not stacks or stacks[-1][0].bvalue is not None:
         return
     without = len(stacks[-1])
@@ -261,25 +261,25 @@ def _check_without_bvalue(series: Series, stacks: list[list[Frame]]) -> None:
     counts = np.bincount(level[-without:], minlength=len(at))
     if counts.min() != counts.max():
         raise ContentError(
-            f"series {series.number}: {without} of its {len(series.frames)} images give no b-value "
-            "and do not make up whole volumes; export it again from the scanner"
+            f"series {series.number}: {without} of its {len(series.frames)} images have no b-value "
+            "and do not form complete volumes; export the series again from the scanner"
         )
 
 
 def levels(frames: Sequence[Frame]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Find the places along their normal at which frames lie.
+    """Find the slice positions along the normal.
 
     Args:
-        frames: Each with position and orientation; that of the first is taken for all.
+        frames: Frames with position and orientation; the orientation of the first is used for all.
 
     Returns:
-        (N,) places, mm, rising; and for each frame which of them is its own.
+        (N,) slice positions, mm, ascending, and the index of its slice position for each frame.
     """
     plane = np.array(frames[0].orientation)
     normal = np.cross(plane[:3], plane[3:])
     along = np.array([frame.position for frame in frames]) @ normal
     order = np.argsort(along)
-    # The last digits drift between volumes: what is this close is one place.
+    # The last digits vary between volumes: merge positions that are this close.
     rising = np.cumsum(np.diff(along[order], prepend=along[order[0]]) > _SAME_PLACE_MM)
     level = np.empty(len(frames), np.intp)
     level[order] = rising
@@ -287,7 +287,7 @@ def levels(frames: Sequence[Frame]) -> tuple[NDArray[np.float64], NDArray[np.int
 
 
 def _stacks(series: Series) -> Iterator[list[Frame]]:
-    """Yield the frames with a plain place: b0, weighted, and those that give no b-value, apart."""
+    """Yield frames with known position: b0, weighted, and those without b-value, separately."""
     placed = [frame for frame in series.frames if frame.position and frame.orientation]
     for weighted in (False, True, None):
         frames = [
@@ -300,7 +300,7 @@ def _stacks(series: Series) -> Iterator[list[Frame]]:
 
 
 def _series(headers: list[Header]) -> Series:
-    """Put the files of one series together; the best that any of them can serve as counts."""
+    """Combine the files of one series; the most useful content among them counts."""
     order: tuple[Content, ...] = ("signal", "adc", "other")
 
     def rank(header: Header) -> tuple[int, bool]:

@@ -1,9 +1,9 @@
-"""Which slice of which volume a file holds: told to dcm2niix before, checked against it after.
+"""Sort files into volumes and slices for dcm2niix, and check the converted image.
 
-dcm2niix sorts the files of a series by their InstanceNumber and takes volume after volume off the
-row. Numbers that begin anew with each volume, are missing, or follow the order of acquisition give
-an image in which slices of b0 and DWI are mixed or lie at each other's places. The headers know.
-It also gives up on volumes that lie a hair apart, as some scanners and archives round.
+dcm2niix sorts the files of a series by InstanceNumber and splits the sorted list into volumes. If
+numbers restart with each volume, are missing or follow the order of acquisition, slices of b0 and
+DWI are mixed or swapped. This module derives the correct order from positions and b-values.
+dcm2niix also fails on volumes whose positions differ slightly (rounding by scanners and archives).
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from infarct.dicom.series import Series, levels
 
 _CONTENTS: tuple[Content, ...] = ("signal", "adc")
 _OFF_GRID_MM = 0.5
-"""Headers round and drift by less; a slice at another's place is off by more."""
+"""Larger than rounding and drift in headers, smaller than the distance between slices."""
 
 
 def lend(series: Series, folder: Path) -> None:
-    """Make the files of a series visible to dcm2niix under neutral names.
+    """Provide the files of a series to dcm2niix under neutral names.
 
     Args:
-        series: Signal and ADC only, their geometry checked.
-        folder: An empty folder of our own. Files whose numbers and places are right are linked to
-            where the system allows it; where they are not, copies get the right ones.
+        series: Signal and ADC files only, with checked geometry.
+        folder: Empty temporary folder. Correct files are linked if the system supports links;
+            other files are copied with corrected numbers and positions.
 
     Raises:
-        ContentError: If slices were sent twice, or cannot be sorted into volumes.
+        ContentError: If slices are duplicated or cannot be sorted into volumes.
         InputFileError: If a file cannot be copied.
     """
     numbers, places = numbering(series), placing(series)
@@ -59,9 +59,9 @@ def lend(series: Series, folder: Path) -> None:
 
 
 def _missing_distance(series: Series) -> float | None:
-    """Return the distance between slices that files of mosaics lack, mm; None if they have it.
+    """Return the distance between slices that mosaic headers lack, mm; None if it is correct.
 
-    dcm2niix takes SpacingBetweenSlices or the thickness, not the positions of the tiles.
+    dcm2niix uses SpacingBetweenSlices or the thickness, not the positions of the tiles.
     """
     found = slice_distance(series) if series.mosaic else None
     stated = [header.slice_distance or 0.0 for header in series.headers]
@@ -70,17 +70,16 @@ def _missing_distance(series: Series) -> float | None:
 
 
 def numbering(series: Series) -> dict[Path, int]:
-    """Number files volume by volume, and in each along its normal.
+    """Number files by volume, and within each volume along the slice normal.
 
     Args:
-        series: Signal and ADC only; mosaics and multi-frame files hold whole volumes and need no
-            numbers.
+        series: Signal and ADC files only. Mosaics and multi-frame files need no numbers.
 
     Returns:
-        InstanceNumber that each file should have; empty where the files' own are in order.
+        Corrected InstanceNumber by file; empty if the numbers of the files are correct.
 
     Raises:
-        ContentError: If slices were sent twice, or cannot be sorted into volumes.
+        ContentError: If slices are duplicated or cannot be sorted into volumes.
     """
     if any(header.mosaic or len(header.frames) > 1 for header in series.headers):
         return {}
@@ -96,15 +95,14 @@ def numbering(series: Series) -> dict[Path, int]:
 
 
 def placing(series: Series) -> dict[Path, tuple[float, ...]]:
-    """Put the files of all volumes where those of the first lie.
+    """Align the slice positions of all volumes with those of the first.
 
     Args:
-        series: Signal and ADC only; mosaics and multi-frame files hold whole volumes and are left
-            as they are.
+        series: Signal and ADC files only. Mosaics and multi-frame files are not changed.
 
     Returns:
-        ImagePositionPatient, LPS mm, that files should have whose own lies beside that of the first
-        file at the same place.
+        Corrected ImagePositionPatient, LPS mm, of files whose position differs slightly from the
+        first file of the same slice.
     """
     if any(header.mosaic or len(header.frames) > 1 for header in series.headers):
         return {}
@@ -120,27 +118,27 @@ def placing(series: Series) -> dict[Path, tuple[float, ...]]:
 
 
 def volumes_told(series: Series) -> int | None:
-    """Return how many volumes of signal and ADC the headers tell of; None if they do not."""
+    """Return the number of signal and ADC volumes by the headers; None if unknown."""
     if any(header.mosaic for header in series.headers):
         return None
-    told = 0
+    count = 0
     for content in _CONTENTS:
         if frames := series.frames_of(content):
-            told += int(np.bincount(levels(frames)[1]).max())
-    return told or None
+            count += int(np.bincount(levels(frames)[1]).max())
+    return count or None
 
 
 def volume_bvalues(series: Series, image: Volume) -> tuple[float | None, ...] | None:
-    """Tell the b-value of each volume of an image by the headers alone.
+    """Determine the b-value of each volume of an image from the headers alone.
 
     Args:
-        series: What was converted.
-        image: All that dcm2niix made of it.
+        series: The converted series.
+        image: The image that dcm2niix created from all its files.
 
     Returns:
-        s/mm^2, or None for a volume of which no file gives one; None for all unless the files of
-        each volume agree, and one slice of each volume shows the pixels of the file that should be
-        there.
+        b-value of each volume, s/mm^2, None for volumes without one. None for all volumes unless
+        the files of each volume agree and the middle slice of each volume has the pixels of the
+        expected file.
     """
     headers, frames = series.headers, series.frames_of("signal")
     if len(frames) != len(headers) or any(h.mosaic for h in headers):
@@ -162,14 +160,14 @@ def volume_bvalues(series: Series, image: Volume) -> tuple[float | None, ...] | 
 
 
 def check_places(series: Series, grid: Grid) -> None:
-    """Refuse an image whose slices do not lie where the headers say.
+    """Check that the slices of a converted image have the positions given by the headers.
 
     Args:
-        series: What was converted.
-        grid: Of an image that dcm2niix made of it, rows reversed and columns kept.
+        series: The converted series.
+        grid: Grid of an image that dcm2niix created, with rows reversed and columns kept.
 
     Raises:
-        ContentError: If a frame is off the grid, or a slice of the grid has no frame.
+        ContentError: If a frame does not lie on the grid, or a slice of the grid has no frame.
     """
     frame = series.frames[0]
     positions: list[tuple[float, ...]] = [f.position for f in series.frames if f.position]
@@ -177,7 +175,7 @@ def check_places(series: Series, grid: Grid) -> None:
         positions = list(series.headers[0].tiles)
     world, voxels = _places(positions, grid)
     slices = np.round(voxels[:, 2])
-    # Where the grid has the first pixel of each frame, and the last of its first row and column.
+    # Compare three corners of each frame: first pixel, end of first row, end of first column.
     plane = np.array(frame.orientation).reshape(2, 3) * (-1.0, -1.0, 1.0)
     height, width = np.array(frame.spacing) * (grid.shape[1] - 1, grid.shape[0] - 1)
     apart = 0.0
@@ -193,22 +191,23 @@ def check_places(series: Series, grid: Grid) -> None:
         first, last = world[np.argmin(voxels[:, 2])], world[np.argmax(voxels[:, 2])]
         span = float(np.linalg.norm(last - first))
         raise ContentError(
-            f"series {series.number}: by its headers its slices span {span:.1f} mm; dcm2niix made "
-            f"{grid.shape[2]} slices {grid.spacing[2]:.2f} mm apart, up to {apart:.1f} mm beside "
-            "their places; convert it yourself and give --dwi, --b0 and --bvalue"
+            f"series {series.number}: slices span {span:.1f} mm according to the headers, but "
+            f"dcm2niix made {grid.shape[2]} slices {grid.spacing[2]:.2f} mm apart, up to "
+            f"{apart:.1f} mm from their positions; convert the series yourself and use --dwi, --b0 "
+            "and --bvalue"
         )
 
 
 def _places(
     positions: Sequence[tuple[float, ...]], grid: Grid
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return of each frame the centre of its first pixel, RAS mm, and in voxels of a grid."""
+    """Return the centre of the first pixel of each frame, in RAS mm and in voxels of a grid."""
     world = np.array(positions) * (-1.0, -1.0, 1.0)
     return world, (world - grid.affine[:3, 3]) @ np.linalg.inv(grid.affine[:3, :3]).T
 
 
 def _shows(data: NDArray[np.generic], grid: Grid, header: Header) -> bool:
-    """Tell whether a volume has the pixels of a file at the place of that file."""
+    """Return whether a volume contains the pixels of a file at the position of that file."""
     frame = header.frames[0]
     assert frame.position is not None
     place = round(_places([frame.position], grid)[1][0, 2])
@@ -219,15 +218,15 @@ def _shows(data: NDArray[np.generic], grid: Grid, header: Header) -> bool:
             pixels = file.pixel_array * float(file.get("RescaleSlope") or 1)
             pixels = pixels + float(file.get("RescaleIntercept") or 0)
         except Exception:
-            # Compressed in a way that cannot be read here, or damaged in any: it shows nothing.
+            # Unsupported compression or a damaged file: not comparable.
             return False
-    # dcm2niix keeps columns and turns the rows round.
+    # dcm2niix keeps columns and reverses rows.
     shown = data[:, ::-1, place].T if 0 <= place < grid.shape[2] else data[:0, 0]
     return shown.shape == pixels.shape and bool(np.allclose(shown, pixels, rtol=1e-4))
 
 
 def _is_in_order(group: list[Header]) -> bool:
-    """Tell whether the row by number is volume after volume, each along its normal."""
+    """Return whether InstanceNumber sorts files by volume and then along the normal."""
     row = sorted(group, key=lambda header: header.instance)
     places, level = levels([header.frames[0] for header in row])
     if len(row) % len(places):
@@ -240,13 +239,13 @@ def _is_in_order(group: list[Header]) -> bool:
 
 
 def _sorted(group: list[Header]) -> list[Header]:
-    """Sort the files of one content by volume, and in each along the normal."""
+    """Sort the files of one content by volume and then along the normal."""
     _, level = levels([header.frames[0] for header in group])
     stacks = defaultdict(list)
     for header, place, shell in zip(group, level, _shells(group), strict=True):
         stacks[shell, place].append(header)
-    # Of several at one place the first by number is of the first volume. Where numbers cannot tell,
-    # directions of one b-value may mix: they are averaged place by place, the result is the same.
+    # At each position, the file with the lowest number belongs to the first volume. Directions of
+    # the same b-value may be mixed, which does not change their average.
     row = [
         (shell, index, place, header)
         for (shell, place), headers in stacks.items()
@@ -256,7 +255,7 @@ def _sorted(group: list[Header]) -> list[Header]:
 
 
 def _check_sortable(series: Series, group: list[Header]) -> None:
-    """Refuse files of which more is unknown than the order of volumes of one b-value."""
+    """Raise ContentError if files cannot be assigned to volumes, except within one b-value."""
     _, level = levels([header.frames[0] for header in group])
     shells = np.array(_shells(group))
     numbers = np.array([_number(header) for header in group])
@@ -266,33 +265,33 @@ def _check_sortable(series: Series, group: list[Header]) -> None:
         _check_once(series, [group[i] for i in members], level[members])
         clear = counts.max() == 1 or shell >= 0
         if counts.min() == counts.max() and not clear:
-            # Without b-values the numbers must tell, volume by volume or place by place.
+            # Without b-values, numbers must sort the files by volume or by position.
             row = level[members[np.lexsort(numbers[members].T[::-1])]]
             distinct = len(np.unique(numbers[members], axis=0)) == len(members)
             clear = distinct and _is_regular(row, len(counts))
         if counts.min() != counts.max() or not clear:
             raise ContentError(
-                f"series {series.number}: the numbers of its {len(group)} files do not tell which "
-                "slice belongs to which volume, nor do b-values; export it again from the scanner"
+                f"series {series.number}: its {len(group)} files cannot be sorted into volumes by "
+                "number or b-value; export the series again from the scanner"
             )
 
 
 def _is_regular(row: np.ndarray, places: int) -> bool:
-    """Tell whether a row of places is made of volumes all alike, or of all volumes by place."""
+    """Return whether positions repeat identically per volume, or are grouped by position."""
     by_volume, by_place = row.reshape(-1, places), row.reshape(places, -1)
     return bool((by_volume == by_volume[0]).all() or (by_place == by_place[:, :1]).all())
 
 
 def _check_once(series: Series, headers: list[Header], level: np.ndarray) -> None:
-    """Refuse pixels that come twice under one number, b-value and place, with UIDs of their own."""
+    """Raise ContentError if all slices are duplicated under different UIDs."""
     alike = defaultdict(list)
     for header, place in zip(headers, level, strict=True):
         alike[place, _number(header)].append(header.frames[0].path)
-    # Blank slices at the ends of a masked stack are alike in all directions: all must come again.
+    # Blank end slices of a masked stack are identical in all directions: require all duplicated.
     if all(len(paths) > 1 and _has_copies(paths) for paths in alike.values()):
         raise ContentError(
-            f"series {series.number}: its slices came twice, the second time with UIDs of their "
-            "own; export it again, once"
+            f"series {series.number}: every slice is duplicated under a different UID; "
+            "remove the copies or export the series again"
         )
 
 
@@ -301,7 +300,7 @@ def _has_copies(paths: list[Path]) -> bool:
 
 
 def _shells(headers: Sequence[Header]) -> list[int]:
-    """Number b-values, rising; what differs by rounding or drift is one, what gives none is -1."""
+    """Number b-values in ascending order, merging rounding differences; -1 if unknown."""
     bvalues = [header.frames[0].bvalue for header in headers]
     rising = np.unique([b for b in bvalues if b is not None])
     shell = np.cumsum(np.diff(rising, prepend=rising[:1]) > 1 + 0.01 * rising)
@@ -309,13 +308,13 @@ def _shells(headers: Sequence[Header]) -> list[int]:
 
 
 def _number(header: Header) -> tuple[int, int]:
-    # Where a maker counts acquisitions it counts volumes, whatever an archive did to the instances.
+    # AcquisitionNumber counts volumes if it is used, even if an archive changed InstanceNumber.
     return header.acquisition, header.instance
 
 
 def _pixels(path: Path) -> bytes:
     with warnings.catch_warnings():
-        # Warnings of pydicom quote the values they complain of, names of patients among them.
+        # Warnings of pydicom quote values, which may include patient names.
         warnings.simplefilter("ignore")
         return bytes(pydicom.dcmread(path).get("PixelData", b""))
 
@@ -328,7 +327,7 @@ def _copy(
     position: tuple[float, ...] | None,
     distance: float | None,
 ) -> None:
-    """Copy one file, only its number, its place or its distance between slices changed."""
+    """Copy one file with corrected number, position or distance between slices."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -343,12 +342,12 @@ def _copy(
             if number is not None:
                 image.InstanceNumber = number
             if position is not None:
-                # At most the 16 characters that DICOM allows.
+                # DICOM allows at most 16 characters.
                 image.ImagePositionPatient = [DS(x, auto_format=True) for x in position]
             image.save_as(name)
         except Exception as error:
-            # A damaged file fails in any way, and pydicom quotes values that may name a patient.
+            # A damaged file can raise any exception, and pydicom quotes values (patient names).
             raise InputFileError(
-                f"series {series.number}: a file of it cannot be copied "
-                f"({type(error).__name__}); it may be damaged: export it again"
+                f"series {series.number}: one of its files cannot be copied "
+                f"({type(error).__name__}) and may be damaged; export the series again"
             ) from error

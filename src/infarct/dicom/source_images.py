@@ -1,4 +1,4 @@
-"""The scanner's own images as SEG and SR refer to them, with or without the patient's identity."""
+"""Load the source images that SEG and SR refer to, with or without the patient's identity."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LINKS = (
     *("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient"),
     *("PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "LossyImageCompression"),
 )
-"""All that leaves the folder without `keep_identity`: what ties a SEG to its images."""
+"""Elements copied without `keep_identity`: only those that link a SEG to its source images."""
 
 _PLANE = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 _IDENTITY = (
@@ -34,11 +34,12 @@ _IDENTITY = (
 
 @dataclass(frozen=True, eq=False)
 class SourceImages:
-    """What the DWI was taken from.
+    """Source images of the DWI.
 
     Attributes:
-        images: Data sets without pixels: classic files by slice, or the one multi-frame file.
-        frame_numbers: Those of one weighted volume in a multi-frame file, from 1; None for classic.
+        images: Data sets without pixel data: one file per slice, or one multi-frame file.
+        frame_numbers: Frame numbers of one weighted volume in a multi-frame file, starting at 1;
+            None for single-frame files.
     """
 
     images: list[Dataset]
@@ -46,26 +47,26 @@ class SourceImages:
 
 
 def find_source_images(choice: Choice, *, keep_identity: bool) -> SourceImages:
-    """Read the headers of the images that show the DWI, one per slice.
+    """Read the headers of the source images of the DWI, one per slice.
 
-    Of many directions one volume stands for all: they lie at the same places.
+    One volume represents all directions, since they have the same slice positions.
 
     Args:
-        choice: What was taken as DWI.
-        keep_identity: Leave name, number and dates of the patient in; False puts a pseudonym there
-            and keeps only geometry and UIDs.
+        choice: The selected case.
+        keep_identity: Keep name, ID and dates of the patient; False inserts a pseudonym and keeps
+            only geometry and UIDs.
 
     Raises:
-        ContentError: If the headers lack what a SEG is tied to.
+        ContentError: If the headers lack the UIDs that a SEG must refer to.
     """
     frames = _one_volume(choice.dwi.series, choice.dwi.bvalue)
     every = choice.dwi.series.frames
     several_in_one = len({frame.path for frame in every}) < len(every)
     with warnings.catch_warnings():
-        # Warnings of pydicom quote the values they complain of, names of patients among them.
+        # Warnings of pydicom quote values, which may include patient names.
         warnings.simplefilter("ignore")
         if several_in_one:
-            # The volume may be spread over files; a SEG can be tied frame by frame to one only.
+            # The volume may span several files, but a SEG can refer to the frames of one file only.
             frames = [frame for frame in frames if frame.path == frames[0].path]
         paths = dict.fromkeys(frame.path for frame in frames)
         images: list[Dataset] = [
@@ -74,12 +75,12 @@ def find_source_images(choice: Choice, *, keep_identity: bool) -> SourceImages:
         for image in images:
             if not image.get("FrameOfReferenceUID") or not image.get("StudyInstanceUID"):
                 raise ContentError(
-                    f"series {choice.dwi.series.number}: its headers name no study or no frame of "
-                    "reference, so no DICOM can refer to it; leave out --dicom-out"
+                    f"series {choice.dwi.series.number}: its headers lack StudyInstanceUID or "
+                    "FrameOfReferenceUID, so a SEG cannot refer to it; run without --dicom-out"
                 )
             _share_plane(image)
             if choice.dwi.series.mosaic and "ImagePositionPatient" not in image:
-                # Tells highdicom that this is a patient, not a glass slide; it is not written.
+                # highdicom needs it to recognise patient coordinates; it is not written.
                 image.ImagePositionPatient = [0, 0, 0]
         images = _with_one_orientation(images)
         images = [_identified(image) if keep_identity else _pseudonymous(image) for image in images]
@@ -88,21 +89,21 @@ def find_source_images(choice: Choice, *, keep_identity: bool) -> SourceImages:
 
 
 def _one_volume(series: Series, bvalue: float) -> list[Frame]:
-    """Return one frame for each place, of the b-value closest to the one asked for."""
+    """Return one frame per slice position, with the b-value closest to the given one."""
 
     def distance(frame: Frame) -> float:
         return math.inf if frame.bvalue is None else abs(frame.bvalue - bvalue)
 
     at_place: dict[tuple[float, ...], Frame] = {}
     for frame in sorted(series.frames, key=distance):
-        # The frames of a mosaic have no place of their own; the first stands for all.
+        # Frames of a mosaic have no position: the first represents all.
         at_place.setdefault(tuple(round(x, 1) for x in frame.position or ()), frame)
     placed = [frame for place, frame in at_place.items() if place]
     return placed or list(at_place.values())
 
 
 def _share_plane(image: Dataset) -> None:
-    """Say of a multi-frame file as a whole what it says of every frame: highdicom looks there."""
+    """Copy the plane of the first frame to the shared groups, where highdicom expects it."""
     shared = image.get("SharedFunctionalGroupsSequence")
     if shared:
         first = image.PerFrameFunctionalGroupsSequence[0]
@@ -112,7 +113,7 @@ def _share_plane(image: Dataset) -> None:
 
 
 def _with_one_orientation(images: list[Dataset]) -> list[Dataset]:
-    """Give all the orientation of the first: some scanners let the last digits drift."""
+    """Set the orientation of all images to that of the first: the last digits may drift."""
     first = images[0].get("ImageOrientationPatient")
     if first is None:
         return images
@@ -136,7 +137,7 @@ def _complete(image: Dataset) -> Dataset:
 
 
 def _identified(image: Dataset) -> Dataset:
-    """Keep all, names in Unicode: highdicom takes no second alphabet, as names in Japan have."""
+    """Keep all elements, with names in Unicode: highdicom does not support code extensions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image.decode()
@@ -145,7 +146,7 @@ def _identified(image: Dataset) -> Dataset:
 
 
 def _pseudonymous(image: Dataset) -> Dataset:
-    """Copy what ties a SEG to its images and nothing else: what is not listed cannot leak."""
+    """Copy only the elements in an allow list, so no other element can leak."""
     copy = Dataset()
     for name in _LINKS:
         if name in image:
@@ -153,7 +154,7 @@ def _pseudonymous(image: Dataset) -> Dataset:
     for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         if name in image:
             setattr(copy, name, Sequence([_plane(group) for group in image[name].value]))
-    # From the study's UID, which stays anyway: the pseudonym tells nothing more.
+    # Derived from the study UID, which is kept anyway, so it reveals nothing more.
     pseudonym = "infarct-" + hashlib.sha256(str(image.StudyInstanceUID).encode()).hexdigest()[:12]
     copy.PatientID = pseudonym
     copy.PatientName = f"{pseudonym}^"

@@ -1,4 +1,4 @@
-"""The measurements, and what casts doubt on them, as a DICOM structured report of TID 1500."""
+"""Write measurements and warnings as a DICOM structured report (TID 1500)."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _EVALUATIONS = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
 
 def structured_report(
     measurements: Measurements,
-    outline: Segmentation,
+    seg: Segmentation,
     sources: SourceImages,
     findings: Sequence[Finding] = (),
 ) -> hd.sr.EnhancedSR:
-    """Make a measurement report that refers to the segments and, through them, to the images.
+    """Create a measurement report that refers to the segments and their source images.
 
     Args:
-        measurements: Undefined numbers are left out.
-        outline: The SEG the numbers were measured in.
-        sources: What the SEG was made of.
-        findings: The warnings among them become comments: where the report goes, no other file of
-            the result does. They name no patient and no path.
+        measurements: Measurements; undefined values (NaN) are omitted.
+        seg: SEG in which they were measured.
+        sources: Source images of the SEG.
+        findings: Warnings are added as comments, since the report is often sent without the other
+            files of the result. They contain no patient names or paths.
     """
     m = measurements
     lesion = [
@@ -65,8 +65,8 @@ def structured_report(
         observation_context=hd.sr.ObservationContext(observer_device_context=observer),
         procedure_reported=CodedConcept("24590-2", "LN", "MR Brain"),
         imaging_measurements=[
-            _group(outline, LESION_SEGMENT, INFARCT, lesion),
-            _group(outline, BRAIN_SEGMENT, BRAIN, brain),
+            _group(seg, LESION_SEGMENT, INFARCT, lesion),
+            _group(seg, BRAIN_SEGMENT, BRAIN, brain),
         ],
         title=codes.DCM.ImagingMeasurementReport,
     )
@@ -74,7 +74,7 @@ def structured_report(
     if warnings:
         report[0].ContentSequence.append(_comments(warnings))
     document = hd.sr.EnhancedSR(
-        evidence=[*sources.images, outline],
+        evidence=[*sources.images, seg],
         content=report[0],
         series_instance_uid=hd.UID(),
         series_number=9002,
@@ -84,13 +84,13 @@ def structured_report(
         is_complete=True,
         series_description="Infarct measurements (research)",
     )
-    # A sentence may hold any sign, whatever the source was written in.
+    # Comments may contain any Unicode character.
     document.SpecificCharacterSet = "ISO_IR 192"
     return document
 
 
 def _comments(texts: list[str]) -> hd.sr.ContainerContentItem:
-    """Put sentences where TID 1500 keeps what is no number, in its rows 12 to 14."""
+    """Store texts as qualitative evaluations (TID 1500, rows 12 to 14)."""
     contains = hd.sr.RelationshipTypeValues.CONTAINS
     container = hd.sr.ContainerContentItem(_EVALUATIONS, relationship_type=contains)
     container.ContentSequence = hd.sr.ContentSequence(
@@ -100,17 +100,17 @@ def _comments(texts: list[str]) -> hd.sr.ContainerContentItem:
 
 
 def _group(
-    outline: Segmentation, number: int, finding: CodedConcept, values: list[Measurement | None]
+    seg: Segmentation, number: int, finding: CodedConcept, values: list[Measurement | None]
 ) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    segment = outline.SegmentSequence[number - 1]
-    source = outline.ReferencedSeriesSequence[0].SeriesInstanceUID
+    segment = seg.SegmentSequence[number - 1]
+    source = seg.ReferencedSeriesSequence[0].SeriesInstanceUID
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(
             uid=segment.TrackingUID, identifier=segment.TrackingID
         ),
         referenced_segment=hd.sr.ReferencedSegment(
-            outline.SOPClassUID,
-            outline.SOPInstanceUID,
+            seg.SOPClassUID,
+            seg.SOPInstanceUID,
             number,
             source_series=hd.sr.SourceSeriesForSegmentation(source),
         ),

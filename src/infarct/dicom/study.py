@@ -1,4 +1,4 @@
-"""From a scanner's folder to one case: find, convert, choose, and say so."""
+"""Turn a DICOM folder into one case: find, convert and select series."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from infarct.preprocessing.load import open_case
 
 @dataclass(frozen=True)
 class Row:
-    """One series of the folder, for people.
+    """One row of the table of series.
 
     Attributes:
-        series: Which.
-        images: What it was converted to.
-        use: What was done with it, or why nothing.
+        series: The series.
+        images: Images converted from it.
+        use: Use of the series, or why it was not used.
     """
 
     series: Series
@@ -35,13 +35,13 @@ class Row:
 
 @dataclass(frozen=True)
 class DicomCase:
-    """One case from a folder of DICOM; its files live only as long as `opened_folder` is open.
+    """One case from a DICOM folder; its files exist only inside the `opened_folder` context.
 
     Attributes:
         files: NIfTI files with neutral names.
-        choice: What they were made of.
-        rows: Every series of the folder.
-        findings: What was taken and why, for the report; names no patient.
+        choice: Images they were created from.
+        rows: All series in the folder.
+        findings: Selected series and reasons, for the report; contain no patient names.
     """
 
     files: CaseFiles
@@ -50,13 +50,13 @@ class DicomCase:
     findings: tuple[Finding, ...]
 
     def open(self, brain: Path | None = None) -> Case:
-        """Read and check the case, as `infarct.open_case`.
+        """Read and check the case, like `infarct.open_case`.
 
         Args:
-            brain: Brain mask drawn or made elsewhere.
+            brain: Your own brain mask.
         """
         if brain is not None:
-            # Under a neutral name: the manifest records the names of files.
+            # Use a neutral name: the manifest records file names.
             suffix = ".nii.gz" if brain.name.endswith(".gz") else ".nii"
             neutral = self.files.dwi.with_name(f"brain{suffix}")
             if not brain.is_file():
@@ -69,18 +69,18 @@ class DicomCase:
 
 @contextmanager
 def opened_folder(folder: Path, wanted: str | None = None) -> Iterator[DicomCase]:
-    """Find and convert the diffusion MRI in a folder; the folder itself is only read.
+    """Find and convert the diffusion MRI in a folder, without modifying the folder.
 
     Args:
-        folder: Anything a scanner, a PACS or a CD left.
-        wanted: Number or UID of the series to take as DWI; None takes the best.
+        folder: Export of a scanner, a PACS or a CD.
+        wanted: Number or UID of the series to use as DWI; None selects the best.
 
     Yields:
         The case. Its converted files are deleted when the context ends.
 
     Raises:
-        InputFileError: If there are no DICOM images, or the wanted series is not there.
-        ContentError: If nothing is diffusion MRI, or a part of the case is missing.
+        InputFileError: If there are no DICOM images, or the wanted series does not exist.
+        ContentError: If there is no diffusion MRI, or a part of the case is missing.
     """
     contents = read_folder(folder)
     found = list(contents.series)
@@ -109,20 +109,20 @@ def opened_folder(folder: Path, wanted: str | None = None) -> Iterator[DicomCase
 
 
 def check_outside(folder: Path, out: Path) -> None:
-    """Refuse to write into the folder that is read.
+    """Check that the output folder is separate from the input folder.
 
     Args:
-        folder: Of DICOM files.
-        out: Folder to make for results.
+        folder: Folder with DICOM files.
+        out: Output folder.
 
     Raises:
-        OutputError: If `out` is that folder, lies in it, or holds it.
+        OutputError: If `out` is, contains or is inside the input folder.
     """
     source, target = folder.resolve(), out.resolve()
     if source == target or source in target.parents or target in source.parents:
         raise OutputError(
-            f"{out} and the DICOM folder lie one in the other; folders of inputs are never "
-            "written to: give --out a folder elsewhere"
+            f"{out} is, contains or is inside the DICOM folder; input folders are never modified: "
+            "choose another folder for --out"
         )
 
 
@@ -137,7 +137,7 @@ def _ranked(
     try:
         return rank(image for converted in images.values() for image in converted)
     except ContentError as error:
-        # What is missing may be what could not be read.
+        # The missing images may be among those that could not be read.
         reasons = [*([error] if images else []), *broken.values(), *losses]
         raise ContentError("; ".join(map(str, reasons))) from error
 
@@ -153,7 +153,7 @@ def _chosen(
     named = [series for series in found if wanted in (series.uid, str(series.number))]
     if not named:
         there = ", ".join(str(series.number) for series in found)
-        raise InputFileError(f"--series {wanted}: there is no such series; there are {there}")
+        raise InputFileError(f"--series {wanted}: no such series; available series: {there}")
     if len(named) > 1:
         uids = ", ".join(f"{series.uid} (study of {series.study_date})" for series in named)
         raise InputFileError(
@@ -167,8 +167,8 @@ def _chosen(
             return choice
     possible = ", ".join(str(choice.dwi.series.number) for choice in ranked)
     raise ContentError(
-        f"--series {wanted}: is no DWI with a b0 or an ADC map ({series.reason}); "
-        f"these could be taken: {possible}"
+        f"--series {wanted}: not a DWI with a b0 or an ADC map ({series.reason}); "
+        f"possible series: {possible}"
     )
 
 
@@ -181,20 +181,20 @@ def _use(
     roles = [role for role, image in parts.items() if image and image.series.uid == series.uid]
     if roles:
         why = f": {choice.why}" if "DWI" in roles else ""
-        return f"taken as {' and '.join(roles)}{why}"
+        return f"used as {' and '.join(roles)}{why}"
     for other in ranked:
         if other.dwi.series.uid == series.uid:
             return f"candidate: {other.why}"
     if choice.aside is not None and choice.aside.series.uid == series.uid:
-        return "left aside: of another acquisition, or it may be"
+        return "not used: belongs, or may belong, to another acquisition"
     if series.content == "other":
         return series.reason
     apart = differing_uid(choice.dwi.series, series)
-    return f"not used: not the {apart[0]} of the DWI" if apart else "not needed"
+    return f"not used: {apart[0]} differs from the DWI" if apart else "not needed"
 
 
 def _broken(found: list[Series], broken: dict[str, InfarctError]) -> list[Finding]:
-    """Warn of diffusion series that could not be used: a better one may be among them."""
+    """Warn about diffusion series that could not be used: they may include a better one."""
     return [
         Finding(FindingCode.DICOM_UNUSABLE, "warning", f"DICOM: {broken[series.uid]}")
         for series in found
@@ -203,7 +203,7 @@ def _broken(found: list[Series], broken: dict[str, InfarctError]) -> list[Findin
 
 
 def _not_read(contents: Contents) -> list[Finding]:
-    """Report the files of which nothing is known: a part of the scan may be among them."""
+    """Report files that were not read: they may include a part of the scan."""
     findings = []
     if contents.losses:
         text = f"DICOM: {contents.losses}; check that no part of the scan is missing"
