@@ -328,7 +328,7 @@ def test_a_training_that_was_stopped_says_how_it_goes_on(monkeypatch, capsys, tm
     assert run(monkeypatch, *given) == 0
     assert not capsys.readouterr().err
     assert run(monkeypatch, *given, "--resume") == 0
-    assert "no run is here to continue" in capsys.readouterr().err
+    assert "no run to resume" in capsys.readouterr().err
     folder.mkdir()
     (folder / "last.pt").touch()
     assert run(monkeypatch, *given, "--resume") == 0

@@ -84,7 +84,7 @@ def test_a_fifth_of_the_patients_is_held_out_at_random_with_all_their_sessions(
     assert max(often.values()) < 2 * min(often.values()) + 20
     for file in sorted(folder.glob("*.npz"))[2:]:
         file.unlink()
-    with pytest.raises(InputFileError, match="1 patients, too few"):
+    with pytest.raises(InputFileError, match="1 patients are too few"):
         split_cases(CasesSettings(str(folder), 1.0, 0.2))
 
 
@@ -175,7 +175,7 @@ def test_the_final_run_repeats_the_course_of_the_learning_rate(tmp_path: Path) -
     assert again == pytest.approx(rates)
     none = replace(recipe, cases=replace(cases, validation=0.0))
     write_weights(tmp_path / "best.pt", none, Position(epochs=8), network)
-    with pytest.raises(InputFileError, match="validation split"):
+    with pytest.raises(InputFileError, match="held-out patients"):
         final_recipe(tmp_path)
 
 

@@ -31,11 +31,13 @@ def claim(path: Path, facts: Mapping[str, object], advice: str, *, used: bool = 
         told = _told(path)
         others = sorted(key for key in {*told, *facts} if told.get(key) != facts.get(key))
         if others:
-            raise InputFileError(f"{path} tells of another {', '.join(others)}; {advice}")
+            raise InputFileError(
+                f"{path} records different values of {', '.join(others)}; {advice}"
+            )
         return
     if used:
         raise InputFileError(
-            f"{path.parent} holds results, and no {path.name} that tells what they were made from; "
+            f"{path.parent} contains results, but no {path.name} that records their origin; "
             f"{advice}"
         )
     try:
@@ -43,7 +45,7 @@ def claim(path: Path, facts: Mapping[str, object], advice: str, *, used: bool = 
         with atomic_file(path) as draft:
             draft.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be written ({error})") from error
+        raise OutputError(f"{path.parent} cannot be written ({error})") from error
 
 
 def _told(path: Path) -> Mapping[str, object]:

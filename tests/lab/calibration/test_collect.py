@@ -84,10 +84,12 @@ def test_rows_of_another_bank_or_network_are_not_taken_for_ones_own(
     for changed, told in ((network, r"Mine\.onnx"), (bank, "bank")):
         before = changed.read_bytes()
         changed.write_bytes(b"another")
-        with pytest.raises(InputFileError, match=f"another {told}; calibrate into another"):
+        with pytest.raises(
+            InputFileError, match=f"different values of {told}; calibrate into another"
+        ):
             list(collect([order], 1))
         changed.write_bytes(before)
     for note in (out / "mine" / NOTE, out / NOTE):
         note.unlink()
-        with pytest.raises(InputFileError, match="holds results, and no made-from"):
+        with pytest.raises(InputFileError, match="contains results, but no made-from"):
             list(collect([order], 1))

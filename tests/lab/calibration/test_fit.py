@@ -81,7 +81,7 @@ def test_operating_points_flag_as_little_as_asked_and_miss_as_they_say(found) ->
 
 
 def test_too_few_scans_are_told() -> None:
-    with pytest.raises(InputFileError, match="of 6 scans, fewer than 10; ask for more --cases"):
+    with pytest.raises(InputFileError, match=r"of 6 scans; at least 10 .* Increase --cases"):
         fit(made(6, 1), "made")
 
 

@@ -157,7 +157,7 @@ def test_a_network_is_only_replaced_when_asked(tmp_path: Path, end: str) -> None
     out.mkdir()
     (out / f"brain.{end}").write_bytes(b"theirs")
     (out / "brain2.onnx").touch()
-    with pytest.raises(OutputError, match=rf"already holds brain\.{end}; nothing was replaced"):
+    with pytest.raises(OutputError, match=rf"already contains brain\.{end}; choose another --name"):
         export_onnx.export(tmp_path / "weights.pt", out, "brain")
     assert (out / f"brain.{end}").read_bytes() == b"theirs"
     export_onnx.export(tmp_path / "weights.pt", out, "brain", overwrite=True)
@@ -252,7 +252,7 @@ def test_what_is_no_weights_is_refused(tmp_path: Path, content: object) -> None:
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     recipe = Recipe("BrainMask", features=8)
     write_weights(tmp_path / "weights.pt", recipe, Position(), trained("BrainMask", 4))
-    with pytest.raises(InputFileError, match="not those of a BrainMask"):
+    with pytest.raises(InputFileError, match="do not match BrainMask"):
         export_onnx.export(tmp_path / "weights.pt", tmp_path / "out", "brain")
 
 

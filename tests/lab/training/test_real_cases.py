@@ -194,7 +194,7 @@ def test_a_mask_counts_where_it_is_not_zero_and_lies_where_the_scan_does(stand_i
     for drawn, shift, why in ((mask, 5.0, "on another grid"), (outside, 0.0, "nothing of the")):
         draw(stand_in, drawn, shift)
         ((_, said),) = prepare_cases(stand_in / "set", stand_in / "away")
-        assert said.startswith("left out: ")
+        assert said.startswith("skipped: ")
         assert why in said
 
 
@@ -205,7 +205,7 @@ def test_a_real_case_keeps_its_lesion_and_looks_as_the_networks_expect(tmp_path:
     for role, name in (("dwi", "dwi"), ("adc", "adc"), ("msk", "lesion_manual")):
         shutil.copy(source / f"{name}.nii.gz", folder / f"sub-9_{role}.nii.gz")
     assert list(prepare_cases(folder, tmp_path / "out")) == [("sub-9", "prepared")]
-    assert list(prepare_cases(folder, tmp_path / "out")) == [("sub-9", "there already")]
+    assert list(prepare_cases(folder, tmp_path / "out")) == [("sub-9", "already prepared")]
     with np.load(tmp_path / "out/sub-9.npz") as file:
         image, lesion, brain = (file[k] for k in ("image", "lesion", "brain"))
     assert lesion.sum() / 1000 == pytest.approx(4.2, rel=0.2)

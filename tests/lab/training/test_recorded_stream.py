@@ -108,5 +108,5 @@ def test_other_streams_and_seeds_have_other_records(tmp_path):
 
 def test_real_cases_are_never_copied(tmp_path):
     recipe = Recipe("DAGMNet_CH3", cases=CasesSettings("somewhere"))
-    with pytest.raises(ValueError, match="not recorded"):
+    with pytest.raises(ValueError, match="cannot be recorded"):
         open_recorded(None, recipe, tmp_path)

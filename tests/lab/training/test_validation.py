@@ -72,15 +72,15 @@ def test_cases_that_cant_be_validated_on_are_refused(tmp_path: Path, real_cases:
     same = replace(
         config.changed(RECIPE, None, real_cases), cases=CasesSettings(f"{real_cases}/../cases")
     )
-    with pytest.raises(InputFileError, match="own"):
+    with pytest.raises(InputFileError, match="cannot be validated on its training cases"):
         fixed_set(SphereStream, same, "cpu")
     brain = replace(config.changed(RECIPE, None, real_cases), network="BrainMask")
-    with pytest.raises(InputFileError, match="BrainMask does not read prepared cases; leave"):
+    with pytest.raises(InputFileError, match="BrainMask cannot use prepared cases; remove"):
         fixed_set(SphereStream, brain, "cpu")
     with pytest.raises(InputFileError, match="prepare-cases"):
         fixed_set(SphereStream, config.changed(RECIPE, None, tmp_path / "none"), "cpu")
     np.savez(real_cases / "bank.npz", x=1)
-    with pytest.raises(InputFileError, match=r"bank\.npz: is no prepared case"):
+    with pytest.raises(InputFileError, match=r"bank\.npz: not a prepared case"):
         fixed_set(SphereStream, config.changed(RECIPE, None, real_cases), "cpu")
 
 

@@ -57,7 +57,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
         for change in ({"features": 8}, {"network": "UNet_CH3"})
     )
     for several in ([weights(1)], [weights(1), unlike]):
-        with pytest.raises(InputFileError, match="of one network"):
+        with pytest.raises(InputFileError, match="runs of the same network"):
             average(several)
     with pytest.raises(InputFileError, match="not narrowed"):
         average([wide, weights(1)])

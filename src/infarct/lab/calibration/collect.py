@@ -172,7 +172,7 @@ def row_of(case: Case, prepared: Prepared, reading: Prediction, reference: Mask)
     """
     evidence = candidate_evidence(case, prepared, reading)
     if evidence is None:
-        raise InputFileError("a classical method is not calibrated; name a network")
+        raise InputFileError("only networks can be calibrated; name a network")
     scan, candidates = evidence.scan, evidence.candidates
     measured = measure(candidates, scan, case.slice_axis)
     return Row(

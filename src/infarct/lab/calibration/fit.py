@@ -75,8 +75,8 @@ def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calib
     owner = np.concatenate([np.full(len(row.candidates), k) for k, row in enumerate(rows)])
     if len(set(owner.tolist())) < _FOLDS:
         raise InputFileError(
-            f"{model} finds candidates on {len(set(owner.tolist()))} of {len(rows)} scans, fewer "
-            f"than {_FOLDS}; ask for more --cases: those that are made are kept"
+            f"{model} finds candidates in only {len(set(owner.tolist()))} of {len(rows)} scans; at "
+            f"least {_FOLDS} are needed. Increase --cases; existing cases are reused"
         )
     every = np.array([one for row in rows for one in row.candidates])
     infarct = np.concatenate([row.infarct for row in rows])

@@ -60,7 +60,7 @@ SPACED = (*CH3, "spacing")
 def _sized(network: Callable[[int, int], nn.Module]) -> Callable[[int, int | None], nn.Module]:
     def make(channels: int, features: int | None) -> nn.Module:
         if features is None:
-            raise ValueError("a number of features is needed")
+            raise ValueError("this network needs a number of features")
         return network(channels, features)
 
     return make
@@ -68,7 +68,7 @@ def _sized(network: Callable[[int, int], nn.Module]) -> Callable[[int, int | Non
 
 def _deepmedic(channels: int, features: int | None) -> nn.Module:
     if features is not None:
-        raise ValueError("DeepMedic has the size of its paper; leave `features` out")
+        raise ValueError("DeepMedic has a fixed size; omit `features`")
     return DeepMedic(channels)
 
 
@@ -111,7 +111,7 @@ def build(name: str, features: int | None = None) -> nn.Module:
         ValueError: If there is no such network, or it comes in one size only.
     """
     if name not in DESIGNS:
-        raise ValueError(f"no network {name!r}; there are {', '.join(DESIGNS)}")
+        raise ValueError(f"unknown network {name!r}; choose from {', '.join(DESIGNS)}")
     design = DESIGNS[name]
     return design.make(len(design.channels), features or design.features)
 

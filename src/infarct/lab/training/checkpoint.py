@@ -137,7 +137,7 @@ def _started(known: Weights, recipe: Recipe, network: nn.Module) -> dict[str, Te
     original = recipe.network.partition("_slices")[0]
     if theirs.slices or original not in DESIGNS:
         raise InputFileError(
-            f"start = {recipe.start!r}: a {recipe.network} cannot start from a "
+            f"start = {recipe.start!r}: {recipe.network} cannot start from "
             f"{known.recipe.network}; a network for measured slices can start from its original, "
             "not the other way round"
         )
@@ -159,14 +159,14 @@ def _fitting(known: Weights, recipe: Recipe, network: nn.Module) -> dict[str, Te
     theirs = known.recipe.network
     if known.weights.keys() != shapes.keys():
         raise InputFileError(
-            f"start = {recipe.start!r}: is a {theirs}, and a {recipe.network} can't go on from it, "
-            "for the two are of different designs"
+            f"start = {recipe.start!r}: {recipe.network} cannot start from {theirs}; the designs "
+            "differ"
         )
     read, wanted = (DESIGNS[name].channels for name in (theirs, recipe.network))
     if read[: len(wanted)] != wanted:
         raise InputFileError(
-            f"start = {recipe.start!r}: reads {', '.join(read)}, and {recipe.network} reads "
-            f"{', '.join(wanted)}; a network can go on without the IS map, not begin to read it"
+            f"start = {recipe.start!r}: trained on {', '.join(read)}, but {recipe.network} needs "
+            f"{', '.join(wanted)}; the IS map can be dropped, but no input can be added"
         )
     return {
         name: tensor[:, : shapes[name][1]] if tensor.ndim > 1 else tensor
@@ -244,8 +244,8 @@ def _read(path: Path, **how: Any) -> dict[str, Any]:
         content["recipe"] = config.parse(Recipe, content["recipe"])
     except (*_DAMAGED, OSError) as error:
         raise InputFileError(
-            f"{path}: is no checkpoint of this version, or a damaged one; begin another run, in "
-            "another folder"
+            f"{path}: damaged, or not a checkpoint of this version; start a new run in another "
+            "folder"
         ) from error
     return content
 
@@ -258,9 +258,9 @@ def _make_sure_it_is_of(run: Run, content: Mapping[str, Any], path: Path) -> Non
         others.append("bank")
     if others:
         raise InputFileError(
-            f"{path}: is a run of {before.network} with {before.features or 'its own'} features, "
-            f"begun with another {', '.join(others)}; resume with what it was begun with, or "
-            "choose another folder"
+            f"{path}: this run of {before.network} ({before.features or 'default'} features) was "
+            f"started with different values of {', '.join(others)}; resume with the original "
+            "values, or choose another folder"
         )
 
 
@@ -301,7 +301,7 @@ class Weights:
             network.load_state_dict(self.weights)
         except RuntimeError as error:
             raise InputFileError(
-                f"the weights are not those of a {self.recipe.network}: {error}"
+                f"the weights do not match {self.recipe.network}: {error}"
             ) from error
         return network.eval()
 
@@ -369,7 +369,7 @@ def _joined(path: Path) -> io.BytesIO:
     """Return a file of weights, whole or in pieces, as one."""
     pieces = [path] if path.is_file() else _pieces(path)
     if not pieces:
-        raise InputFileError(f"{path}: no such weights; give the .pt file that training wrote")
+        raise InputFileError(f"{path}: weights not found; give the .pt file written by training")
     return io.BytesIO(b"".join(piece.read_bytes() for piece in pieces))
 
 
@@ -398,6 +398,6 @@ def read_weights(path: Path) -> Weights:
         )
     except _DAMAGED as error:
         raise InputFileError(
-            f"{path}: holds no weights, or damaged ones; give the .pt file that training wrote, "
-            "with all its pieces"
+            f"{path}: damaged, or not a weights file; give the .pt file written by training, "
+            "with all its parts"
         ) from error

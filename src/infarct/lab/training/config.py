@@ -235,11 +235,11 @@ def read(source: Path | str) -> Recipe:
         path = PACKAGED / f"{source}.toml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PACKAGED.glob("*.toml")))
-        raise InputFileError(f"{source}: no such recipe; give a TOML file or one of {known}")
+        raise InputFileError(f"{source}: recipe not found; give a TOML file or one of {known}")
     try:
         return _checked(parse(Recipe, tomllib.loads(path.read_text(encoding="utf-8"))))
     except RecursionError as error:
-        raise InputFileError(f"{path}: is nested too deeply; a recipe has two levels") from error
+        raise InputFileError(f"{path}: nested too deeply; a recipe has two levels") from error
     except (ValueError, OSError) as error:
         raise InputFileError(f"{path}: {error}") from error
 
@@ -258,27 +258,27 @@ def _checked(recipe: Recipe) -> Recipe:
     _check_ranges(parse(StreamSettings, recipe.stream, "stream."), "stream.")
     for stage in recipe.stages:
         if any(size % 8 for size in stage.window):
-            raise ValueError(f"stages.window = {list(stage.window)}; each must be divisible by 8")
+            raise ValueError(f"stages.window = {list(stage.window)}: must be divisible by 8")
     ends = [stage.until for stage in recipe.stages]
     if not ends or ends != sorted(set(ends)) or ends[-1] != 1:
-        raise ValueError(f"stages.until = {ends}; ends must rise and the last be 1")
+        raise ValueError(f"stages.until = {ends}: must increase and end at 1")
     if recipe.rate.schedule == "plateau" and recipe.rate.floor > recipe.rate.peak:
         raise ValueError(f"rate.floor = {recipe.rate.floor} is above rate.peak")
     if recipe.network not in DESIGNS:
-        raise ValueError(f"network = {recipe.network!r}; there are {', '.join(DESIGNS)}")
+        raise ValueError(f"network = {recipe.network!r}: choose from {', '.join(DESIGNS)}")
     if shelf.size and shelf.size < recipe.batch:
-        raise ValueError(f"shelf.size = {shelf.size} does not hold a batch = {recipe.batch}")
+        raise ValueError(f"shelf.size = {shelf.size} is smaller than batch = {recipe.batch}")
     if DESIGNS[recipe.network].slices and not shelf.size and recipe.batch > 1:
         raise ValueError(
-            f"batch = {recipe.batch} without a shelf: scans differ in their number of slices, and "
-            "only a shelf puts those alike together; set shelf.size, or batch = 1"
+            f"batch = {recipe.batch} without a shelf: scans differ in their number of slices and "
+            "only a shelf can group similar ones; set shelf.size, or batch = 1"
         )
     if DESIGNS[recipe.network].slices and recipe.cases.folder:
-        raise ValueError(f"{recipe.network} does not read prepared cases; leave [cases] out")
+        raise ValueError(f"{recipe.network} cannot use prepared cases; remove [cases]")
     if recipe.cases.validation >= 1:
         raise ValueError(
-            f"cases.validation = {recipe.cases.validation} leaves no patients to train on; it must "
-            "be below 1"
+            f"cases.validation = {recipe.cases.validation} leaves no patients to train on; set it "
+            "below 1"
         )
     if recipe.cases.validation and recipe.validation.cases:
         raise ValueError("give either cases.validation or validation.cases, not both")
@@ -301,7 +301,7 @@ def _check_ranges(settings: Any, where: str) -> None:
                 continue
             number = isinstance(part, int | float) and not isinstance(part, bool)
             if number and not low <= part <= high:
-                raise ValueError(f"{name} = {_short(part)} is not in {low:g} - {high:g}")
+                raise ValueError(f"{name} = {_short(part)}: must be in {low:g} - {high:g}")
 
 
 def changed(recipe: Recipe, minutes: float | None, validate_on: Path | str | None) -> Recipe:
@@ -340,7 +340,7 @@ def parse(kind: type[Settings], table: Mapping[str, Any], where: str = "") -> Se
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(table) - set(known))
     if unknown:
-        raise ValueError(f"unknown key {where}{unknown[0]}; there are {', '.join(known)}")
+        raise ValueError(f"unknown key {where}{unknown[0]}; choose from {', '.join(known)}")
     missing = [
         f.name
         for f in known.values()
@@ -374,7 +374,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         and isinstance(value, bool) == (plain is bool)
     ):
         return value
-    raise ValueError(f"{where} = {_short(value)} is not {getattr(hint, '__name__', hint)}")
+    raise ValueError(f"{where} = {_short(value)}: must be {getattr(hint, '__name__', hint)}")
 
 
 def _short(value: Any) -> str:

@@ -341,9 +341,11 @@ def _take(process: Any, queue: Any) -> Fed:
         except Empty:
             if process.is_alive():
                 continue
-            raise RuntimeError(f"the stream's process ended with {process.exitcode}") from None
+            raise RuntimeError(
+                f"the stream process ended with exit code {process.exitcode}"
+            ) from None
         if isinstance(item, str):
-            raise RuntimeError(f"the stream's process failed: {item}")
+            raise RuntimeError(f"the stream process failed: {item}")
         fed: Fed = item
         return fed
 

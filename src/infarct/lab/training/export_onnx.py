@@ -61,27 +61,26 @@ def export(weights: Path, out: Path, stem: str, *, overwrite: bool = False) -> l
     trained = read_weights(weights)
     network = trained.network()
     if Path(stem).name != stem:
-        raise OutputError(f"{stem!r}: is no name of a file; give the folder by itself")
+        raise OutputError(f"{stem!r} is not a file name; give the folder with --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{out}: no such folder can be made ({error})") from error
+        raise OutputError(f"{out}: cannot create the folder ({error})") from error
     path = out / f"{stem}.onnx"
     there = [
         file.name for end in ("onnx", "md", "png", "pt") if (file := out / f"{stem}.{end}").exists()
     ]
     if there and not overwrite:
         raise OutputError(
-            f"{out} already holds {', '.join(there)}; nothing was replaced: give another --name, "
-            "or add --overwrite"
+            f"{out} already contains {', '.join(there)}; choose another --name or add --overwrite"
         )
     with atomic_file(path) as draft:
         onnx.save(to_onnx(network, trained.recipe.network), draft, "protobuf")
         difference = largest_difference(trained, draft)
         if not difference <= TOLERANCE:  # NaN, where a weight is beyond float16, is refused too
             raise AssetError(
-                f"the exported network differs from torch by {difference:.1e}, more than "
-                f"{TOLERANCE}; its weights do not fit float16: train with rate.weight_decay"
+                f"the exported network differs from torch by {difference:.1e} (limit {TOLERANCE}); "
+                "its weights exceed the range of float16. Train with rate.weight_decay"
             )
     written = [path]
     run = weights.parent
@@ -126,7 +125,7 @@ def ship(
         scans += ", no scan of a patient"
     for file in files:
         name = f"networks/{stem}" if file.suffix == ".onnx" else f"networks/{file.name}"
-        source = f"trained on {scans}; see the card {stem}.md beside"
+        source = f"trained on {scans}; see the model card {stem}.md"
         where = file.relative_to(out).as_posix()
         assets.register_asset(
             assets.Asset(name, where, assets.sha256(file), model_card.LICENCE, source)

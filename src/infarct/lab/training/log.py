@@ -75,7 +75,7 @@ class Tally:
         loss = float(self.loss) / max(self.steps, 1)
         if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss became {loss}; resume from the last checkpoint with a lower rate.peak"
+                f"training diverged (loss {loss}); resume the run with a lower rate.peak"
             )
         spent = max(seconds - self.since, 1e-9)
         dice = float(self.dice / self.found) if self.found else math.nan

@@ -126,14 +126,14 @@ def _last_of(out: Path, again: bool) -> Path:
     last, log = out / "last.pt", out / "log.csv"
     if last.exists():
         if not again:
-            raise OutputError(f"{last}: a run is here already; resume it, or choose another folder")
+            raise OutputError(f"{last} already exists; use --resume, or choose another folder")
         return last
     # A log without a row is of a run that was killed before it had anything to lose.
     left = [*out.glob("weights.pt*"), *out.glob("best.pt*")]
     left += [log] if log.is_file() and read_log(log) else []
     if left:
         raise OutputError(
-            f"{left[0]}: a run is here already, without the last.pt that it could be resumed from; "
+            f"{left[0]} already exists, but last.pt is missing and the run cannot be resumed; "
             "choose another folder"
         )
     return last
@@ -387,7 +387,7 @@ def final_recipe(run: Path) -> Recipe:
     recipe, epochs = best.recipe, best.position.epochs
     if not recipe.cases.validation or epochs < 1:
         raise InputFileError(
-            f"{run}: holds no run with a validation split; train one with cases.validation above 0"
+            f"{run}: not a run with held-out patients; train one with cases.validation above 0"
         )
     rate = recipe.rate
     if rate.schedule == "plateau":

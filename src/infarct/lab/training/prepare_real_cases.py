@@ -77,7 +77,7 @@ def find(folder: Path) -> Iterator[Drawn]:
 def _only(masks: Sequence[Path], case: Path) -> Path:
     if len(masks) > 1:
         several = ", ".join(map(str, masks))
-        raise InputFileError(f"{case}: several masks ({several}); leave the one that is right")
+        raise InputFileError(f"{case}: several masks ({several}); keep only the correct one")
     return masks[0]
 
 
@@ -106,16 +106,16 @@ def prepare_cases(folder: Path, out: Path) -> Iterator[tuple[str, str]]:
         found = True
         target = out / f"{drawn.name}.npz"
         if target.exists():
-            yield drawn.name, "there already"
+            yield drawn.name, "already prepared"
             continue
         try:
             _prepare(drawn, target)
         except InfarctError as error:
-            yield drawn.name, f"left out: {error}"
+            yield drawn.name, f"skipped: {error}"
         else:
             yield drawn.name, "prepared"
     if not found:
-        raise InputFileError(f"{folder}: no *_dwi.nii.gz with a mask was found")
+        raise InputFileError(f"{folder}: no *_dwi.nii.gz with a mask found")
 
 
 def _prepare(drawn: Drawn, target: Path) -> None:
@@ -124,7 +124,8 @@ def _prepare(drawn: Drawn, target: Path) -> None:
     on_grid = reorder(mask, grid, case.dwi.grid)
     if on_grid is None:
         raise GeometryError(
-            f"{drawn.lesion}: lies on another grid than {drawn.files.dwi}; bring the mask onto that"
+            f"{drawn.lesion}: grid differs from that of {drawn.files.dwi}; resample the mask to "
+            "the grid of the DWI"
         )
     # The brain as `infarct segment` outlines it: what is z-scored in must be the same there.
     scan = preprocess(case, load_template(), load_network(BRAIN_NETWORK))
@@ -133,8 +134,8 @@ def _prepare(drawn: Drawn, target: Path) -> None:
     lesion = (resample(drawn_native, MNI_GRID, native_from_mni) >= 0.5) & scan.brain
     if mask.any() and not lesion.any():
         raise ContentError(
-            f"{drawn.lesion}: nothing of the lesion is left in the brain on the MNI grid, for it "
-            "is too small or lies outside; look whether it is that of this scan"
+            f"{drawn.lesion}: no lesion voxel inside the brain on the MNI grid; the lesion is too "
+            "small or lies outside the brain. Check that the mask belongs to this scan"
         )
     dwi, adc, brain = scan.dwi_normalised, scan.adc_normalised, scan.brain
     planes = [zscore(dwi, brain), zscore(adc, brain), is_map(dwi, adc, brain, load_healthy())]

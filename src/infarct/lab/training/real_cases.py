@@ -62,7 +62,7 @@ def list_cases(folder: Path) -> list[Path]:
             whole = False
         if not whole:
             raise InputFileError(
-                f"{file}: is no prepared case, or a damaged one; delete it, and run "
+                f"{file}: not a prepared case, or damaged; delete it and run "
                 "`infarct lab prepare-cases` again"
             )
     return files
@@ -111,7 +111,7 @@ def split_cases(settings: CasesSettings) -> tuple[list[Path], list[Path]]:
     count = max(1, round(settings.validation * len(patients)))
     if count >= len(patients):
         raise InputFileError(
-            f"{settings.folder}: has {len(patients)} patients, too few to hold out "
+            f"{settings.folder}: {len(patients)} patients are too few to hold out "
             f"{settings.validation:.0%}; prepare more cases or set cases.validation = 0"
         )
     drawn = np.random.default_rng(settings.split).permutation(len(patients))[:count]

@@ -120,7 +120,7 @@ def open_recorded(bank: Path | None, recipe: Recipe, records: Path) -> OpenSourc
         ValueError: If the recipe mixes in real cases, which must not be copied.
     """
     if recipe.cases.folder:
-        raise ValueError(f"cases.folder = {recipe.cases.folder!r}: real cases are not recorded")
+        raise ValueError(f"cases.folder = {recipe.cases.folder!r}: real cases cannot be recorded")
     return partial(_open, bank, replace(recipe, network="", seed=0), records)
 
 

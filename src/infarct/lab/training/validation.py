@@ -91,14 +91,14 @@ def fixed_set(open_source: OpenSource, recipe: Recipe, device: str) -> Validatio
     design, cases = DESIGNS[recipe.network], recipe.validation.cases
     if cases and (design.answers != "lesion" or design.slices):
         raise InputFileError(
-            f"validation.cases = {cases!r}: {recipe.network} does not read prepared cases; "
-            "leave validation.cases out"
+            f"validation.cases = {cases!r}: {recipe.network} cannot use prepared cases; "
+            "remove validation.cases"
         )
     learned_from = recipe.cases.folder
     if cases and learned_from and Path(cases).resolve() == Path(learned_from).resolve():
         raise InputFileError(
-            f"validation.cases = {cases!r}: cases.folder is the same, and who learns from cases"
-            " can't be scored on them; keep some in a folder of their own"
+            f"validation.cases = {cases!r} equals cases.folder; a network cannot be validated on "
+            "its training cases. Put the validation cases in a separate folder"
         )
     kept: list[Example] = []
     made = examples(open_source(SEED, "validation", device), recipe.network)

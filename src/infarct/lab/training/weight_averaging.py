@@ -47,8 +47,8 @@ def average(several: Sequence[Weights]) -> Weights:
     designs = {w.recipe.network for w in several}
     if len(several) < 2 or len(designs) > 1:
         raise InputFileError(
-            f"{len(several)} weights of {'; '.join(sorted(designs)) or 'nothing'}: "
-            "two or more of one network are needed"
+            f"cannot average {len(several)} weights of {'; '.join(sorted(designs)) or 'nothing'}; "
+            "give two or more runs of the same network"
         )
     last = several[-1]
     # As the last was when it went on from a narrower one: the same seed shares out the same.
@@ -84,7 +84,7 @@ def write_average(runs: Sequence[Path], bank: Path | None, out: Path) -> Scores:
         OutputError: If `out` exists.
     """
     if out.exists():
-        raise OutputError(f"{out}: exists already; choose another folder")
+        raise OutputError(f"{out} already exists; choose another folder")
     mean = average([read_weights(run / "weights.pt") for run in runs])
     scores = score_weights(mean, bank)
     position = replace(mean.position, best=scores.dice, lowest=scores.loss)

@@ -65,7 +65,7 @@ def _originals(old: int, new: int) -> Tensor:
 def _copied(tensor: Tensor, new: int, axis: int) -> Tensor:
     if new < tensor.shape[axis]:
         raise InputFileError(
-            f"weights of {tensor.shape[axis]} features do not fit a network of {new}; "
+            f"cannot load weights with {tensor.shape[axis]} features into a network with {new}; "
             "a network can be widened, not narrowed"
         )
     return tensor.index_select(axis, _originals(tensor.shape[axis], new))
