@@ -1,4 +1,4 @@
-"""A folder tells what its files are made from."""
+"""Recording the origin of the files in a folder."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from infarct.lab.provenance import claim
 FACTS = {"bank": "ab", "cases": 3}
 
 
-def test_a_folder_is_claimed_once_and_for_one_thing(tmp_path: Path) -> None:
+def test_a_record_accepts_only_the_same_origin(tmp_path: Path) -> None:
     note = tmp_path / "new" / "note.json"
     claim(note, FACTS, "go elsewhere")
     claim(note, FACTS, "go elsewhere", used=True)
@@ -22,7 +22,7 @@ def test_a_folder_is_claimed_once_and_for_one_thing(tmp_path: Path) -> None:
             claim(note, FACTS, "go elsewhere")
 
 
-def test_results_of_which_nothing_is_known_are_nobodys(tmp_path: Path) -> None:
+def test_results_of_unknown_origin_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match=r"no note\.json that records .*; go elsewhere"):
         claim(tmp_path / "note.json", FACTS, "go elsewhere", used=True)
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""Weights recovered from ONNX answer what the exported network answers, and can go on learning."""
+"""Weights recovered from ONNX have the output of the exported network and can be trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from infarct.lab.training.export_onnx import to_onnx
 from infarct.lab.training.from_onnx import measure_batches, recover
 
 
-def test_recovered_weights_answer_the_same_and_know_their_batches(tmp_path) -> None:
+def test_recovered_weights_keep_the_output_and_have_batch_statistics(tmp_path) -> None:
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     original = build("FCN_CH2", 2)

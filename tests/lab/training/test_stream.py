@@ -1,4 +1,4 @@
-"""The stream: shapes and scales the networks rely on, and exact resume."""
+"""Stream: shapes and scales of the network inputs, and exact resume."""
 
 import subprocess
 import sys
@@ -40,8 +40,8 @@ def test_shapes_and_scales(first_batches):
             assert abs(float(sample[1][brain].std()) - 1) < 0.1
 
 
-def test_a_resumed_stream_gives_the_same_samples(bank, settings, first_batches):
-    """Three sub-volumes of each scan, two in a batch: the second batch begins within a scan."""
+def test_a_resumed_stream_yields_the_same_samples(bank, settings, first_batches):
+    """Three sub-volumes per scan, two per batch: the second batch starts within a scan."""
     stream = Stream(bank, settings, seed=5)
     next(stream.batches())
     resumed = Stream(bank, settings, seed=99)
@@ -63,7 +63,7 @@ def test_lesion_free_stream_has_no_lesion(bank):
     assert float(batch.lesion.sum()) == 0
 
 
-def test_network_input_is_what_the_runtime_computes(bank):
+def test_network_input_equals_that_of_the_runtime(bank):
     scan = Stream(bank, StreamSettings(lesion_free=0.0), seed=3).scan(0)
     found = network_input(scan, HealthyTensors.of(load_healthy())).numpy()
     brain, dwi, adc = scan.brain.numpy(), scan.dwi.numpy(), scan.adc.numpy()

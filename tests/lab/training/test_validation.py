@@ -1,4 +1,4 @@
-"""What scores a run: the real cases, where there are any."""
+"""Validation on real cases."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ FACTS = model_card.Facts(Path(__file__), "", 0.0)
 
 @pytest.fixture
 def real_cases(tmp_path: Path) -> Path:
-    """Two prepared cases: one half of it lesion and as bright, and one with nothing."""
+    """Write two prepared cases: one half of which is bright lesion, and a lesion-free one."""
     folder = tmp_path / "cases"
     folder.mkdir()
     for k, bright in enumerate((3.0, 0.0)):
@@ -34,14 +34,16 @@ def real_cases(tmp_path: Path) -> Path:
 
 
 class Bright(torch.nn.Module):
-    """Outlines what is bright, whatever it was taught."""
+    """A network that segments bright voxels regardless of training."""
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor]:
         """Return a logit for each voxel."""
         return (image[:, :1] - 1.5,)
 
 
-def test_real_cases_are_scored_beside_the_synthetic_ones(tmp_path: Path, real_cases: Path) -> None:
+def test_real_cases_are_scored_in_addition_to_synthetic_ones(
+    tmp_path: Path, real_cases: Path
+) -> None:
     recipe = config.changed(replace(RECIPE, epochs=2), None, real_cases)
     train(recipe, SphereStream, tmp_path / "run")
     rows = [r for r in read_log(tmp_path / "run/log.csv") if r["validation_dice"]]
@@ -68,7 +70,7 @@ def test_every_slice_of_a_real_case_is_scored(real_cases: Path) -> None:
         assert sum(float(part[1].sum()) for part in parts) > 0
 
 
-def test_cases_that_cant_be_validated_on_are_refused(tmp_path: Path, real_cases: Path) -> None:
+def test_unsuitable_validation_cases_are_rejected(tmp_path: Path, real_cases: Path) -> None:
     same = replace(
         config.changed(RECIPE, None, real_cases), cases=CasesSettings(f"{real_cases}/../cases")
     )
@@ -84,7 +86,7 @@ def test_cases_that_cant_be_validated_on_are_refused(tmp_path: Path, real_cases:
         fixed_set(SphereStream, config.changed(RECIPE, None, real_cases), "cpu")
 
 
-def test_real_cases_are_scored_where_nothing_else_is(tmp_path: Path, real_cases: Path) -> None:
+def test_real_cases_are_scored_without_a_synthetic_set(tmp_path: Path, real_cases: Path) -> None:
     unscored = replace(TINY, epochs=1, validation=ValidationSettings(samples=0))
     train(config.changed(unscored, None, real_cases), SphereStream, tmp_path / "run")
     last = read_log(tmp_path / "run/log.csv")[-1]
