@@ -52,7 +52,7 @@ def test_generic_networks_have_as_many_parameters_as_dagmnet() -> None:
 def test_every_parameter_affects_the_loss(name: str, image: torch.Tensor) -> None:
     network = small(name)
     if name == "DeepMedic":
-        image = image[..., :6, :6, :6]  # it adds 48 voxels to every axis
+        image = image[..., :6, :6, :6]  # it pads every axis by 48 voxels
     sum(o.square().sum() for o in network(image[:, : len(DESIGNS[name].channels)])).backward()
     silent = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert not silent

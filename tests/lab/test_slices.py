@@ -70,7 +70,7 @@ def test_a_run_starts_from_the_weights_of_the_original(tmp_path) -> None:
     write_weights(tmp_path / "old.pt", narrow, Position(), make_learner(narrow, 0, "cpu").network)
     recipe = Recipe("FCN_CH2_slices", 4, batch=1, start=str(tmp_path / "old.pt"))
     network = make_learner(recipe, 0, "cpu").network
-    assert network.encode[0][0].weight[:, 8:].abs().max() == 0  # the mirrored head has no say yet
+    assert network.encode[0][0].weight[:, 8:].abs().max() == 0  # no weight on the mirrored head yet
     backward = replace(narrow, features=4, start=str(tmp_path / "new.pt"))
     write_weights(tmp_path / "new.pt", recipe, Position(), network)
     with pytest.raises(InputFileError, match="not the other way round"):
@@ -97,7 +97,7 @@ def test_stream_and_runtime_compute_the_same_input(bank) -> None:
     assert (seen != brain).mean() < 1e-5
     inside = seen & brain
     assert np.abs(found.image[0, :2].numpy() - expected[:2])[:, inside].max() < 2e-3
-    # The tissue peak is fitted on a part of the voxels, which moves it by a percent of its SD.
+    # The tissue peak is fitted on a subset of the voxels, which changes it by 1% of its SD.
     assert np.corrcoef(found.image[0, 2].numpy()[inside], expected[2][inside])[0, 1] > 0.99
     spacing = record.acquisition.spacing_mm
     assert found.image[0, 3][torch.from_numpy(seen)].unique().tolist() == pytest.approx(

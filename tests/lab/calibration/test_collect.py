@@ -25,9 +25,9 @@ from infarct.lab.calibration.collect import (
 
 def test_a_candidate_is_an_infarct_if_either_overlap_is_large_enough() -> None:
     candidates, reference = np.zeros((2, 30, 5, 3), dtype=bool)
-    candidates[0:12] = True  # a sixth of it is lesion, but it holds a whole infarct
+    candidates[0:12] = True  # a sixth of it is lesion, but it covers a complete infarct
     reference[0:2] = True
-    candidates[14:17] = True  # beside everything
+    candidates[14:17] = True  # no overlap
     candidates[20:22], reference[21:29] = True, True  # half inside, an eighth of the infarct
     assert true_candidates(candidates, reference).tolist() == [True, False, True]
     assert true_candidates(np.zeros_like(candidates), reference).tolist() == []

@@ -39,8 +39,8 @@ def trained(name: str, features: int | None = 4) -> nn.Module:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.1)
             module.momentum = 1.0
-    # One look at data, so that its statistics are those of what passes through.
-    side = 32 if DESIGNS[name].slices else 16  # with pixels packed, as many blocks as pixels
+    # One forward pass, so that the running statistics match the data.
+    side = 32 if DESIGNS[name].slices else 16  # packing halves the sides
     network(torch.randn(2, len(DESIGNS[name].channels), side, side, 8))
     return network.eval()
 
@@ -92,7 +92,7 @@ def test_deepmedic_in_tiles_of_any_size_equals_torch_on_the_volume(tmp_path: Pat
                 return whole(torch.from_numpy(image)).numpy()
 
     expected = lesion_probability(Whole(), images, brain, phases=1)  # type: ignore[arg-type]
-    # Interpolation reaches one voxel beyond the box, where tiles answer 0.
+    # Interpolation reaches one voxel beyond the box, where tiles are 0.
     inner = (slice(8, 24), slice(8, 26), slice(10, 40))
     np.testing.assert_allclose(answer[inner], expected[inner], atol=1e-3)
 
@@ -214,7 +214,7 @@ def test_training_on_real_cases_is_stated_and_no_case_is_shipped(
         trained = replace(trained, recipe=replace(recipe, cases=cases))
         page = model_card.write(trained, run, model_card.Facts(file, "", 0.0))
         assert f"- Trained on synthetic {said}" in page
-        # As the runtime reads it.
+        # The runtime parses this line.
         (run / "mine.md").write_text(page)
         assert trained_on(run / "mine.onnx") == f"synthetic {said.removesuffix(':')}"
 

@@ -181,7 +181,7 @@ def test_a_run_is_not_overwritten_unless_resumed(tmp_path: Path) -> None:
                 train(recipe, SphereStream, tmp_path, again)
         assert (tmp_path / left).read_bytes() == before
         (tmp_path / left).unlink()
-    write_log(tmp_path / "log.csv", [])  # killed before it had anything to lose
+    write_log(tmp_path / "log.csv", [])  # killed before the first row
     assert _last_of(tmp_path, again=False) == tmp_path / "last.pt"
 
 
@@ -232,7 +232,7 @@ def test_a_run_is_resumed_only_with_its_original_settings_and_data(tmp_path: Pat
     ):
         with pytest.raises(InputFileError, match=f"different values of {key};"):
             make_sure_it_goes_on(last, Run(other, bank))
-    begin(last, TINY)  # as runs were begun before banks were told apart
+    begin(last, TINY)  # checkpoints of old runs do not record the bank
     make_sure_it_goes_on(last, Run(TINY, "cd"))
     last.write_bytes(last.read_bytes()[:5000])
     with pytest.raises(InputFileError, match="damaged"):
@@ -291,10 +291,10 @@ def test_training_learns_and_writes_weights_log_and_curve(tmp_path: Path) -> Non
 def test_every_network_overfits_one_batch(name: str) -> None:
     torch.manual_seed(0)
     network = build(name, None if name == "DeepMedic" else 4)
-    # DeepMedic reads 24 voxels around every edge: the smallest volume is large enough for it.
+    # DeepMedic pads 24 voxels at every edge: the smallest volume is large enough.
     shape = (9, 9, 6) if name == "DeepMedic" else (16, 16, 8)
     if DESIGNS[name].slices:
-        shape = (32, 32, 8)  # as many blocks of pixels as the others have pixels
+        shape = (32, 32, 8)  # packing halves the sides
     batch = spheres(torch.Generator().manual_seed(5), 2, shape)
     spacing = torch.zeros_like(batch.lesion)
     image = torch.cat([batch.image, spacing], 1)[:, : len(DESIGNS[name].channels)]
@@ -341,7 +341,7 @@ def test_the_log_contains_the_time_spent_waiting_for_volumes(tmp_path: Path) -> 
         row = read_log(tmp_path / stream.__name__ / "log.csv")[0]
         shares.append(float(row["waiting"]))
         if stream is Slow:
-            # Ten batches of two; the row ends before the scores are taken.
+            # Ten batches of two; the time of the row excludes the validation.
             spent = float(row["samples"]) / float(row["samples_per_s"])
             assert 1.0 <= shares[-1] * spent < spent
     assert shares[0] < shares[1]
@@ -362,7 +362,7 @@ def test_plateau_halves_the_rate_and_stops_early(tmp_path: Path) -> None:
         rate=RateSettings(peak=0.0, floor=0.0, patience=1),
         validation=ValidationSettings(samples=2, stop_after=6, stop_patience=3, snapshot_every=2),
     )
-    # A rate of zero moves nothing but the batch statistics: no epoch is better than the first few.
+    # A rate of zero changes only the batch statistics: no epoch is better than the first few.
     position = train(recipe, SphereStream, tmp_path)
     assert 6 <= position.epochs < 50
     assert len(list((tmp_path / "snapshots").iterdir())) == position.epochs // 2
@@ -526,7 +526,7 @@ class Broken(SphereStream):
 def test_a_failing_background_process_reports_the_error_after_its_examples() -> None:
     made = feed_ahead(Order(Broken, "DAGMNet_CH2", 5, "cpu"), 4)
     next(made)
-    time.sleep(1.0)  # the process has failed by now, and its second batch is still to be fetched
+    time.sleep(1.0)  # the process has failed, but its second batch is still in the queue
     next(made)
     with pytest.raises(RuntimeError, match="no anatomy"):
         next(made)
@@ -548,7 +548,7 @@ def test_weights_can_be_split_into_parts(tmp_path: Path, monkeypatch: pytest.Mon
         torch.testing.assert_close(back.weights[name].float(), tensor.float(), atol=1e-3, rtol=1e-3)
     with pytest.raises(InputFileError, match="weights not found"):
         read_weights(tmp_path / "other.pt")
-    # Pieces of two steps of one run are of one length, and torch would take them.
+    # Parts of two steps of a run have the same length, and torch would accept the mix.
     with torch.no_grad():
         network.get_parameter(next(name for name, _ in network.named_parameters())).add_(1)
     first = pieces[0].read_bytes()

@@ -185,7 +185,7 @@ def test_every_nonzero_label_is_lesion_and_the_grid_must_match(stand_in: Path) -
     outside[3] = 1
     kept = []
     for k, drawn in enumerate((mask, mask * 255, mask * 3)):
-        draw(stand_in, drawn, shift=k / 50)  # as headers are rounded
+        draw(stand_in, drawn, shift=k / 50)  # rounding of headers
         ((_, said),) = prepare_cases(stand_in / "set", stand_in / f"out{k}")
         assert said == "prepared"
         with np.load(next((stand_in / f"out{k}").glob("*.npz"))) as file:

@@ -71,7 +71,7 @@ def test_network_input_equals_that_of_the_runtime(bank):
     np.testing.assert_allclose(found[1], zscore(adc, brain), atol=1e-4)
     normalised = [normalise(image, fit_tissue_peak(image, brain)) for image in (dwi, adc)]
     expected = is_map(*normalised, brain, load_healthy())
-    # The peak is fitted on every seventh voxel, which moves it by a percent or two of its SD.
+    # The peak is fitted on every seventh voxel, which changes it by 1 or 2% of its SD.
     assert np.abs(found[2] - expected).mean() < 2e-3
     assert np.corrcoef(found[2][brain], expected[brain])[0, 1] > 0.99
 
@@ -95,7 +95,7 @@ def test_heads(bank):
 
 
 def test_training_needs_neither_nibabel_nor_simpleitk() -> None:
-    # A machine with a GPU gets the checkout and the bank, no more.
+    # A GPU machine needs only the checkout and the bank.
     code = """
 import sys
 absent = {"SimpleITK", "nibabel", "nilearn", "onnxruntime", "typer", "jinja2"}

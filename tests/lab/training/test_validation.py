@@ -52,7 +52,7 @@ def test_real_cases_are_scored_in_addition_to_synthetic_ones(
     kept = fixed_set(SphereStream, recipe, "cpu")
     scores = score(Bright(), kept, recipe.loss, "cpu")
     assert (scores.real_dice, scores.real_false_voxels) == (1.0, 0.0)
-    # Nothing that is learned or kept depends on them.
+    # Neither training nor the selection of weights depends on them.
     train(replace(RECIPE, epochs=2), SphereStream, tmp_path / "without")
     without = [r for r in read_log(tmp_path / "without/log.csv") if r["validation_dice"]]
     assert not any(row["real_dice"] for row in without)

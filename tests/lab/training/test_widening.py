@@ -8,7 +8,7 @@ from infarct.lab.networks import DESIGNS, build
 from infarct.lab.training.widening import widened
 
 WIDER = [(name, 8) for name, d in DESIGNS.items() if d.features and d.answers == "lesion"]
-# A gate takes the mean over features, so behind one all must be copied equally often.
+# A gate averages over features, so each must have the same number of copies.
 WIDER += [("UNet_CH3", 10), ("FCN_CH2", 10)]
 
 

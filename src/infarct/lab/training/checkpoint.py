@@ -85,7 +85,7 @@ class Learner:
         network: The network being trained.
         mean: Running mean of its weights; None if the recipe keeps none.
         optimiser: Adam, with its moments.
-        plateau: Plateau schedule of the learning rate; used only if the recipe asks for it.
+        plateau: Plateau schedule of the learning rate; used only by recipes with a plateau.
         windows: Random generator of the windows.
         position: Progress of the run.
     """
