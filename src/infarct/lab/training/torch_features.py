@@ -153,7 +153,7 @@ def smooth_in_plane(image: torch.Tensor, brain: torch.Tensor, fwhm: float) -> to
 def is_map(
     dwi: torch.Tensor, adc: torch.Tensor, brain: torch.Tensor, healthy: HealthyTensors
 ) -> torch.Tensor:
-    """Compute the ischemia probability (IS) map; arguments and result as in `classical.is_map`."""
+    """Compute the IS map (probability of ischemia); arguments and result as `classical.is_map`."""
     s = healthy.settings
     dwi = smooth_in_plane(dwi, brain, s.fwhm)
     adc = smooth_in_plane(adc, brain, s.fwhm)
