@@ -93,5 +93,5 @@ def test_real_cases_are_scored_without_a_synthetic_set(tmp_path: Path, real_case
     assert 0 <= float(last["real_dice"]) <= 1
     assert not last["validation_loss"] + last["validation_dice"] + last["false_voxels"]
     assert not (tmp_path / "run/best.pt").exists()
-    said = model_card.write(read_weights(tmp_path / "run/weights.pt"), tmp_path / "run", FACTS)
-    assert f"\nOn real cases that it did not learn from: Dice {last['real_dice']}.\n" in said
+    card = model_card.write(read_weights(tmp_path / "run/weights.pt"), tmp_path / "run", FACTS)
+    assert f"\nDice {last['real_dice']} on real cases not used for training.\n" in card
