@@ -324,12 +324,12 @@ def test_a_training_that_was_stopped_says_how_it_goes_on(monkeypatch, capsys, tm
     monkeypatch.setattr("infarct.lab.training.loop.run", lambda *_: position)
     given = ("lab", "train", str(recipe), "--out", str(folder))
     assert run(monkeypatch, *given) == 130
-    assert "stopped at 25%; the same command with --resume" in capsys.readouterr().err
+    assert "stopped at 25%; run the same command with --resume" in capsys.readouterr().err
     position.samples = 20
     assert run(monkeypatch, *given) == 0
     assert not capsys.readouterr().err
     assert run(monkeypatch, *given, "--resume") == 0
-    assert "no run is here to continue" in capsys.readouterr().err
+    assert "no run to resume" in capsys.readouterr().err
     folder.mkdir()
     (folder / "last.pt").touch()
     assert run(monkeypatch, *given, "--resume") == 0

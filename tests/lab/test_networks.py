@@ -1,4 +1,4 @@
-"""The networks: shapes, sizes, what they can learn, and what they may depend on."""
+"""Networks: shapes, sizes, trainable parameters and receptive fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SMALL = {"DAGMNet": 4, "UNet": 4, "FCN": 4, "BrainMask": 4}
 
 
 def small(name: str) -> nn.Module:
-    """A network of a few thousand parameters, same wiring."""
+    """Build a network of a few thousand parameters with the same architecture."""
     torch.manual_seed(0)
     return build(name, SMALL.get(name.partition("_")[0]))
 
@@ -25,7 +25,7 @@ def image() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", DESIGNS)
-def test_answers_at_the_resolution_of_its_input(name: str, image: torch.Tensor) -> None:
+def test_the_output_has_the_resolution_of_the_input(name: str, image: torch.Tensor) -> None:
     design = DESIGNS[name]
     outputs = small(name)(image[:, : len(design.channels)])
     assert outputs[0].shape == (2, 1, 16, 32, 8)
@@ -49,27 +49,27 @@ def test_generic_networks_have_as_many_parameters_as_dagmnet() -> None:
 
 
 @pytest.mark.parametrize("name", DESIGNS)
-def test_every_parameter_has_a_say_in_the_loss(name: str, image: torch.Tensor) -> None:
+def test_every_parameter_affects_the_loss(name: str, image: torch.Tensor) -> None:
     network = small(name)
     if name == "DeepMedic":
-        image = image[..., :6, :6, :6]  # it adds 48 voxels to every axis
+        image = image[..., :6, :6, :6]  # it pads every axis by 48 voxels
     sum(o.square().sum() for o in network(image[:, : len(DESIGNS[name].channels)])).backward()
     silent = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert not silent
 
 
 @pytest.mark.parametrize("gate", [ChannelGate, SpatialGate])
-def test_gates_weigh_between_nothing_and_all(gate: type[nn.Module]) -> None:
+def test_gate_weights_are_between_0_and_1(gate: type[nn.Module]) -> None:
     torch.manual_seed(0)
     weights = gate(4, 8)(torch.randn(2, 4, 8, 8, 8), torch.randn(2, 8, 8, 8, 8))
     assert weights.shape in {(2, 8, 1, 1, 1), (2, 1, 8, 8, 8)}
     assert ((weights > 0) & (weights < 1)).all()
 
 
-def test_dagmnet_side_outputs_come_from_decoders_the_answer_from_the_fuse(
+def test_dagmnet_side_outputs_come_from_decoders_and_the_final_one_from_fusion(
     image: torch.Tensor,
 ) -> None:
-    """Zeroing the fuse block's last layer silences the answer and leaves the sides alone."""
+    """Zeroing the last layer of the fusion block affects only the final output."""
     network = small("DAGMNet_CH3").eval()
     before = network(image[:, :3])
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_dagmnet_side_outputs_come_from_decoders_the_answer_from_the_fuse(
         torch.testing.assert_close(a, b)
 
 
-def test_deepmedic_depends_on_its_margin_and_no_more() -> None:
+def test_deepmedic_depends_on_its_margin_only() -> None:
     torch.manual_seed(0)
     network = DeepMedic(1).eval()
     tile = torch.randn(1, 1, 51, 51, 51, requires_grad=True)
@@ -92,7 +92,7 @@ def test_deepmedic_depends_on_its_margin_and_no_more() -> None:
     assert MARGIN == 24
 
 
-def test_deepmedic_tiles_join_without_a_seam() -> None:
+def test_deepmedic_tiles_join_without_seams() -> None:
     torch.manual_seed(0)
     network = DeepMedic(1).eval()
     image = torch.randn(1, 1, 12, 9, 6)
@@ -103,6 +103,6 @@ def test_deepmedic_tiles_join_without_a_seam() -> None:
     torch.testing.assert_close(torch.cat([left, right], dim=2), whole, atol=1e-5, rtol=1e-5)
 
 
-def test_unknown_network_is_named_with_the_known_ones() -> None:
+def test_an_unknown_network_is_reported_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="DAGMNet_CH3"):
         build("SegNet")

@@ -1,4 +1,4 @@
-"""Training on real patients as the paper does: held-out patients decide, then all are learned."""
+"""Training on real patients as in the paper: select on held-out patients, then train on all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from infarct.lab.training.sources import stream_settings
 
 
 def prepare(folder: Path, patients: int, sessions: int = 1) -> Path:
-    """Write prepared cases whose images hold the number of the file."""
+    """Write prepared cases whose images contain the number of the file."""
     folder.mkdir(parents=True, exist_ok=True)
     lesion = np.zeros((1, 32, 32, 32), dtype=bool)
     lesion[:, 8:16, 8:16, 8:16] = True
@@ -49,7 +49,7 @@ def prepare(folder: Path, patients: int, sessions: int = 1) -> Path:
     return folder
 
 
-def test_the_paper_recipe_takes_one_sub_volume_of_each_head() -> None:
+def test_the_paper_recipe_uses_one_sub_volume_per_head() -> None:
     assert stream_settings(read("paper"), "train").phases_per_volume == 1
 
 
@@ -84,11 +84,11 @@ def test_a_fifth_of_the_patients_is_held_out_at_random_with_all_their_sessions(
     assert max(often.values()) < 2 * min(often.values()) + 20
     for file in sorted(folder.glob("*.npz"))[2:]:
         file.unlink()
-    with pytest.raises(InputFileError, match="1 patients, too few"):
+    with pytest.raises(InputFileError, match="1 patients are too few"):
         split_cases(CasesSettings(str(folder), 1.0, 0.2))
 
 
-def test_every_patient_comes_once_before_any_comes_again_and_held_out_ones_never(
+def test_every_patient_is_used_once_per_epoch_and_held_out_ones_never(
     tmp_path: Path,
 ) -> None:
     settings = CasesSettings(str(prepare(tmp_path / "cases", 10)), 1.0, 0.2)
@@ -111,7 +111,7 @@ def test_every_patient_comes_once_before_any_comes_again_and_held_out_ones_never
 
 @pytest.fixture
 def run(tmp_path: Path) -> tuple[Recipe, Path]:
-    """Train a tiny network that is scored on held-out patients alone."""
+    """Train a tiny network that is scored on held-out patients only."""
     cases = CasesSettings(str(prepare(tmp_path / "cases", 4)), 1.0, 0.5)
     validation = ValidationSettings(samples=0, snapshot_every=2)
     recipe = replace(TINY, epochs=5, minutes=0.0, cases=cases, validation=validation)
@@ -119,7 +119,7 @@ def run(tmp_path: Path) -> tuple[Recipe, Path]:
     return recipe, tmp_path / "run"
 
 
-def test_the_best_snapshot_is_that_of_the_held_out_patients(run: tuple[Recipe, Path]) -> None:
+def test_held_out_patients_select_the_best_snapshot(run: tuple[Recipe, Path]) -> None:
     rows = {int(row["epoch"]): row for row in read_log(run[1] / "log.csv") if row["real_dice"]}
     assert list(rows) == [1, 2, 3, 4, 5]
     assert not any(row["validation_dice"] for row in rows.values())
@@ -136,7 +136,7 @@ def test_the_best_snapshot_is_that_of_the_held_out_patients(run: tuple[Recipe, P
     }
 
 
-def test_the_final_run_learns_from_all_for_as_long_as_the_best_had(
+def test_the_final_run_uses_all_patients_and_the_epochs_of_the_best_snapshot(
     run: tuple[Recipe, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, folder = run
@@ -156,7 +156,7 @@ def test_the_final_run_learns_from_all_for_as_long_as_the_best_had(
     assert seen == [final]
 
 
-def test_the_final_run_repeats_the_course_of_the_learning_rate(tmp_path: Path) -> None:
+def test_the_final_run_repeats_the_learning_rate_schedule(tmp_path: Path) -> None:
     cases = CasesSettings("cases", 0.5, 0.2)
     recipe = Recipe("BrainMask", features=8, epoch=4, cases=cases, rate=RateSettings(peak=3e-5))
     network = make_learner(recipe, 0, "cpu").network
@@ -175,7 +175,7 @@ def test_the_final_run_repeats_the_course_of_the_learning_rate(tmp_path: Path) -
     assert again == pytest.approx(rates)
     none = replace(recipe, cases=replace(cases, validation=0.0))
     write_weights(tmp_path / "best.pt", none, Position(epochs=8), network)
-    with pytest.raises(InputFileError, match="validation split"):
+    with pytest.raises(InputFileError, match="held-out patients"):
         final_recipe(tmp_path)
 
 
@@ -189,7 +189,7 @@ def test_the_final_run_repeats_the_course_of_the_learning_rate(tmp_path: Path) -
         ('[cases]\nvalidation = 0.2\n[validation]\ncases = "x"', "not both"),
     ],
 )
-def test_impossible_splits_are_refused(tmp_path: Path, text: str, complaint: str) -> None:
+def test_impossible_splits_are_rejected(tmp_path: Path, text: str, complaint: str) -> None:
     (tmp_path / "r.toml").write_text(f'network = "FCN_CH2"\n{text}\n')
     with pytest.raises(InputFileError, match=complaint):
         read(tmp_path / "r.toml")

@@ -1,4 +1,4 @@
-"""Training on measured slices: the stream shows what the runtime shows."""
+"""Training on measured slices: stream and runtime compute the same inputs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_packing_keeps_every_pixel() -> None:
 
 
 @pytest.mark.parametrize("name", SLICES)
-def test_an_untrained_variant_answers_what_its_original_answers_on_block_means(name: str) -> None:
+def test_an_untrained_variant_equals_its_original_on_block_means(name: str) -> None:
     torch.manual_seed(0)
     original = build(name.partition("_slices")[0], 4).eval()
     for module in original.modules():
@@ -57,7 +57,7 @@ def test_an_untrained_variant_answers_what_its_original_answers_on_block_means(n
     torch.testing.assert_close(found, blocks, atol=1e-5, rtol=1e-4)
 
 
-def test_the_mirrored_head_lies_on_the_head() -> None:
+def test_the_mirrored_head_overlaps_the_head() -> None:
     image = torch.zeros(1, 1, 16, 16, 8)
     image[0, 0, 2, 5, 3] = 1
     both = with_mirror(image)
@@ -70,14 +70,14 @@ def test_a_run_starts_from_the_weights_of_the_original(tmp_path) -> None:
     write_weights(tmp_path / "old.pt", narrow, Position(), make_learner(narrow, 0, "cpu").network)
     recipe = Recipe("FCN_CH2_slices", 4, batch=1, start=str(tmp_path / "old.pt"))
     network = make_learner(recipe, 0, "cpu").network
-    assert network.encode[0][0].weight[:, 8:].abs().max() == 0  # the mirrored head has no say yet
+    assert network.encode[0][0].weight[:, 8:].abs().max() == 0  # no weight on the mirrored head yet
     backward = replace(narrow, features=4, start=str(tmp_path / "new.pt"))
     write_weights(tmp_path / "new.pt", recipe, Position(), network)
     with pytest.raises(InputFileError, match="not the other way round"):
         make_learner(backward, 0, "cpu")
 
 
-def test_stream_and_runtime_make_the_same_input(bank) -> None:
+def test_stream_and_runtime_compute_the_same_input(bank) -> None:
     stream = Stream(bank, StreamSettings(batch=1, lesion_free=0.0), seed=3)
     found = next(stream.slice_batches())
     record = sampling.draw(stream.cohort, stream.bank, 3, stream.scans - 1)
@@ -97,7 +97,7 @@ def test_stream_and_runtime_make_the_same_input(bank) -> None:
     assert (seen != brain).mean() < 1e-5
     inside = seen & brain
     assert np.abs(found.image[0, :2].numpy() - expected[:2])[:, inside].max() < 2e-3
-    # The tissue peak is fitted on a part of the voxels, which moves it by a percent of its SD.
+    # The tissue peak is fitted on a subset of the voxels, which changes it by 1% of its SD.
     assert np.corrcoef(found.image[0, 2].numpy()[inside], expected[2][inside])[0, 1] > 0.99
     spacing = record.acquisition.spacing_mm
     assert found.image[0, 3][torch.from_numpy(seen)].unique().tolist() == pytest.approx(
@@ -106,7 +106,7 @@ def test_stream_and_runtime_make_the_same_input(bank) -> None:
     assert float((found.lesion * (1 - found.brain)).sum()) == 0
 
 
-def test_a_resumed_stream_gives_the_same_scans(bank) -> None:
+def test_a_resumed_stream_yields_the_same_scans(bank) -> None:
     settings = StreamSettings(batch=1)
     stream = Stream(bank, settings, seed=5)
     next(stream.slice_batches())
@@ -129,7 +129,7 @@ def volumes(*slices: int) -> list[Example]:
     return [Example(part, part, part) for part in parts]
 
 
-def test_volumes_of_like_many_slices_are_learned_from_together() -> None:
+def test_batches_group_volumes_with_similar_numbers_of_slices() -> None:
     shelf = volumes(24, 80, 24, 80, 24, 80)
     generator = torch.Generator().manual_seed(0)
     picks = [_pick(shelf, 3, generator) for _ in range(20)]
@@ -137,7 +137,7 @@ def test_volumes_of_like_many_slices_are_learned_from_together() -> None:
     assert {k for chosen in picks for k in chosen} == set(range(6))
 
 
-def test_padding_keeps_the_midplane_in_the_middle() -> None:
+def test_padding_keeps_the_midplane_in_the_centre() -> None:
     together = _together(volumes(24, 25))
     assert together.image.shape == (2, 1, 32, 16, 25)
     seen = together.image[0, 0, :, 0, 0]
@@ -156,7 +156,7 @@ def test_cropping_again_changes_nothing() -> None:
     assert torch.equal(roomy[:, :, 24:-24, :144, :16], once.brain)
 
 
-def test_batches_of_unlike_scans_need_a_shelf() -> None:
+def test_batches_of_scans_with_different_slices_need_a_shelf() -> None:
     from infarct.lab.training.config import _checked  # noqa: PLC0415
 
     with pytest.raises(ValueError, match="shelf"):

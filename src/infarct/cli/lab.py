@@ -13,25 +13,28 @@ from infarct.core.process_setup import check_printed
 if TYPE_CHECKING:
     from infarct.lab.training.config import Recipe
 
-app = typer.Typer(no_args_is_help=True, help="Make what the runtime ships.")
+app = typer.Typer(no_args_is_help=True, help="Build what the package ships.")
 
 
 @app.callback()
 def lab() -> None:
-    """Make what the runtime ships: synthetic scans, networks, templates."""
+    """Build what the package ships: synthetic scans, networks and templates."""
 
 
 @app.command()
 def synth(
-    out: Annotated[Path, typer.Option(help="Folder for the cases.")],
-    n: Annotated[int, typer.Option(min=1, help="How many cases.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same cases.")] = 0,
-    cohort: Annotated[str, typer.Option(help="Name of a cohort.")] = "training",
+    out: Annotated[Path, typer.Option(help="Output folder for the cases.")],
+    n: Annotated[int, typer.Option(min=1, help="Number of cases.")] = 20,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed; the same seed gives the same cases.")
+    ] = 0,
+    cohort: Annotated[str, typer.Option(help="Name of the simulated cohort.")] = "training",
     bank: Annotated[
-        Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
+        Path | None,
+        typer.Option(help="Bank written by `infarct lab bank`. Default: the ICBM brain only."),
     ] = None,
 ) -> None:
-    """Write synthetic cases as a scanner would have saved them."""
+    """Write synthetic cases in the form a scanner saves them."""
     from infarct.lab.simulation.cohort import load_cohort
     from infarct.lab.simulation.write_cases import synthesise
     from infarct.lab.sources.bank import Bank
@@ -45,22 +48,23 @@ def synth(
 def templates(
     normals: Annotated[
         Path | None,
-        typer.Option(help="Folder of real lesion-free scans, NAME/NAME_{dwi,b0,adc}.nii.gz."),
+        typer.Option(help="Folder of real lesion-free scans: NAME/NAME_{dwi,b0,adc}.nii.gz."),
     ] = None,
     bank: Annotated[
-        Path | None, typer.Option(help="From `infarct lab bank`, to draw synthetic scans from.")
+        Path | None,
+        typer.Option(help="Bank written by `infarct lab bank`, for the synthetic scans."),
     ] = None,
-    synthetic: Annotated[int, typer.Option(min=0, help="How many synthetic scans go in.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the synthetic scans.")] = 0,
+    synthetic: Annotated[int, typer.Option(min=0, help="Number of synthetic scans to add.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the synthetic scans.")] = 0,
     fwhm: Annotated[
         list[float] | None,
         typer.Option(
-            help="Smoothing of the healthy statistics, voxels; repeat it. Default: 2 (c-fuzzy) "
-            "and 4 (t-score)."
+            help="Smoothing (FWHM) of the healthy statistics in voxels; may be repeated. "
+            "Default: 2 (c-fuzzy) and 4 (t-score)."
         ),
     ] = None,
 ) -> None:
-    """Rebuild the b0 template and the healthy statistics that ship with the package."""
+    """Rebuild the bundled b0 template and healthy statistics."""
     from rich.progress import track
 
     from infarct.lab.simulation.controls import lesion_free_scans
@@ -70,18 +74,20 @@ def templates(
     source = Bank.load(bank) if bank else Bank.from_icbm()
     scans = track(lesion_free_scans(source, synthetic, seed), "scans", total=synthetic)
     names = build(normals, scans, synthetic, fwhm or SHIPPED_FWHM)
-    typer.echo(f"{len(names)} lesion-free scans went in")
+    typer.echo(f"built from {len(names)} lesion-free scans")
 
 
 @app.command()
 def recover(
-    name: Annotated[str, typer.Argument(help="Bundled network, such as FCN_CH2.")],
-    features: Annotated[int, typer.Option(help="Width of its first level.")],
-    bank: Annotated[Path, typer.Option(help="From `infarct lab bank`.")],
-    out: Annotated[Path, typer.Option(help="File to write, ending in .pt.")],
-    scans: Annotated[int, typer.Option(min=1, help="Synthetic scans to measure batches on.")] = 12,
+    name: Annotated[str, typer.Argument(help="Name of a bundled network, such as FCN_CH2.")],
+    features: Annotated[int, typer.Option(help="Number of features of its first level.")],
+    bank: Annotated[Path, typer.Option(help="Bank written by `infarct lab bank`.")],
+    out: Annotated[Path, typer.Option(help="Output file (.pt).")],
+    scans: Annotated[
+        int, typer.Option(min=1, help="Number of synthetic scans for the batch statistics.")
+    ] = 12,
 ) -> None:
-    """Recover trainable weights of a bundled network that ships as ONNX alone."""
+    """Recover trainable weights of a bundled network that ships as ONNX only."""
     from infarct.lab.training.from_onnx import recover_weights
 
     recover_weights(name, features, bank, scans, out)
@@ -90,9 +96,9 @@ def recover(
 
 @app.command()
 def regions(
-    anatomies: Annotated[Path, typer.Option(help="Folder of whole heads as FreeSurfer labels.")],
+    anatomies: Annotated[Path, typer.Option(help="Folder of whole heads with FreeSurfer labels.")],
 ) -> None:
-    """Rebuild the map of regions that ships; then rebuild the territories, which rest on it."""
+    """Rebuild the bundled map of regions. Rebuild the territories afterwards; they depend on it."""
     from infarct.lab.atlases.regions import build
 
     typer.echo(build(anatomies))
@@ -102,7 +108,7 @@ def regions(
 def territories(
     lesions: Annotated[Path, typer.Option(help="Folder of lesion masks in MNI space, 1 mm.")],
 ) -> None:
-    """Rebuild the atlas of arterial territories and the ASPECTS regions that ship."""
+    """Rebuild the bundled atlas of arterial territories and the ASPECTS regions."""
     from infarct.lab.atlases import aspects
     from infarct.lab.atlases.territories import build
 
@@ -112,9 +118,9 @@ def territories(
 
 @app.command()
 def demo_scan(
-    seed: Annotated[int, typer.Option(min=0, help="Of the series a fair case is taken from.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the scans to choose from.")] = 0,
 ) -> None:
-    """Remake the synthetic scan that `infarct demo` runs on."""
+    """Rebuild the synthetic scan used by `infarct demo`."""
     from infarct.lab.simulation.demo_scan import make_demo_scan
 
     typer.echo(make_demo_scan(seed))
@@ -123,9 +129,9 @@ def demo_scan(
 @app.command()
 def bank(
     data: Annotated[Path, typer.Option(help="Folder with anatomies, lesions and normals.")],
-    out: Annotated[Path, typer.Option(help="File to write, .npz.")],
+    out: Annotated[Path, typer.Option(help="Output file (.npz).")],
 ) -> None:
-    """Pack anatomies, lesions and lesion-free scans into one file to train from."""
+    """Pack anatomies, lesions and lesion-free scans into one file for training."""
     from infarct.lab.sources.packing import build
 
     packed = build(data)
@@ -138,30 +144,31 @@ def bank(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A TOML file, or the name of a packaged recipe.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    recipe: Annotated[str, typer.Argument(help="TOML file, or name of a bundled recipe.")],
+    out: Annotated[Path, typer.Option(help="Output folder of the run.")],
     bank: Annotated[
-        Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
+        Path | None,
+        typer.Option(help="Bank written by `infarct lab bank`. Default: the ICBM brain only."),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0, help="Length of the run, instead of the recipe's; 0 for no limit."),
+        typer.Option(min=0, help="Time limit in minutes; overrides the recipe. 0: no limit."),
     ] = None,
     validate_on: Annotated[
         Path | None,
-        typer.Option(help="Folder of `infarct lab prepare-cases`: scored, never learned from."),
+        typer.Option(help="Folder of `infarct lab prepare-cases`, for scoring only."),
     ] = None,
     cases: Annotated[
         Path | None,
-        typer.Option(help="Folder of `infarct lab prepare-cases` to learn from."),
+        typer.Option(help="Folder of `infarct lab prepare-cases`, for training."),
     ] = None,
     split: Annotated[
         int | None,
-        typer.Option(min=0, help="Seed that draws the patients held out for validation."),
+        typer.Option(min=0, help="Random seed that selects the held-out validation patients."),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Continue the run in the folder.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue the run in --out.")] = False,
 ) -> None:
-    """Train a network; Ctrl-C saves, --resume continues exactly there."""
+    """Train a network. Ctrl-C saves the state; --resume continues from there."""
     from infarct.lab.training import config
     from infarct.lab.training.real_cases import on_patients
 
@@ -171,14 +178,15 @@ def train(
 
 @app.command()
 def final(
-    run: Annotated[Path, typer.Argument(help="Folder of a run that held out patients.")],
-    out: Annotated[Path, typer.Option(help="Folder of the final run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run with held-out patients.")],
+    out: Annotated[Path, typer.Option(help="Output folder of the final run.")],
     bank: Annotated[
-        Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
+        Path | None,
+        typer.Option(help="Bank written by `infarct lab bank`. Default: the ICBM brain only."),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Continue the run in the folder.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue the run in --out.")] = False,
 ) -> None:
-    """Train again on all patients, for as many epochs as the best snapshot of a run had."""
+    """Train on all patients, for the number of epochs of a run's best snapshot."""
     from infarct.lab.training.loop import final_recipe
 
     _train(final_recipe(run), bank, out, resume=resume)
@@ -188,23 +196,24 @@ def _train(chosen: Recipe, bank: Path | None, out: Path, *, resume: bool) -> Non
     from infarct.lab.training.loop import is_over, progress_of, run
 
     if resume and not any((*out.glob("last.pt"), *out.glob("weights.pt*"))):
-        typer.echo(f"{out}: no run is here to continue, so one begins", err=True)
+        typer.echo(f"{out}: no run to resume; starting a new one", err=True)
     position = run(chosen, bank, out, resume)
     if not is_over(chosen, position):
         done = progress_of(chosen, position)
-        typer.echo(f"stopped at {done:.0%}; the same command with --resume goes on", err=True)
+        typer.echo(f"stopped at {done:.0%}; run the same command with --resume", err=True)
         raise typer.Exit(130)
 
 
 @app.command()
 def average(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, as they were trained.")],
-    out: Annotated[Path, typer.Option(help="New folder, like that of a run.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of the runs, in training order.")],
+    out: Annotated[Path, typer.Option(help="Output folder; must not exist.")],
     bank: Annotated[
-        Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
+        Path | None,
+        typer.Option(help="Bank written by `infarct lab bank`. Default: the ICBM brain only."),
     ] = None,
 ) -> None:
-    """Average the weights of runs that went on from one another: fewer false alarms."""
+    """Average the weights of runs fine-tuned from one another, to reduce false positives."""
     from infarct.lab.training.weight_averaging import write_average
 
     scores = write_average(runs, bank, out)
@@ -215,13 +224,15 @@ def average(
 def score(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     bank: Annotated[
-        Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
+        Path | None,
+        typer.Option(help="Bank written by `infarct lab bank`. Default: the ICBM brain only."),
     ] = None,
     validate_on: Annotated[
-        Path | None, typer.Option(help="Folder of `infarct lab prepare-cases`, scored beside it.")
+        Path | None,
+        typer.Option(help="Folder of `infarct lab prepare-cases`, scored in addition."),
     ] = None,
 ) -> None:
-    """Score the last weights of a run on the validation set, and add that to its log."""
+    """Score the last weights of a run on the validation set and append the scores to its log."""
     from infarct.lab.training.scoring import score_run
 
     scores = score_run(run, bank, validate_on)
@@ -232,28 +243,30 @@ def score(
 
 @app.command()
 def search(
-    out: Annotated[Path, typer.Option(help="Folder of the search; run again, it goes on.")],
+    out: Annotated[Path, typer.Option(help="Output folder; repeat the command to continue.")],
     bank: Annotated[
-        Path | None, typer.Option(help="From `infarct lab bank`; the ICBM brain alone if left out.")
+        Path | None,
+        typer.Option(help="Bank written by `infarct lab bank`. Default: the ICBM brain only."),
     ] = None,
-    cases: Annotated[int, typer.Option(min=1, help="How many synthetic scans.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, help="Of the scans and the folds.")] = 0,
-    folds: Annotated[int, typer.Option(min=2, help="Of the cross-validation.")] = 5,
+    cases: Annotated[int, typer.Option(min=1, help="Number of synthetic scans.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of scans and folds.")] = 0,
+    folds: Annotated[int, typer.Option(min=2, help="Number of cross-validation folds.")] = 5,
     method: Annotated[
-        list[str] | None, typer.Option(help="cfuzzy or tscore, may be repeated; both if left out.")
+        list[str] | None, typer.Option(help="cfuzzy or tscore; may be repeated. Default: both.")
     ] = None,
     controls: Annotated[
-        int, typer.Option(min=2, help="Lesion-free scans to compare with, smoothed like each scan.")
+        int,
+        typer.Option(min=2, help="Number of lesion-free control scans, smoothed like the cases."),
     ] = 60,
 ) -> None:
-    """Search the paper's grids for the best settings of the classical methods."""
+    """Search the parameter grids of the paper for the best settings of the classical methods."""
     from infarct.lab.tuning.grids import METHODS
     from infarct.lab.tuning.search import Plan, run
 
     unknown = sorted(set(method or ()) - set(METHODS))
     if unknown:
         raise typer.BadParameter(
-            f"no grid for {', '.join(unknown)}; there are {', '.join(METHODS)}"
+            f"no grid for {', '.join(unknown)}; choose from {', '.join(METHODS)}"
         )
     plan = Plan(cases, seed, folds, tuple(method or METHODS), controls)
     typer.echo(run(bank, out, plan).read_text(encoding="utf-8"))
@@ -263,17 +276,15 @@ def search(
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="weights.pt or best.pt of a run.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write to; into the package if left out.")
+        Path | None, typer.Option(help="Output folder. Default: the installed package.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Of the files; the folder of the run if left out.")
+        str | None, typer.Option(help="Name of the files. Default: the name of the run folder.")
     ] = None,
-    start: Annotated[
-        bool, typer.Option(help="Ship the weights that other runs may start from, too.")
-    ] = True,
-    overwrite: Annotated[bool, typer.Option(help="Replace a network of that name.")] = False,
+    start: Annotated[bool, typer.Option(help="Also ship the weights for fine-tuning.")] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing network.")] = False,
 ) -> None:
-    """Write a trained network as ONNX, with its card and sha256."""
+    """Export a trained network as ONNX, with its model card and SHA-256."""
     from infarct.core.assets import sha256
     from infarct.lab.training.export_onnx import export as write
     from infarct.lab.training.export_onnx import ship
@@ -290,22 +301,22 @@ def export(
 
 @app.command()
 def calibrate(
-    bank: Annotated[Path, typer.Option(help="From `infarct lab bank`.")],
-    out: Annotated[Path, typer.Option(help="Folder for the cases; a broken run goes on there.")],
+    bank: Annotated[Path, typer.Option(help="Bank written by `infarct lab bank`.")],
+    out: Annotated[Path, typer.Option(help="Output folder; repeat the command to continue.")],
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Network, or `ensemble`, may be repeated; the usual one if left out."),
+        typer.Option(help="Network, or `ensemble`; may be repeated. Default: the default model."),
     ] = None,
     cases: Annotated[
-        int, typer.Option(min=1, help="How many; half are drawn without an infarct.")
+        int, typer.Option(min=1, help="Number of synthetic cases; half are lesion-free.")
     ] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Of the cases.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, one case each.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the cases.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Number of parallel processes.")] = 2,
 ) -> None:
-    """Learn how far a network can be trusted, and keep that beside it.
+    """Calibrate the confidence of a network on synthetic scans.
 
-    Of a network of one's own that is in the folder INFARCT_MODELS names, of one that ships in the
-    package.
+    Writes the calibration to the folder INFARCT_MODELS for your own network, or to the package
+    for a bundled one.
     """
     from rich.progress import track
 
@@ -315,9 +326,9 @@ def calibrate(
     from infarct.segmentation.models import DEFAULT, get_model, own_folder
 
     models = tuple(model or [DEFAULT])
-    # Now, not after the first case, which takes minutes.
+    # Check now: the first case takes minutes.
     if any(not get_model(one).networks for one in models):
-        raise typer.BadParameter("a classical method is not calibrated; name a network")
+        raise typer.BadParameter("only networks can be calibrated; name a network")
     orders = [Order(bank, seed, index, models, out) for index in range(cases)]
     rows = list(track(collect(orders, workers), "cases", total=cases))
     for one in models:
@@ -325,8 +336,8 @@ def calibrate(
         calibration = fit([of_case[one] for of_case in rows], one, files)
         for name, point in calibration.points.items():
             typer.echo(
-                f"{one}, {name}: {point.false_alarm_rate:.0%} of the lesion-free flagged, "
-                f"{point.miss_rate:.0%} of the infarcts missed"
+                f"{one}, {name}: {point.false_alarm_rate:.0%} of lesion-free scans flagged, "
+                f"{point.miss_rate:.0%} of infarcts missed"
             )
         ships = all(file.is_relative_to(assets.ROOT) for file in files)
         typer.echo(ship(calibration, None if ships else own_folder()))
@@ -334,15 +345,15 @@ def calibrate(
 
 @app.command()
 def networks() -> None:
-    """List the networks of the paper and how large they are."""
+    """List the available networks, their inputs and their sizes."""
     from rich.console import Console
     from rich.table import Table
 
     from infarct.lab.networks import DESIGNS, build, parameters
 
-    table = Table("network", "reads", "features", "parameters")
+    table = Table("network", "inputs", "features", "parameters")
     for name, design in DESIGNS.items():
-        width = "its own" if design.features is None else str(design.features)
+        width = "fixed" if design.features is None else str(design.features)
         table.add_row(name, ", ".join(design.channels), width, f"{parameters(build(name)):,}")
     Console().print(table)
     check_printed()
@@ -350,10 +361,12 @@ def networks() -> None:
 
 @app.command()
 def prepare_cases(
-    folder: Annotated[Path, typer.Argument(help="BIDS-like or ISLES-like: DWI, ADC and masks.")],
-    out: Annotated[Path, typer.Option(help="Folder for the prepared cases.")],
+    folder: Annotated[
+        Path, typer.Argument(help="BIDS-like or ISLES-like folder with DWI, ADC and masks.")
+    ],
+    out: Annotated[Path, typer.Option(help="Output folder for the prepared cases.")],
 ) -> None:
-    """Prepare real cases with masks, to be mixed into a training by its recipe."""
+    """Prepare real cases with lesion masks for training or scoring."""
     from infarct.lab.training.prepare_real_cases import prepare_cases as prepare
 
     for name, outcome in prepare(folder, out):

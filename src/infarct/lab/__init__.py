@@ -1,1 +1,1 @@
-"""Makes what the runtime ships: synthetic scans, networks, training, templates."""
+"""Builds what the package ships: synthetic scans, networks, training and templates."""

@@ -1,7 +1,7 @@
-"""A note in a folder of what its files are made from, so that no other run takes them for its own.
+"""Records the origin of the files in a folder, so that other runs do not reuse them by mistake.
 
-What a broken run goes on with is found by its name alone; from another bank or another network it
-would be found just the same.
+An interrupted run finds its intermediate files by name only. Files from another bank or another
+network have the same names.
 """
 
 from __future__ import annotations
@@ -15,27 +15,29 @@ from infarct.core.errors import InputFileError, OutputError
 
 
 def claim(path: Path, facts: Mapping[str, object], advice: str, *, used: bool = False) -> None:
-    """Note what the files of a folder are made from, or make sure that they are.
+    """Record the origin of the files in a folder, or check it against an existing record.
 
     Args:
-        path: The note, JSON.
-        facts: What they are made from, as JSON keeps it.
-        advice: What to do if they are of something else.
-        used: Whether there are such files: then a note must be there already.
+        path: The record, a JSON file.
+        facts: Origin of the files, as JSON values.
+        advice: What to do if the origin differs; ends the error message.
+        used: Whether the folder contains such files; then the record must exist.
 
     Raises:
-        InputFileError: If they are of something else, or nothing says of what.
-        OutputError: If the note cannot be written.
+        InputFileError: If the origin differs or is unknown.
+        OutputError: If the record cannot be written.
     """
     if path.is_file():
-        told = _told(path)
-        others = sorted(key for key in {*told, *facts} if told.get(key) != facts.get(key))
+        recorded = _recorded(path)
+        others = sorted(key for key in {*recorded, *facts} if recorded.get(key) != facts.get(key))
         if others:
-            raise InputFileError(f"{path} tells of another {', '.join(others)}; {advice}")
+            raise InputFileError(
+                f"{path} records different values of {', '.join(others)}; {advice}"
+            )
         return
     if used:
         raise InputFileError(
-            f"{path.parent} holds results, and no {path.name} that tells what they were made from; "
+            f"{path.parent} contains results, but no {path.name} that records their origin; "
             f"{advice}"
         )
     try:
@@ -43,13 +45,13 @@ def claim(path: Path, facts: Mapping[str, object], advice: str, *, used: bool = 
         with atomic_file(path) as draft:
             draft.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be written ({error})") from error
+        raise OutputError(f"{path.parent} cannot be written ({error})") from error
 
 
-def _told(path: Path) -> Mapping[str, object]:
-    """Return what a note says; nothing where it was half written."""
+def _recorded(path: Path) -> Mapping[str, object]:
+    """Return the content of a record; empty if it is damaged."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return content if isinstance(content, dict) else {}

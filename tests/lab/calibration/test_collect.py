@@ -1,4 +1,4 @@
-"""What is kept of the cases a calibration rests on."""
+"""Rows stored for the cases of a calibration."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from infarct.lab.calibration.collect import (
 )
 
 
-def test_a_candidate_is_an_infarct_by_its_share_of_one_or_ones_share_of_it() -> None:
+def test_a_candidate_is_an_infarct_if_either_overlap_is_large_enough() -> None:
     candidates, reference = np.zeros((2, 30, 5, 3), dtype=bool)
-    candidates[0:12] = True  # a sixth of it is lesion, but it holds a whole infarct
+    candidates[0:12] = True  # a sixth of it is lesion, but it covers a complete infarct
     reference[0:2] = True
-    candidates[14:17] = True  # beside everything
+    candidates[14:17] = True  # no overlap
     candidates[20:22], reference[21:29] = True, True  # half inside, an eighth of the infarct
     assert true_candidates(candidates, reference).tolist() == [True, False, True]
     assert true_candidates(np.zeros_like(candidates), reference).tolist() == []
     assert not true_candidates(candidates, np.zeros_like(reference)).any()
 
 
-def test_a_row_is_read_back_as_written(tmp_path) -> None:
+def test_a_row_survives_a_round_trip(tmp_path) -> None:
     row = made(4, 3)[3]
     write_row(row, tmp_path / "rows" / "a.json")
     assert read_row(tmp_path / "rows" / "a.json") == row
     assert [path.name for path in (tmp_path / "rows").iterdir()] == ["a.json"]
 
 
-def test_a_case_that_all_methods_have_read_is_not_made_again(tmp_path: Path) -> None:
+def test_a_complete_case_is_not_simulated_again(tmp_path: Path) -> None:
     order = Order(tmp_path / "no-bank", 3, 7, ("one", "other"), tmp_path)
     rows = dict(zip(order.models, made(2, 1), strict=True))
     for name, row in rows.items():
@@ -49,7 +49,7 @@ def test_a_case_that_all_methods_have_read_is_not_made_again(tmp_path: Path) -> 
     assert make_rows(order) == rows
 
 
-def test_rows_of_another_bank_or_network_are_not_taken_for_ones_own(
+def test_rows_of_another_bank_or_network_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Pool:
@@ -84,10 +84,12 @@ def test_rows_of_another_bank_or_network_are_not_taken_for_ones_own(
     for changed, told in ((network, r"Mine\.onnx"), (bank, "bank")):
         before = changed.read_bytes()
         changed.write_bytes(b"another")
-        with pytest.raises(InputFileError, match=f"another {told}; calibrate into another"):
+        with pytest.raises(
+            InputFileError, match=f"different values of {told}; calibrate into another"
+        ):
             list(collect([order], 1))
         changed.write_bytes(before)
     for note in (out / "mine" / NOTE, out / NOTE):
         note.unlink()
-        with pytest.raises(InputFileError, match="holds results, and no made-from"):
+        with pytest.raises(InputFileError, match="contains results, but no made-from"):
             list(collect([order], 1))

@@ -1,4 +1,4 @@
-"""What a calibration promises holds on scans it did not see."""
+"""A calibration is valid on scans not used for fitting."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from infarct.uncertainty.calibration import load_calibration
 
 
 def made(count: int, seed: int) -> list[Row]:
-    """Draw scans whose candidates tell the truth by their second feature; small ones leave none."""
+    """Draw scans whose second feature identifies infarcts; small infarcts have no candidate."""
     rng = np.random.default_rng(seed)
     rows = []
     for k in range(count):
@@ -53,17 +53,17 @@ def made(count: int, seed: int) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def found():
-    """Fit on some scans, check on others."""
+    """Fit on some scans and evaluate on others."""
     calibration = fit(made(800, 1), "made")
     return calibration, check(made(1000, 2), calibration)
 
 
-def test_the_interval_covers_what_it_says(found) -> None:
+def test_the_interval_has_the_stated_coverage(found) -> None:
     assert found[1].coverage == pytest.approx(0.9, abs=0.04)
     assert found[1].coverage_empty > 0.87
 
 
-def test_of_a_network_of_ones_own_it_is_kept_beside_it(found, tmp_path) -> None:
+def test_the_calibration_of_a_user_network_is_written_next_to_it(found, tmp_path) -> None:
     before = assets.index()
     kept = ship(found[0], tmp_path)
     assert load_calibration("made", tmp_path) == found[0]
@@ -71,7 +71,7 @@ def test_of_a_network_of_ones_own_it_is_kept_beside_it(found, tmp_path) -> None:
     assert assets.index() == before
 
 
-def test_operating_points_flag_as_little_as_asked_and_miss_as_they_say(found) -> None:
+def test_operating_points_have_the_stated_false_positive_and_miss_rates(found) -> None:
     calibration, tried = found
     for name, rate in FALSE_ALARMS.items():
         said = calibration.points[name]
@@ -80,13 +80,13 @@ def test_operating_points_flag_as_little_as_asked_and_miss_as_they_say(found) ->
         assert tried.points[name][1] == pytest.approx(said.miss_rate, abs=0.08)
 
 
-def test_too_few_scans_are_told() -> None:
-    with pytest.raises(InputFileError, match="of 6 scans, fewer than 10; ask for more --cases"):
+def test_too_few_scans_are_an_error() -> None:
+    with pytest.raises(InputFileError, match=r"of 6 scans; at least 10 .* Increase --cases"):
         fit(made(6, 1), "made")
 
 
-def test_what_two_features_tell_together_is_learned() -> None:
-    """Where an infarct is bright when large and dark when small, neither feature tells alone."""
+def test_interactions_of_two_features_are_learned() -> None:
+    """Infarcts are bright if large and dark if small, so neither feature alone identifies them."""
     rng = np.random.default_rng(3)
 
     def told(row: Row) -> Row:

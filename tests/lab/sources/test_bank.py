@@ -126,9 +126,9 @@ def test_stream_description_lists_only_the_training_data(tmp_path):
     Bank(heads, pack_lesions(masks), {}).save(tmp_path / "bank.npz")
     recipe = Recipe("FCN_CH2", stream={"leave_out": ["scanner"]})
     told = describe_stream(tmp_path / "bank.npz", recipe)
-    assert "- anatomies (1): training_seg_01\n- real lesion masks: 1, beside" in told
+    assert "- anatomies (1): training_seg_01\n- real lesion masks: 1, in addition" in told
     held_out = "background scanner; 1 lesion masks for validation; training_seg_06, 0 lesion masks"
-    assert f"backgrounds seen: none\n- held out: {held_out} for test\n" in told
+    assert f"backgrounds: none\n- held out: {held_out} for test\n" in told
 
 
 def test_stream_description_of_brain_networks_has_no_background(tmp_path, bank):
@@ -136,7 +136,7 @@ def test_stream_description_of_brain_networks_has_no_background(tmp_path, bank):
     bank.save(tmp_path / "bank.npz")
     for network, seen in (("BrainMask", "none"), ("FCN_CH2", "scanner")):
         told = describe_stream(tmp_path / "bank.npz", Recipe(network))
-        assert f"backgrounds seen: {seen}\n" in told
+        assert f"backgrounds: {seen}\n" in told
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The road to ONNX: same answers, small weights, nothing about this machine."""
+"""ONNX export: same outputs, small weights, no local paths."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from infarct.segmentation.models import trained_on
 
 
 def trained(name: str, features: int | None = 4) -> nn.Module:
-    """A network whose batch normalisations have something to say."""
+    """Return a network with random batch normalisation statistics."""
     torch.manual_seed(0)
     network = build(name, None if name == "DeepMedic" else features)
     for module in network.modules():
@@ -39,8 +39,8 @@ def trained(name: str, features: int | None = 4) -> nn.Module:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.1)
             module.momentum = 1.0
-    # One look at data, so that its statistics are those of what passes through.
-    side = 32 if DESIGNS[name].slices else 16  # with pixels packed, as many blocks as pixels
+    # One forward pass, so that the running statistics match the data.
+    side = 32 if DESIGNS[name].slices else 16  # packing halves the sides
     network(torch.randn(2, len(DESIGNS[name].channels), side, side, 8))
     return network.eval()
 
@@ -51,7 +51,7 @@ def probe(name: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", [name for name in DESIGNS if name != "DeepMedic"])
-def test_onnx_answers_as_torch_does(tmp_path: Path, name: str) -> None:
+def test_onnx_and_torch_outputs_agree(tmp_path: Path, name: str) -> None:
     network, image = trained(name), probe(name)
     model = to_onnx(network, name, half=False)
     for weights, tolerance in ((network, 1e-4), (rounded(network), 1e-3)):
@@ -70,7 +70,7 @@ def test_onnx_answers_as_torch_does(tmp_path: Path, name: str) -> None:
         halve(model, fold(network)[1])
 
 
-def test_deepmedic_in_tiles_of_any_size_answers_as_torch_does_on_the_whole(tmp_path: Path) -> None:
+def test_deepmedic_in_tiles_of_any_size_equals_torch_on_the_volume(tmp_path: Path) -> None:
     network = rounded(trained("DeepMedic"))
     path = tmp_path / "network.onnx"
     onnx.save(to_onnx(network, "DeepMedic"), path)
@@ -92,12 +92,12 @@ def test_deepmedic_in_tiles_of_any_size_answers_as_torch_does_on_the_whole(tmp_p
                 return whole(torch.from_numpy(image)).numpy()
 
     expected = lesion_probability(Whole(), images, brain, phases=1)  # type: ignore[arg-type]
-    # Interpolation reaches one voxel beyond the box, where tiles answer 0.
+    # Interpolation reaches one voxel beyond the box, where tiles are 0.
     inner = (slice(8, 24), slice(8, 26), slice(10, 40))
     np.testing.assert_allclose(answer[inner], expected[inner], atol=1e-3)
 
 
-def test_folding_batch_normalisation_changes_nothing() -> None:
+def test_folding_batch_normalisation_preserves_the_output() -> None:
     network, image = trained("DAGMNet_CH2"), torch.randn(1, 2, 16, 16, 8)
     folded, _ = fold(network)
     assert not any(isinstance(m, nn.BatchNorm3d) for m in folded.modules())
@@ -106,7 +106,7 @@ def test_folding_batch_normalisation_changes_nothing() -> None:
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
-def test_the_file_is_half_as_large_says_what_it_is_and_nothing_of_where_it_was_made() -> None:
+def test_the_file_is_half_the_size_and_has_a_contract_but_no_local_paths() -> None:
     network = trained("UNet_CH2", 8)
     whole = to_onnx(network, "UNet_CH2", half=False)
     half = onnx.ModelProto()
@@ -131,7 +131,7 @@ def test_contracts_scale_all_but_the_is_map(name: str) -> None:
     assert contract.answers == ("brain" if name == "BrainMask" else "lesion")
 
 
-def test_export_writes_network_and_card(tmp_path: Path) -> None:
+def test_export_writes_network_and_model_card(tmp_path: Path) -> None:
     recipe = Recipe("BrainMask", features=4, seed=11, note="Made for a test.")
     position = Position(step=5, samples=20, seconds=12.0)
     write_weights(tmp_path / "weights.pt", recipe, position, trained("BrainMask"))
@@ -150,21 +150,21 @@ def test_export_writes_network_and_card(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["onnx", "md", "png", "pt"])
-def test_a_network_is_only_replaced_when_asked(tmp_path: Path, end: str) -> None:
+def test_a_network_is_replaced_only_with_overwrite(tmp_path: Path, end: str) -> None:
     recipe = Recipe("BrainMask", features=4)
     write_weights(tmp_path / "weights.pt", recipe, Position(), trained("BrainMask"))
     out = tmp_path / "out"
     out.mkdir()
     (out / f"brain.{end}").write_bytes(b"theirs")
     (out / "brain2.onnx").touch()
-    with pytest.raises(OutputError, match=rf"already holds brain\.{end}; nothing was replaced"):
+    with pytest.raises(OutputError, match=rf"already contains brain\.{end}; choose another --name"):
         export_onnx.export(tmp_path / "weights.pt", out, "brain")
     assert (out / f"brain.{end}").read_bytes() == b"theirs"
     export_onnx.export(tmp_path / "weights.pt", out, "brain", overwrite=True)
     assert (out / "brain.onnx").stat().st_size > 1000
 
 
-def test_what_ships_is_listed_and_can_be_started_from_even_out_of_pieces(
+def test_shipped_files_are_registered_and_can_be_fine_tuned_even_from_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "PIECE_BYTES", 20_000)
@@ -182,7 +182,7 @@ def test_what_ships_is_listed_and_can_be_started_from_even_out_of_pieces(
         assert torch.equal(back[name], tensor)
 
 
-def test_a_network_ships_without_the_weights_to_start_from(
+def test_a_network_can_ship_without_weights_for_fine_tuning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assets, "register_asset", (listed := []).append)
@@ -194,7 +194,7 @@ def test_a_network_ships_without_the_weights_to_start_from(
     assert len(listed) == len(list((tmp_path / "package" / "networks").iterdir())) == 2
 
 
-def test_what_learned_from_real_cases_says_so_and_ships_none_of_them(
+def test_training_on_real_cases_is_stated_and_no_case_is_shipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assets, "register_asset", (listed := []).append)
@@ -214,12 +214,12 @@ def test_what_learned_from_real_cases_says_so_and_ships_none_of_them(
         trained = replace(trained, recipe=replace(recipe, cases=cases))
         page = model_card.write(trained, run, model_card.Facts(file, "", 0.0))
         assert f"- Trained on synthetic {said}" in page
-        # As the runtime reads it.
+        # The runtime parses this line.
         (run / "mine.md").write_text(page)
         assert trained_on(run / "mine.onnx") == f"synthetic {said.removesuffix(':')}"
 
 
-def test_weights_that_do_not_survive_rounding_are_refused(tmp_path: Path) -> None:
+def test_weights_outside_the_float16_range_are_rejected(tmp_path: Path) -> None:
     network = build("BrainMask", 4)
     with torch.no_grad():
         network.answer.weight.fill_(1e5)  # beyond float16
@@ -242,21 +242,21 @@ def test_weights_that_do_not_survive_rounding_are_refused(tmp_path: Path) -> Non
     ],
     ids=["state dict", "unknown network", "list", "tensor"],
 )
-def test_what_is_no_weights_is_refused(tmp_path: Path, content: object) -> None:
+def test_files_without_weights_are_rejected(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "weights.pt")
     with pytest.raises(InputFileError):
         export_onnx.export(tmp_path / "weights.pt", tmp_path / "out", "brain")
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+def test_weights_of_another_network_are_rejected(tmp_path: Path) -> None:
     recipe = Recipe("BrainMask", features=8)
     write_weights(tmp_path / "weights.pt", recipe, Position(), trained("BrainMask", 4))
-    with pytest.raises(InputFileError, match="not those of a BrainMask"):
+    with pytest.raises(InputFileError, match="do not match BrainMask"):
         export_onnx.export(tmp_path / "weights.pt", tmp_path / "out", "brain")
 
 
-def test_a_place_that_cannot_be_is_told(tmp_path: Path) -> None:
+def test_an_impossible_output_folder_is_an_error(tmp_path: Path) -> None:
     recipe = Recipe("BrainMask", features=4)
     write_weights(tmp_path / "weights.pt", recipe, Position(), trained("BrainMask"))
     for out, stem in (("weights.pt", "brain"), ("out", "deep/brain")):

@@ -1,4 +1,4 @@
-"""Weights recovered from ONNX answer what the exported network answers, and can go on learning."""
+"""Weights recovered from ONNX have the output of the exported network and can be trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from infarct.lab.training.export_onnx import to_onnx
 from infarct.lab.training.from_onnx import measure_batches, recover
 
 
-def test_recovered_weights_answer_the_same_and_know_their_batches(tmp_path) -> None:
+def test_recovered_weights_keep_the_output_and_have_batch_statistics(tmp_path) -> None:
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     original = build("FCN_CH2", 2)
@@ -23,7 +23,7 @@ def test_recovered_weights_answer_the_same_and_know_their_batches(tmp_path) -> N
             if tensor.ndim > 1:
                 tensor.copy_(tensor.half())  # as `checkpoint.rounded` does before export
     images = [torch.randn(2, 2, 16, 16, 16, generator=generator) for _ in range(3)]
-    for _ in range(40):  # lets the running statistics settle
+    for _ in range(40):  # for the running statistics to converge
         for image in images:
             original(image)
     original.eval()
@@ -35,7 +35,7 @@ def test_recovered_weights_answer_the_same_and_know_their_batches(tmp_path) -> N
         torch.testing.assert_close(recovered.eval()(images[0])[0], expected, atol=1e-4, rtol=1e-3)
         measure_batches(recovered, images)
         torch.testing.assert_close(recovered(images[0])[0], expected, atol=1e-4, rtol=1e-3)
-        # In training mode, too, what batches do to the answer is what they did before.
+        # In training mode, batch statistics also have the same effect as before.
         learned = torch.stack([original.train()(image)[0] for image in images])
         resumed = torch.stack([recovered.train()(image)[0] for image in images])
     assert torch.corrcoef(torch.stack([learned.flatten(), resumed.flatten()]))[0, 1] > 0.99

@@ -1,4 +1,4 @@
-"""The trainer: it learns, it stops and continues exactly, it trains in company."""
+"""Training loop: learning, exact stop and resume, several processes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def spheres(generator: torch.Generator, batch: int, shape: tuple[int, int, int])
 
 
 class SphereStream:
-    """Stands in for the synthetic stream."""
+    """Stand-in for the synthetic stream."""
 
     def __init__(self, seed: int, split: str, device: str) -> None:
         self.generator = torch.Generator(device).manual_seed(seed + (split == "train"))
@@ -123,7 +123,7 @@ TINY = replace(RECIPE, network="FCN_CH2", features=2)
 
 
 def same(a: Path, b: Path, keys: tuple[str, ...] = ("network", "mean", "optimiser")) -> bool:
-    """Tell whether two checkpoints hold the same tensors, bit for bit."""
+    """Return whether two checkpoints are bit-identical."""
     left, right = (torch.load(p, weights_only=True) for p in (a, b))
     flat = [torch.utils._pytree.tree_leaves([c[k] for k in keys]) for c in (left, right)]
     return all(
@@ -133,7 +133,7 @@ def same(a: Path, b: Path, keys: tuple[str, ...] = ("network", "mean", "optimise
 
 
 @pytest.mark.parametrize(("second_process", "shelf"), [(False, 0), (True, 0), (True, 4)], ids=str)
-def test_twenty_steps_are_ten_and_a_resume_and_ten(
+def test_twenty_steps_equal_ten_steps_resumed_for_ten_more(
     tmp_path: Path, second_process: bool, shelf: int
 ) -> None:
     device = DeviceSettings(second_process=second_process)
@@ -152,7 +152,7 @@ def test_twenty_steps_are_ten_and_a_resume_and_ten(
 
 
 def stopped_after(steps: int, recipe: Recipe, stream: type[SphereStream], out: Path) -> Position:
-    """Train, and press Ctrl-C during the last of so many steps."""
+    """Train, and send Ctrl-C during the last of a number of steps."""
     batches = steps * (recipe.batch if stream is SingleStream else 1)
 
     class Interrupting(stream):  # type: ignore[misc, valid-type]
@@ -177,15 +177,15 @@ def test_a_run_is_not_overwritten_unless_resumed(tmp_path: Path) -> None:
     for left in ("best.pt", "weights.pt", "log.csv"):
         before = (tmp_path / left).read_bytes()
         for again in (False, True):
-            with pytest.raises(OutputError, match=r"without the last\.pt"):
+            with pytest.raises(OutputError, match=r"last\.pt is missing"):
                 train(recipe, SphereStream, tmp_path, again)
         assert (tmp_path / left).read_bytes() == before
         (tmp_path / left).unlink()
-    write_log(tmp_path / "log.csv", [])  # killed before it had anything to lose
+    write_log(tmp_path / "log.csv", [])  # killed before the first row
     assert _last_of(tmp_path, again=False) == tmp_path / "last.pt"
 
 
-def test_what_is_refused_leaves_the_notes_of_the_run_that_is_here(tmp_path: Path) -> None:
+def test_a_rejected_run_keeps_the_data_description_of_the_existing_one(tmp_path: Path) -> None:
     (tmp_path / "last.pt").touch()
     (tmp_path / "data.md").write_text("seen by this run")
     with pytest.raises(OutputError, match="resume"):
@@ -195,19 +195,19 @@ def test_what_is_refused_leaves_the_notes_of_the_run_that_is_here(tmp_path: Path
         run(RECIPE, tmp_path / "bank.npz", tmp_path / "new")
     assert not (tmp_path / "new").exists()
     begin(tmp_path / "last.pt", TINY)
-    with pytest.raises(InputFileError, match="another seed"):
+    with pytest.raises(InputFileError, match="different values of seed"):
         run(replace(TINY, seed=9), None, tmp_path, again=True)
     assert (tmp_path / "data.md").read_text() == "seen by this run"
 
 
 def begin(last: Path, recipe: Recipe, bank: str = "") -> None:
-    """Write the checkpoint of a run that has not learned anything."""
+    """Write the checkpoint of an untrained run."""
     learner = make_learner(recipe, 0, "cpu")
     own = {"stream": {}, "windows": learner.windows.get_state()}
     checkpoint.save(last, Run(recipe, bank), learner, [own])
 
 
-def test_a_run_goes_on_with_what_it_was_begun_with(tmp_path: Path) -> None:
+def test_a_run_is_resumed_only_with_its_original_settings_and_data(tmp_path: Path) -> None:
     last = tmp_path / "last.pt"
     begin(last, TINY, "ab")
     free = replace(
@@ -230,23 +230,23 @@ def test_a_run_goes_on_with_what_it_was_begun_with(tmp_path: Path) -> None:
         (replace(TINY, device=streams), "ab", r"device\.streams"),
         (TINY, "cd", "bank"),
     ):
-        with pytest.raises(InputFileError, match=f"another {key};"):
+        with pytest.raises(InputFileError, match=f"different values of {key};"):
             make_sure_it_goes_on(last, Run(other, bank))
-    begin(last, TINY)  # as runs were begun before banks were told apart
+    begin(last, TINY)  # checkpoints of old runs do not record the bank
     make_sure_it_goes_on(last, Run(TINY, "cd"))
     last.write_bytes(last.read_bytes()[:5000])
     with pytest.raises(InputFileError, match="damaged"):
         resume(last, Run(TINY), learner, 0, "cpu")
 
 
-def test_a_loss_that_runs_away_ends_the_run_with_a_word() -> None:
+def test_a_diverged_loss_ends_the_run_with_an_error() -> None:
     tally = Tally(0.0)
     tally.add(2, torch.tensor(float("nan")), torch.zeros(2))
-    with pytest.raises(TrainingError, match=r"became nan; .* a lower rate\.peak"):
+    with pytest.raises(TrainingError, match=r"diverged \(loss nan\); .* a lower rate\.peak"):
         tally.means(1.0)
 
 
-def test_epochs_that_were_not_scored_stop_nothing() -> None:
+def test_unscored_epochs_do_not_stop_a_run() -> None:
     early = ValidationSettings(every=4, stop_after=2, stop_patience=2)
     recipe = replace(RECIPE, epochs=50, validation=early)
     assert not is_over(recipe, Position(epochs=7, lowest_epoch=4))
@@ -257,21 +257,21 @@ def test_epochs_that_were_not_scored_stop_nothing() -> None:
 
 def test_a_run_is_not_resumed_with_another_network(tmp_path: Path) -> None:
     begin(tmp_path / "last.pt", RECIPE)
-    with pytest.raises(InputFileError, match="DAGMNet_CH3 with 4 features"):
+    with pytest.raises(InputFileError, match=r"DAGMNet_CH3 \(4 features\)"):
         train(replace(RECIPE, features=6), SphereStream, tmp_path, again=True)
 
 
-def test_what_holds_no_weights_is_named(tmp_path: Path) -> None:
+def test_a_file_without_weights_is_named(tmp_path: Path) -> None:
     (tmp_path / "recipe.pt").write_text("network = 'FCN_CH2'")
     network = make_learner(RECIPE, 0, "cpu").network
     (whole,) = write_weights(tmp_path / "half.pt", RECIPE, Position(), network)
     whole.write_bytes(whole.read_bytes()[:9000])
     for name in ("recipe.pt", "half.pt"):
-        with pytest.raises(InputFileError, match=f"{name}: holds no weights"):
+        with pytest.raises(InputFileError, match=f"{name}: damaged, or not a weights file"):
             read_weights(tmp_path / name)
 
 
-def test_it_learns_and_leaves_weights_log_and_curve(tmp_path: Path) -> None:
+def test_training_learns_and_writes_weights_log_and_curve(tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=12, stages=(Stage(),), loss=LossSettings(balance=0.5))
     position = train(recipe, SphereStream, tmp_path)
     rows = [r for r in read_log(tmp_path / "log.csv") if r["validation_dice"]]
@@ -291,10 +291,10 @@ def test_it_learns_and_leaves_weights_log_and_curve(tmp_path: Path) -> None:
 def test_every_network_overfits_one_batch(name: str) -> None:
     torch.manual_seed(0)
     network = build(name, None if name == "DeepMedic" else 4)
-    # DeepMedic reads 24 voxels around every edge: the smallest volume is large enough for it.
+    # DeepMedic pads 24 voxels at every edge: the smallest volume is large enough.
     shape = (9, 9, 6) if name == "DeepMedic" else (16, 16, 8)
     if DESIGNS[name].slices:
-        shape = (32, 32, 8)  # as many blocks of pixels as the others have pixels
+        shape = (32, 32, 8)  # packing halves the sides
     batch = spheres(torch.Generator().manual_seed(5), 2, shape)
     spacing = torch.zeros_like(batch.lesion)
     image = torch.cat([batch.image, spacing], 1)[:, : len(DESIGNS[name].channels)]
@@ -310,7 +310,7 @@ def test_every_network_overfits_one_batch(name: str) -> None:
     assert dice(outputs[0].detach(), batch.lesion).min() > 0.95
 
 
-def test_validation_scans_are_the_same_whatever_a_run_leaves_out(bank, monkeypatch) -> None:
+def test_validation_scans_do_not_depend_on_what_training_leaves_out(bank, monkeypatch) -> None:
     monkeypatch.setattr("infarct.lab.sources.bank.Bank.from_icbm", lambda: bank)
     plain = open_stream(None, RECIPE)(7, "validation", "cpu")
     left_out = {"mimics": False, "artefacts": False, "real_background": 0.0, "lesion_free": 0.9}
@@ -319,7 +319,7 @@ def test_validation_scans_are_the_same_whatever_a_run_leaves_out(bank, monkeypat
     assert poor(7, "train", "cpu").settings.mimics is False
 
 
-def test_a_time_box_ends_the_run_with_the_rate_at_zero(tmp_path: Path) -> None:
+def test_a_time_limit_ends_the_run_with_a_rate_of_zero(tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=10**6, epoch=10**6, minutes=0.05)
     position = train(recipe, SphereStream, tmp_path)
     assert 3.0 <= position.seconds < 6.0
@@ -327,7 +327,7 @@ def test_a_time_box_ends_the_run_with_the_rate_at_zero(tmp_path: Path) -> None:
     assert read_log(tmp_path / "log.csv")[-1]["validation_dice"]
 
 
-def test_the_log_tells_how_long_the_network_waited_for_volumes(tmp_path: Path) -> None:
+def test_the_log_contains_the_time_spent_waiting_for_volumes(tmp_path: Path) -> None:
     class Slow(SphereStream):
         def batches(self) -> Iterator[Spheres]:
             """Make batches, each a tenth of a second late."""
@@ -341,13 +341,13 @@ def test_the_log_tells_how_long_the_network_waited_for_volumes(tmp_path: Path) -
         row = read_log(tmp_path / stream.__name__ / "log.csv")[0]
         shares.append(float(row["waiting"]))
         if stream is Slow:
-            # Ten batches of two; the row ends before the scores are taken.
+            # Ten batches of two; the time of the row excludes the validation.
             spent = float(row["samples"]) / float(row["samples_per_s"])
             assert 1.0 <= shares[-1] * spent < spent
     assert shares[0] < shares[1]
 
 
-def test_what_a_run_ends_with_is_scored_even_between_two_scores(tmp_path: Path) -> None:
+def test_final_weights_are_scored_even_between_two_validations(tmp_path: Path) -> None:
     validation = replace(RECIPE.validation, every=2)
     train(replace(RECIPE, epochs=3, validation=validation), SphereStream, tmp_path)
     scored = [bool(row["validation_dice"]) for row in read_log(tmp_path / "log.csv")]
@@ -362,7 +362,7 @@ def test_plateau_halves_the_rate_and_stops_early(tmp_path: Path) -> None:
         rate=RateSettings(peak=0.0, floor=0.0, patience=1),
         validation=ValidationSettings(samples=2, stop_after=6, stop_patience=3, snapshot_every=2),
     )
-    # A rate of zero moves nothing but the batch statistics: no epoch is better than the first few.
+    # A rate of zero changes only the batch statistics: no epoch is better than the first few.
     position = train(recipe, SphereStream, tmp_path)
     assert 6 <= position.epochs < 50
     assert len(list((tmp_path / "snapshots").iterdir())) == position.epochs // 2
@@ -386,7 +386,7 @@ def test_running_mean_ends_between_first_and_newest() -> None:
     assert mean.num_batches_tracked.item() == 7
 
 
-def test_windows_hold_lesions_half_of_the_time_and_lie_inside() -> None:
+def test_half_of_the_windows_contain_lesions_and_all_are_inside() -> None:
     batch = spheres(torch.Generator().manual_seed(0), 2, (32, 32, 16))
     example = Example(batch.image, batch.lesion, batch.brain)
     stage = Stage(window=(8, 8, 8), per_volume=100)
@@ -400,7 +400,7 @@ def test_windows_hold_lesions_half_of_the_time_and_lie_inside() -> None:
     torch.testing.assert_close(windows[107], batch.lesion[1, :, x : x + 8, y : y + 8, z : z + 8])
 
 
-def test_windows_of_a_volume_without_lesion_or_brightness_lie_in_the_brain() -> None:
+def test_windows_without_lesion_or_bright_tissue_are_in_the_brain() -> None:
     brain = torch.zeros(1, 1, 16, 16, 8)
     brain[..., 4:6, 4:6, 4:6] = 1
     example = Example(torch.zeros(1, 3, 16, 16, 8), torch.zeros_like(brain), brain)
@@ -409,7 +409,7 @@ def test_windows_of_a_volume_without_lesion_or_brightness_lie_in_the_brain() -> 
     assert (seen.brain.flatten(1).sum(1) > 0).all()
 
 
-def test_whole_brains_are_shown_without_what_surrounds_all_of_them() -> None:
+def test_whole_brains_are_cropped_to_their_common_box() -> None:
     brain = torch.zeros(2, 1, 32, 32, 16)
     brain[0, :, 9:12, 4:12, 4:6] = brain[1, :, 20:23, 9:12, 3:6] = 1
     image = torch.randn(2, 3, 32, 32, 16)
@@ -419,7 +419,7 @@ def test_whole_brains_are_shown_without_what_surrounds_all_of_them() -> None:
     assert example.target.sum() * 2 == brain.sum()
 
 
-def test_a_box_is_as_large_as_a_recipe_asks_where_there_is_room() -> None:
+def test_a_box_has_the_minimum_size_of_the_recipe_if_it_fits() -> None:
     brain = torch.zeros(1, 1, 48, 32, 16)
     brain[..., 34:38, 12:20, 2:5] = 1
     example = Example(brain.repeat(1, 3, 1, 1, 1), brain, brain)
@@ -429,7 +429,7 @@ def test_a_box_is_as_large_as_a_recipe_asks_where_there_is_room() -> None:
         assert shown.brain.sum() == brain.sum()
 
 
-def test_the_second_process_feeds_the_same_examples() -> None:
+def test_a_background_process_yields_the_same_examples() -> None:
     order = Order(SphereStream, "DAGMNet_CH2", 5, "cpu")
     here, ahead = feed(order), feed_ahead(order, 2)
     for _ in range(5):
@@ -441,7 +441,7 @@ def test_the_second_process_feeds_the_same_examples() -> None:
 
 
 @pytest.mark.parametrize(("render_on", "where"), [("cpu", "cpu"), ("gpu", "meta")])
-def test_the_stream_runs_where_the_recipe_says(
+def test_the_stream_runs_on_the_device_of_the_recipe(
     monkeypatch: pytest.MonkeyPatch, render_on: Literal["cpu", "gpu"], where: str
 ) -> None:
     asked: list[Order] = []
@@ -458,7 +458,7 @@ def test_the_stream_runs_where_the_recipe_says(
     assert asked[0].packed
 
 
-def test_several_streams_take_turns_and_go_on_where_they_were() -> None:
+def test_several_streams_take_turns_and_resume() -> None:
     order = Order(SingleStream, "DAGMNet_CH2", 5, "cpu")
     together = feed_ahead(order, 2, 3)
     given = [next(together) for _ in range(7)]
@@ -473,7 +473,7 @@ def test_several_streams_take_turns_and_go_on_where_they_were() -> None:
     resumed.close()
 
 
-def test_a_shelf_gives_every_volume_as_often_as_asked_mirrored_or_not() -> None:
+def test_a_shelf_reuses_every_volume_as_often_as_requested() -> None:
     recipe = replace(RECIPE, shelf=ShelfSettings(size=5, reuse=3))
     order = Order(SingleStream, "DAGMNet_CH2", 5, "cpu")
     given = open_feed(order, recipe, torch.Generator().manual_seed(0))
@@ -492,7 +492,7 @@ def test_a_shelf_gives_every_volume_as_often_as_asked_mirrored_or_not() -> None:
 
 
 class Counting(SphereStream):
-    """A stream that gives what BLAS was told of cores."""
+    """A stream that yields the number of threads set for BLAS."""
 
     def batches(self) -> Iterator[Spheres]:
         """Make them."""
@@ -501,7 +501,7 @@ class Counting(SphereStream):
             yield Spheres(*(torch.full((1, 2, 16, 16, 8), allowed) for _ in range(3)))
 
 
-def test_streams_side_by_side_compute_on_one_core_each_and_pack_what_they_send(
+def test_parallel_streams_use_one_thread_each_and_send_compact_examples(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
@@ -523,16 +523,16 @@ class Broken(SphereStream):
         raise ValueError("no anatomy")
 
 
-def test_a_failing_second_process_says_why_once_its_work_is_used() -> None:
+def test_a_failing_background_process_reports_the_error_after_its_examples() -> None:
     made = feed_ahead(Order(Broken, "DAGMNet_CH2", 5, "cpu"), 4)
     next(made)
-    time.sleep(1.0)  # the process has failed by now, and its second batch is still to be fetched
+    time.sleep(1.0)  # the process has failed, but its second batch is still in the queue
     next(made)
     with pytest.raises(RuntimeError, match="no anatomy"):
         next(made)
 
 
-def test_weights_travel_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_can_be_split_into_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "PIECE_BYTES", 10_000)
     torch.manual_seed(0)
     network = build("UNet_CH2", 4)
@@ -546,21 +546,21 @@ def test_weights_travel_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert back.position.step == 7
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(back.weights[name].float(), tensor.float(), atol=1e-3, rtol=1e-3)
-    with pytest.raises(InputFileError, match="no such weights"):
+    with pytest.raises(InputFileError, match="weights not found"):
         read_weights(tmp_path / "other.pt")
-    # Pieces of two steps of one run are of one length, and torch would take them.
+    # Parts of two steps of a run have the same length, and torch would accept the mix.
     with torch.no_grad():
         network.get_parameter(next(name for name, _ in network.named_parameters())).add_(1)
     first = pieces[0].read_bytes()
     write_weights(tmp_path / "weights.pt", recipe, Position(step=8), network)
     pieces[0].write_bytes(first)
-    with pytest.raises(InputFileError, match="with all its pieces"):
+    with pytest.raises(InputFileError, match="with all its parts"):
         read_weights(tmp_path / "weights.pt")
     (whole,) = write_weights(tmp_path / "weights.pt", recipe, Position(), network, whole=True)
     assert sorted(tmp_path.glob("weights.pt*")) == [whole, tmp_path / "weights.pt.bak"]
 
 
-def test_a_network_without_the_is_map_goes_on_from_one_with_it(tmp_path: Path) -> None:
+def test_a_network_without_the_is_map_can_start_from_one_with_it(tmp_path: Path) -> None:
     three = Recipe(network="DAGMNet_CH3", features=4)
     network = build("DAGMNet_CH3", 4)
     write_weights(tmp_path / "ch3.pt", three, Position(), network)
@@ -571,13 +571,13 @@ def test_a_network_without_the_is_map_goes_on_from_one_with_it(tmp_path: Path) -
     expected = rounded(network)(images)[0]
     assert torch.allclose(started(images[:, :2])[0], expected, atol=1e-5)
     write_weights(tmp_path / "ch2.pt", two, Position(), started)
-    with pytest.raises(InputFileError, match=r"reads DWI, ADC, and DAGMNet_CH3 reads .*, IS"):
+    with pytest.raises(InputFileError, match=r"trained on DWI, ADC, but DAGMNet_CH3 needs .*, IS"):
         make_learner(replace(three, start=str(tmp_path / "ch2.pt")), 0, "cpu")
-    with pytest.raises(InputFileError, match="is a DAGMNet_CH2, and a FCN_CH2 can't"):
+    with pytest.raises(InputFileError, match="FCN_CH2 cannot start from DAGMNet_CH2"):
         make_learner(replace(TINY, start=str(tmp_path / "ch2.pt")), 0, "cpu")
 
 
-def test_a_wide_network_goes_on_from_a_narrow_one(tmp_path: Path) -> None:
+def test_a_wide_network_can_start_from_a_narrow_one(tmp_path: Path) -> None:
     narrow = build("DAGMNet_CH3", 4)
     recipe = Recipe(network="DAGMNet_CH3", features=4)
     write_weights(tmp_path / "narrow.pt", recipe, Position(), narrow)
@@ -588,7 +588,7 @@ def test_a_wide_network_goes_on_from_a_narrow_one(tmp_path: Path) -> None:
 
 
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    """Both see their own half of the stream, and end with the same weights."""
+    """Both use their own half of the stream and end with the same weights."""
     program = tmp_path / "program.py"
     program.write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
@@ -624,8 +624,8 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     assert not torch.equal(*streams)
 
 
-def test_training_needs_torch_numpy_scipy_and_rich_alone() -> None:
-    """A machine lent for its GPU has nothing else."""
+def test_training_needs_only_torch_numpy_scipy_and_rich() -> None:
+    """A GPU machine may have no other packages."""
     block = (
         "import sys\n"
         "for name in ('nibabel', 'SimpleITK', 'nilearn', 'typer', 'matplotlib', 'onnxruntime'):\n"

@@ -1,4 +1,4 @@
-"""The losses against cases done by hand, against scikit-learn, and at their edges."""
+"""Losses: calculated by hand, compared with scikit-learn, and in edge cases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from infarct.lab.training.losses import (
 
 
 def volume(*values: float) -> torch.Tensor:
-    """One sample whose voxels lie along z."""
+    """Return one sample with its voxels along z."""
     return torch.tensor(values).view(1, 1, 1, 1, -1)
 
 
@@ -62,7 +62,7 @@ def test_l1_by_hand() -> None:
     assert l1(logits(0.8, 0.1, 0.4, 0.5)).item() == pytest.approx(1.8, abs=1e-6)
 
 
-def test_hybrid_sums_answer_and_sides_with_the_weights_of_the_paper() -> None:
+def test_hybrid_sums_final_and_side_outputs_with_the_weights_of_the_paper() -> None:
     torch.manual_seed(0)
     lesion = (torch.rand(2, 1, 4, 4, 4) > 0.9).float()
     answer, side = torch.randn(2, 1, 4, 4, 4), torch.randn(2, 1, 2, 2, 2)
@@ -91,14 +91,14 @@ def test_empty_and_full_masks_keep_loss_and_gradient_finite(
 
 
 @pytest.mark.parametrize("balance", [0.5, 1.0])
-def test_an_empty_mask_asks_for_an_empty_answer(balance: float) -> None:
+def test_an_empty_reference_favours_an_empty_prediction(balance: float) -> None:
     answer = torch.zeros(1, 1, 4, 4, 4, requires_grad=True)
     hybrid((answer,), torch.zeros(1, 1, 4, 4, 4), LossSettings(balance=balance)).backward()
     assert answer.grad is not None
     assert (answer.grad > 0).all()
 
 
-def test_a_perfect_answer_costs_next_to_nothing_and_the_wrong_one_much() -> None:
+def test_a_perfect_prediction_costs_little_and_a_wrong_one_much() -> None:
     lesion = (torch.rand(2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.9).float()
     sure = (lesion - 0.5) * 60
     settings = LossSettings(l1=0.0)
@@ -106,7 +106,7 @@ def test_a_perfect_answer_costs_next_to_nothing_and_the_wrong_one_much() -> None
     assert hybrid((-sure,), lesion, settings) > 10
 
 
-def test_half_precision_logits_give_the_float32_loss_of_the_same_values() -> None:
+def test_half_precision_logits_give_the_float32_loss() -> None:
     lesion = (
         torch.rand(1, 1, 96, 112, 48, generator=torch.Generator().manual_seed(0)) > 0.99
     ).float()
@@ -136,7 +136,7 @@ def test_component_loss_by_hand() -> None:
     assert loss.item() == pytest.approx((first + second) / 2, abs=1e-5)
 
 
-def test_a_missed_focus_costs_the_same_whatever_its_size() -> None:
+def test_a_missed_focus_costs_the_same_regardless_of_its_size() -> None:
     lesion = torch.zeros(1, 1, 20, 20, 4)
     lesion[0, 0, 2, 2, 1] = 1
     lesion[0, 0, 12:18, 12:18, :] = 1
@@ -151,7 +151,7 @@ def test_a_missed_focus_costs_the_same_whatever_its_size() -> None:
     assert costs[1] > 0.49
 
 
-def test_component_loss_of_nothing_falls_with_false_alarms() -> None:
+def test_component_loss_of_lesion_free_samples_falls_with_fewer_false_positives() -> None:
     nothing = torch.zeros(1, 1, 4, 4, 4)
     quiet, loud = (torch.full_like(nothing, value) for value in (-8.0, 0.0))
     assert component_dice_ce(quiet, nothing) < 0.01 < component_dice_ce(loud, nothing)

@@ -1,4 +1,4 @@
-"""Real cases in training: found as data sets keep them, mixed in the share asked for."""
+"""Real cases in training: found in data sets, prepared, and mixed into the stream."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def prepared(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_real_and_synthetic_batches_come_in_the_share_asked_for(prepared: Path) -> None:
+def test_real_and_synthetic_batches_have_the_requested_proportion(prepared: Path) -> None:
     mixed = Mixed(Synthetic(), CasesSettings(str(prepared), 0.25), batch=2, seed=0)
     drawn = list(islice(mixed.batches(), 200))
     real = [b for b in drawn if b.image.any()]
@@ -70,7 +70,7 @@ def test_real_and_synthetic_batches_come_in_the_share_asked_for(prepared: Path) 
     assert all(b.lesion.mean() == 0.5 for b in real)
 
 
-def test_it_continues_where_it_was(prepared: Path) -> None:
+def test_a_mixed_stream_resumes_exactly(prepared: Path) -> None:
     whole = Mixed(Synthetic(), CasesSettings(str(prepared), 0.5), batch=1, seed=3)
     stream = whole.batches()
     for _ in range(5):
@@ -84,14 +84,14 @@ def test_it_continues_where_it_was(prepared: Path) -> None:
         assert torch.equal(a.lesion, b.lesion)
 
 
-def test_a_folder_without_cases_says_how_to_make_some(tmp_path: Path) -> None:
+def test_a_folder_without_cases_is_an_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="prepare-cases"):
         Mixed(Synthetic(), CasesSettings(str(tmp_path)), batch=1, seed=0)
     with pytest.raises(InputFileError, match="mask"):
         list(prepare_cases(tmp_path, tmp_path / "out"))
 
 
-def test_cases_are_found_as_isles_and_bids_keep_them(tmp_path: Path) -> None:
+def test_cases_are_found_in_isles_and_bids_layouts(tmp_path: Path) -> None:
     for name in (
         "sub-1/ses-1/dwi/sub-1_ses-1_dwi.nii.gz",
         "sub-1/ses-1/dwi/sub-1_ses-1_adc.nii.gz",
@@ -112,7 +112,7 @@ def test_cases_are_found_as_isles_and_bids_keep_them(tmp_path: Path) -> None:
     assert second.lesion.name == "sub-2_lesion_mask.nii.gz"
 
 
-def test_cases_are_found_in_a_folder_each(tmp_path: Path) -> None:
+def test_cases_are_found_in_one_folder_per_case(tmp_path: Path) -> None:
     for name in ("a/dwi", "a/adc", "a/lesion_manual", "b/2/dwi", "b/2/b0", "b/2/mask", "c/dwi"):
         (tmp_path / f"{name}.nii.gz").parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / f"{name}.nii.gz").touch()
@@ -128,7 +128,7 @@ def test_cases_are_found_in_a_folder_each(tmp_path: Path) -> None:
         list(find(tmp_path))
 
 
-def test_a_scan_with_the_masks_of_two_readers_is_named(tmp_path: Path) -> None:
+def test_a_scan_with_two_masks_is_an_error(tmp_path: Path) -> None:
     for name in ("sub-1_dwi", "one/sub-1_msk", "other/sub-1_msk"):
         (tmp_path / f"{name}.nii.gz").parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.nii.gz").touch()
@@ -138,7 +138,7 @@ def test_a_scan_with_the_masks_of_two_readers_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A case of 4 x 4 x 4 voxels, on the MNI grid as it is: a DWI, and who prepares it."""
+    """Replace preprocessing by a stand-in for a case of 4 x 4 x 4 voxels on the MNI grid."""
     image = np.random.default_rng(0).random((4, 4, 4))
     prepared = SimpleNamespace(
         registration=SimpleNamespace(mni_from_native=np.eye(4)),
@@ -165,7 +165,7 @@ def draw(folder: Path, mask: np.ndarray, shift: float = 0.0) -> None:
     write(Volume(mask.astype(np.uint8), affine), folder / "set/lesion.nii.gz", "uint8")
 
 
-def test_a_case_that_could_not_be_written_is_not_there_already(
+def test_a_case_that_could_not_be_written_is_prepared_again(
     stand_in: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(file: Any, **_: Any) -> None:
@@ -178,14 +178,14 @@ def test_a_case_that_could_not_be_written_is_not_there_already(
     assert not list((stand_in / "out").glob("*.npz"))
 
 
-def test_a_mask_counts_where_it_is_not_zero_and_lies_where_the_scan_does(stand_in: Path) -> None:
+def test_every_nonzero_label_is_lesion_and_the_grid_must_match(stand_in: Path) -> None:
     mask = np.zeros((4, 4, 4))
     mask[1, 1, 1:3] = 1
     outside = np.zeros((4, 4, 4))
     outside[3] = 1
     kept = []
     for k, drawn in enumerate((mask, mask * 255, mask * 3)):
-        draw(stand_in, drawn, shift=k / 50)  # as headers are rounded
+        draw(stand_in, drawn, shift=k / 50)  # rounding of headers
         ((_, said),) = prepare_cases(stand_in / "set", stand_in / f"out{k}")
         assert said == "prepared"
         with np.load(next((stand_in / f"out{k}").glob("*.npz"))) as file:
@@ -194,18 +194,20 @@ def test_a_mask_counts_where_it_is_not_zero_and_lies_where_the_scan_does(stand_i
     for drawn, shift, why in ((mask, 5.0, "on another grid"), (outside, 0.0, "nothing of the")):
         draw(stand_in, drawn, shift)
         ((_, said),) = prepare_cases(stand_in / "set", stand_in / "away")
-        assert said.startswith("left out: ")
+        assert said.startswith("skipped: ")
         assert why in said
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the development data, see INFARCT_DATA")
-def test_a_real_case_keeps_its_lesion_and_looks_as_the_networks_expect(tmp_path: Path) -> None:
+def test_a_prepared_case_keeps_its_lesion_and_is_normalised_as_network_input(
+    tmp_path: Path,
+) -> None:
     source, folder = DATA / "real/isles22-case0009", tmp_path / "set"
     folder.mkdir()
     for role, name in (("dwi", "dwi"), ("adc", "adc"), ("msk", "lesion_manual")):
         shutil.copy(source / f"{name}.nii.gz", folder / f"sub-9_{role}.nii.gz")
     assert list(prepare_cases(folder, tmp_path / "out")) == [("sub-9", "prepared")]
-    assert list(prepare_cases(folder, tmp_path / "out")) == [("sub-9", "there already")]
+    assert list(prepare_cases(folder, tmp_path / "out")) == [("sub-9", "already prepared")]
     with np.load(tmp_path / "out/sub-9.npz") as file:
         image, lesion, brain = (file[k] for k in ("image", "lesion", "brain"))
     assert lesion.sum() / 1000 == pytest.approx(4.2, rel=0.2)

@@ -1,4 +1,4 @@
-"""Recorded streams: what is read back is what was made, and nothing is made twice."""
+"""Recorded streams: batches are read as written, and none is rendered twice."""
 
 from dataclasses import replace
 from functools import partial
@@ -12,7 +12,7 @@ from infarct.lab.training.stream import Batch
 
 
 class _Counting:
-    """A stream whose n-th batch holds n, and that counts what it makes."""
+    """A stream whose n-th batch contains n, and that counts its batches."""
 
     made = 0
 
@@ -49,7 +49,7 @@ def numbers(stream, count):
     return [int(next(batches).image.max()) for _ in range(count)]
 
 
-def test_a_second_run_reads_what_the_first_has_made(opened):
+def test_a_second_run_reads_the_record_of_the_first(opened):
     first = opened().batches()
     again = opened().batches()
     for _ in range(3):
@@ -60,20 +60,20 @@ def test_a_second_run_reads_what_the_first_has_made(opened):
     assert _Counting.made == 3
 
 
-def test_a_longer_run_goes_on_where_the_record_ends(opened):
+def test_a_longer_run_extends_the_record(opened):
     assert numbers(opened(), 3) == [0, 1, 2]
     assert numbers(opened(), 5) == [0, 1, 2, 3, 4]
     assert _Counting.made == 5
 
 
-def test_runs_that_overtake_each_other_see_the_same(opened):
+def test_runs_that_overtake_each_other_read_the_same_batches(opened):
     slow, fast = opened(), opened()
     assert numbers(slow, 1) == [0]
     assert numbers(fast, 4) == [0, 1, 2, 3]
     assert numbers(slow, 5) == [1, 2, 3, 4, 5]
 
 
-def test_it_resumes_where_it_stood(opened):
+def test_a_recorded_stream_resumes_exactly(opened):
     stream = opened()
     numbers(stream, 3)
     resumed = opened()
@@ -81,7 +81,7 @@ def test_it_resumes_where_it_stood(opened):
     assert numbers(resumed, 2) == [3, 4]
 
 
-def test_a_gap_is_filled_with_what_belongs_there(opened, tmp_path):
+def test_a_gap_is_filled_with_the_original_batch(opened, tmp_path):
     numbers(opened(), 4)
     (tmp_path / "record" / "00002.pt").unlink()
     assert numbers(opened(), 4) == [0, 1, 2, 3]
@@ -106,7 +106,7 @@ def test_other_streams_and_seeds_have_other_records(tmp_path):
     assert len(list(tmp_path.iterdir())) == len(variants)
 
 
-def test_real_cases_are_never_copied(tmp_path):
+def test_real_cases_are_never_recorded(tmp_path):
     recipe = Recipe("DAGMNet_CH3", cases=CasesSettings("somewhere"))
-    with pytest.raises(ValueError, match="not recorded"):
+    with pytest.raises(ValueError, match="cannot be recorded"):
         open_recorded(None, recipe, tmp_path)

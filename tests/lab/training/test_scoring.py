@@ -1,4 +1,4 @@
-"""Scores of weights that are no longer trained."""
+"""Scoring of weights after training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from infarct.lab.training.loop import train
 from infarct.lab.training.scoring import score_run
 
 
-def test_what_a_run_was_not_scored_on_is_made_up_for(
+def test_missing_scores_of_a_run_can_be_added(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoring, "open_stream", lambda *_: SphereStream)
@@ -34,7 +34,7 @@ def test_what_a_run_was_not_scored_on_is_made_up_for(
     )
 
 
-def test_weights_that_travelled_without_their_log_are_scored(
+def test_weights_without_a_log_can_be_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoring, "open_stream", lambda *_: SphereStream)

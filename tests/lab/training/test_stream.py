@@ -1,4 +1,4 @@
-"""The stream: shapes and scales the networks rely on, and exact resume."""
+"""Stream: shapes and scales of the network inputs, and exact resume."""
 
 import subprocess
 import sys
@@ -40,8 +40,8 @@ def test_shapes_and_scales(first_batches):
             assert abs(float(sample[1][brain].std()) - 1) < 0.1
 
 
-def test_a_resumed_stream_gives_the_same_samples(bank, settings, first_batches):
-    """Three sub-volumes of each scan, two in a batch: the second batch begins within a scan."""
+def test_a_resumed_stream_yields_the_same_samples(bank, settings, first_batches):
+    """Three sub-volumes per scan, two per batch: the second batch starts within a scan."""
     stream = Stream(bank, settings, seed=5)
     next(stream.batches())
     resumed = Stream(bank, settings, seed=99)
@@ -63,7 +63,7 @@ def test_lesion_free_stream_has_no_lesion(bank):
     assert float(batch.lesion.sum()) == 0
 
 
-def test_network_input_is_what_the_runtime_computes(bank):
+def test_network_input_equals_that_of_the_runtime(bank):
     scan = Stream(bank, StreamSettings(lesion_free=0.0), seed=3).scan(0)
     found = network_input(scan, HealthyTensors.of(load_healthy())).numpy()
     brain, dwi, adc = scan.brain.numpy(), scan.dwi.numpy(), scan.adc.numpy()
@@ -71,7 +71,7 @@ def test_network_input_is_what_the_runtime_computes(bank):
     np.testing.assert_allclose(found[1], zscore(adc, brain), atol=1e-4)
     normalised = [normalise(image, fit_tissue_peak(image, brain)) for image in (dwi, adc)]
     expected = is_map(*normalised, brain, load_healthy())
-    # The peak is fitted on every seventh voxel, which moves it by a percent or two of its SD.
+    # The peak is fitted on every seventh voxel, which changes it by 1 or 2% of its SD.
     assert np.abs(found[2] - expected).mean() < 2e-3
     assert np.corrcoef(found[2][brain], expected[brain])[0, 1] > 0.99
 
@@ -95,7 +95,7 @@ def test_heads(bank):
 
 
 def test_training_needs_neither_nibabel_nor_simpleitk() -> None:
-    # A machine with a GPU gets the checkout and the bank, no more.
+    # A GPU machine needs only the checkout and the bank.
     code = """
 import sys
 absent = {"SimpleITK", "nibabel", "nilearn", "onnxruntime", "typer", "jinja2"}

@@ -1,4 +1,4 @@
-"""The network's input as tensors against the runtime's arrays: one formula on both sides."""
+"""Network inputs computed with torch equal those computed with numpy in the runtime."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def scan():
     return dwi.astype(np.float32), adc.astype(np.float32), brain, healthy
 
 
-def test_zscore_is_the_runtimes(scan):
+def test_zscore_equals_that_of_the_runtime(scan):
     dwi, _, brain, _ = scan
     found = torch_features.zscore(torch.from_numpy(dwi), torch.from_numpy(brain))
     np.testing.assert_allclose(found, normalisation.zscore(dwi, brain), atol=1e-5)
@@ -47,7 +47,7 @@ def test_zscore_is_the_runtimes(scan):
     [FuzzySettings(), FuzzySettings(4.0, 1.0, 2.0, 1.5, 1.0, 1.0)],
     ids=["paper", "other"],
 )
-def test_is_map_is_the_runtimes(scan, settings):
+def test_is_map_equals_that_of_the_runtime(scan, settings):
     dwi, adc, brain, healthy = scan
     expected = classical.is_map(dwi, adc, brain, healthy, settings)
     found = torch_features.is_map(
@@ -60,7 +60,7 @@ def test_is_map_is_the_runtimes(scan, settings):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_is_map_in_the_brains_box_is_the_same(scan):
+def test_is_map_in_the_box_of_the_brain_is_the_same(scan):
     dwi, adc, brain, healthy = (
         torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in scan
     )
@@ -72,7 +72,7 @@ def test_is_map_in_the_brains_box_is_the_same(scan):
     torch.testing.assert_close(part, whole[box], atol=1e-4, rtol=0)
 
 
-def test_tissue_peak_of_a_part_is_that_of_the_whole():
+def test_tissue_peak_of_a_subset_equals_that_of_all_voxels():
     rng = np.random.default_rng(0)
     image = np.where(rng.random((90, 90, 90)) < 0.15, rng.normal(20, 8, (90,) * 3), 0)
     image = np.where(image == 0, rng.normal(100, 12, image.shape), image).astype(np.float32)
@@ -84,7 +84,7 @@ def test_tissue_peak_of_a_part_is_that_of_the_whole():
     assert found.sd == pytest.approx(expected.sd, rel=0.03)
 
 
-def test_statistics_of_the_bank_are_those_of_the_package() -> None:
+def test_statistics_of_the_bank_equal_those_of_the_package() -> None:
     healthy, ours = load_healthy(), torch_features.healthy_at_1mm(shipped_statistics())
     for name in ("dwi_mean", "dwi_sd", "adc_mean", "adc_sd"):
         assert np.abs(getattr(healthy, name) - getattr(ours, name)).max() < 1e-4

@@ -1,4 +1,4 @@
-"""What scores a run: the real cases, where there are any."""
+"""Validation on real cases."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ FACTS = model_card.Facts(Path(__file__), "", 0.0)
 
 @pytest.fixture
 def real_cases(tmp_path: Path) -> Path:
-    """Two prepared cases: one half of it lesion and as bright, and one with nothing."""
+    """Write two prepared cases: one half of which is bright lesion, and a lesion-free one."""
     folder = tmp_path / "cases"
     folder.mkdir()
     for k, bright in enumerate((3.0, 0.0)):
@@ -34,14 +34,16 @@ def real_cases(tmp_path: Path) -> Path:
 
 
 class Bright(torch.nn.Module):
-    """Outlines what is bright, whatever it was taught."""
+    """A network that segments bright voxels regardless of training."""
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor]:
         """Return a logit for each voxel."""
         return (image[:, :1] - 1.5,)
 
 
-def test_real_cases_are_scored_beside_the_synthetic_ones(tmp_path: Path, real_cases: Path) -> None:
+def test_real_cases_are_scored_in_addition_to_synthetic_ones(
+    tmp_path: Path, real_cases: Path
+) -> None:
     recipe = config.changed(replace(RECIPE, epochs=2), None, real_cases)
     train(recipe, SphereStream, tmp_path / "run")
     rows = [r for r in read_log(tmp_path / "run/log.csv") if r["validation_dice"]]
@@ -50,7 +52,7 @@ def test_real_cases_are_scored_beside_the_synthetic_ones(tmp_path: Path, real_ca
     kept = fixed_set(SphereStream, recipe, "cpu")
     scores = score(Bright(), kept, recipe.loss, "cpu")
     assert (scores.real_dice, scores.real_false_voxels) == (1.0, 0.0)
-    # Nothing that is learned or kept depends on them.
+    # Neither training nor the selection of weights depends on them.
     train(replace(RECIPE, epochs=2), SphereStream, tmp_path / "without")
     without = [r for r in read_log(tmp_path / "without/log.csv") if r["validation_dice"]]
     assert not any(row["real_dice"] for row in without)
@@ -68,28 +70,28 @@ def test_every_slice_of_a_real_case_is_scored(real_cases: Path) -> None:
         assert sum(float(part[1].sum()) for part in parts) > 0
 
 
-def test_cases_that_cant_be_validated_on_are_refused(tmp_path: Path, real_cases: Path) -> None:
+def test_unsuitable_validation_cases_are_rejected(tmp_path: Path, real_cases: Path) -> None:
     same = replace(
         config.changed(RECIPE, None, real_cases), cases=CasesSettings(f"{real_cases}/../cases")
     )
-    with pytest.raises(InputFileError, match="own"):
+    with pytest.raises(InputFileError, match="cannot be validated on its training cases"):
         fixed_set(SphereStream, same, "cpu")
     brain = replace(config.changed(RECIPE, None, real_cases), network="BrainMask")
-    with pytest.raises(InputFileError, match="BrainMask does not read prepared cases; leave"):
+    with pytest.raises(InputFileError, match="BrainMask cannot use prepared cases; remove"):
         fixed_set(SphereStream, brain, "cpu")
     with pytest.raises(InputFileError, match="prepare-cases"):
         fixed_set(SphereStream, config.changed(RECIPE, None, tmp_path / "none"), "cpu")
     np.savez(real_cases / "bank.npz", x=1)
-    with pytest.raises(InputFileError, match=r"bank\.npz: is no prepared case"):
+    with pytest.raises(InputFileError, match=r"bank\.npz: not a prepared case"):
         fixed_set(SphereStream, config.changed(RECIPE, None, real_cases), "cpu")
 
 
-def test_real_cases_are_scored_where_nothing_else_is(tmp_path: Path, real_cases: Path) -> None:
+def test_real_cases_are_scored_without_a_synthetic_set(tmp_path: Path, real_cases: Path) -> None:
     unscored = replace(TINY, epochs=1, validation=ValidationSettings(samples=0))
     train(config.changed(unscored, None, real_cases), SphereStream, tmp_path / "run")
     last = read_log(tmp_path / "run/log.csv")[-1]
     assert 0 <= float(last["real_dice"]) <= 1
     assert not last["validation_loss"] + last["validation_dice"] + last["false_voxels"]
     assert not (tmp_path / "run/best.pt").exists()
-    said = model_card.write(read_weights(tmp_path / "run/weights.pt"), tmp_path / "run", FACTS)
-    assert f"\nOn real cases that it did not learn from: Dice {last['real_dice']}.\n" in said
+    card = model_card.write(read_weights(tmp_path / "run/weights.pt"), tmp_path / "run", FACTS)
+    assert f"\nDice {last['real_dice']} on real cases not used for training.\n" in card

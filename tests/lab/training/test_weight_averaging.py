@@ -1,4 +1,4 @@
-"""The mean of the weights of several runs."""
+"""Averaging the weights of several runs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ def weights(seed: int, recipe: Recipe = RECIPE) -> Weights:
     return Weights(recipe, position, network.state_dict())
 
 
-def test_each_weight_is_the_mean_and_the_work_is_summed() -> None:
+def test_each_weight_is_the_mean_and_training_time_is_summed() -> None:
     first, second, third = weights(1), weights(2), weights(3)
     mean = average([first, second, third])
     for name, tensor in mean.weights.items():
@@ -43,7 +43,7 @@ def test_each_weight_is_the_mean_and_the_work_is_summed() -> None:
     mean.network()
 
 
-def test_the_mean_of_equals_is_the_same_network() -> None:
+def test_the_mean_of_equal_networks_is_the_same_network() -> None:
     one = weights(1)
     image = torch.randn(1, 3, 16, 16, 8)
     with torch.no_grad():
@@ -51,19 +51,19 @@ def test_the_mean_of_equals_is_the_same_network() -> None:
     assert torch.allclose(expected, found, atol=1e-5)
 
 
-def test_what_does_not_fit_together_is_refused() -> None:
+def test_mismatched_networks_are_rejected() -> None:
     wide, unlike = (
         weights(2, replace(RECIPE, **change))
         for change in ({"features": 8}, {"network": "UNet_CH3"})
     )
     for several in ([weights(1)], [weights(1), unlike]):
-        with pytest.raises(InputFileError, match="of one network"):
+        with pytest.raises(InputFileError, match="runs of the same network"):
             average(several)
     with pytest.raises(InputFileError, match="not narrowed"):
         average([wide, weights(1)])
 
 
-def test_a_narrow_run_is_widened_as_the_one_that_went_on_from_it(tmp_path: Path) -> None:
+def test_a_narrow_run_is_widened_as_in_the_run_that_continued_it(tmp_path: Path) -> None:
     narrow = weights(1)
     write_weights(tmp_path / "narrow.pt", RECIPE, narrow.position, narrow.network())
     recipe = replace(RECIPE, features=8, seed=9, start=str(tmp_path / "narrow.pt"))

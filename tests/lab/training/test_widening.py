@@ -1,4 +1,4 @@
-"""A wider network that answers the same."""
+"""Widening a network without changing its output."""
 
 import pytest
 import torch
@@ -8,12 +8,12 @@ from infarct.lab.networks import DESIGNS, build
 from infarct.lab.training.widening import widened
 
 WIDER = [(name, 8) for name, d in DESIGNS.items() if d.features and d.answers == "lesion"]
-# A gate takes the mean over features, so behind one all must be copied equally often.
+# A gate averages over features, so each must have the same number of copies.
 WIDER += [("UNet_CH3", 10), ("FCN_CH2", 10)]
 
 
 @pytest.mark.parametrize(("name", "wide"), WIDER)
-def test_a_wider_network_answers_the_same(name, wide):
+def test_a_wider_network_has_the_same_output(name, wide):
     torch.manual_seed(1)
     small, large = build(name, 4).eval(), build(name, wide).eval()
     for module in small.modules():  # as after training: no mean at zero, no scale at one
@@ -28,8 +28,8 @@ def test_a_wider_network_answers_the_same(name, wide):
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_copies_do_not_stay_copies():
-    """Equal weights would get equal gradients for ever."""
+def test_copies_diverge_during_training():
+    """Equal weights would always receive equal gradients."""
     torch.manual_seed(0)
     small, large = build("UNet_CH2", 4), build("UNet_CH2", 8)
     large.load_state_dict(widened(small.state_dict(), large, 0))
@@ -40,7 +40,7 @@ def test_copies_do_not_stay_copies():
     assert apart > 0.01 * first.grad.abs().max()
 
 
-def test_the_same_width_changes_nothing_and_a_smaller_one_is_refused():
+def test_the_same_width_changes_nothing_and_a_smaller_one_is_rejected():
     network, small = build("DAGMNet_CH3", 8), build("DAGMNet_CH3", 4)
     same = widened(network.state_dict(), network, 0)
     assert all(torch.equal(same[name], tensor) for name, tensor in network.state_dict().items())
@@ -48,7 +48,7 @@ def test_the_same_width_changes_nothing_and_a_smaller_one_is_refused():
         widened(network.state_dict(), small, 0)
 
 
-def test_shares_hang_on_the_seed_alone():
+def test_shares_depend_only_on_the_seed():
     small, large = build("FCN_CH2", 4), build("FCN_CH2", 8)
     one, again, other = (widened(small.state_dict(), large, seed) for seed in (1, 1, 2))
     assert all(torch.equal(one[name], again[name]) for name in one)

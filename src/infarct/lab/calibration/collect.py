@@ -1,8 +1,8 @@
-"""What a method finds on synthetic scans of heads that training never sees, kept as numbers.
+"""Collects the candidates of a method on synthetic scans of heads not used for training.
 
-Every case takes the whole road of a user's scan: saved as some scanner would, read, placed,
-outlined. What is kept of it are a few numbers, one JSON file for each case, so that a broken run
-goes on and a fit takes a second.
+Every case passes through the complete pipeline: saved as by a scanner, read, registered and
+segmented. A few numbers are stored per case, as one JSON file, so that an interrupted run can
+continue and fitting takes a second.
 """
 
 from __future__ import annotations
@@ -43,22 +43,23 @@ from infarct.uncertainty.candidate_features import features, peak_of, spread_of
 COHORT = "calibration"
 
 NOTE = "made-from.json"
-"""In the folder of the cases and in that of each method's rows: what they were made from."""
+"""Record of the origin of the files, in the folder of the cases and in that of each method."""
 
 _TRUE_SHARE = 0.25
-"""A candidate is an infarct if so much of it is, or if it holds so much of one."""
+"""A candidate is an infarct if this fraction of it is infarct, or if it covers this fraction of
+one."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is kept of one case.
+    """Numbers stored for one case.
 
     Attributes:
-        case: Its name.
-        true_ml: Volume of the infarcts; 0 without.
+        case: Name of the case.
+        true_ml: Volume of the infarcts; 0 for lesion-free scans.
         candidates: `FEATURES` of each candidate, largest first.
-        candidate_ml: Volume of each.
-        is_infarct: Whether each is one.
+        candidate_ml: Volume of each candidate.
+        is_infarct: Whether each candidate is an infarct.
         peak_logit: From `candidate_features.peak_of`.
         spread_ml: From `candidate_features.spread_of`.
     """
@@ -73,19 +74,19 @@ class Row:
 
     @property
     def infarct(self) -> NDArray[np.bool_]:
-        """Which candidates are infarcts."""
+        """Whether each candidate is an infarct, as an array."""
         return np.array(self.is_infarct, dtype=bool)
 
 
 @dataclass(frozen=True)
 class Order:
-    """One case to be made.
+    """One case to simulate and segment.
 
     Attributes:
         bank: File of the bank.
-        seed: Of the series.
-        index: Of the case in it.
-        models: Methods to ask.
+        seed: Random seed of the cohort.
+        index: Index of the case in the cohort.
+        models: Names of the methods.
         out: Folder of cases and rows.
     """
 
@@ -102,19 +103,19 @@ def _load_bank(path: Path) -> Bank:
 
 
 def collect(orders: Sequence[Order], workers: int) -> Iterator[dict[str, Row]]:
-    """Yield the rows of every case, by method, from several processes; none is made twice.
+    """Yield the rows of every case, by method, from several processes; existing rows are reused.
 
     Args:
         orders: The cases.
-        workers: Processes.
+        workers: Number of processes.
 
     Raises:
-        InputFileError: If the folder holds rows of another bank, of other healthy statistics or of
-            another network of that name.
+        InputFileError: If the folder contains rows from another bank, other healthy statistics or
+            another network of the same name.
     """
     for out, bank, models in dict.fromkeys((each.out, each.bank, each.models) for each in orders):
         _claim(out, bank, models)
-    # The workers share the cores; they read this when they start.
+    # Divides the cores among the workers, which read the variable when they start.
     os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // workers))
     with ProcessPoolExecutor(workers, initializer=quiet_for_good) as pool:
         for job in as_completed([pool.submit(make_rows, order) for order in orders]):
@@ -122,8 +123,8 @@ def collect(orders: Sequence[Order], workers: int) -> Iterator[dict[str, Row]]:
 
 
 def _claim(out: Path, bank: Path, models: Sequence[str]) -> None:
-    """Make sure that the rows of a folder are of this bank and of these networks."""
-    # A fit stamps the networks of today on what it learns from the rows.
+    """Check that the rows of a folder belong to this bank and these networks."""
+    # A fit stores the checksums of the current networks in the calibration.
     advice = "calibrate into another folder"
     claim(out / NOTE, made_from(bank), advice, used=any(out.glob(f"*/{COHORT}-*.json")))
     for model in models:
@@ -132,12 +133,12 @@ def _claim(out: Path, bank: Path, models: Sequence[str]) -> None:
 
 
 def networks_of(model: str) -> dict[str, str]:
-    """Return the sha256 of each network of a method, by the name of its file."""
+    """Return the SHA-256 of each network of a method, by file name."""
     return {network.name: sha256(network) for network in get_model(model).networks}
 
 
 def make_rows(order: Order) -> dict[str, Row]:
-    """Make one case, ask the methods about it, and keep what the fit needs."""
+    """Simulate one case, segment it with each method, and store the rows for the fit."""
     name = f"{COHORT}-{order.seed:04d}-{order.index:04d}"
     kept = {model: order.out / model / f"{name}.json" for model in order.models}
     rows = {model: read_row(path) for model, path in kept.items() if path.is_file()}
@@ -150,29 +151,29 @@ def make_rows(order: Order) -> dict[str, Row]:
     )
     prepared = preprocess(case, load_template(), load_network(BRAIN_NETWORK))
     reference = read(folder / "lesion.nii.gz").data > 0
-    open_work = [model for model in order.models if model not in rows]
-    readings = predict_several(case, prepared, map(get_model, open_work))
-    for model, reading in zip(open_work, readings, strict=True):
-        rows[model] = row_of(case, prepared, reading, reference)
+    missing = [model for model in order.models if model not in rows]
+    predictions = predict_several(case, prepared, map(get_model, missing))
+    for model, prediction in zip(missing, predictions, strict=True):
+        rows[model] = row_of(case, prepared, prediction, reference)
         write_row(rows[model], kept[model])
     return rows
 
 
 def row_of(case: Case, prepared: Prepared, reading: Prediction, reference: Mask) -> Row:
-    """Keep of a case what the fit needs.
+    """Return the numbers of a case that the fit needs.
 
     Args:
         case: The scan; the folder of its DWI gives the name.
-        prepared: The same, prepared.
-        reading: What the method made of it.
-        reference: The infarcts, on the grid of the DWI.
+        prepared: The preprocessed scan.
+        reading: Prediction of the method.
+        reference: Reference mask of the infarcts, on the grid of the DWI.
 
     Raises:
-        InputFileError: If the method is no network.
+        InputFileError: If the method is not a network.
     """
     evidence = candidate_evidence(case, prepared, reading)
     if evidence is None:
-        raise InputFileError("a classical method is not calibrated; name a network")
+        raise InputFileError("only networks can be calibrated; name a network")
     scan, candidates = evidence.scan, evidence.candidates
     measured = measure(candidates, scan, case.slice_axis)
     return Row(
@@ -187,14 +188,14 @@ def row_of(case: Case, prepared: Prepared, reading: Prediction, reference: Mask)
 
 
 def write_row(row: Row, path: Path) -> None:
-    """Write a row as JSON, whole or not at all."""
+    """Write a row as JSON, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as draft:
         draft.write_text(json.dumps(asdict(row)) + "\n", encoding="utf-8")
 
 
 def read_row(path: Path) -> Row:
-    """Read a row back."""
+    """Read a row written by `write_row`."""
     table = json.loads(path.read_text(encoding="utf-8"))
     table["candidates"] = tuple(tuple(row) for row in table["candidates"])
     for name in ("candidate_ml", "is_infarct", "spread_ml"):
@@ -203,11 +204,14 @@ def read_row(path: Path) -> Row:
 
 
 def true_candidates(candidates: Mask, reference: Mask) -> NDArray[np.bool_]:
-    """Tell which candidates are infarcts, largest first.
+    """Return which candidates are infarcts, largest first.
 
     Args:
-        candidates: (X, Y, Z) bool.
-        reference: Same shape.
+        candidates: (X, Y, Z) bool, mask of all candidates.
+        reference: Same shape, reference mask of the infarcts.
+
+    Returns:
+        (N,) bool for the N connected components of `candidates`.
     """
     found, true = pieces(candidates), pieces(reference)
     labels = np.arange(1, found.max(initial=0) + 1)

@@ -1,4 +1,4 @@
-"""Learns how far a method can be trusted, from what it found on scans whose truth is known.
+"""Fits the calibration of a method to its results on scans with known references.
 
 References:
     Platt 1999 (logistic calibration); Lei et al. 2018, J Am Stat Assoc 113, 1094: split conformal
@@ -38,45 +38,45 @@ from infarct.uncertainty.calibration import (
 )
 
 FALSE_ALARMS = {"sensitive": 0.5, "balanced": 0.15, "specific": 0.05}
-"""Share of the scans without infarct that each operating point may flag; the paper's network flags
-about a quarter."""
+"""Largest fraction of lesion-free scans that each operating point may flag; the paper's network
+flags about a quarter."""
 
 LEARNED_FROM = "synthetic scans"
-"""All cases come from the bank of the synthetic scanner."""
+"""All cases come from the simulator."""
 
 _STRONG, _WEAK = 0.03, 10.0
-"""Inverse strengths of the penalty of a regression, whose terms are brought to one spread first. Of
-the products of ten features on some 270 candidates the likelihood is cross-validated best with a
-strong one (mean log loss over three methods .338; .341 at .02, .340 at .1, .354 at .3; features
-alone .478); one or two features need next to none."""
+"""Inverse regularisation strengths of logistic regressions on standardised terms. With the products
+of ten features on about 270 candidates, strong regularisation has the best cross-validated
+likelihood (mean log loss over three methods .338; .341 at .02, .340 at .1, .354 at .3; features
+without products .478). One or two features need almost none."""
 
 _FOLDS = 10
 _FLOOR_ML = 0.1
 _BASE_SPREAD = 0.2
 _FEWEST_MISSED = 19
-"""Of fewer, the largest alone would decide what nine in ten do not exceed."""
+"""With fewer missed infarcts, the largest one alone would determine the 90% bound."""
 
 
 def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calibration:
-    """Learn the calibration of a method.
+    """Fit the calibration of a method.
 
-    What decides operating points and intervals is judged by regressions that did not see the scan,
-    so that neither is flattered.
+    Operating points and intervals are based on cross-validated predictions, so that they are not
+    biased towards the scans used for fitting.
 
     Args:
-        rows: Of all cases.
+        rows: Rows of all cases.
         model: Name of the method.
-        networks: Their files: of others than these the calibration says nothing.
+        networks: Network files of the method; the calibration is valid only for these.
 
     Raises:
-        InputFileError: If too few scans have a candidate to judge each by others.
+        InputFileError: If too few scans have a candidate for cross-validation.
     """
     rows = sorted(rows, key=lambda row: row.case)
     owner = np.concatenate([np.full(len(row.candidates), k) for k, row in enumerate(rows)])
     if len(set(owner.tolist())) < _FOLDS:
         raise InputFileError(
-            f"{model} finds candidates on {len(set(owner.tolist()))} of {len(rows)} scans, fewer "
-            f"than {_FOLDS}; ask for more --cases: those that are made are kept"
+            f"{model} finds candidates in only {len(set(owner.tolist()))} of {len(rows)} scans; at "
+            f"least {_FOLDS} are needed. Increase --cases; existing cases are reused"
         )
     every = np.array([one for row in rows for one in row.candidates])
     infarct = np.concatenate([row.infarct for row in rows])
@@ -87,7 +87,7 @@ def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calib
     shrunk = cross_val_predict(
         by_products, every, infarct, groups=owner, cv=folds, method="decision_function"
     )
-    # A strong penalty makes modest; what the scans it did not see say puts that right (Platt).
+    # Strong regularisation shrinks the logits; Platt scaling on held-out scans corrects this.
     stretch = _fitted(shrunk[:, None], infarct, _WEAK)
     unseen = np.array([stretch.logit([x]) for x in shrunk])
     logits = [unseen[owner == k] for k in range(len(rows))]
@@ -98,7 +98,7 @@ def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calib
     points = {name: _point(rows, logits, rate) for name, rate in FALSE_ALARMS.items()}
     volumes = _outlined_ml(rows, logits, points[DEFAULT_POINT].least_probability)
     scans = list(zip(rows, volumes, strict=True))
-    # False alarms are what `lesion_visible` is about; here they would drag all intervals to zero.
+    # Without false positives: `lesion_visible` covers them, and they would pull intervals to zero.
     outlined = [(row, ml) for row, ml in scans if ml and row.true_ml]
     scaler, _, regression = by_products.fit(every, infarct)
     columns = zip(scaler.mean_, scaler.scale_, every.min(axis=0), every.max(axis=0), strict=True)
@@ -118,7 +118,7 @@ def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calib
 
 
 def _regression(c: float) -> Pipeline:
-    # Ratios vary by tenths and logits by several: a penalty on bare weights would spare the logits.
+    # Standardised: ratios vary by tenths, logits by several units, and the penalty must be fair.
     return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000))
 
 
@@ -127,7 +127,7 @@ def _fitted(values: NDArray[np.float64], truth: NDArray[np.bool_], c: float) -> 
 
 
 def _unscaled(regression: Pipeline) -> Logistic:
-    """Return what a regression has learned, on terms as they are."""
+    """Return a regression expressed in the original, unscaled terms."""
     scaler, found = regression
     weights = found.coef_[0] / scaler.scale_
     offset = found.intercept_[0] - weights @ scaler.mean_
@@ -135,7 +135,7 @@ def _unscaled(regression: Pipeline) -> Logistic:
 
 
 def _stretched(shrunk: Logistic, stretch: Logistic) -> Logistic:
-    """Return one regression for two, the second on the logit of the first."""
+    """Combine two regressions, the second on the logit of the first, into one."""
     (factor,) = stretch.weights
     weights = tuple(factor * w for w in shrunk.weights)
     return Logistic(weights, stretch.logit([shrunk.offset]))
@@ -144,11 +144,11 @@ def _stretched(shrunk: Logistic, stretch: Logistic) -> Logistic:
 def _point(
     rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], rate: float
 ) -> OperatingPoint:
-    """Return the boldest point that flags no more of the scans without infarct than `rate`."""
+    """Return the most sensitive point that flags at most a fraction `rate` of lesion-free scans."""
     clean = [x for x, row in zip(logits, rows, strict=True) if not row.true_ml]
     ranked = sorted((float(expit(max(x, default=-math.inf))) for x in clean), reverse=True)
     allowed = int(rate * len(ranked))
-    # Just above the likeliest candidate of the first scan that may not be flagged.
+    # Just above the most probable candidate of the first scan that must not be flagged.
     least = math.nextafter([*ranked, 0.0][allowed], 1.0)
     return OperatingPoint(least, *_rates(rows, logits, least))
 
@@ -156,7 +156,7 @@ def _point(
 def _rates(
     rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], least: float
 ) -> tuple[float, float]:
-    """Return the share of clean scans that are flagged, and of infarcts that are missed."""
+    """Return the fraction of lesion-free scans flagged, and that of infarcts missed."""
     flagged, missed = [], []
     for row, x in zip(rows, logits, strict=True):
         kept = expit(x) >= least
@@ -174,10 +174,10 @@ def _share(hits: Sequence[bool]) -> float:
 def _missed_ml(
     rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], points: dict[str, OperatingPoint]
 ) -> list[float]:
-    """Return the volumes of infarcts on whose scans nothing would be outlined.
+    """Return the volumes of infarcts on scans with an empty lesion mask.
 
-    The usual point misses too few to learn from. Those that the strictest misses too, and the next
-    to be missed, are like them and rather larger, so that the bound errs to the safe side.
+    The default point misses too few infarcts for an estimate. Those missed by the strictest point,
+    and the next to be missed, are similar and rather larger, so that the bound is conservative.
     """
     strictest = max(point.least_probability for point in points.values())
     infarcts = sorted((likeliest(x.tolist()), k) for k, x in enumerate(logits) if rows[k].true_ml)
@@ -186,12 +186,12 @@ def _missed_ml(
 
 
 def _interval(scans: Sequence[tuple[Row, float]]) -> Interval:
-    """Return the split conformal interval of the error.
+    """Return the split conformal interval of the volume error.
 
-    Both sides share one quantile: each its own would rest on a handful of scans.
+    Both sides share one quantile, because separate ones would rest on very few scans.
 
     Args:
-        scans: Each with the volume outlined on it.
+        scans: Rows, each with the volume (ml) of the lesion mask.
     """
     plain = Interval(0.0, 0.0, _FLOOR_ML, _BASE_SPREAD)
     most = _conformal(
@@ -202,9 +202,9 @@ def _interval(scans: Sequence[tuple[Row, float]]) -> Interval:
 
 
 def _conformal(values: Iterable[float]) -> float:
-    """Return what the next value exceeds with a probability of no more than 1 - `COVERAGE`."""
+    """Return the bound that a new value exceeds with a probability of at most 1 - `COVERAGE`."""
     ranked = sorted(values)
-    # With n values, the quantile of the next is that of n + 1.
+    # Finite-sample correction: n + 1 instead of n.
     n = len(ranked)
     return ranked[min(math.ceil(COVERAGE * (n + 1)), n) - 1]
 
@@ -220,16 +220,17 @@ def _outlined_ml(
 
 @dataclass(frozen=True)
 class Check:
-    """How a calibration does on scans it was not learned from.
+    """Evaluation of a calibration on other scans.
 
     Attributes:
-        scans: How many.
-        coverage: Share of the true volumes inside their interval, where there is an infarct and
-            something is outlined.
-        coverage_empty: The same where there is an infarct and nothing is outlined.
-        brier_visible: Mean squared error of `lesion_visible`; .25 is a coin.
-        points: Operating point -> (false alarm rate, miss rate); NaN without such scans.
-        curve: For each fifth of the lesion probabilities: (mean said, share true, how many).
+        scans: Number of scans.
+        coverage: Fraction of true volumes inside their interval, for scans with an infarct and a
+            non-empty lesion mask.
+        coverage_empty: The same for scans with an infarct and an empty lesion mask.
+        brier_visible: Brier score of `lesion_visible`; .25 is chance level.
+        points: Operating point -> (false positive rate, miss rate); NaN without such scans.
+        curve: Reliability curve, for each fifth of the lesion probabilities: (mean predicted
+            probability, fraction of infarcts, number of candidates).
     """
 
     scans: int
@@ -241,11 +242,11 @@ class Check:
 
 
 def check(rows: Sequence[Row], calibration: Calibration) -> Check:
-    """Try a calibration on other scans.
+    """Evaluate a calibration on scans that were not used for fitting.
 
     Args:
-        rows: Of scans that `fit` did not see.
-        calibration: To be tried.
+        rows: Rows of the scans.
+        calibration: The calibration to evaluate.
     """
     logits = [np.array([calibration.lesion_logit(x) for x in row.candidates]) for row in rows]
     volumes = _outlined_ml(rows, logits, calibration.points[DEFAULT_POINT].least_probability)
@@ -259,9 +260,9 @@ def check(rows: Sequence[Row], calibration: Calibration) -> Check:
             (outlined if ml else empty).append(inside)
         seen = expit(calibration.scan.logit((likeliest(x.tolist()), row.peak_logit)))
         errors.append(float(seen) - (row.true_ml > 0))
-    said = expit(np.concatenate(logits))
+    predicted = expit(np.concatenate(logits))
     truth = np.concatenate([row.infarct for row in rows])
-    parts = [part for part in np.array_split(np.argsort(said), 5) if len(part)]
+    parts = [part for part in np.array_split(np.argsort(predicted), 5) if len(part)]
     return Check(
         scans=len(rows),
         coverage=_share(outlined),
@@ -271,17 +272,19 @@ def check(rows: Sequence[Row], calibration: Calibration) -> Check:
             name: _rates(rows, logits, point.least_probability)
             for name, point in calibration.points.items()
         },
-        curve=tuple((float(said[p].mean()), float(truth[p].mean()), len(p)) for p in parts),
+        curve=tuple((float(predicted[p].mean()), float(truth[p].mean()), len(p)) for p in parts),
     )
 
 
 def ship(calibration: Calibration, own: Path | None = None) -> Path:
-    """Write a calibration where the method will find it.
+    """Write a calibration to where the runtime looks for it.
 
     Args:
-        calibration: Of the method.
-        own: Folder of one's own networks, if there are such among the method's; else it is written
-            into the package.
+        calibration: Calibration of the method.
+        own: Folder of user networks, if the method uses any; None writes into the package.
+
+    Returns:
+        The file written.
     """
     file = (own or assets.ROOT / "networks") / calibration_name(calibration.model)
     with atomic_file(file) as draft:
@@ -290,8 +293,8 @@ def ship(calibration: Calibration, own: Path | None = None) -> Path:
         return file
     where = file.relative_to(assets.ROOT).as_posix()
     source = (
-        f"errors of {calibration.model} on {calibration.scans} {LEARNED_FROM} of heads that "
-        "training never saw"
+        f"errors of {calibration.model} on {calibration.scans} {LEARNED_FROM} of heads not used "
+        "for training"
     )
     name = f"calibration/{calibration.model}"
     assets.register_asset(assets.Asset(name, where, assets.sha256(file), "Apache-2.0", source))

@@ -1,4 +1,4 @@
-"""The networks of the paper, by name, and how to build one."""
+"""Registry of the networks: the designs of the paper and their variants."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from infarct.lab.networks.fcn import FCN
 from infarct.lab.networks.unet import UNet
 
 SHAPE = (96, 112, 48)
-"""Voxels of one of the 16 sub-volumes: what the networks of the paper read."""
+"""Voxels of one of the 16 sub-volumes, the input of the networks of the paper."""
 
 SLICES_SHAPE = (192, 224, 32)
 """Voxels of a scan of 32 slices on the measured-slice lattice."""
@@ -25,21 +25,22 @@ SLICES_SHAPE = (192, 224, 32)
 
 @dataclass(frozen=True)
 class Design:
-    """What a network reads and answers, before any weight is known.
+    """Inputs and outputs of a network, independent of its weights.
 
     Attributes:
-        make: Builds it: (channels, features) -> module whose forward returns a tuple of logits, the
-            answer first and side outputs after it.
-        channels: The images it reads, in order.
-        features: Width of its first level; None where the design has one size only.
+        make: Builds the network: (channels, features) -> module whose forward returns a tuple of
+            logits, the final output first and then the side outputs.
+        channels: Input channels, in order.
+        features: Default number of features of the first level; None if the design has a fixed
+            size.
         answers: "lesion" on an interleaved sub-volume or "brain" on the 4 mm head.
         shape: Voxels of its input along (x, y, z).
-        divisor: What the axes of its input, or of its tiles, must be divisible by.
-        margin: Voxels of surroundings that a tile must bring on every side; None for a network that
-            sees the whole brain at once and can't be tiled.
+        divisor: Divisor of the axes of its input, or of its tiles.
+        margin: Voxels of context that a tile needs on every side; None for a network that needs
+            the whole brain and cannot be tiled.
         slices: Whether it reads the measured slices at 1 mm, see
-            `infarct.segmentation.measured_lattice`, instead of one interleaved sub-volume after
-            another. Its `shape` is then one of many.
+            `infarct.segmentation.measured_lattice`, instead of interleaved sub-volumes. Its `shape`
+            is then only an example.
     """
 
     make: Callable[[int, int | None], nn.Module]
@@ -60,7 +61,7 @@ SPACED = (*CH3, "spacing")
 def _sized(network: Callable[[int, int], nn.Module]) -> Callable[[int, int | None], nn.Module]:
     def make(channels: int, features: int | None) -> nn.Module:
         if features is None:
-            raise ValueError("a number of features is needed")
+            raise ValueError("this network needs a number of features")
         return network(channels, features)
 
     return make
@@ -68,7 +69,7 @@ def _sized(network: Callable[[int, int], nn.Module]) -> Callable[[int, int | Non
 
 def _deepmedic(channels: int, features: int | None) -> nn.Module:
     if features is not None:
-        raise ValueError("DeepMedic has the size of its paper; leave `features` out")
+        raise ValueError("DeepMedic has a fixed size; omit `features`")
     return DeepMedic(channels)
 
 
@@ -94,9 +95,9 @@ DESIGNS: dict[str, Design] = {
     "FCN_CH2_slices": _of_slices(FCN, CH2, 54),
     "BrainMask": Design(_sized(brainmask), ("DWI", "b0"), 16, answers="brain", shape=HEAD_SHAPE),
 }
-"""UNet and FCN are as wide as gives them about the parameters of DAGMNet at Nf 32. The ungated
-DAGMNet is not in the paper; it measures what the attention gates contribute. Names with `slices`
-read the measured slices in one pass, `unmirrored` without the mirrored head as further channels and
+"""UNet and FCN have about as many parameters as DAGMNet at Nf 32. The ungated DAGMNet is not in the
+paper; it measures the contribution of the attention gates. Networks named `slices` read the
+measured slices in one pass, `unmirrored` without the mirrored head as additional channels and
 `spaced` with the slice spacing as a constant channel."""
 
 
@@ -105,17 +106,17 @@ def build(name: str, features: int | None = None) -> nn.Module:
 
     Args:
         name: A key of `DESIGNS`.
-        features: Width of its first level; the design's own if None.
+        features: Number of features of the first level; the default of the design if None.
 
     Raises:
-        ValueError: If there is no such network, or it comes in one size only.
+        ValueError: If the network is unknown, or has a fixed size.
     """
     if name not in DESIGNS:
-        raise ValueError(f"no network {name!r}; there are {', '.join(DESIGNS)}")
+        raise ValueError(f"unknown network {name!r}; choose from {', '.join(DESIGNS)}")
     design = DESIGNS[name]
     return design.make(len(design.channels), features or design.features)
 
 
 def parameters(network: nn.Module) -> int:
-    """Count what training can change."""
+    """Return the number of trainable parameters."""
     return sum(p.numel() for p in network.parameters())

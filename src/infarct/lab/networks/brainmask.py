@@ -1,4 +1,4 @@
-"""BrainMask: a small UNet that finds the brain in a whole head at 4 mm.
+"""BrainMask: a small UNet that segments the brain in a whole head at 4 mm.
 
 References:
     Liu et al. 2021, Methods, "Brain mask": a UNet on DWI and b0 in MNI space at 4 mm,
@@ -14,13 +14,13 @@ SHAPE = (48, 56, 48)
 
 
 def brainmask(channels: int = 2, features: int = 16) -> UNet:
-    """Make the network: the UNet of the baselines, narrower, on DWI and b0.
+    """Build the network: a narrower version of the baseline UNet, on DWI and b0.
 
     Args:
-        channels: DWI and b0, z-scored over the whole volume.
-        features: Features of the first level; a brain is a simple shape, 16 are plenty.
+        channels: Number of input channels: DWI and b0, z-scored over the whole volume.
+        features: Features of the first level; 16 are enough for the simple shape of a brain.
 
     Returns:
-        A network that takes (N, 2, 48, 56, 48) and returns one logit map of that shape.
+        A network that maps (N, 2, 48, 56, 48) to one logit map (N, 1, 48, 56, 48).
     """
     return UNet(channels, features)

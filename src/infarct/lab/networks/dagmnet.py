@@ -1,4 +1,4 @@
-"""DAGMNet: every level sees the image itself, attends twice, answers, and is fused.
+"""DAGMNet: multi-scale inputs, dual attention gates, side outputs and feature fusion.
 
 References:
     Liu et al. 2021, Communications Medicine 1:61, Fig. 2 and Methods "3D DAGMNet architecture".
@@ -17,7 +17,7 @@ from infarct.lab.networks.pixels import PIXELS, pack, unpack, with_mirror
 
 LEVELS = 4
 REDUCTION = 16
-"""How many channels share one neuron in the bottleneck of the channel gate."""
+"""Number of channels per neuron in the bottleneck of the channel gate."""
 
 
 def _block(channels: int, features: int) -> nn.Sequential:
@@ -33,16 +33,16 @@ def _block(channels: int, features: int) -> nn.Sequential:
 
 
 class ChannelGate(nn.Module):
-    """cAG: a weight for each accumulated feature, from the mean and maximum of both inputs.
+    """Channel attention gate (cAG): weighs features by the mean and maximum of both inputs.
 
     Args:
-        local: Channels of the features taken from the image at this level.
-        accumulated: Channels of the features of all levels so far.
+        local: Channels of the features of the image at this level.
+        accumulated: Channels of the accumulated features of all levels so far.
     """
 
     def __init__(self, local: int, accumulated: int) -> None:
         super().__init__()
-        # At least four neurons, or a small network would squeeze all its channels into one.
+        # At least four neurons: a narrow network would otherwise have a bottleneck of one.
         bottleneck = max((local + accumulated) // REDUCTION, 4)
         self.squeeze = nn.Conv3d(local + accumulated, bottleneck, 1)
         self.excite = nn.Conv3d(bottleneck, accumulated, 1)
@@ -57,11 +57,11 @@ class ChannelGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """sAG: a weight for each voxel, from what the channels of both inputs agree on there.
+    """Spatial attention gate (sAG): weighs voxels by channel statistics of both inputs.
 
     Args:
-        local: Channels of the features taken from the image at this level.
-        accumulated: Channels of the features of all levels so far.
+        local: Channels of the features of the image at this level.
+        accumulated: Channels of the accumulated features of all levels so far.
     """
 
     def __init__(self, local: int, accumulated: int) -> None:
@@ -82,16 +82,16 @@ class SpatialGate(nn.Module):
 class DAGMNet(nn.Module):
     """The network of the paper.
 
-    Level k (0 - 3) halves the image k times, reads it with a block of its own, joins what it finds
-    with the pooled features of the level above, and hands both to a dual attention gate. Decoders
-    run from coarse to fine; each gives a side output, and all are fused at full resolution.
+    Level k (0 - 3) halves the image k times and applies its own block, concatenates the result with
+    the pooled features of the level above, and passes both to a dual attention gate. Decoders
+    run from coarse to fine; each has a side output, and all are fused at full resolution.
 
     Args:
-        channels: Images of the input: DWI, ADC and, for CH3, the IS map.
+        channels: Number of input channels: DWI, ADC and, for CH3, the IS map.
         features: Nf, features of the first level; 32 in the paper.
-        gated: Whether features pass through the gates; False asks what attention is worth.
-        packed: Whether 2 x 2 pixels are packed into channels, and unpacked from the answer.
-        mirrored: Whether the head mirrored at the midplane is read as further channels.
+        gated: Whether to use the attention gates; False for ablation.
+        packed: Whether to pack 2 x 2 pixels into channels, and unpack them in the output.
+        mirrored: Whether to add the head mirrored at the midplane as additional channels.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class DAGMNet(nn.Module):
         self.decode.append(_block(widths[-1], widths[-1]))
         self.side = nn.ModuleList([nn.Conv3d(w, 1, 3, padding=1) for w in widths])
         # One doubling at a time: a single transposed convolution by 8 would need 8^3 weights for
-        # each pair of channels, as many as half of the network, and do no more.
+        # each pair of channels, as many as half of the network, without any benefit.
         self.to_fuse = nn.ModuleList([self._raise(w, features, k) for k, w in enumerate(widths)])
         self.fuse = _block(LEVELS * features, features)
         self.answer = nn.Conv3d(features, PIXELS if packed else 1, 3, padding=1)
@@ -134,9 +134,9 @@ class DAGMNet(nn.Module):
             image: (N, C, X, Y, Z), the three axes divisible by 8; X and Y by 16 if `packed`.
 
         Returns:
-            Five logits: the fused answer (N, 1, X, Y, Z), then the side outputs at full, half,
-            quarter and eighth of the resolution that the network works at: blocks of 2 x 2 pixels
-            if `packed`.
+            Five logit maps: the fused output (N, 1, X, Y, Z), then the side outputs at full, half,
+            quarter and eighth of the internal resolution, which is blocks of 2 x 2 pixels if
+            `packed`.
         """
         if self.mirrored:
             image = with_mirror(image)
@@ -145,7 +145,7 @@ class DAGMNet(nn.Module):
         gated: list[Tensor] = []
         features = image
         for k in range(LEVELS):
-            # Averaged, not skipped: a lesion of one voxel must still leave a trace one level down.
+            # Averaging instead of striding: a one-voxel lesion must remain visible one level down.
             view = functional.avg_pool3d(image, 2**k) if k else image
             local = self.read[k](view)
             if k == 0:
@@ -168,7 +168,7 @@ class DAGMNet(nn.Module):
         return (unpack(answer) if self.packed else answer, *sides)
 
     def _attention(self, level: int, local: Tensor, accumulated: Tensor) -> Tensor:
-        """Return the dual weights of a level, (N, C, X, Y, Z) in 0 - 1."""
+        """Return the dual attention weights of a level, (N, C, X, Y, Z) in 0 - 1."""
         channels = self.channel_gate[level](local, accumulated)
         weights: Tensor = channels * self.spatial_gate[level](local, accumulated)
         return weights

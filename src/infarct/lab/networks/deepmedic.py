@@ -1,4 +1,4 @@
-"""DeepMedic: two small-field paths, one of them on a coarser image, without any pooling.
+"""DeepMedic: two paths with small receptive fields, one on a coarser image, without pooling.
 
 References:
     Kamnitsas et al. 2017, Medical Image Analysis 36:61-78, Fig. 5: eight 3^3 layers in each path
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FACTOR = 3
-"""How much coarser the second path looks."""
+"""Downsampling factor of the second path."""
 MARGIN = 24
-"""Voxels of surroundings on every side that decide about a voxel: 8 layers of the coarse path."""
+"""Voxels of context on every side of a voxel: 8 layers of the coarse path."""
 
 _FEATURES = (30, 30, 40, 40, 40, 40, 50, 50)
 _TOP = 150
@@ -35,13 +35,13 @@ def _path(channels: int) -> nn.Sequential:
 
 
 class DeepMedic(nn.Module):
-    """The two-path network with its own default sizes.
+    """The two-path network with the default sizes of its paper.
 
-    Every voxel is decided by its 48 neighbours along each axis and nothing else, so a volume can be
-    cut into tiles without a seam: `answer_tile` takes a tile with its margin.
+    The output of a voxel depends only on 48 neighbours along each axis, so a volume can be tiled
+    without seams: `answer_tile` takes a tile with its margin.
 
     Args:
-        channels: Images of the input.
+        channels: Number of input channels.
     """
 
     def __init__(self, channels: int = 3) -> None:
@@ -61,7 +61,7 @@ class DeepMedic(nn.Module):
         )
 
     def answer_tile(self, tile: Tensor) -> Tensor:
-        """Segment the middle of a tile.
+        """Segment the centre of a tile.
 
         Args:
             tile: (N, C, X + 48, Y + 48, Z + 48), where X, Y and Z are divisible by 3.
@@ -77,7 +77,7 @@ class DeepMedic(nn.Module):
         return logits
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Segment a batch of any size; beyond its edges lies 0, as outside the brain.
+        """Segment a batch of any size, padded with 0 as outside the brain.
 
         Args:
             image: (N, C, X, Y, Z).

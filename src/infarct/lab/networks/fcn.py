@@ -1,4 +1,4 @@
-"""FCN: a classifier's encoder whose coarse scores are summed on the way up.
+"""FCN: an encoder whose score maps at several strides are upsampled and summed.
 
 References:
     Long et al. 2015, Fully convolutional networks for semantic segmentation ("FCN-8s": three
@@ -32,14 +32,14 @@ def _block(channels: int, features: int) -> nn.Sequential:
 class FCN(nn.Module):
     """Four encoder levels; the scores of strides 8, 4 and 2 are summed and interpolated.
 
-    Stride 1 is not scored, as in the paper of the network: it is the baseline whose outline is
-    coarse, and an FCN that scores every level with a decoder would be a UNet.
+    As in Long et al., stride 1 is not scored: this baseline has coarse contours. An FCN that scores
+    every level with a decoder would be a UNet.
 
     Args:
-        channels: Images of the input.
+        channels: Number of input channels.
         features: Features of the first level; 54 gives as many parameters as DAGMNet at Nf 32.
-        packed: Whether 2 x 2 pixels are packed into channels, and unpacked from the answer.
-        mirrored: Whether the head mirrored at the midplane is read as further channels.
+        packed: Whether to pack 2 x 2 pixels into channels, and unpack them in the output.
+        mirrored: Whether to add the head mirrored at the midplane as additional channels.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Packs 2 x 2 pixels into channels and back, so that one pass reads every measured pixel.
+"""Packs 2 x 2 pixels into channels and back, so that one pass processes every measured pixel.
 
-Both are convolutions with kernels of ones and zeros: an exported network then fits images of any
-size, which reshaping by traced sizes would not.
+Both operations are convolutions with kernels of ones and zeros. An exported network then accepts
+images of any size; a reshape would fix the traced size.
 
 References:
     Shi et al. 2016, Real-time single image super-resolution (sub-pixel convolution).
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 SIDE = 2
 PIXELS = SIDE * SIDE
-"""Pixels of a block."""
+"""Number of pixels in a block."""
 
 
 def pack(image: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def pack(image: Tensor) -> Tensor:
         image: (N, C, X, Y, Z), X and Y even.
 
     Returns:
-        (N, 4 C, X / 2, Y / 2, Z); the four pixels of an image are neighbouring channels.
+        (N, 4 C, X / 2, Y / 2, Z); the four pixels of an image are adjacent channels.
     """
     channels = image.shape[1]
     kernels = _one_hot(image).repeat(channels, 1, 1, 1, 1)
@@ -53,7 +53,7 @@ def _one_hot(like: Tensor) -> Tensor:
 
 
 def with_mirror(image: Tensor) -> Tensor:
-    """Append the head mirrored at the midplane as further channels.
+    """Append the head mirrored at the midplane as additional channels.
 
     Args:
         image: (N, C, X, Y, Z), symmetric about the midplane of the head along X.

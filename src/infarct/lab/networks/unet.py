@@ -1,4 +1,4 @@
-"""UNet: the generic encoder and decoder with skip connections, the paper's main baseline.
+"""UNet: encoder and decoder with skip connections, the main baseline of the paper.
 
 References:
     Cicek et al. 2016, 3D U-Net: learning dense volumetric segmentation from sparse annotation.
@@ -29,10 +29,10 @@ def _block(channels: int, features: int) -> nn.Sequential:
 
 
 class UNet(nn.Module):
-    """Four levels down and up again, features doubling at every level.
+    """Four levels of encoder and decoder; the features double at every level.
 
     Args:
-        channels: Images of the input.
+        channels: Number of input channels.
         features: Features of the first level; 42 gives as many parameters as DAGMNet at Nf 32.
     """
 

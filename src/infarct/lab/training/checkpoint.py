@@ -1,7 +1,7 @@
-"""What a run writes and continues from: checkpoints to resume, weights to ship.
+"""Checkpoints for resuming a run, and weights for inference and fine-tuning.
 
-A checkpoint holds everything the next step depends on, so that a resumed run is the run that was
-never interrupted, bit for bit. Weights hold only what answers, with the recipe that made them.
+A checkpoint holds everything the next step depends on, so that a resumed run is bit-identical to
+an uninterrupted one. A weights file holds only the network and its recipe.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from infarct.lab.training.from_sub_volumes import for_slices
 from infarct.lab.training.widening import widened
 
 PIECE_BYTES = 15 * 2**20
-"""Largest piece of a weights file: below what mail, forges and lent machines let through."""
+"""Largest part of a weights file: below the usual size limits of mail and code hosting."""
 
 _FREE = {"minutes", "epochs", "note", "rate.peak", "validation.cases"}
-"""Settings, beside those of the device, that a run may go on with another value of."""
+"""Settings, in addition to those of the device, that may be changed when a run is resumed."""
 
 _DAMAGED = (
     *(UnpicklingError, RuntimeError, ValueError, EOFError, BadZipFile),
     *(KeyError, AttributeError, TypeError),
 )
-"""What reading a file that is damaged, or something else, can end with."""
+"""Exceptions raised when reading a damaged file or a file of another kind."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run is made from.
+    """Recipe and data of a run.
 
     Attributes:
-        recipe: Everything that decides it.
-        bank: sha256 of what it learns from, see `bank.digest`; empty if nobody knows.
+        recipe: All settings of the run.
+        bank: SHA-256 of the bank, see `bank.digest`; empty if unknown.
     """
 
     recipe: Recipe
@@ -56,12 +56,12 @@ class Run:
 
 @dataclass
 class Position:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes:
-        step: Weight updates done.
-        samples: Volumes seen, over all devices.
-        seconds: Time spent training, over all sittings.
+        step: Number of weight updates.
+        samples: Volumes processed, over all devices.
+        seconds: Training time, over all sessions.
         epochs: Epochs completed.
         best: Highest validation Dice so far.
         lowest: Lowest validation loss so far.
@@ -79,15 +79,15 @@ class Position:
 
 @dataclass
 class Learner:
-    """Everything that learning changes.
+    """Everything that changes during training.
 
     Attributes:
-        network: The weights that are trained.
-        mean: Running mean of them; None without.
+        network: The network being trained.
+        mean: Running mean of its weights; None if the recipe keeps none.
         optimiser: Adam, with its moments.
-        plateau: Lowers the rate, in a recipe that wants that.
-        windows: Draws where to look.
-        position: How far the run is.
+        plateau: Plateau schedule of the learning rate; used only by recipes with a plateau.
+        windows: Random generator of the windows.
+        position: Progress of the run.
     """
 
     network: nn.Module
@@ -99,13 +99,13 @@ class Learner:
 
     @property
     def candidate(self) -> nn.Module:
-        """The network to be scored and shipped: the mean where there is one."""
+        """The network to score and export: the running mean if there is one."""
         return self.network if self.mean is None else self.mean
 
 
 def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
     """Build network and optimiser from the recipe and its seed."""
-    # First weights come from torch's global generator, which is left as it was found.
+    # Initial weights come from torch's global generator, whose state is restored afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = build(recipe.network, recipe.features or None).to(device)
@@ -120,7 +120,7 @@ def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
         network=network,
         mean=deepcopy(network).requires_grad_(False) if recipe.ema else None,
         optimiser=optimiser,
-        # torch waits for more than `patience` stale scores, Keras and the paper for as many.
+        # torch reduces after patience + 1 stale scores, Keras and the paper after `patience`.
         plateau=torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimiser, factor=rate.factor, patience=rate.patience - 1, min_lr=rate.floor
         ),
@@ -130,14 +130,14 @@ def make_learner(recipe: Recipe, rank: int, device: str) -> Learner:
 
 
 def _started(known: Weights, recipe: Recipe, network: nn.Module) -> dict[str, Tensor]:
-    """Return the weights a network starts with: those that are known, widened or for slices."""
+    """Return the initial weights: the known weights, widened or converted to slices if needed."""
     theirs, wanted = (DESIGNS[name] for name in (known.recipe.network, recipe.network))
     if theirs.slices == wanted.slices:
         return widened(_fitting(known, recipe, network), network, recipe.seed)
     original = recipe.network.partition("_slices")[0]
     if theirs.slices or original not in DESIGNS:
         raise InputFileError(
-            f"start = {recipe.start!r}: a {recipe.network} cannot start from a "
+            f"start = {recipe.start!r}: {recipe.network} cannot start from "
             f"{known.recipe.network}; a network for measured slices can start from its original, "
             "not the other way round"
         )
@@ -147,26 +147,26 @@ def _started(known: Weights, recipe: Recipe, network: nn.Module) -> dict[str, Te
 
 
 def _fitting(known: Weights, recipe: Recipe, network: nn.Module) -> dict[str, Tensor]:
-    """Leave out what weights know of images that a network does not read.
+    """Drop the weights of input channels that a network does not have.
 
-    The IS map is the last image of every design: a network without it can go on from one with it.
-    The other way round nothing is known of it, and the weights of another image would be taken.
+    The IS map is the last channel of every design, so a network without it can start from one with
+    it. The reverse is not possible: there are no weights for the additional channel.
 
     Raises:
-        InputFileError: If they are of another design, or of a network that reads other images.
+        InputFileError: If the weights belong to another design or to other input channels.
     """
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     theirs = known.recipe.network
     if known.weights.keys() != shapes.keys():
         raise InputFileError(
-            f"start = {recipe.start!r}: is a {theirs}, and a {recipe.network} can't go on from it, "
-            "for the two are of different designs"
+            f"start = {recipe.start!r}: {recipe.network} cannot start from {theirs}; the designs "
+            "differ"
         )
     read, wanted = (DESIGNS[name].channels for name in (theirs, recipe.network))
     if read[: len(wanted)] != wanted:
         raise InputFileError(
-            f"start = {recipe.start!r}: reads {', '.join(read)}, and {recipe.network} reads "
-            f"{', '.join(wanted)}; a network can go on without the IS map, not begin to read it"
+            f"start = {recipe.start!r}: trained on {', '.join(read)}, but {recipe.network} needs "
+            f"{', '.join(wanted)}; the IS map can be dropped, but no input can be added"
         )
     return {
         name: tensor[:, : shapes[name][1]] if tensor.ndim > 1 else tensor
@@ -175,19 +175,19 @@ def _fitting(known: Weights, recipe: Recipe, network: nn.Module) -> dict[str, Te
 
 
 def _weights_of(start: str) -> Path:
-    """Return the file a recipe means: its path, or that of a network that ships, by name."""
+    """Return the weights file of a bundled network, by name, or the given path."""
     shipped = f"networks/{start}.pt"
     return assets.path(shipped) if shipped in assets.index() else Path(start)
 
 
 def save(path: Path, run: Run, learner: Learner, streams: list[Any]) -> None:
-    """Write a checkpoint; a crash while writing leaves the one before.
+    """Write a checkpoint; a crash while writing keeps the previous one.
 
     Args:
-        path: Where to.
-        run: Goes along, so that a checkpoint says what it is.
-        learner: What has been learned.
-        streams: State of the stream and of the windows of each process, see `training`.
+        path: File to write.
+        run: Recipe and data of the run, stored in the checkpoint.
+        learner: Network, optimiser and progress.
+        streams: State of the stream and of the windows of each process, see `loop.train`.
     """
     content = {
         "recipe": config.to_dict(run.recipe),
@@ -204,13 +204,20 @@ def save(path: Path, run: Run, learner: Learner, streams: list[Any]) -> None:
 
 
 def resume(path: Path, run: Run, learner: Learner, rank: int, device: str) -> Mapping[str, Any]:
-    """Bring a learner to where a checkpoint was.
+    """Restore a learner from a checkpoint, in place.
+
+    Args:
+        path: The checkpoint.
+        run: Recipe and data of the resumed run.
+        learner: To be restored.
+        rank: Number of this process.
+        device: Device of the tensors.
 
     Returns:
         The state of the stream of process `rank`.
 
     Raises:
-        InputFileError: If the checkpoint is damaged, or of another run.
+        InputFileError: If the checkpoint is damaged or belongs to another run.
     """
     content = _read(path, map_location=device)
     _make_sure_it_is_of(run, content, path)
@@ -219,7 +226,7 @@ def resume(path: Path, run: Run, learner: Learner, rank: int, device: str) -> Ma
         learner.mean.load_state_dict(content["mean"])
     learner.optimiser.load_state_dict(content["optimiser"])
     for group in learner.optimiser.param_groups:
-        # On a plateau nothing else would lower it, where a loss has run away.
+        # With a plateau schedule nothing else lowers the rate after training has diverged.
         group["lr"] = min(group["lr"], run.recipe.rate.peak)
     learner.plateau.load_state_dict(content["plateau"])
     learner.position = Position(**content["position"])
@@ -230,10 +237,14 @@ def resume(path: Path, run: Run, learner: Learner, rank: int, device: str) -> Ma
 
 
 def make_sure_it_goes_on(path: Path, run: Run) -> None:
-    """Make sure that a checkpoint can be resumed, at no cost, before anything is written.
+    """Check that a checkpoint can be resumed, before anything is written.
+
+    Args:
+        path: The checkpoint.
+        run: Recipe and data of the resumed run.
 
     Raises:
-        InputFileError: If it is damaged, or of another run.
+        InputFileError: If the checkpoint is damaged or belongs to another run.
     """
     _make_sure_it_is_of(run, _read(path, mmap=True), path)
 
@@ -244,8 +255,8 @@ def _read(path: Path, **how: Any) -> dict[str, Any]:
         content["recipe"] = config.parse(Recipe, content["recipe"])
     except (*_DAMAGED, OSError) as error:
         raise InputFileError(
-            f"{path}: is no checkpoint of this version, or a damaged one; begin another run, in "
-            "another folder"
+            f"{path}: damaged, or not a checkpoint of this version; start a new run in another "
+            "folder"
         ) from error
     return content
 
@@ -258,31 +269,31 @@ def _make_sure_it_is_of(run: Run, content: Mapping[str, Any], path: Path) -> Non
         others.append("bank")
     if others:
         raise InputFileError(
-            f"{path}: is a run of {before.network} with {before.features or 'its own'} features, "
-            f"begun with another {', '.join(others)}; resume with what it was begun with, or "
-            "choose another folder"
+            f"{path}: this run of {before.network} ({before.features or 'default'} features) was "
+            f"started with different values of {', '.join(others)}; resume with the original "
+            "values, or choose another folder"
         )
 
 
 def _deciding(recipe: Recipe) -> dict[str, Any]:
-    """Return the settings that a run must go on with, by their names in the file."""
+    """Return the settings that must not change when a run is resumed, by their TOML names."""
     flat: dict[str, Any] = {}
     for name, value in config.to_dict(recipe).items():
         inner = isinstance(value, Mapping)
         flat |= {f"{name}.{key}": x for key, x in value.items()} if inner else {name: value}
     kept = {k: x for k, x in flat.items() if k not in _FREE and not k.startswith("device.")}
-    # What the streams have come to is kept for each of them.
+    # A checkpoint stores one state per stream, so their number must not change.
     device = recipe.device
     return kept | {"device.streams": device.streams if device.second_process else 1}
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A trained network as it is passed on.
+    """Weights of a trained network.
 
     Attributes:
-        recipe: What it was trained by.
-        position: After how much training.
+        recipe: Recipe of the training run.
+        position: Progress of the run.
         weights: Tensors by name, float32.
     """
 
@@ -291,26 +302,26 @@ class Weights:
     weights: dict[str, Tensor]
 
     def network(self) -> nn.Module:
-        """Build the network these weights belong to, ready to answer.
+        """Build the network with these weights, in evaluation mode.
 
         Raises:
-            InputFileError: If they are not those of the network of the recipe.
+            InputFileError: If the weights do not match the network of the recipe.
         """
         network = build(self.recipe.network, self.recipe.features or None)
         try:
             network.load_state_dict(self.weights)
         except RuntimeError as error:
             raise InputFileError(
-                f"the weights are not those of a {self.recipe.network}: {error}"
+                f"the weights do not match {self.recipe.network}: {error}"
             ) from error
         return network.eval()
 
 
 def rounded(network: nn.Module) -> nn.Module:
-    """Return a copy whose kernels are float16 numbers, though stored and computed as float32.
+    """Return a copy with kernels rounded to float16, stored and computed as float32.
 
-    What is scored must be what ships: only this makes scores and ONNX file agree to the last bit
-    that matters. Biases and normalisations are few and stay exact.
+    The exported ONNX file stores kernels as float16; scoring the rounded network makes scores and
+    ONNX file agree. Biases and normalisations are few and stay exact.
     """
     copy = deepcopy(network).eval()
     for tensor in copy.state_dict().values():
@@ -322,14 +333,14 @@ def rounded(network: nn.Module) -> nn.Module:
 def write_weights(
     path: Path, recipe: Recipe, position: Position, network: nn.Module, *, whole: bool = False
 ) -> list[Path]:
-    """Write weights, kernels as float16, in pieces small enough to travel.
+    """Write weights, kernels as float16, splitting large files into parts.
 
     Args:
         path: Ends in `.pt`; a file larger than `PIECE_BYTES` becomes `.pt.000`, `.pt.001` ....
-        recipe: What they were trained by.
-        position: After how much training.
-        network: Whose weights.
-        whole: Whether they become one file, however large.
+        recipe: Recipe of the training run.
+        position: Progress of the run.
+        network: Network with the weights.
+        whole: Whether to write a single file regardless of its size.
 
     Returns:
         The files written.
@@ -366,26 +377,26 @@ def _pieces(path: Path) -> list[Path]:
 
 
 def _joined(path: Path) -> io.BytesIO:
-    """Return a file of weights, whole or in pieces, as one."""
+    """Return the content of a weights file, joining its parts."""
     pieces = [path] if path.is_file() else _pieces(path)
     if not pieces:
-        raise InputFileError(f"{path}: no such weights; give the .pt file that training wrote")
+        raise InputFileError(f"{path}: weights not found; give the .pt file written by training")
     return io.BytesIO(b"".join(piece.read_bytes() for piece in pieces))
 
 
 def read_weights(path: Path) -> Weights:
-    """Read weights, whole or in pieces, or those of a checkpoint.
+    """Read a weights file, single or in parts, or the weights of a checkpoint.
 
     Args:
-        path: What `write_weights` or `save` was given.
+        path: The path given to `write_weights` or `save`.
 
     Raises:
-        InputFileError: If there is no such file, or it is damaged or something else.
+        InputFileError: If the file is missing, damaged or of another kind.
     """
     data = _joined(path)
     try:
         with ZipFile(data) as archive:
-            # torch believes pieces of two files: only the checksums tell that they are.
+            # torch accepts parts of two different files; only the checksums reveal the mix.
             if archive.testzip():
                 raise BadZipFile(path)
         data.seek(0)
@@ -398,6 +409,6 @@ def read_weights(path: Path) -> Weights:
         )
     except _DAMAGED as error:
         raise InputFileError(
-            f"{path}: holds no weights, or damaged ones; give the .pt file that training wrote, "
-            "with all its pieces"
+            f"{path}: damaged, or not a weights file; give the .pt file written by training, "
+            "with all its parts"
         ) from error

@@ -1,7 +1,7 @@
-"""Everything that decides a training run, read from one TOML file.
+"""Settings of a training run, read from one TOML file.
 
-A run is its recipe, its seed and its data; nothing else. A key the recipe does not know is an
-error, for a misspelt setting that is silently ignored costs a night.
+Recipe, seed and data determine a run completely. An unknown key is an error: silently ignoring a
+misspelt setting would waste a training run.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from infarct.lab.training.losses import LossSettings
 Settings = TypeVar("Settings")
 
 PACKAGED = Path(__file__).parent / "recipes"
-"""Recipes that come with the package; `infarct lab train NAME` finds them by name."""
+"""Bundled recipes; `infarct lab train NAME` finds them by name."""
 
 
 _LARGEST = 1e9
-"""No setting is larger, or negative; the tighter ranges are below."""
+"""Default upper limit of every setting; the default lower limit is 0. Tighter ranges follow."""
 
 _TINY = 1e-12
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -39,25 +39,26 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     **{"stages.until": (_TINY, 1), "stages.window": (8, 4096), "minutes": (0, 1e7)},
     **{"stream.phases_per_volume": (1, len(PHASES))},
 }
-"""Lowest and highest value of each number; not-a-number lies in no range."""
+"""Lowest and highest value of each number; NaN is outside every range."""
 
 
 @dataclass(frozen=True)
 class RateSettings:
-    """How the learning rate moves; the defaults are the paper's.
+    """Learning rate schedule; the defaults are the paper's.
 
     Attributes:
         peak: Highest learning rate of Adam.
-        schedule: "plateau" multiplies by `factor` when the validation loss has not fallen for
-            `patience` scores; "cosine" rises over `warmup` and falls to zero at the end of the run;
-            "steps" multiplies by `factor` after each epoch in `drops`.
-        factor: Of one reduction on a plateau.
-        patience: Scores without improvement before a reduction, see `ValidationSettings.every`.
-        floor: Lowest learning rate on a plateau, and of steps.
-        drops: Epochs after which "steps" lowers the rate; `infarct lab final` sets them.
-        warmup: Fraction of a cosine run spent rising.
-        weight_decay: Of AdamW; 0 is plain Adam.
-        clip: Largest norm of a gradient; 0 leaves gradients alone.
+        schedule: "plateau" multiplies by `factor` when the validation loss has not decreased for
+            `patience` validations; "cosine" increases during `warmup` and decreases to zero at the
+            end of the run; "steps" multiplies by `factor` after each epoch in `drops`.
+        factor: Factor of one reduction, for "plateau" and "steps".
+        patience: Validations without improvement before a reduction, see
+            `ValidationSettings.every`.
+        floor: Lowest learning rate of "plateau" and "steps".
+        drops: Epochs after which "steps" lowers the rate; set by `infarct lab final`.
+        warmup: Fraction of a cosine run used for warm-up.
+        weight_decay: Weight decay of AdamW; 0 is plain Adam.
+        clip: Largest gradient norm; 0 disables clipping.
     """
 
     peak: float = 3e-4
@@ -73,13 +74,13 @@ class RateSettings:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a part of the run looks at.
+    """Window size during one part of the run.
 
     Attributes:
-        until: Fraction of the run at which it ends, in 0 - 1; the last stage ends at 1.
-        window: Voxels (x, y, z) cut from every volume; each divisible by 8.
-        per_volume: How many windows are cut from each volume: half around a lesion, the others
-            around bright tissue that is none, or anywhere in the brain.
+        until: Fraction of the run at which the stage ends, in 0 - 1; the last stage ends at 1.
+        window: Voxels (x, y, z) cropped from every volume; each divisible by 8.
+        per_volume: Number of windows cropped from each volume: half of them around a lesion, the
+            others around bright tissue outside lesions or anywhere in the brain.
     """
 
     until: float = 1.0
@@ -89,18 +90,18 @@ class Stage:
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """What scores a run: a fixed synthetic set, and real cases where there are any.
+    """Validation on a fixed synthetic set and, optionally, on real cases.
 
     Attributes:
-        samples: Size of the synthetic set; 0 trains without, and keeps no best weights.
-        cases: Folder of prepared real cases, see `infarct lab prepare-cases`, scored beside it;
-            empty for none. Nothing is learned from them, and no weights are chosen by them.
-        every: Epochs between two scores.
-        snapshot_every: Epochs between two snapshots that are kept; 0 keeps best and last only.
-        stop_after: Earliest epoch at which a run may stop early, by its scores on the synthetic
-            set; 0 never stops early.
-        stop_patience: Epochs without a lower validation loss after which it then stops; those
-            since the last score do not count.
+        samples: Size of the synthetic set; 0 trains without one and keeps no best weights.
+        cases: Folder of prepared real cases, see `infarct lab prepare-cases`, scored in addition;
+            empty for none. They are used neither for training nor for selecting weights.
+        every: Epochs between two validations.
+        snapshot_every: Epochs between two snapshots; 0 keeps only the best and last weights.
+        stop_after: First epoch at which early stopping is allowed, by the scores on the synthetic
+            set; 0 disables early stopping.
+        stop_patience: Epochs without a lower validation loss before an early stop; epochs since
+            the last validation do not count.
     """
 
     samples: int = 32
@@ -113,19 +114,20 @@ class ValidationSettings:
 
 @dataclass(frozen=True)
 class DeviceSettings:
-    """How the arithmetic is done; none of it changes what is learned, but for rounding.
+    """Hardware settings; they change the result only by rounding.
 
     Attributes:
-        precision: Of the forward pass; losses, weights and their averages stay float32.
-        channels_last: Memory order that tensor cores prefer.
-        compile: Whether torch compiles the network first; pays on a GPU after some minutes.
-        second_process: Whether the stream runs beside the training, in processes of its own;
-            otherwise the training renders, where it computes.
-        streams: How many such processes there are.
-        render_on: What they compute on: "cpu", or the "gpu" that also learns.
-        ahead: Batches each of them may be ahead.
-        box: Voxels (x, y, z) of the smallest box that whole brains are shown in; a GPU chooses its
-            algorithms anew for every size that it meets.
+        precision: Precision of the forward pass; losses, weights and running means stay float32.
+        channels_last: Whether to use the memory order that tensor cores prefer.
+        compile: Whether to compile the network with torch; worthwhile on a GPU for runs longer
+            than some minutes.
+        second_process: Whether the stream runs in separate processes; otherwise the training
+            process renders, on the training device.
+        streams: Number of stream processes.
+        render_on: Device of the stream processes: "cpu", or the "gpu" used for training.
+        ahead: Number of batches that each stream process prepares in advance.
+        box: Smallest box (x, y, z voxels) around whole brains; a GPU selects its algorithms anew
+            for every new size.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -140,11 +142,11 @@ class DeviceSettings:
 
 @dataclass(frozen=True)
 class ShelfSettings:
-    """Volumes kept to be learned from again, where rendering is slower than learning.
+    """Replay buffer, for machines on which rendering is slower than training.
 
     Attributes:
-        size: How many are kept, a batch at least; 0 learns from every volume once, as it comes.
-        reuse: How often each serves, on average.
+        size: Number of volumes in the buffer, at least one batch; 0 uses every volume once.
+        reuse: Average number of times each volume is used.
     """
 
     size: int = 0
@@ -153,14 +155,14 @@ class ShelfSettings:
 
 @dataclass(frozen=True)
 class CasesSettings:
-    """Real cases with masks that are mixed into the stream, for who has them.
+    """Real cases with lesion masks that are mixed into the stream (optional).
 
     Attributes:
-        folder: Of prepared cases, see `infarct lab prepare-cases`; empty for none.
-        share: Fraction of the samples that come from it.
-        validation: Fraction of the patients that are held out at random; the learning rate, the
-            early stop and the best weights are then decided by their scores alone.
-        split: Seed of that draw.
+        folder: Folder of prepared cases, see `infarct lab prepare-cases`; empty for none.
+        share: Fraction of the samples taken from the folder.
+        validation: Fraction of the patients held out at random. Only their scores then determine
+            the learning rate, early stopping and the best weights.
+        split: Random seed of the split.
     """
 
     folder: str = ""
@@ -175,24 +177,24 @@ class Recipe:
 
     Attributes:
         network: A key of `networks.DESIGNS`.
-        features: Width of its first level; 0 for its own.
-        seed: Of weights, windows and stream.
-        batch: Volumes of one step, on each device.
-        epoch: Volumes that make one epoch, counted as often as they serve; the stream has no end.
-        epochs: Most epochs.
-        minutes: Most minutes; 0 for no limit. Whichever ends first makes the length of the run, by
-            which stages and the cosine are measured.
-        ema: Decay per step of the running mean of the weights; 0 keeps none.
-        start: Weights to start from: those of another run of the same network, or the name of a
-            network that ships; empty for fresh ones. A CH2 network may start from its CH3, and a
-            wide network from a narrower one of its kind, see `widening`.
-        note: What this run is for; goes into the model card.
-        rate: Learning rate.
-        loss: Weights of the losses.
-        stages: One after the other, by `until`.
-        validation: Scores, snapshots and early stop.
+        features: Number of features of its first level; 0 for the default of the design.
+        seed: Random seed of weights, windows and stream.
+        batch: Volumes per step and device.
+        epoch: Volumes per epoch, counting repeated use; the stream is endless.
+        epochs: Maximum number of epochs.
+        minutes: Time limit in minutes; 0 for no limit. Epochs or minutes, whichever ends first,
+            define the length of the run, to which stages and the cosine schedule refer.
+        ema: Decay per step of the exponential moving average of the weights; 0 disables it.
+        start: Initial weights: the weights file of another run of the same network, or the name of
+            a bundled network; empty for random weights. A CH2 network may start from its CH3
+            variant, and a wide network from a narrower one of the same design, see `widening`.
+        note: Purpose of the run; copied to the model card.
+        rate: Learning rate schedule.
+        loss: Weights of the loss terms.
+        stages: Training stages, in the order of `until`.
+        validation: Validation, snapshots and early stopping.
         device: Precision and processes.
-        shelf: Volumes to learn from again.
+        shelf: Replay buffer.
         cases: Real cases to mix in.
         stream: Settings of the synthetic stream that differ from its defaults.
     """
@@ -225,32 +227,33 @@ def read(source: Path | str) -> Recipe:
     """Read a recipe.
 
     Args:
-        source: A TOML file, or the name of a packaged recipe.
+        source: A TOML file, or the name of a bundled recipe.
 
     Raises:
-        InputFileError: If there is no such file, it is no TOML, or a key or value is unknown.
+        InputFileError: If the file does not exist or is not valid TOML, or a key or value is
+            invalid.
     """
     path = Path(source)
     if not path.is_file():
         path = PACKAGED / f"{source}.toml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PACKAGED.glob("*.toml")))
-        raise InputFileError(f"{source}: no such recipe; give a TOML file or one of {known}")
+        raise InputFileError(f"{source}: recipe not found; give a TOML file or one of {known}")
     try:
         return _checked(parse(Recipe, tomllib.loads(path.read_text(encoding="utf-8"))))
     except RecursionError as error:
-        raise InputFileError(f"{path}: is nested too deeply; a recipe has two levels") from error
+        raise InputFileError(f"{path}: nested too deeply; a recipe has two levels") from error
     except (ValueError, OSError) as error:
         raise InputFileError(f"{path}: {error}") from error
 
 
 def _checked(recipe: Recipe) -> Recipe:
-    """Return the recipe, if a run can come to its end by it.
+    """Return the recipe after checking that its settings are consistent.
 
     Raises:
-        ValueError: If not.
+        ValueError: If a run with these settings is impossible.
     """
-    # Here, not above: the networks can be exported and measured without the scanner.
+    # Imported here: networks can be exported and measured without the simulator.
     from infarct.lab.training.stream import StreamSettings  # noqa: PLC0415
 
     shelf = recipe.shelf
@@ -258,27 +261,27 @@ def _checked(recipe: Recipe) -> Recipe:
     _check_ranges(parse(StreamSettings, recipe.stream, "stream."), "stream.")
     for stage in recipe.stages:
         if any(size % 8 for size in stage.window):
-            raise ValueError(f"stages.window = {list(stage.window)}; each must be divisible by 8")
+            raise ValueError(f"stages.window = {list(stage.window)}: must be divisible by 8")
     ends = [stage.until for stage in recipe.stages]
     if not ends or ends != sorted(set(ends)) or ends[-1] != 1:
-        raise ValueError(f"stages.until = {ends}; ends must rise and the last be 1")
+        raise ValueError(f"stages.until = {ends}: must increase and end at 1")
     if recipe.rate.schedule == "plateau" and recipe.rate.floor > recipe.rate.peak:
         raise ValueError(f"rate.floor = {recipe.rate.floor} is above rate.peak")
     if recipe.network not in DESIGNS:
-        raise ValueError(f"network = {recipe.network!r}; there are {', '.join(DESIGNS)}")
+        raise ValueError(f"network = {recipe.network!r}: choose from {', '.join(DESIGNS)}")
     if shelf.size and shelf.size < recipe.batch:
-        raise ValueError(f"shelf.size = {shelf.size} does not hold a batch = {recipe.batch}")
+        raise ValueError(f"shelf.size = {shelf.size} is smaller than batch = {recipe.batch}")
     if DESIGNS[recipe.network].slices and not shelf.size and recipe.batch > 1:
         raise ValueError(
-            f"batch = {recipe.batch} without a shelf: scans differ in their number of slices, and "
-            "only a shelf puts those alike together; set shelf.size, or batch = 1"
+            f"batch = {recipe.batch} without a shelf: scans differ in their number of slices and "
+            "only a shelf can group similar ones; set shelf.size, or batch = 1"
         )
     if DESIGNS[recipe.network].slices and recipe.cases.folder:
-        raise ValueError(f"{recipe.network} does not read prepared cases; leave [cases] out")
+        raise ValueError(f"{recipe.network} cannot use prepared cases; remove [cases]")
     if recipe.cases.validation >= 1:
         raise ValueError(
-            f"cases.validation = {recipe.cases.validation} leaves no patients to train on; it must "
-            "be below 1"
+            f"cases.validation = {recipe.cases.validation} leaves no patients to train on; set it "
+            "below 1"
         )
     if recipe.cases.validation and recipe.validation.cases:
         raise ValueError("give either cases.validation or validation.cases, not both")
@@ -286,10 +289,10 @@ def _checked(recipe: Recipe) -> Recipe:
 
 
 def _check_ranges(settings: Any, where: str) -> None:
-    """Check every number of a dataclass, and of those in it, against its range.
+    """Check every number of a dataclass, and of nested dataclasses, against its range.
 
     Raises:
-        ValueError: If one lies outside, or is not finite.
+        ValueError: If a number is outside its range, or not finite.
     """
     for each in fields(settings):
         value, name = getattr(settings, each.name), f"{where}{each.name}"
@@ -301,16 +304,16 @@ def _check_ranges(settings: Any, where: str) -> None:
                 continue
             number = isinstance(part, int | float) and not isinstance(part, bool)
             if number and not low <= part <= high:
-                raise ValueError(f"{name} = {_short(part)} is not in {low:g} - {high:g}")
+                raise ValueError(f"{name} = {_short(part)}: must be in {low:g} - {high:g}")
 
 
 def changed(recipe: Recipe, minutes: float | None, validate_on: Path | str | None) -> Recipe:
-    """Return a recipe with what a command says otherwise.
+    """Return a recipe with the settings given on the command line.
 
     Args:
-        recipe: As read.
-        minutes: Length of the run, 0 for no limit; None leaves it.
-        validate_on: Folder of prepared real cases; None leaves it.
+        recipe: The recipe as read.
+        minutes: Length of the run, 0 for no limit; None keeps the recipe's.
+        validate_on: Folder of prepared real cases; None keeps the recipe's.
     """
     if minutes is not None:
         recipe = replace(recipe, minutes=minutes)
@@ -321,7 +324,7 @@ def changed(recipe: Recipe, minutes: float | None, validate_on: Path | str | Non
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe as plain values, all defaults written out; `parse` reads it back."""
+    """Return the recipe as plain values, including defaults; `parse` is the inverse."""
     return asdict(recipe)
 
 
@@ -330,17 +333,17 @@ def parse(kind: type[Settings], table: Mapping[str, Any], where: str = "") -> Se
 
     Args:
         kind: The dataclass.
-        table: As TOML gives it.
+        table: The parsed TOML table.
         where: Name of the table, for messages.
 
     Raises:
-        ValueError: If a key is unknown or missing, or a value has another type.
+        ValueError: If a key is unknown or missing, or a value has the wrong type.
     """
     hints = get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(table) - set(known))
     if unknown:
-        raise ValueError(f"unknown key {where}{unknown[0]}; there are {', '.join(known)}")
+        raise ValueError(f"unknown key {where}{unknown[0]}; choose from {', '.join(known)}")
     missing = [
         f.name
         for f in known.values()
@@ -352,7 +355,7 @@ def parse(kind: type[Settings], table: Mapping[str, Any], where: str = "") -> Se
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
-    """Return `value` as the annotated type `hint`."""
+    """Convert `value` to the annotated type `hint`."""
     origin, arguments = get_origin(hint), get_args(hint)
     if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, Mapping):
         return parse(hint, value, f"{where}.")
@@ -365,7 +368,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return value if value is None else _value(arguments[0], value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        # A whole number of hundreds of digits has no float; its range is refused later.
+        # An integer of hundreds of digits overflows a float; the range check rejects it later.
         return float(max(min(value, 10**300), -(10**300)))
     plain = origin or hint
     if (
@@ -374,11 +377,11 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         and isinstance(value, bool) == (plain is bool)
     ):
         return value
-    raise ValueError(f"{where} = {_short(value)} is not {getattr(hint, '__name__', hint)}")
+    raise ValueError(f"{where} = {_short(value)}: must be {getattr(hint, '__name__', hint)}")
 
 
 def _short(value: Any) -> str:
-    """Return a value for a message; nested ones may be too deep or too long to print."""
+    """Format a value for a message; nested values may be too deep or too long to print."""
     plain = isinstance(value, str | int | float)
-    said = repr(value) if plain else f"a {type(value).__name__}"
-    return said if len(said) <= 60 else f"{said[:60]}..."
+    text = repr(value) if plain else f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:60]}..."

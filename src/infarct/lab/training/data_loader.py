@@ -1,4 +1,4 @@
-"""From the stream to the network: channels, windows, and a second process that works ahead."""
+"""Data loading: input channels, windows, and background processes that render ahead."""
 
 from __future__ import annotations
 
@@ -28,47 +28,47 @@ if TYPE_CHECKING:
 Split = Literal["train", "validation"]
 
 SEEDS_APART = 1_000_003
-"""Between the seeds of streams that run side by side; those of runs lie closer together."""
+"""Difference between the seeds of parallel streams; the seeds of runs are closer together."""
 
 BRIGHT = 2.0
-"""DWI z-score above which tissue that is no lesion is worth a look: most mimics are up there."""
+"""DWI z-score above which tissue outside lesions is sampled more often: most mimics are bright."""
 
 
 SIDES = 8
-"""Sides of what a network is shown are multiples of this: the designs halve it three times."""
+"""Divisor of the sides of an input: the designs halve it three times."""
 
 
 class Source(Protocol):
-    """What a stream must be able to do; see `infarct.lab.training.stream.Stream`."""
+    """Interface of a stream; see `infarct.lab.training.stream.Stream`."""
 
     def batches(self) -> Iterator[Batch]:
-        """Make lesion batches, without end."""
+        """Yield lesion batches endlessly."""
 
     def head_batches(self) -> Iterator[HeadBatch]:
-        """Make whole heads at 4 mm, without end."""
+        """Yield whole heads at 4 mm endlessly."""
 
     def slice_batches(self) -> Iterator[SliceBatch]:
-        """Make scans on the lattice of their measured slices, one by one, without end."""
+        """Yield single scans on the lattice of their measured slices endlessly."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next batch depends on."""
+        """Return the state that determines the next batch."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state."""
 
 
 OpenSource = Callable[[int, Split, str], Source]
-"""Opens a stream from (seed, split, device); picklable, for the second process opens its own."""
+"""Opens a stream from (seed, split, device); picklable, because every process opens its own."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A batch as a network takes it.
+    """A training batch of a network.
 
     Attributes:
         image: (N, C, X, Y, Z) float32, the channels of its design.
-        target: (N, 1, X, Y, Z) float32, 0 or 1: what it should answer.
-        brain: Same shape as `target`: where a lesion may be. All ones for a network that seeks it.
+        target: (N, 1, X, Y, Z) float32, 0 or 1: the reference mask.
+        brain: Same shape as `target`: brain mask. All ones for a network that segments the brain.
     """
 
     image: Tensor
@@ -80,9 +80,9 @@ class Example:
         parts = [self.image, self.target, self.brain]
         to_gpu = device.startswith("cuda")
         if to_gpu:
-            # Pinned, so that the copy waits in the GPU's queue and not here.
+            # Pinned memory makes the copy asynchronous.
             parts = [x if x.is_cuda else x.pin_memory() for x in parts]
-        # What comes back is waited for, or it would be read before it is there.
+        # A copy to the CPU must block, or it would be read before it is complete.
         return Example(*(x.to(device, non_blocking=to_gpu) for x in parts))
 
     def packed(self) -> Example:
@@ -91,7 +91,7 @@ class Example:
 
 
 def examples(source: Source, network: str) -> Iterator[Example]:
-    """Turn what a stream makes into what a network reads.
+    """Convert the batches of a stream to the inputs of a network.
 
     Args:
         source: An open stream.
@@ -111,12 +111,12 @@ def examples(source: Source, network: str) -> Iterator[Example]:
 
 
 def draw_windows(example: Example, stage: Stage, generator: torch.Generator) -> Tensor:
-    """Choose where to look closer: half round lesions, the others round mimics or anywhere.
+    """Draw windows: half of them around lesions, the others around bright tissue or anywhere.
 
     Args:
         example: Whole volumes.
-        stage: How many windows of which size.
-        generator: Source of the choice, on the CPU.
+        stage: Number and size of the windows.
+        generator: Random generator, on the CPU.
 
     Returns:
         (N, K, 3) first voxel of each of K windows along (x, y, z).
@@ -128,20 +128,20 @@ def draw_windows(example: Example, stage: Stage, generator: torch.Generator) -> 
     window = torch.tensor(stage.window)
     starts = torch.zeros(len(lesion), stage.per_volume, 3, dtype=torch.long)
     for n in range(len(lesion)):
-        places = [m[n].nonzero() for m in (lesion, bright, brain, torch.ones_like(brain))]
+        regions = [m[n].nonzero() for m in (lesion, bright, brain, torch.ones_like(brain))]
         for k in range(stage.per_volume):
             draw = torch.rand(5, generator=generator)
-            wish = 0 if draw[0] < 0.5 else 1 if draw[0] < 0.75 else 2
-            voxels = next(p for p in places[wish:] if len(p))
+            preferred = 0 if draw[0] < 0.5 else 1 if draw[0] < 0.75 else 2
+            voxels = next(region for region in regions[preferred:] if len(region))
             centre = voxels[int(draw[1] * len(voxels))]
-            # Off centre by up to a quarter of the window, or the network learns where to look.
+            # Jitter by up to a quarter of the window, so that the position carries no information.
             jitter = ((draw[2:] - 0.5) * window / 2).long()
             starts[n, k] = (centre + jitter - window // 2).clamp(min=0).minimum(shape - window)
     return starts
 
 
 def cut(volume: Tensor, starts: Tensor, window: tuple[int, int, int]) -> Tensor:
-    """Cut windows out of a batch.
+    """Crop windows from a batch.
 
     Args:
         volume: (N, C, X, Y, Z).
@@ -155,8 +155,8 @@ def cut(volume: Tensor, starts: Tensor, window: tuple[int, int, int]) -> Tensor:
     return torch.stack(
         [
             volume[n, :, x : x + dx, y : y + dy, z : z + dz]
-            for n, places in enumerate(starts.tolist())
-            for x, y, z in places
+            for n, corners in enumerate(starts.tolist())
+            for x, y, z in corners
         ]
     )
 
@@ -168,14 +168,14 @@ def look(
     least: tuple[int, int, int] = (0, 0, 0),
     slices: bool = False,
 ) -> Example:
-    """Return the windows of a stage, or the whole brains where its window is the whole volume.
+    """Return the windows of a stage, or whole brains if its window covers the whole volume.
 
     Args:
         example: Whole volumes.
-        stage: What is looked at.
-        generator: Of the choice of windows.
+        stage: Number and size of the windows.
+        generator: Random generator of the windows.
         least: Sides (x, y, z) of the smallest box for whole brains, voxels.
-        slices: Whether the volumes are measured slices, which are shown whole.
+        slices: Whether the volumes are measured slices, which are never windowed.
     """
     if slices:
         return crop_slices(example, least)
@@ -187,11 +187,11 @@ def look(
 
 
 def crop(example: Example, least: tuple[int, int, int] = (0, 0, 0)) -> Example:
-    """Return the box that holds the brains of a batch, as the runtime shows them to a network.
+    """Crop a batch to the box around its brains, as the runtime does.
 
     Args:
         example: Whole volumes.
-        least: Sides (x, y, z) that the box has at least, voxels.
+        least: Smallest sides (x, y, z) of the box, voxels.
     """
     box = brain_box((example.brain > 0).any(0)[0].cpu().numpy(), SIDES)
     sizes = example.brain.shape[2:]
@@ -201,11 +201,11 @@ def crop(example: Example, least: tuple[int, int, int] = (0, 0, 0)) -> Example:
 
 
 def crop_slices(example: Example, least: tuple[int, int, int] = (0, 0, 0)) -> Example:
-    """Return the box that holds the brains of a batch of measured slices, ready to be mirrored.
+    """Crop a batch of measured slices to the box around its brains, symmetric about the midplane.
 
     Args:
-        example: On lattices of one shape, symmetric about the midplane.
-        least: Sides (x, y, z) that the box has at least, voxels.
+        example: Volumes on lattices of one shape, symmetric about the midplane.
+        least: Smallest sides (x, y, z) of the box, voxels.
     """
     x, y, z = brain_box_of_slices((example.brain > 0).any(0)[0].cpu().numpy())
     parts = (example.image, example.target, example.brain)
@@ -217,18 +217,19 @@ def crop_slices(example: Example, least: tuple[int, int, int] = (0, 0, 0)) -> Ex
 
 
 def padded(volume: Tensor, sides: Sequence[int]) -> Tensor:
-    """Pad a batch with zeros, along x on both sides alike: the midplane stays in the middle.
+    """Pad a batch with zeros, symmetrically along x, so that the midplane stays in the centre.
 
     Args:
         volume: (N, C, X, Y, Z).
-        sides: Wanted along x, y and z, at least those of the volume; along x an even number more.
+        sides: Target sides along x, y and z, at least those of the volume; along x the difference
+            must be even.
     """
     x, y, z = (wanted - size for wanted, size in zip(sides, volume.shape[2:], strict=True))
     return functional.pad(volume, (0, z, 0, y, x // 2, x - x // 2)) if x or y or z else volume
 
 
 def _grown(part: slice, least: int, size: int) -> slice:
-    """Lengthen a part of an axis to `least` on both sides in turn, by whole steps of `SIDES`."""
+    """Extend a slice of an axis to `least`, alternating between both ends, in steps of `SIDES`."""
     start, stop = part.start, part.stop
     while stop - start < min(least, size):
         grow_up = stop < size and (start == 0 or part.start - start > stop - part.stop)
@@ -238,15 +239,15 @@ def _grown(part: slice, least: int, size: int) -> slice:
 
 @dataclass(frozen=True)
 class Order:
-    """What to open, and where to continue.
+    """Stream to open, and the state to continue from.
 
     Attributes:
         open: Opens the stream.
-        network: Whose images are wanted.
-        seed: Of this process' part of the stream.
-        device: Where tensors are made.
-        state: Of the stream, to continue from; None starts it.
-        packed: Whether examples are wanted as `Example.packed` makes them.
+        network: Network to prepare inputs for, a key of `DESIGNS`.
+        seed: Random seed of this process' stream.
+        device: Device of the tensors.
+        state: State of the stream to continue from; None starts a new one.
+        packed: Whether to return compact examples, see `Example.packed`.
     """
 
     open: OpenSource
@@ -262,7 +263,7 @@ Fed = tuple[Example, dict[str, Any]]
 
 
 def feed(order: Order) -> Generator[Fed, None, None]:
-    """Make examples in this process, each with the state of the stream after it."""
+    """Yield examples rendered in this process, each with the state of the stream after it."""
     source = order.open(order.seed, "train", order.device)
     if order.state is not None:
         source.load_state_dict(order.state)
@@ -271,19 +272,20 @@ def feed(order: Order) -> Generator[Fed, None, None]:
 
 
 def feed_ahead(order: Order, ahead: int, streams: int = 1) -> Generator[Fed, None, None]:
-    """Make examples beside the training: one process makes what `feed` would, several make more.
+    """Yield examples rendered in background processes; a single process yields the same as `feed`.
 
-    A state travels with its example, so that a checkpoint continues after what was learned from,
-    not after what was made. Several take strict turns: what comes does not hang on which of them
-    is fastest today.
+    Each example carries the state of its stream, so that a checkpoint continues after the last
+    example used for training, not after the last one rendered. Several processes take strict turns:
+    the order does not depend on their speed.
 
     Args:
-        order: Of the first process; the seeds of the others follow from its own.
-        ahead: Examples each may be ahead of the training.
-        streams: How many processes.
+        order: Stream of the first process; the seeds of the others follow from its seed.
+        ahead: Number of examples that each process prepares in advance.
+        streams: Number of processes.
 
     Yields:
-        An example, and the state of the stream after it, or of all of them and whose turn is next.
+        An example, and the state of the stream after it; with several streams, the states of all
+        of them and the index of the next one.
     """
     states: list[Mapping[str, Any] | None] = [order.state] * streams
     turn = 0
@@ -317,10 +319,10 @@ def feed_ahead(order: Order, ahead: int, streams: int = 1) -> Generator[Fed, Non
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Let processes started here compute on one core each, in torch and in what numpy calls.
+    """Limit processes started in this context to one thread each, in torch and in BLAS.
 
-    BLAS reads this when it is loaded: too early for `torch.set_num_threads`, and a dozen processes
-    with a thread for every core each stand in each other's way.
+    BLAS reads the variable when it is loaded, before `torch.set_num_threads` could be called. A
+    dozen processes with one thread per core each would slow each other down.
     """
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -341,26 +343,28 @@ def _take(process: Any, queue: Any) -> Fed:
         except Empty:
             if process.is_alive():
                 continue
-            raise RuntimeError(f"the stream's process ended with {process.exitcode}") from None
+            raise RuntimeError(
+                f"the stream process ended with exit code {process.exitcode}"
+            ) from None
         if isinstance(item, str):
-            raise RuntimeError(f"the stream's process failed: {item}")
+            raise RuntimeError(f"the stream process failed: {item}")
         fed: Fed = item
         return fed
 
 
 def _ahead_of_others(device: str) -> AbstractContextManager[object]:
-    """Let the GPU take the many small steps of a scanner before the large ones of a network."""
+    """Give the many small kernels of the simulator priority over the large ones of a network."""
     if not device.startswith("cuda"):
         return nullcontext()
-    # Read when CUDA starts, which is now; below that of the training, if that was given one.
+    # Read when CUDA starts, which is now; 0 is a higher priority than that of the training.
     os.environ["CUDA_MPS_CLIENT_PRIORITY"] = "0"
     first = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
     return torch.cuda.stream(first)
 
 
 def _fill(order: Order, queue: Any) -> None:
-    """Body of the second process; what it makes on a GPU travels through main memory."""
-    # Ctrl-C reaches every process of a terminal; the training saves, then ends this one.
+    """Body of a background process; examples rendered on a GPU pass through main memory."""
+    # Ctrl-C reaches every process of a terminal; the training saves, then terminates this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     try:
@@ -370,8 +374,8 @@ def _fill(order: Order, queue: Any) -> None:
                 queue.put((made.to("cpu"), state))
     except Exception as error:
         queue.put(f"{type(error).__name__}: {error}")
-        # What was made before is fetched from this process, so it stays until the training has come
-        # to the error, and ends it.
+        # Earlier examples are still read from this process, so it waits until the training reaches
+        # the error and terminates it.
         parent = multiprocessing.parent_process()
         while parent is not None and parent.is_alive():
             time.sleep(1.0)

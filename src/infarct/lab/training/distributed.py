@@ -1,4 +1,4 @@
-"""The processes that train one network together."""
+"""Distributed training in several processes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import distributed
 
 @dataclass(frozen=True)
 class Team:
-    """Who trains; one process, unless `torchrun` started more.
+    """The training processes: one, unless `torchrun` started more.
 
     Attributes:
-        rank: This process' number; 0 writes all files.
-        size: How many there are.
-        device: Where this one computes.
+        rank: Number of this process; 0 writes all files.
+        size: Number of processes.
+        device: Device of this process.
     """
 
     rank: int
@@ -27,7 +27,7 @@ class Team:
     device: str
 
     def agree(self, value: float) -> float:
-        """Return the first process' value to all: clocks differ, decisions must not."""
+        """Return the value of the first process in all processes, so that they decide alike."""
         if self.size == 1:
             return value
         shared = torch.tensor([value], dtype=torch.float64, device=self.device)
@@ -35,7 +35,7 @@ class Team:
         return float(shared)
 
     def gather(self, value: Any) -> list[Any]:
-        """Return the values of all processes to all, in the order of their numbers."""
+        """Return the values of all processes in all processes, ordered by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -45,10 +45,10 @@ class Team:
 
 @contextmanager
 def join_team() -> Iterator[Team]:
-    """Find out whether `torchrun` started this process, and meet the others."""
+    """Join the process group if `torchrun` started this process."""
     gpu = torch.cuda.is_available()
     if gpu:
-        torch.backends.cudnn.benchmark = True  # volumes come in one or two sizes: time it once
+        torch.backends.cudnn.benchmark = True  # volumes have one or two sizes
         torch.set_float32_matmul_precision("high")
     if "RANK" not in os.environ:
         yield Team(0, 1, "cuda" if gpu else "cpu")

@@ -1,4 +1,4 @@
-"""From weights to what ships: an ONNX file, its sha256, and a card that says what it is."""
+"""Exports weights as an ONNX file with its SHA-256 and a model card."""
 
 from __future__ import annotations
 
@@ -28,60 +28,59 @@ from infarct.lab.training.checkpoint import Weights, read_weights, write_weights
 from infarct.lab.training.log import draw_curve
 
 OPSET = 20
-"""Of the ONNX operators; onnxruntime reads it since 1.17."""
+"""Version of the ONNX operator set; supported by onnxruntime since 1.17."""
 
 _RAW = {"IS", "spacing"}
-"""Channels that go in as they are; all others are scaled to mean 0 and SD 1."""
+"""Channels that are not scaled; all others are scaled to mean 0 and SD 1."""
 
 
 TOLERANCE = 1e-3
-"""Largest difference of probability that rounding the weights may cause."""
+"""Largest difference in probability that rounding the weights may cause."""
 
 
 def export(weights: Path, out: Path, stem: str, *, overwrite: bool = False) -> list[Path]:
-    """Write a network as it ships, check it against torch, and describe it.
+    """Export a network as ONNX, check it against torch, and write its model card.
 
     Args:
-        weights: `weights.pt`, `best.pt` or `last.pt` of a run; what else is known of the run is
-            read from the files beside it.
-        out: Folder to write to.
+        weights: `weights.pt`, `best.pt` or `last.pt` of a run; log and data description are read
+            from the same folder.
+        out: Output folder.
         stem: Name of the files.
-        overwrite: Replace a network of that name.
+        overwrite: Whether to replace an existing network.
 
     Returns:
-        The ONNX file, the card and, where there is a log, the curve.
+        The ONNX file, the model card and, if there is a log, the curve.
 
     Raises:
-        AssetError: If onnxruntime's answer differs from torch's by more than `TOLERANCE`; what was
-            there under that name stays.
-        InputFileError: If the weights are none.
-        OutputError: If the folder cannot be made, the name is that of a folder too, or there is a
-            network of that name.
+        AssetError: If the outputs of onnxruntime and torch differ by more than `TOLERANCE`; an
+            existing network is then kept.
+        InputFileError: If the weights file is invalid.
+        OutputError: If the folder cannot be created, the name contains a folder, or the network
+            exists.
     """
     trained = read_weights(weights)
     network = trained.network()
     if Path(stem).name != stem:
-        raise OutputError(f"{stem!r}: is no name of a file; give the folder by itself")
+        raise OutputError(f"{stem!r} is not a file name; give the folder with --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{out}: no such folder can be made ({error})") from error
+        raise OutputError(f"{out}: cannot create the folder ({error})") from error
     path = out / f"{stem}.onnx"
     there = [
         file.name for end in ("onnx", "md", "png", "pt") if (file := out / f"{stem}.{end}").exists()
     ]
     if there and not overwrite:
         raise OutputError(
-            f"{out} already holds {', '.join(there)}; nothing was replaced: give another --name, "
-            "or add --overwrite"
+            f"{out} already contains {', '.join(there)}; choose another --name or add --overwrite"
         )
     with atomic_file(path) as draft:
         onnx.save(to_onnx(network, trained.recipe.network), draft, "protobuf")
         difference = largest_difference(trained, draft)
-        if not difference <= TOLERANCE:  # NaN, where a weight is beyond float16, is refused too
+        if not difference <= TOLERANCE:  # NaN (weights beyond float16) also fails
             raise AssetError(
-                f"the exported network differs from torch by {difference:.1e}, more than "
-                f"{TOLERANCE}; its weights do not fit float16: train with rate.weight_decay"
+                f"the exported network differs from torch by {difference:.1e} (limit {TOLERANCE}); "
+                "its weights exceed the range of float16. Train with rate.weight_decay"
             )
     written = [path]
     run = weights.parent
@@ -106,27 +105,27 @@ def ship(
 
     Args:
         weights: As for `export`.
-        stem: Name the runtime asks for it by, such as `DAGMNet_CH3`.
+        stem: Name of the network in the runtime, such as `DAGMNet_CH3`.
         out: Data folder of the package.
-        start: Whether the weights that other runs may start from ship with it.
-        overwrite: Replace a network of that name.
+        start: Whether to ship the weights for fine-tuning as well.
+        overwrite: Whether to replace an existing network.
 
     Returns:
-        The files, all of them listed in `assets.json`.
+        The files, which are all registered in `assets.json`.
     """
     files = export(weights, out / "networks", stem, overwrite=overwrite)
     trained = read_weights(weights)
     recipe = trained.recipe
     if start:
-        # Not the file as it is: a checkpoint also holds scans that it was learning from.
+        # Not a copy of the file: a checkpoint also contains training scans.
         file = out / "networks" / f"{stem}.pt"
         files += write_weights(file, recipe, trained.position, trained.network(), whole=True)
     scans = model_card.learned_from(recipe)
     if not recipe.cases.folder:
-        scans += ", no scan of a patient"
+        scans += ", no patient scans"
     for file in files:
         name = f"networks/{stem}" if file.suffix == ".onnx" else f"networks/{file.name}"
-        source = f"trained on {scans}; see the card {stem}.md beside"
+        source = f"trained on {scans}; see the model card {stem}.md"
         where = file.relative_to(out).as_posix()
         assets.register_asset(
             assets.Asset(name, where, assets.sha256(file), model_card.LICENCE, source)
@@ -135,7 +134,7 @@ def ship(
 
 
 def largest_difference(trained: Weights, path: Path) -> float:
-    """Return by how much the probabilities of an ONNX file differ from torch's, at most.
+    """Return the largest difference in probability between an ONNX file and torch.
 
     Args:
         trained: Float32 weights.
@@ -151,7 +150,7 @@ def largest_difference(trained: Weights, path: Path) -> float:
 
 
 class Answer(nn.Module):
-    """The network as it ships: one probability map, no side outputs.
+    """The network as exported: one probability map, no side outputs.
 
     Args:
         network: In evaluation mode.
@@ -162,26 +161,26 @@ class Answer(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return probabilities (N, 1, X, Y, Z); of the tile without its margin for DeepMedic."""
+        """Return probabilities (N, 1, X, Y, Z); for DeepMedic, of the tile without its margin."""
         if isinstance(self.network, DeepMedic):
             return torch.sigmoid(self.network.answer_tile(image))
         return torch.sigmoid(self.network(image)[0])
 
 
 def fold(network: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Make batch normalisations part of the convolutions before them.
+    """Fold batch normalisations into the preceding convolutions.
 
     Args:
         network: In evaluation mode.
 
     Returns:
-        A folded copy; and by the name of each kernel what its output channels were multiplied with.
+        A folded copy, and the factors of the output channels of each kernel, by kernel name.
     """
     folded = deepcopy(network).eval()
     scales = {}
     for name, block in folded.named_modules():
         if isinstance(block, nn.SELU):
-            block.inplace = False  # or it becomes two operators where ONNX has one
+            block.inplace = False  # otherwise exported as two operators
         if isinstance(block, nn.Sequential):
             for k, (first, second) in enumerate(pairwise(block)):
                 if isinstance(first, nn.Conv3d) and isinstance(second, nn.BatchNorm3d):
@@ -193,7 +192,7 @@ def fold(network: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
 
 
 def contract_of(name: str) -> Contract:
-    """Return what the runtime must know about a design."""
+    """Return the contract of a design: what the runtime needs to know about its inputs."""
     design = DESIGNS[name]
     return Contract(
         name=name,
@@ -207,7 +206,7 @@ def contract_of(name: str) -> Contract:
 
 
 def input_shape(design: Design) -> tuple[int, int, int]:
-    """Return the voxels the exported network is traced with, margins included."""
+    """Return the input shape (voxels, including margins) used for tracing the network."""
     x, y, z = design.shape
     if design.margin is None:
         return (x, y, z)
@@ -216,24 +215,24 @@ def input_shape(design: Design) -> tuple[int, int, int]:
 
 
 def to_onnx(network: nn.Module, name: str, half: bool = True) -> onnx.ModelProto:
-    """Turn a network into ONNX.
+    """Convert a network to ONNX.
 
     Args:
-        network: With its weights.
+        network: Network with its weights.
         name: Key of its design.
-        half: Whether weights are stored as float16. They are widened when the network is loaded;
-            all arithmetic stays float32.
+        half: Whether to store weights as float16. They are converted to float32 when the network is
+            loaded; all arithmetic stays float32.
 
     Returns:
-        The model, its contract inside. The batch is one volume; its sides are free, but for the
-        head that a brain network reads.
+        The model with its contract as metadata. The batch size is 1. The sides of the input are
+        free, except for a brain network.
     """
     design = DESIGNS[name]
     image = torch.zeros(1, len(design.channels), *input_shape(design))
     folded, scales = fold(network)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         path = Path(folder) / "network.onnx"
-        # The exporter warns of its own future, and of a torchvision that nobody here needs.
+        # The exporter emits deprecation warnings and complains about a missing torchvision.
         warnings.simplefilter("ignore", FutureWarning)
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
@@ -260,14 +259,14 @@ def to_onnx(network: nn.Module, name: str, half: bool = True) -> onnx.ModelProto
 
 
 def halve(model: onnx.ModelProto, scales: Mapping[str, Tensor]) -> None:
-    """Store kernels as float16, each widened again by a cast; changes the model in place.
+    """Store kernels as float16, followed by a cast to float32; changes the model in place.
 
-    Exact for the weights of `checkpoint.rounded`: a kernel with a folded normalisation is stored as
-    it was trained, and multiplied when the file is loaded.
+    Exact for the weights of `checkpoint.rounded`: a kernel with a folded normalisation is stored
+    unscaled, and scaled when the file is loaded.
 
     Args:
-        model: With float32 kernels.
-        scales: What each kernel was multiplied with, from `fold`.
+        model: Model with float32 kernels.
+        scales: Factors of the kernels, from `fold`.
     """
     widen = []
     for tensor in list(model.graph.initializer):
@@ -292,10 +291,10 @@ def halve(model: onnx.ModelProto, scales: Mapping[str, Tensor]) -> None:
 
 
 def free_sides(model: onnx.ModelProto) -> None:
-    """Let the sides of a network be of any length it can divide; changes the model in place.
+    """Make the sides of the input and output symbolic; changes the model in place.
 
-    It is traced at one size, for tracing with symbols takes ten times as long; that nothing in it
-    depends on the size is tested with boxes and tiles of other sizes.
+    The network is traced at one fixed size, because symbolic tracing takes ten times as long. Tests
+    with boxes and tiles of other sizes check that the result does not depend on the traced size.
     """
     for value in (*model.graph.input, *model.graph.output):
         for axis, dim in zip("xyz", value.type.tensor_type.shape.dim[2:], strict=True):
@@ -303,7 +302,7 @@ def free_sides(model: onnx.ModelProto) -> None:
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Remove what the exporter wrote about this machine: source lines, paths, shapes of values."""
+    """Remove traces of this machine from the model: source lines, paths and value shapes."""
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]

@@ -1,8 +1,8 @@
-"""Recovers trainable weights from a bundled ONNX file, where no `.pt` ships beside it.
+"""Recovers trainable weights from a bundled ONNX file without a `.pt` file.
 
-An exported convolution carries its batch normalisation as a scale and a bias. What batches looked
-like in training is gone, so it is measured again on a few scans: the answer stays the same, and
-training can go on from it.
+Export folds each batch normalisation into a scale and a bias and discards the batch statistics.
+These are measured again on a few scans. The output of the network stays the same, and training can
+continue.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from infarct.lab.training.sources import open_stream
 
 
 def recover_weights(name: str, features: int, bank: Path, scans: int, out: Path) -> None:
-    """Write trainable weights of a bundled network that ships as ONNX alone.
+    """Write trainable weights of a bundled network that ships as ONNX only.
 
     Args:
-        name: Of the network, a key of `networks.DESIGNS`.
-        features: Width of its first level.
-        bank: Synthetic scans are drawn from it.
-        scans: On how many of them batches are measured.
+        name: Name of the network, a key of `networks.DESIGNS`.
+        features: Number of features of its first level.
+        bank: Bank of the synthetic scans.
+        scans: Number of scans for the batch statistics.
         out: File to write.
 
     Raises:
-        AssetError: If no such network ships.
+        AssetError: If the network is not bundled.
     """
     recipe = Recipe(name, features, batch=1)
     network = build(name, features)
@@ -50,12 +50,12 @@ def recover(path: Path, network: nn.Module) -> None:
     """Load the weights of an ONNX file into the network it was exported from, in place.
 
     Args:
-        path: Written by `export_onnx.to_onnx`.
-        network: Of the same design and width. Its normalisations assume batches of mean 0 and
-            variance 1 until `measure_batches`.
+        path: File written by `export_onnx.to_onnx`.
+        network: Network of the same design and width. Its normalisations assume mean 0 and
+            variance 1 until `measure_batches` is called.
 
     Raises:
-        KeyError: If the file is of another design.
+        KeyError: If the file has another design.
     """
     stored = {
         tensor.name.removeprefix("network."): torch.from_numpy(numpy_helper.to_array(tensor).copy())
@@ -84,9 +84,9 @@ def recover(path: Path, network: nn.Module) -> None:
 
 @torch.no_grad()
 def measure_batches(network: nn.Module, images: Iterable[Tensor]) -> None:
-    """Give the normalisations of a recovered network the statistics of real batches, in place.
+    """Set the batch statistics of a recovered network from actual batches, in place.
 
-    What the network answers in evaluation stays the same.
+    The output in evaluation mode stays the same.
 
     Args:
         network: From `recover`; left in evaluation mode.
@@ -111,7 +111,7 @@ def measure_batches(network: nn.Module, images: Iterable[Tensor]) -> None:
     for name, (_, normalisation) in _pairs(network):
         mean, square = torch.stack(sums[name]).mean(0)
         variance = square - mean**2
-        scale = normalisation.weight.clone()  # over a variance of 1, until now
+        scale = normalisation.weight.clone()  # so far for a variance of 1
         normalisation.weight.copy_(scale * (variance + normalisation.eps).sqrt())
         normalisation.bias.add_(scale * mean)
         normalisation.get_buffer("running_mean").copy_(mean)
@@ -119,7 +119,7 @@ def measure_batches(network: nn.Module, images: Iterable[Tensor]) -> None:
 
 
 def _pairs(network: nn.Module) -> list[tuple[str, tuple[nn.Conv3d, nn.BatchNorm3d]]]:
-    """List each convolution that a normalisation follows, by the name of the convolution."""
+    """List the convolutions followed by a normalisation, with the name of the convolution."""
     found = []
     for name, block in network.named_modules():
         if isinstance(block, nn.Sequential):

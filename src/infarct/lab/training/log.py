@@ -1,4 +1,4 @@
-"""A training run as rows: in a CSV file, on the screen, and as a curve."""
+"""Training log: CSV file, progress bar and curve."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ _SCORES = (
 )
 
 COLUMNS = (*_POSITION, *_PROGRESS, *_SCORES)
-"""Of the log; scores are empty between two epochs, and those of real cases without any."""
+"""Columns of the log; scores are empty between two validations, and those of real cases if there
+are none."""
 
 
 class Tally:
-    """Loss, Dice and speed since the last row; sums stay on the device until they are asked for.
+    """Loss, Dice and speed since the last row; sums stay on the device until they are read.
 
     Args:
-        seconds: Time when it begins.
+        seconds: Start time.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -51,10 +52,10 @@ class Tally:
         """Count a step.
 
         Args:
-            volumes: Taken from the stream, over all devices.
-            loss: Of the step.
-            dice: (N,) of each sample; NaN where there was nothing to find.
-            waited: Seconds spent on getting the volumes.
+            volumes: Number of volumes, over all devices.
+            loss: Loss of the step.
+            dice: (N,) Dice of each sample; NaN for lesion-free samples.
+            waited: Seconds spent waiting for the volumes.
         """
         self.steps += 1
         self.volumes += volumes
@@ -64,18 +65,18 @@ class Tally:
         self.found = self.found.to(loss.device) + dice.isfinite().sum()
 
     def means(self, seconds: float) -> tuple[float, float, float, float]:
-        """Return samples per second, loss, Dice, and the share of time spent on getting volumes.
+        """Return samples per second, loss, Dice and the fraction of time spent waiting.
 
         Args:
-            seconds: Time now.
+            seconds: Current time.
 
         Raises:
-            TrainingError: If the loss is no longer a number.
+            TrainingError: If the loss is not finite.
         """
         loss = float(self.loss) / max(self.steps, 1)
         if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss became {loss}; resume from the last checkpoint with a lower rate.peak"
+                f"training diverged (loss {loss}); resume the run with a lower rate.peak"
             )
         spent = max(seconds - self.since, 1e-9)
         dice = float(self.dice / self.found) if self.found else math.nan
@@ -83,11 +84,11 @@ class Tally:
 
 
 class Log(AbstractContextManager["Log"]):
-    """Writes `log.csv` and shows a bar.
+    """Writes `log.csv` and shows a progress bar.
 
     Args:
         out: Folder of the run.
-        position: Where it begins or continues; rows beyond belong to work that was lost.
+        position: Progress at the start; later rows belong to lost work and are removed.
         silent: True for all but the first of several processes.
     """
 
@@ -120,18 +121,18 @@ class Log(AbstractContextManager["Log"]):
         """Move the bar.
 
         Args:
-            progress: Fraction of the run that is over.
-            seconds: How long that took.
-            tally: What to say beside it.
+            progress: Completed fraction of the run.
+            seconds: Training time so far.
+            tally: Numbers to show next to the bar.
         """
-        # Once a second: asking a GPU for a number makes it wait.
+        # Once a second: reading a value from a GPU forces a synchronisation.
         if seconds - self.shown < 1:
             return
         self.shown = seconds
         speed, loss, dice, _ = tally.means(seconds)
         left = seconds * (1 - progress) / max(progress, 1e-6) / 60
-        words = f"loss {loss:.3f}  Dice {dice:.3f}  {speed:.2f} samples/s  {left:.0f} min left"
-        self.screen.update(self.bar, completed=progress, description=words)
+        text = f"loss {loss:.3f}  Dice {dice:.3f}  {speed:.2f} samples/s  {left:.0f} min left"
+        self.screen.update(self.bar, completed=progress, description=text)
 
     def write(
         self, position: Position, rate: float, tally: Tally, scores: Scores | None = None
@@ -139,10 +140,10 @@ class Log(AbstractContextManager["Log"]):
         """Add a row.
 
         Args:
-            position: How far the run is.
+            position: Progress of the run.
             rate: Learning rate.
-            tally: What happened since the last row.
-            scores: On the validation set, at the end of an epoch.
+            tally: Means since the last row.
+            scores: Validation scores, at the end of an epoch.
         """
         if self.silent:
             return
@@ -156,13 +157,13 @@ class Log(AbstractContextManager["Log"]):
 
 
 def position_columns(position: Position) -> dict[str, str]:
-    """Return the columns that say how far a run is."""
+    """Return the progress columns of a row."""
     values = (f"{position.seconds / 60:.2f}", str(position.samples), str(position.epochs))
     return dict(zip(_POSITION, values, strict=True))
 
 
 def score_columns(scores: Scores) -> dict[str, str]:
-    """Return the columns of the scores; a run says nothing of what it is not scored on."""
+    """Return the score columns of a row; scores that do not apply to the run are omitted."""
     values = zip(_SCORES, astuple(scores), strict=True)
     unscored = math.isnan(scores.loss)
     return {
@@ -179,7 +180,7 @@ def read_log(path: Path) -> list[dict[str, str]]:
 
 
 def write_log(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    """Write rows, whole; those of older logs may lack columns."""
+    """Write a complete log; rows of older logs may lack columns."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
@@ -193,7 +194,7 @@ def draw_curve(log: Path, picture: Path) -> None:
         log: The CSV file of a run.
         picture: PNG to write.
     """
-    # Here, not above: a machine lent for its GPU needs no matplotlib to train.
+    # Imported here: training does not need matplotlib.
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     rows = read_log(log)

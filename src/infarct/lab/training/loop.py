@@ -1,8 +1,8 @@
-"""Trains a network: one visible loop, on a GPU, on two cores, or on several devices.
+"""Training loop for a CPU, a GPU or several devices.
 
-Needs torch, numpy, scipy and rich alone, so that a checkout and a packed bank are all that has to
-travel to a machine with a GPU: `PYTHONPATH=src python -m infarct.lab.training.loop RECIPE ...`, or
-`torchrun --nproc-per-node 2 -m infarct.lab.training.loop RECIPE ...` for several.
+Needs only torch, numpy, scipy and rich, so a machine with a GPU needs no more than a checkout and a
+packed bank: `PYTHONPATH=src python -m infarct.lab.training.loop RECIPE ...`, or
+`torchrun --nproc-per-node 2 -m infarct.lab.training.loop RECIPE ...` for several devices.
 
 References:
     Liu et al. 2021, Methods, "Loss function", "Hyperparameter".
@@ -43,31 +43,31 @@ from infarct.lab.training.sources import describe_stream, open_stream
 from infarct.lab.training.validation import Scores, ValidationSet, dice, fixed_set, score
 
 SAVE_EVERY_S = 60.0
-"""A machine can vanish at any time; this is the most that is lost, in seconds."""
+"""Seconds between two checkpoints: the most that is lost if the machine fails."""
 
 
 def train(
     recipe: Recipe, open_source: OpenSource, out: Path, again: bool = False, bank: str = ""
 ) -> Position:
-    """Train a network by a recipe, to the end or until asked to stop.
+    """Train a network until the end of the recipe or a request to stop.
 
-    Writes into `out`: `last.pt` to resume, `weights.pt` (the candidate, float16, in pieces if need
-    be), `best.pt` (that of the highest validation Dice), `snapshots/`, `log.csv`, `curve.png`.
+    Writes into `out`: `last.pt` for resuming, `weights.pt` (the candidate, float16, in parts if
+    large), `best.pt` (highest validation Dice), `snapshots/`, `log.csv` and `curve.png`.
 
     Args:
-        recipe: Everything that decides the run.
+        recipe: All settings of the run.
         open_source: Opens the stream.
         out: Folder of the run.
-        again: Continue from `last.pt` where there is one.
-        bank: sha256 of what the stream is made from; empty if nobody knows.
+        again: Resume from `last.pt` if it exists.
+        bank: SHA-256 of the bank of the stream; empty if unknown.
 
     Returns:
-        How far the run came.
+        The progress of the run.
 
     Raises:
-        OutputError: If `out` holds a run that would be overwritten.
-        InputFileError: If the run to continue is another.
-        TrainingError: If the loss is no longer a number.
+        OutputError: If `out` contains a run that would be overwritten.
+        InputFileError: If the run to resume has other settings or data.
+        TrainingError: If the loss is not finite.
     """
     last, this = _last_of(out, again), checkpoint.Run(recipe, bank)
     out.mkdir(parents=True, exist_ok=True)
@@ -122,18 +122,18 @@ def train(
 
 
 def _last_of(out: Path, again: bool) -> Path:
-    """Return the checkpoint of a run, unless there is a run that would be overwritten."""
+    """Return the path of the checkpoint; raise if an existing run would be overwritten."""
     last, log = out / "last.pt", out / "log.csv"
     if last.exists():
         if not again:
-            raise OutputError(f"{last}: a run is here already; resume it, or choose another folder")
+            raise OutputError(f"{last} already exists; use --resume, or choose another folder")
         return last
-    # A log without a row is of a run that was killed before it had anything to lose.
+    # A log without rows belongs to a run that was killed before it produced anything.
     left = [*out.glob("weights.pt*"), *out.glob("best.pt*")]
     left += [log] if log.is_file() and read_log(log) else []
     if left:
         raise OutputError(
-            f"{left[0]}: a run is here already, without the last.pt that it could be resumed from; "
+            f"{left[0]} already exists, but last.pt is missing and the run cannot be resumed; "
             "choose another folder"
         )
     return last
@@ -142,20 +142,21 @@ def _last_of(out: Path, again: bool) -> Path:
 def fetch(
     feed: Iterator[Fed], recipe: Recipe, progress: float, learner: Learner, team: Team
 ) -> tuple[tuple[Example, int], dict[str, Any]]:
-    """Take the next examples from the feed, and look at what the recipe wants to see of them.
+    """Take the next volumes from the feed and crop them as the recipe requests.
 
-    On a GPU that happens in a queue of its own, while the network still learns from the last:
-    otherwise the first look at a value would wait until the GPU has done all it was given.
+    On a GPU this uses a separate CUDA stream and overlaps with the previous training step:
+    otherwise the first read of a value would wait for all queued work.
 
     Args:
         feed: From `open_feed`.
-        recipe: Says what is looked at.
-        progress: Fraction of the run that is over.
-        learner: Draws the windows.
-        team: Where the network learns, and how many take as many volumes.
+        recipe: Settings of the windows.
+        progress: Completed fraction of the run.
+        learner: Provides the random generator of the windows.
+        team: Device, and number of processes that each take as many volumes.
 
     Returns:
-        What to learn from, on the device, and how many volumes all take; the state after them.
+        The cropped example on the device with the number of volumes over all processes, and the
+        state of the feed after them.
     """
     side = _side_queue(team.device) if team.device.startswith("cuda") else None
     with torch.cuda.stream(side):  # does nothing where there is no GPU
@@ -168,23 +169,23 @@ def fetch(
         learns = torch.cuda.current_stream(side.device)
         learns.wait_stream(side)
         for part in (example.image, example.target, example.brain):
-            part.record_stream(learns)  # its memory is not given away before that is done
+            part.record_stream(learns)  # keeps the memory until the training step is done
     return (example, volumes), state
 
 
 @cache
 def _side_queue(device: str) -> torch.cuda.Stream:
-    # Before others: its small steps would each wait for a large one of the network.
+    # High priority: otherwise each of its small kernels waits for a large one of the network.
     return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
 
 
 def stream_seed(recipe: Recipe) -> int:
-    """Return the seed of the stream of the first process; those of others follow."""
+    """Return the seed of the stream of the first process; the other seeds follow from it."""
     return recipe.seed * 1000
 
 
 def as_trained(recipe: Recipe, network: nn.Module, team: Team) -> nn.Module:
-    """Return the network as the loop calls it: compiled, or shared with other processes."""
+    """Return the network for the forward pass: compiled, or distributed over processes."""
     if recipe.device.compile:
         network = torch.compile(network)  # type: ignore[assignment]
     if team.size > 1:
@@ -196,16 +197,16 @@ def as_trained(recipe: Recipe, network: nn.Module, team: Team) -> nn.Module:
 def learn(
     example: Example, forward: nn.Module, learner: Learner, recipe: Recipe
 ) -> tuple[Tensor, Tensor]:
-    """Make one step.
+    """Run one training step.
 
     Args:
-        example: What to learn from.
-        forward: The network, as `as_trained` returns it.
-        learner: Its weights and optimiser; changed in place.
-        recipe: Losses and precision.
+        example: Training batch.
+        forward: Network returned by `as_trained`.
+        learner: Network and optimiser; changed in place.
+        recipe: Settings of loss and precision.
 
     Returns:
-        The loss, and the Dice of each sample; both still on the device.
+        The loss, and the (N,) Dice of each sample; both still on the device.
     """
     image = example.image
     if recipe.device.channels_last:
@@ -227,18 +228,19 @@ def learn(
 
 @torch.no_grad()
 def update_mean(mean: nn.Module, network: nn.Module, step: int, decay: float) -> None:
-    """Blend the newest weights, and the statistics of batch normalisation, into the mean.
+    """Update the running mean of weights and batch normalisation statistics.
 
     Args:
-        mean: Changed in place.
-        network: The newest.
-        step: Updates so far; a young mean forgets fast, or the random first weights would stay.
-        decay: Of an old mean.
+        mean: Network with the mean weights; changed in place.
+        network: Network with the current weights.
+        step: Updates so far; the decay is smaller at the start, to forget the random initial
+            weights.
+        decay: Decay after many updates.
     """
     keep = min(decay, (1 + step) / (10 + step))
     pairs = list(zip(mean.state_dict().values(), network.state_dict().values(), strict=True))
     numbers = [(old, new) for old, new in pairs if old.is_floating_point()]
-    # All at once: a GPU is kept waiting by hundreds of small calls.
+    # In one call: hundreds of small calls would keep a GPU waiting.
     torch._foreach_lerp_([old for old, _ in numbers], [new for _, new in numbers], 1 - keep)
     for old, new in pairs:
         if not old.is_floating_point():
@@ -246,14 +248,14 @@ def update_mean(mean: nn.Module, network: nn.Module, step: int, decay: float) ->
 
 
 def progress_of(recipe: Recipe, position: Position) -> float:
-    """Return the fraction (0 - 1) of the run that is over, by samples or by minutes."""
+    """Return the completed fraction (0 - 1) of the run, by samples or by minutes."""
     by_samples = position.samples / (recipe.epochs * recipe.epoch)
     by_minutes = position.seconds / (60 * recipe.minutes) if recipe.minutes else 0.0
     return min(max(by_samples, by_minutes), 1.0)
 
 
 def is_over(recipe: Recipe, position: Position) -> bool:
-    """Tell whether the run has reached its end, or no longer gets better."""
+    """Return whether the run has reached its end or stops early."""
     v = recipe.validation
     scored = position.epochs - position.epochs % v.every
     guided = v.samples > 0 or recipe.cases.validation > 0
@@ -263,7 +265,7 @@ def is_over(recipe: Recipe, position: Position) -> bool:
 
 
 def cosine_rate(progress: float, settings: RateSettings) -> float:
-    """Return the learning rate at a fraction (0 - 1) of the run: up, then down to zero."""
+    """Return the learning rate at a fraction (0 - 1) of the run: warm-up, then cosine decay."""
     if progress < settings.warmup:
         return settings.peak * progress / settings.warmup
     fraction = min((progress - settings.warmup) / (1 - settings.warmup), 1.0)
@@ -271,7 +273,7 @@ def cosine_rate(progress: float, settings: RateSettings) -> float:
 
 
 def stepped_rate(epochs: int, settings: RateSettings) -> float:
-    """Return the learning rate after some epochs: lowered by `factor` at each of the `drops`."""
+    """Return the learning rate after an epoch: multiplied by `factor` at each of the `drops`."""
     lowered = sum(drop <= epochs for drop in settings.drops)
     return max(settings.peak * settings.factor**lowered, min(settings.floor, settings.peak))
 
@@ -285,17 +287,17 @@ def set_rate(learner: Learner, rate: float) -> None:
 def validate(
     recipe: Recipe, learner: Learner, kept: ValidationSet | None, out: Path, team: Team
 ) -> Scores | None:
-    """Score the candidate after an epoch, keep it if it is the best, lower the rate if stuck.
+    """Score the candidate after an epoch, save the best weights and update the plateau schedule.
 
     Args:
-        recipe: How often, and what to keep.
-        learner: Its position and plateau are changed in place.
-        kept: The validation set; the first process alone has it.
+        recipe: Validation settings.
+        learner: Its position and plateau schedule are changed in place.
+        kept: Validation set in the first process; None in the others.
         out: Folder of the run.
-        team: Hears the scores from the first process.
+        team: Receives the scores from the first process.
 
     Returns:
-        The scores; None in an epoch without. What a run ends with is always scored.
+        The scores; None in an epoch without validation. The end of a run is always scored.
     """
     settings, position = recipe.validation, learner.position
     due = position.epochs % settings.every == 0 or is_over(recipe, position)
@@ -309,7 +311,7 @@ def validate(
     loss, found = scores.deciding(recipe)
     if recipe.rate.schedule == "plateau" and guided:
         learner.plateau.step(loss)
-    # Where snapshots are kept the best is one of them, or what the run ends with, as in the paper.
+    # With snapshots, the best weights are one of them or the final weights, as in the paper.
     every = settings.snapshot_every
     kept_now = not every or position.epochs % every == 0 or is_over(recipe, position)
     if loss < position.lowest:
@@ -329,7 +331,7 @@ def validate(
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and a polite kill into a question the loop asks between two steps."""
+    """Turn SIGINT and SIGTERM into a flag that the loop checks between two steps."""
     asked: list[int] = []
     before = {
         number: signal.signal(number, lambda seen, _: asked.append(seen))
@@ -349,16 +351,24 @@ def run(
     again: bool = False,
     open_source: OpenSource | None = None,
 ) -> Position:
-    """Train on the synthetic stream, and note what it was made from.
+    """Train on the synthetic stream and record the origin of the data in `data.md`.
 
     Args:
-        recipe: Everything that decides the run.
-        bank: Packed anatomies, lesions and backgrounds; the one ICBM head if None.
+        recipe: All settings of the run.
+        bank: Packed anatomies, lesions and backgrounds; the ICBM head only if None.
         out: Folder of the run.
-        again: Continue from `last.pt` where there is one.
-        open_source: Opens the stream another way, as from a record of it; None renders it.
+        again: Resume from `last.pt` if it exists.
+        open_source: Opens another stream, such as a recorded one; None renders scans.
+
+    Returns:
+        The progress of the run.
+
+    Raises:
+        OutputError: If `out` contains a run that would be overwritten.
+        InputFileError: If the run to resume has other settings or data.
+        TrainingError: If the loss is not finite.
     """
-    # What is refused changes nothing: `data.md` of the run that is here goes into its card.
+    # Check first: a rejected run must not overwrite the `data.md` of an existing one.
     last, source = _last_of(out, again), digest(bank)
     if last.exists():
         checkpoint.make_sure_it_goes_on(last, checkpoint.Run(recipe, source))
@@ -369,16 +379,16 @@ def run(
 
 
 def final_recipe(run: Path) -> Recipe:
-    """Return the recipe of the final run: the chosen one again, on all patients.
+    """Return the recipe for training on all patients, based on a run with held-out patients.
 
-    It lasts as many epochs as the best weights of the run had seen. On a plateau schedule the
-    learning rate falls after the same epochs, for nobody is held out who could decide that.
+    The final run takes as many epochs as the best weights of `run`. A plateau schedule becomes
+    steps after the same epochs, because no held-out patients remain to trigger them.
 
     Args:
-        run: Folder of a run that held patients out.
+        run: Folder of a run with held-out patients.
 
     Raises:
-        InputFileError: If it has no best weights, or held nobody out.
+        InputFileError: If the run has no best weights or no held-out patients.
 
     References:
         Liu et al. 2021, Methods, "Hyperparameter".
@@ -387,7 +397,7 @@ def final_recipe(run: Path) -> Recipe:
     recipe, epochs = best.recipe, best.position.epochs
     if not recipe.cases.validation or epochs < 1:
         raise InputFileError(
-            f"{run}: holds no run with a validation split; train one with cases.validation above 0"
+            f"{run}: not a run with held-out patients; train one with cases.validation above 0"
         )
     rate = recipe.rate
     if rate.schedule == "plateau":
@@ -409,11 +419,11 @@ def final_recipe(run: Path) -> Recipe:
 def main(arguments: list[str] | None = None) -> None:
     """Run `python -m infarct.lab.training.loop`."""
     parser = argparse.ArgumentParser(prog="infarct.lab.training.loop", description=__doc__)
-    parser.add_argument("recipe", help="a TOML file, or the name of a packaged recipe")
-    parser.add_argument("--bank", type=Path, help="the packed bank; one head if left out")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--minutes", type=float, help="instead of those of the recipe; 0: no limit")
-    parser.add_argument("--validate-on", help="prepared real cases, instead of the recipe's")
+    parser.add_argument("recipe", help="TOML file, or name of a bundled recipe")
+    parser.add_argument("--bank", type=Path, help="packed bank; default: the ICBM head only")
+    parser.add_argument("--out", type=Path, required=True, help="output folder of the run")
+    parser.add_argument("--minutes", type=float, help="overrides the recipe; 0: no limit")
+    parser.add_argument("--validate-on", help="prepared real cases; overrides the recipe")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     options = parser.parse_args(arguments)
     recipe = config.read(options.recipe)

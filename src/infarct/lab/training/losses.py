@@ -1,7 +1,7 @@
-"""What the networks are asked to make small: Eq. 6-9 of the paper.
+"""Loss functions: Eq. 6-9 of the paper, and component-wise and hardest-voxel terms.
 
-All sums run in float32 on logits, whatever precision the network ran in: half a million voxels do
-not add up in bfloat16, and the logarithm of a rounded sigmoid is infinite.
+All sums are computed in float32 on logits, regardless of the precision of the network: bfloat16
+cannot sum half a million voxels, and the logarithm of a rounded sigmoid can be infinite.
 
 References:
     Liu et al. 2021, Methods, "Loss function", Eq. 6-9.
@@ -30,14 +30,14 @@ class LossSettings:
         dice: Weight of the generalised Dice loss.
         bce: Weight of the balanced binary cross-entropy.
         l1: Weight of the sum of probabilities of the final answer.
-        side: Weight of each side output; 0 switches deep supervision off.
-        balance: 1 gives lesion and background the same say in the cross-entropy however few voxels
-            the lesion has (the paper), 0 gives every voxel the same say. In between, a class of a
-            fraction f of the voxels has a say of f^(1 - balance).
-        component: Weight of the component-wise loss of the final answer, so that every focus counts
-            alike, however small; computed on the CPU.
-        hardest: Weight of the cross-entropy over the hardest voxels of the final answer.
-        hardest_share: Fraction of the voxels that are the hardest.
+        side: Weight of each side output; 0 disables deep supervision.
+        balance: 1 weighs lesion and background equally in the cross-entropy regardless of their
+            sizes (the paper), 0 weighs all voxels equally. In between, a class with a fraction f of
+            the voxels has the weight f^(1 - balance).
+        component: Weight of the component-wise loss of the final output, in which every focus has
+            equal weight regardless of its size; computed on the CPU.
+        hardest: Weight of the cross-entropy over the hardest voxels of the final output.
+        hardest_share: Fraction of the voxels used by `hardest`.
     """
 
     dice: float = 1.0
@@ -53,9 +53,9 @@ class LossSettings:
 def generalised_dice(logits: Tensor, lesion: Tensor) -> Tensor:
     """Return one minus the generalised Dice overlap of lesion and background.
 
-    Each class weighs 1 / (its voxels)^2, so that a small lesion counts as much as the brain around
-    it. A class without a voxel weighs as much as the other, so that an empty mask asks for an empty
-    answer instead of a division by zero.
+    Each class has the weight 1 / (number of its voxels)^2, so that a small lesion counts as much as
+    the background. An empty class gets the weight of the other one: an empty reference then favours
+    an empty prediction, and there is no division by zero.
 
     Args:
         logits: (N, 1, X, Y, Z).
@@ -71,7 +71,7 @@ def generalised_dice(logits: Tensor, lesion: Tensor) -> Tensor:
     reference = lesion.float()
     classes = torch.stack([reference.sum(_SPACE), (1 - reference).sum(_SPACE)])
     weights = torch.where(classes > 0, classes, classes.amax(0)) ** -2.0
-    # In units of the heavier weight: 1 / 500,000^2 is close to where float32 loses its last bits.
+    # Relative to the larger weight: 1 / 500,000^2 would lose precision in float32.
     weights = weights / weights.amax(0)
     background = (1 - p) * (1 - reference)
     overlap = torch.stack([(p * reference).sum(_SPACE), background.sum(_SPACE)])
@@ -80,20 +80,20 @@ def generalised_dice(logits: Tensor, lesion: Tensor) -> Tensor:
 
 
 def balanced_cross_entropy(logits: Tensor, lesion: Tensor, balance: float = 1.0) -> Tensor:
-    """Return the cross-entropy in which a few lesion voxels can outweigh many others.
+    """Return the class-balanced binary cross-entropy.
 
     Args:
         logits: (N, 1, X, Y, Z).
         lesion: Same shape, 0 or 1.
         balance: See `LossSettings.balance`. At 1, the mean of the mean over lesion voxels and the
-            mean over background; a sample without lesion has its background only.
+            mean over background voxels; for lesion-free samples, the background only.
 
     Returns:
         Mean over the samples, nats per voxel.
 
     References:
         Xie and Tu 2015, Eq. 2, with both weights divided by their sum over the voxels: in the
-        original form a sample without lesion would weigh nothing, and false alarms cost nothing.
+        original form lesion-free samples have no weight, and false positives no cost.
     """
     reference = lesion.float()
     surprise = functional.binary_cross_entropy_with_logits(
@@ -104,12 +104,12 @@ def balanced_cross_entropy(logits: Tensor, lesion: Tensor, balance: float = 1.0)
         [(surprise * reference).sum(_SPACE), (surprise * (1 - reference)).sum(_SPACE)]
     ) / voxels.clamp(min=1)
     fractions = voxels / voxels.sum(0)
-    says = torch.where(voxels > 0, fractions ** (1 - balance), 0.0)
-    return ((says * means).sum(0) / says.sum(0)).mean()
+    weights = torch.where(voxels > 0, fractions ** (1 - balance), 0.0)
+    return ((weights * means).sum(0) / weights.sum(0)).mean()
 
 
 def l1(logits: Tensor) -> Tensor:
-    """Return the sum of all probabilities, Eq. 9: what a false alarm costs.
+    """Return the sum of all probabilities, Eq. 9, which penalises false positives.
 
     Args:
         logits: (N, 1, X, Y, Z).
@@ -121,14 +121,14 @@ def l1(logits: Tensor) -> Tensor:
 
 
 def nearest_component(lesion: Tensor) -> tuple[Tensor, int]:
-    """Assign every voxel to the lesion component that lies nearest, in voxels.
+    """Assign every voxel to the nearest lesion component, by distance in voxels.
 
     Args:
         lesion: (N, 1, X, Y, Z), 0 or 1.
 
     Returns:
-        (N, 1, X, Y, Z) int64, the number of the component, counted over the batch; a sample without
-        lesion is one region. And the number of regions.
+        (N, 1, X, Y, Z) int64 index of the component, counted over the batch (a lesion-free sample
+        is one region), and the number of regions.
     """
     regions, count = [], 0
     for sample in lesion[:, 0].cpu().numpy() > 0:
@@ -151,8 +151,8 @@ def component_dice_ce(logits: Tensor, lesion: Tensor) -> Tensor:
         lesion: Same shape, 0 or 1.
 
     Returns:
-        Mean over regions. A region without lesion, of a sample that has none, adds its
-        cross-entropy and the share of its voxels that are taken for lesion.
+        Mean over regions. A lesion-free sample contributes its cross-entropy and its mean
+        probability.
 
     References:
         arXiv:2511.17146 (CC-DiceCE); Jaus et al. 2024, Every component counts (CC-Metrics).
@@ -193,13 +193,16 @@ def hardest_cross_entropy(logits: Tensor, lesion: Tensor, share: float) -> Tenso
 def hybrid(
     outputs: tuple[Tensor, ...], lesion: Tensor, settings: LossSettings | None = None
 ) -> Tensor:
-    """Return the loss of the paper: the final answer's, plus that of every side output.
+    """Return the hybrid loss of the paper: that of the final output plus those of side outputs.
 
     Args:
-        outputs: Logits of a network: the answer (N, 1, X, Y, Z), then side outputs whose axes are
-            whole fractions of it.
+        outputs: Logits of a network: the final output (N, 1, X, Y, Z), then side outputs whose axes
+            are integer fractions of it.
         lesion: (N, 1, X, Y, Z), 0 or 1.
-        settings: The paper's if None.
+        settings: Weights of the terms; the paper's if None.
+
+    Returns:
+        The loss, a scalar.
 
     References:
         Liu et al. 2021, Eq. 6-8.
@@ -211,7 +214,7 @@ def hybrid(
     if s.hardest:
         total = total + s.hardest * hardest_cross_entropy(outputs[0], lesion, s.hardest_share)
     for k, logits in enumerate(outputs):
-        # The largest, not the mean: a small lesion stays a lesion at every level.
+        # Maximum instead of mean: a small lesion persists at every level.
         reference = functional.adaptive_max_pool3d(lesion, logits.shape[2:])
         overlap = s.dice * generalised_dice(logits, reference)
         entropy = s.bce * balanced_cross_entropy(logits, reference, s.balance)

@@ -1,4 +1,4 @@
-"""The page that goes with a network: what it is, what it was made from, what not to expect."""
+"""Model card of a network: description, training data, scores and limitations."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ LICENCE = "Apache-2.0"
 
 _LIMITS = {
     "lesion": """\
-- Trained on {learned_from}: its scores on them say that training worked, not how it does on
-  patients. Scores on real scans are in the evaluation pages, where there are any.
-- Finds what is bright on DWI and dark on ADC. Abscess, dense tumour, seizure, T2 shine-through and
-  blood can look like that; late subacute infarcts may not.
-- For adult brains, b = 700 - 2500 s/mm^2, slices up to 7 mm. No medical device; never the only
-  ground for a decision about a patient.""",
+- Trained on {learned_from}: scores on such scans show that training worked, not how accurate the
+  network is on patients. For scores on real scans, see the evaluation pages.
+- Finds tissue that is bright on DWI and dark on ADC. Abscess, dense tumour, seizure, T2
+  shine-through and blood can look the same; late subacute infarcts may not.
+- For adult brains, b = 700 - 2500 s/mm^2, slices up to 7 mm. Not a medical device. Do not use it
+  for clinical decisions.""",
     "brain": """\
-- Trained on synthetic heads of adults with realistic coils and noise. Look at the outline before
-  using a number, above all after craniectomy and with large artefacts.
-- Needs the head in MNI space, as `infarct` brings it there. No medical device.""",
+- Trained on synthetic heads of adults with realistic coils and noise. Check the brain mask before
+  using any number, especially after craniectomy and with large artefacts.
+- Needs the head in MNI space, registered as in `infarct`. Not a medical device.""",
 }
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a network only once it is a file.
+    """Facts about the exported file.
 
     Attributes:
         file: The ONNX file.
-        sha256: Its digest.
-        difference: Largest difference of probability from torch in float32.
+        sha256: SHA-256 of the file.
+        difference: Largest difference in probability from torch in float32.
     """
 
     file: Path
@@ -44,15 +44,15 @@ class Facts:
 
 
 def write(trained: Weights, run: Path, facts: Facts) -> str:
-    """Write the card of a network.
+    """Return the model card of a network.
 
     Args:
-        trained: Its weights and recipe.
-        run: Folder of its run, for log and data.
-        facts: Of the file.
+        trained: Weights and recipe.
+        run: Folder of the run, for its log and data description.
+        facts: Facts about the exported file.
 
     Returns:
-        Markdown.
+        Markdown text.
     """
     recipe, position = trained.recipe, trained.position
     design = DESIGNS[recipe.network]
@@ -61,8 +61,8 @@ def write(trained: Weights, run: Path, facts: Facts) -> str:
         f"# {facts.file.stem}",
         "",
         f"{recipe.network}, {_width(recipe)}{count:,} parameters. "
-        f"Reads {', '.join(design.channels)} at {' x '.join(map(str, design.shape))} voxels, "
-        f"answers where the {design.answers} is.",
+        f"Input: {', '.join(design.channels)} at {' x '.join(map(str, design.shape))} voxels. "
+        f"Output: {design.answers} probability.",
         "",
         f"> {recipe.note}",
         "",
@@ -97,7 +97,7 @@ def write(trained: Weights, run: Path, facts: Facts) -> str:
 
 
 def learned_from(recipe: Recipe) -> str:
-    """Name the scans a recipe learns from; real cases only serve networks that seek lesions."""
+    """Name the training scans of a recipe; only lesion networks use real cases."""
     real = recipe.cases.folder and DESIGNS[recipe.network].answers == "lesion"
     return "synthetic scans and real cases" if real else "synthetic scans"
 
@@ -112,19 +112,19 @@ def _scores(run: Path, stem: str) -> list[str]:
     rows = read_log(run / "log.csv") if (run / "log.csv").is_file() else []
     scored = [row for row in rows if row["validation_dice"] or row.get("real_dice")]
     if not scored:
-        return ["None were taken.", ""]
+        return ["Not scored.", ""]
     last = scored[-1]
     dice, false, real = (last.get(n) for n in ("validation_dice", "false_voxels", "real_dice"))
-    said = []
+    sentences = []
     if dice:
         best = max(float(row["validation_dice"] or -1) for row in scored)
-        said.append(f"Dice {dice} at the end (best {best:.3f}).")
+        sentences.append(f"Dice {dice} at the end (best {best:.3f}).")
     if false and false != "nan":
-        said.append(f"Where there is nothing, {false} voxels are outlined.")
+        sentences.append(f"False-positive voxels per lesion-free sample: {false}.")
     if real:
-        said.append(f"On real cases that it did not learn from: Dice {real}.")
+        sentences.append(f"Dice {real} on real cases not used for training.")
     return [
-        " ".join(said),
+        " ".join(sentences),
         "",
         f"![loss and Dice over time]({stem}.png)",
         "",

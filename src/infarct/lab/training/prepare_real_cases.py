@@ -1,4 +1,4 @@
-"""Prepares real cases with masks for training: BIDS-like and ISLES-like folders."""
+"""Prepares real cases with lesion masks for training, from BIDS-like and ISLES-like folders."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _MASKS = ("_msk", "_mask", "_lesion_mask", "_label-lesion_mask", "_desc-lesion_m
 
 @dataclass(frozen=True)
 class Drawn:
-    """A case and the lesion somebody drew on it.
+    """A case with a manual lesion mask.
 
     Attributes:
-        name: Of the DWI, without its ending.
+        name: Name of the DWI without its suffix.
         files: The images.
-        lesion: The mask, on the grid of the DWI.
+        lesion: The lesion mask, on the grid of the DWI.
     """
 
     name: str
@@ -43,17 +43,18 @@ class Drawn:
 
 
 def find(folder: Path) -> Iterator[Drawn]:
-    """Find cases: `sub-*/**/NAME_dwi.nii.gz` with `_adc`, `_b0` beside, and a mask.
+    """Find cases with a mask in a data set.
 
-    The mask is `NAME_msk.nii.gz` or another of the usual endings, beside the DWI or anywhere below
-    `derivatives/`, as ISLES'22 and BIDS keep it. Or a folder for each case, with `dwi.nii.gz`,
-    `adc.nii.gz`, `b0.nii.gz` and the one `lesion*.nii.gz` or `mask*.nii.gz`.
+    Two layouts are recognised. Either `sub-*/**/NAME_dwi.nii.gz` with `NAME_adc` and `NAME_b0` in
+    the same folder, and the mask `NAME_msk.nii.gz` (or another common suffix) in the same folder or
+    anywhere below `derivatives/`, as in ISLES'22 and BIDS. Or one folder per case with
+    `dwi.nii.gz`, `adc.nii.gz`, `b0.nii.gz` and a single `lesion*.nii.gz` or `mask*.nii.gz`.
 
     Args:
         folder: Root of the data set.
 
     Yields:
-        Every DWI that has a mask, in the order of the names, then of the folders.
+        Every DWI with a mask: first those found by name, then those found by folder.
 
     Raises:
         InputFileError: If a case has several masks.
@@ -77,25 +78,25 @@ def find(folder: Path) -> Iterator[Drawn]:
 def _only(masks: Sequence[Path], case: Path) -> Path:
     if len(masks) > 1:
         several = ", ".join(map(str, masks))
-        raise InputFileError(f"{case}: several masks ({several}); leave the one that is right")
+        raise InputFileError(f"{case}: several masks ({several}); keep only the correct one")
     return masks[0]
 
 
 def _images(dwi: Path, stem: str) -> CaseFiles:
-    """Return a DWI and what lies beside it, STEMadc.nii.gz and STEMb0.nii.gz."""
+    """Return a DWI with STEMadc.nii.gz and STEMb0.nii.gz of the same folder, if present."""
     adc, b0 = (dwi.with_name(f"{stem}{role}.nii.gz") for role in ("adc", "b0"))
     return CaseFiles(dwi, b0=b0 if b0.is_file() else None, adc=adc if adc.is_file() else None)
 
 
 def prepare_cases(folder: Path, out: Path) -> Iterator[tuple[str, str]]:
-    """Prepare all cases of a folder; those that are there already are left alone.
+    """Prepare all cases of a folder; cases that are already prepared are kept.
 
     Args:
         folder: Root of the data set.
-        out: Where to write NAME.npz: image (3, X, Y, Z) float16, lesion and brain (1, X, Y, Z).
+        out: Output folder for NAME.npz: image (3, X, Y, Z) float16, lesion and brain (1, X, Y, Z).
 
     Yields:
-        Name, and what was done or why not.
+        Name of a case, and the outcome: prepared, already prepared, or skipped with the reason.
 
     Raises:
         InputFileError: If there is no case with a mask.
@@ -106,16 +107,16 @@ def prepare_cases(folder: Path, out: Path) -> Iterator[tuple[str, str]]:
         found = True
         target = out / f"{drawn.name}.npz"
         if target.exists():
-            yield drawn.name, "there already"
+            yield drawn.name, "already prepared"
             continue
         try:
             _prepare(drawn, target)
         except InfarctError as error:
-            yield drawn.name, f"left out: {error}"
+            yield drawn.name, f"skipped: {error}"
         else:
             yield drawn.name, "prepared"
     if not found:
-        raise InputFileError(f"{folder}: no *_dwi.nii.gz with a mask was found")
+        raise InputFileError(f"{folder}: no *_dwi.nii.gz with a mask found")
 
 
 def _prepare(drawn: Drawn, target: Path) -> None:
@@ -124,21 +125,22 @@ def _prepare(drawn: Drawn, target: Path) -> None:
     on_grid = reorder(mask, grid, case.dwi.grid)
     if on_grid is None:
         raise GeometryError(
-            f"{drawn.lesion}: lies on another grid than {drawn.files.dwi}; bring the mask onto that"
+            f"{drawn.lesion}: grid differs from that of {drawn.files.dwi}; resample the mask to "
+            "the grid of the DWI"
         )
-    # The brain as `infarct segment` outlines it: what is z-scored in must be the same there.
+    # The same skull-stripping as in `infarct segment`: z-scores depend on the brain mask.
     scan = preprocess(case, load_template(), load_network(BRAIN_NETWORK))
     native_from_mni = np.linalg.inv(scan.registration.mni_from_native)
     drawn_native = case.dwi.like(on_grid.astype(np.float32))
     lesion = (resample(drawn_native, MNI_GRID, native_from_mni) >= 0.5) & scan.brain
     if mask.any() and not lesion.any():
         raise ContentError(
-            f"{drawn.lesion}: nothing of the lesion is left in the brain on the MNI grid, for it "
-            "is too small or lies outside; look whether it is that of this scan"
+            f"{drawn.lesion}: no lesion voxel inside the brain on the MNI grid; the lesion is too "
+            "small or lies outside the brain. Check that the mask belongs to this scan"
         )
     dwi, adc, brain = scan.dwi_normalised, scan.adc_normalised, scan.brain
     planes = [zscore(dwi, brain), zscore(adc, brain), is_map(dwi, adc, brain, load_healthy())]
-    # What is half-written would count as there already when the command goes on.
+    # Atomic: an incomplete file would count as already prepared in the next run.
     with atomic_file(target) as draft, draft.open("wb") as file:
         np.savez_compressed(
             file,

@@ -1,7 +1,7 @@
-"""Real cases with masks, for who has them: mixed into the synthetic stream, or scored beside it.
+"""Real cases with lesion masks (optional), mixed into the synthetic stream or used for validation.
 
-Cases are prepared once, see `infarct.lab.training.prepare_real_cases`; what is read here needs
-numpy alone.
+Cases are prepared once, see `infarct.lab.training.prepare_real_cases`; reading them needs only
+numpy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from infarct.lab.training.data_loader import Source
 _LEFT_RIGHT = 1
 
 _PARTS = ("image", "lesion", "brain")
-"""Of a prepared case."""
+"""Arrays of a prepared case."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RealBatch:
     """Sub-volumes of real cases, shaped as a batch of the stream.
 
     Attributes:
-        image: (N, 3, 96, 112, 48) float32: DWI and ADC z-scored in the brain, IS raw.
+        image: (N, 3, 96, 112, 48) float32: DWI and ADC z-scored in the brain, IS map unscaled.
         lesion: (N, 1, 96, 112, 48) float32, 0 or 1.
         brain: Same shape.
     """
@@ -44,10 +44,10 @@ class RealBatch:
 
 
 def list_cases(folder: Path) -> list[Path]:
-    """List the prepared cases of a folder, each of them opened: learning takes hours until then.
+    """List and check the prepared cases of a folder, so that errors appear before training.
 
     Raises:
-        InputFileError: If there are none, or a file is something else.
+        InputFileError: If there are none, or a file is not a prepared case.
     """
     files = matching(folder, "*.npz")
     if not files:
@@ -57,12 +57,12 @@ def list_cases(folder: Path) -> list[Path]:
     for file in files:
         try:
             with np.load(file) as stored:
-                whole = set(_PARTS) <= set(stored.files)
+                complete = set(_PARTS) <= set(stored.files)
         except (OSError, ValueError, EOFError, TypeError, BadZipFile):
-            whole = False
-        if not whole:
+            complete = False
+        if not complete:
             raise InputFileError(
-                f"{file}: is no prepared case, or a damaged one; delete it, and run "
+                f"{file}: not a prepared case, or damaged; delete it and run "
                 "`infarct lab prepare-cases` again"
             )
     return files
@@ -73,10 +73,10 @@ def read_case(file: Path, phases: Sequence[int]) -> list[tuple[Tensor, ...]]:
 
     Args:
         file: From `list_cases`.
-        phases: Which of the 16 of `subvolumes.PHASES`.
+        phases: Indices into `subvolumes.PHASES`.
 
     Returns:
-        Of each phase image (3, 96, 112, 48), lesion and brain (1, 96, 112, 48), float32.
+        For each phase: image (3, 96, 112, 48), lesion and brain (1, 96, 112, 48), float32.
     """
     with np.load(file) as stored:
         whole = [stored[name] for name in _PARTS]
@@ -91,15 +91,16 @@ def read_case(file: Path, phases: Sequence[int]) -> list[tuple[Tensor, ...]]:
 
 
 def split_cases(settings: CasesSettings) -> tuple[list[Path], list[Path]]:
-    """Split the prepared cases of a folder at random into those learned from and those held out.
+    """Split the prepared cases of a folder at random into training and held-out cases.
 
-    Patients are split, not scans: all sessions of one patient (`sub-X_ses-...`) stay together.
+    The split is by patient, not by scan: all sessions of one patient (`sub-X_ses-...`) stay
+    together.
 
     Args:
-        settings: Folder, fraction of the patients held out, and seed of the draw.
+        settings: Folder, fraction of the patients held out, and random seed.
 
     Returns:
-        Files to learn from and files held out, each in alphabetical order.
+        Training files and held-out files, each in alphabetical order.
 
     Raises:
         InputFileError: If there are no cases, or too few patients to hold some out.
@@ -111,7 +112,7 @@ def split_cases(settings: CasesSettings) -> tuple[list[Path], list[Path]]:
     count = max(1, round(settings.validation * len(patients)))
     if count >= len(patients):
         raise InputFileError(
-            f"{settings.folder}: has {len(patients)} patients, too few to hold out "
+            f"{settings.folder}: {len(patients)} patients are too few to hold out "
             f"{settings.validation:.0%}; prepare more cases or set cases.validation = 0"
         )
     drawn = np.random.default_rng(settings.split).permutation(len(patients))[:count]
@@ -127,13 +128,13 @@ def _patient(file: Path) -> str:
 
 
 def on_patients(recipe: Recipe, folder: Path | None, split: int | None) -> Recipe:
-    """Return a recipe that learns from the prepared cases of a folder.
+    """Return a recipe that trains on the prepared cases of a folder.
 
     Args:
-        recipe: As read. If all of its samples are real, an epoch becomes one pass over the
-            patients that are learned from.
-        folder: Of `infarct lab prepare-cases`; None leaves the recipe's.
-        split: Seed of the validation split; None leaves the recipe's.
+        recipe: The recipe as read. If all of its samples are real, an epoch becomes one pass over
+            the training cases.
+        folder: Output of `infarct lab prepare-cases`; None keeps the recipe's.
+        split: Random seed of the validation split; None keeps the recipe's.
 
     Raises:
         InputFileError: If there are no cases, or too few patients to hold some out.
@@ -150,13 +151,13 @@ def on_patients(recipe: Recipe, folder: Path | None, split: int | None) -> Recip
 
 
 class Mixed:
-    """A stream in which a share of the batches are real.
+    """A stream in which a fraction of the batches are real.
 
     Args:
-        stream: Gives the synthetic ones.
-        settings: Folder and share.
-        batch: Volumes in a batch.
-        seed: Of what is drawn.
+        stream: Stream of the synthetic batches.
+        settings: Folder and fraction of real batches.
+        batch: Volumes per batch.
+        seed: Random seed of the draws.
     """
 
     def __init__(self, stream: Source, settings: CasesSettings, batch: int, seed: int) -> None:
@@ -168,7 +169,7 @@ class Mixed:
         self.left: list[int] = []
 
     def batches(self) -> Iterator[Any]:
-        """Make batches, synthetic or real, by the toss of a biased coin."""
+        """Yield batches, each synthetic or real at random."""
         synthetic = self.stream.batches()
         while True:
             if float(torch.rand((), generator=self.generator)) < self.share:
@@ -178,15 +179,15 @@ class Mixed:
                 yield next(synthetic)
 
     def head_batches(self) -> Iterator[Any]:
-        """Make heads: all synthetic, for real cases come without a drawn brain."""
+        """Yield heads, all synthetic: real cases have no reference brain mask."""
         return self.stream.head_batches()
 
     def slice_batches(self) -> Iterator[Any]:
-        """Make scans on their measured slices: all synthetic, for real cases are sub-volumes."""
+        """Yield scans on their measured slices, all synthetic: real cases are sub-volumes."""
         return self.stream.slice_batches()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next batch depends on."""
+        """Return the state that determines the next batch."""
         return {
             "stream": self.stream.state_dict(),
             "generator": self.generator.get_state(),
@@ -201,7 +202,7 @@ class Mixed:
 
     def _draw(self) -> tuple[Tensor, ...]:
         """Return image, lesion and brain of one sub-volume of one case."""
-        # Every case once before any comes again, as in the paper's epochs.
+        # Every case is used once before any is repeated, as in the paper's epochs.
         if not self.left:
             self.left = torch.randperm(len(self.files), generator=self.generator).tolist()
         case = self.left.pop()

@@ -1,7 +1,7 @@
-"""Writes down what a stream gives, so that runs that learn from the same scans render them once.
+"""Records a stream, so that several runs on the same scans render them only once.
 
-A head takes seconds to render and a small network less to learn from. Where many networks are
-compared on one stream, only the first to come renders.
+A head takes seconds to render, but less to train a small network on. When several networks are
+compared on one stream, only the first run renders.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from infarct.lab.training.stream import Batch, HeadBatch, SliceBatch
 
 
 class Recorded:
-    """A stream whose lesion batches are read from a folder where they are, else made and kept.
+    """A stream that reads recorded lesion batches and records missing ones.
 
-    Images are kept as float16, as a shelf keeps them. Heads are not kept: the brain-mask network
-    learns alone.
+    Images are stored as float16, as in a shelf. Heads are not recorded, because the brain-mask
+    network is trained alone.
 
     Args:
-        open_source: Opens the stream that makes what is missing; not called while nothing is.
-        folder: Of this stream and seed alone.
+        open_source: Opens the stream that renders missing batches; called only when needed.
+        folder: Folder of this stream and seed.
     """
 
     def __init__(self, open_source: Callable[[], Source], folder: Path) -> None:
@@ -43,12 +43,12 @@ class Recorded:
         folder.mkdir(parents=True, exist_ok=True)
 
     def batches(self) -> Iterator[Batch]:
-        """Give lesion batches, without end."""
+        """Yield lesion batches endlessly."""
         making: Iterator[Batch] | None = None
         while True:
             file = self._file(self._given)
             if file.is_file():
-                making = None  # others have written on; where this one stood is past
+                making = None  # another run has recorded more; this stream is behind
             else:
                 making = making or self._make_from(self._given)
                 self._keep(file, next(making))
@@ -57,15 +57,15 @@ class Recorded:
             yield batch
 
     def head_batches(self) -> Iterator[HeadBatch]:
-        """Make whole heads at 4 mm, without end and without a record."""
+        """Yield whole heads at 4 mm endlessly, without recording them."""
         return self._opened().head_batches()
 
     def slice_batches(self) -> Iterator[SliceBatch]:
-        """Give scans on their measured slices, without end and without a record."""
+        """Yield scans on their measured slices endlessly, without recording them."""
         return self._opened().slice_batches()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next batch depends on."""
+        """Return the state that determines the next batch."""
         return {"given": self._given}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -94,10 +94,10 @@ class Recorded:
             "brain": batch.brain.bool(),
             "after": self._opened().state_dict(),
         }
-        # Two runs may come to the same gap at once; each writes aside, and the files are equal.
-        aside = file.with_suffix(f".{os.getpid()}")
-        torch.save(kept, aside)
-        aside.replace(file)
+        # Two runs may reach the same gap at once; each writes its own draft, with equal content.
+        draft = file.with_suffix(f".{os.getpid()}")
+        torch.save(kept, draft)
+        draft.replace(file)
 
 
 def _read(file: Path) -> Batch:
@@ -106,21 +106,21 @@ def _read(file: Path) -> Batch:
 
 
 def open_recorded(bank: Path | None, recipe: Recipe, records: Path) -> OpenSource:
-    """Return what opens the synthetic stream of a recipe from its record.
+    """Return a function that opens the recorded synthetic stream of a recipe.
 
-    A record is found by what its stream is drawn from: bank, cohort, settings and seed. It does not
-    know the scanner's code; after a change to that, delete the records.
+    Bank, cohort, settings and seed identify a record. The code of the simulator does not: delete
+    the records after changing it.
 
     Args:
-        bank: As `sources.open_stream` takes it.
-        recipe: Its batch size and the settings of the stream.
-        records: Where records lie, a folder for each stream and seed.
+        bank: As for `sources.open_stream`.
+        recipe: Batch size and settings of the stream.
+        records: Folder of the records, with one subfolder for each stream and seed.
 
     Raises:
         ValueError: If the recipe mixes in real cases, which must not be copied.
     """
     if recipe.cases.folder:
-        raise ValueError(f"cases.folder = {recipe.cases.folder!r}: real cases are not recorded")
+        raise ValueError(f"cases.folder = {recipe.cases.folder!r}: real cases cannot be recorded")
     return partial(_open, bank, replace(recipe, network="", seed=0), records)
 
 

@@ -1,7 +1,8 @@
-"""Gives every volume several times, among others: for machines that learn faster than they render.
+"""Replay buffer ("shelf"): uses every volume several times if rendering is slower than training.
 
-A head takes seconds to render on one core and less to learn from. Kept on a shelf, mirrored at
-random and drawn anew for every batch, each serves several times, mostly beside others.
+A head takes seconds to render on one core, but less to train on. The buffer keeps rendered volumes,
+draws random batches from them and mirrors them at random. Each volume is used several times, mostly
+in different batches.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from infarct.lab.training.config import DeviceSettings, Recipe
 from infarct.lab.training.data_loader import Example, Fed, Order, feed, feed_ahead, padded
 
 _LEFT_RIGHT = 2
-"""Axis of a batch along which a head is nearly symmetric."""
+"""Left-right axis of a batch, along which a head is nearly symmetric."""
 
 
 def open_feed(
     order: Order, recipe: Recipe, generator: torch.Generator
 ) -> Generator[Fed, None, None]:
-    """Open the feed a recipe asks for: beside the training or within it, with a shelf or without.
+    """Open the feed of a recipe: in this process or in the background, with or without a shelf.
 
     Args:
-        order: What to open, and where to continue.
-        recipe: Says which.
-        generator: Of what the shelf draws.
+        order: Stream to open, and the state to continue from.
+        recipe: Settings of processes and shelf.
+        generator: Random generator of the shelf.
     """
     shelf, device = order.state, order.device
     if recipe.shelf.size and shelf is not None:
@@ -54,14 +55,14 @@ def from_shelf(
     state: Mapping[str, Any] | None,
     device: str = "cpu",
 ) -> Generator[Fed, None, None]:
-    """Draw batches from a shelf that is renewed one volume at a time.
+    """Draw batches from a shelf whose volumes are replaced one at a time.
 
     Args:
-        made: Gives volumes one by one, each with the state of the stream after it.
-        recipe: Size of the shelf and of a batch, and how often a volume serves.
-        generator: Of the draws; its state is the caller's to keep.
-        state: Of the shelf, to continue from; None starts empty.
-        device: Where the shelf stands: beside what learns from it, or every step has to wait.
+        made: Yields single volumes, each with the state of the stream after it.
+        recipe: Size of the shelf and of a batch, and how often each volume is used.
+        generator: Random generator; the caller saves its state.
+        state: State of the shelf to continue from; None starts with an empty shelf.
+        device: Device of the shelf; should be the training device, to avoid a copy in every step.
 
     Yields:
         A batch, and the state of shelf and stream after it.
@@ -93,9 +94,9 @@ def from_shelf(
 
 
 def _pick(shelf: list[Example], batch: int, generator: torch.Generator) -> list[int]:
-    """Choose volumes at random; where they have different numbers of slices, ones alike in that.
+    """Choose volumes at random, with similar numbers of slices if these differ.
 
-    A batch is as large as its largest volume, and what is padded is computed for nothing.
+    All volumes of a batch are padded to the largest one, and computing on padding is wasted.
     """
     order: list[int] = torch.randperm(len(shelf), generator=generator).tolist()
     slices = [example.image.shape[-1] for example in shelf]

@@ -1,6 +1,6 @@
-"""Scores weights on the validation set of their network, long after they were trained.
+"""Scores weights on the validation set of their network after training.
 
-A run on a GPU that is lent by the minute leaves its scores to a machine with time.
+A run on a GPU that is available only briefly can leave scoring to another machine.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from infarct.lab.training.validation import Scores, fixed_set, score
 
 
 def score_weights(weights: Weights, bank: Path | None, validate_on: Path | None = None) -> Scores:
-    """Score weights as a run is scored.
+    """Score weights in the same way as during a run.
 
     Args:
-        weights: Their recipe says on how many scans; where it asks for none, on the usual number.
-        bank: What they learned from; the one ICBM head if None.
-        validate_on: Folder of prepared real cases, instead of the recipe's.
+        weights: Weights with their recipe, which sets the number of validation scans; the default
+            number if it has none.
+        bank: Bank of the training run; the ICBM head only if None.
+        validate_on: Folder of prepared real cases; overrides the recipe.
     """
     recipe = changed(weights.recipe, None, validate_on)
     samples = recipe.validation.samples or ValidationSettings().samples
@@ -37,21 +38,21 @@ def score_weights(weights: Weights, bank: Path | None, validate_on: Path | None 
 
 
 def score_run(run: Path, bank: Path | None, validate_on: Path | None = None) -> Scores:
-    """Score the last weights of a run, add a row to its log, and draw its curve anew.
+    """Score the last weights of a run, add a row to its log, and redraw its curve.
 
     Args:
-        run: Its folder.
+        run: Folder of the run.
         bank: As in `score_weights`.
-        validate_on: As there.
+        validate_on: As in `score_weights`.
 
     Raises:
-        InputFileError: If it has no weights.
+        InputFileError: If the run has no weights.
     """
     weights = read_weights(run / "weights.pt")
     scores = score_weights(weights, bank, validate_on)
     log = run / "log.csv"
     row = position_columns(weights.position) | score_columns(scores)
-    # Weights may have travelled without their log.
+    # Weights may have been copied without their log.
     write_log(log, [*(read_log(log) if log.is_file() else []), row])
     draw_curve(log, run / "curve.png")
     return scores

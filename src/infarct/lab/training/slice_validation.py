@@ -1,7 +1,7 @@
-"""A fixed set of synthetic scans of every cohort on measured slices, and scores by focus size.
+"""Fixed set of synthetic scans of all cohorts on measured slices, with scores by focus size.
 
-Runs, losses and designs are compared on it. Heads, lesions and seeds are those of the validation
-split: neither training nor the test cohorts see them.
+The set serves to compare runs, losses and designs. It uses the heads, lesions and seeds of the
+validation split, which neither training nor the test cohorts contain.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from infarct.lab.training.torch_features import HealthyTensors
 from infarct.segmentation.measured_lattice import SIDES, brain_box
 
 COMPOSITION = {"test": 40, "day-after": 35, "hyperacute": 35, "not-visible": 30, "embolic": 60}
-"""Scans of each cohort."""
+"""Number of scans in each cohort."""
 
 SEED = 4711
-"""Of the set."""
+"""Random seed of the set."""
 
 SIZES = {"below .1 ml": (0.0, 0.1), ".1 to 1 ml": (0.1, 1.0), "1 to 14 ml": (1.0, 14.0)}
 SIZES |= {"above 14 ml": (14.0, math.inf)}
-"""Foci of the reference by volume, ml."""
+"""Size classes of reference foci: lowest volume (included) and highest (excluded), ml."""
 
 _TOUCHING = ndimage.generate_binary_structure(3, 3)
 
 
 @dataclass(frozen=True, eq=False)
 class SliceCase:
-    """One scan of the set, the box of its brain.
+    """One scan of the set, cropped to its brain.
 
     Attributes:
         name: Cohort and number.
         image: (4, X, Y, Z) float32, as `stream.SliceBatch.image`; the sides are multiples of
             `measured_lattice.SIDES`.
-        lesion: (X, Y, Z) bool.
-        brain: Same shape.
-        spacing_mm: Between slices.
+        lesion: (X, Y, Z) bool, the reference.
+        brain: Same shape, bool.
+        spacing_mm: Distance between slices.
     """
 
     name: str
@@ -60,34 +60,34 @@ class SliceCase:
 
     @property
     def cohort(self) -> str:
-        """Name of its cohort."""
+        """Name of the cohort."""
         return self.name.rpartition("-")[0]
 
     @property
     def voxel_ml(self) -> float:
-        """Volume of a voxel."""
+        """Volume of a voxel of 1 mm x 1 mm x `spacing_mm`."""
         return self.spacing_mm / 1000
 
 
 def names(scale: float = 1.0) -> list[str]:
-    """Name the scans of the set, or of the first part of each cohort.
+    """Return the names of the scans, or of the first part of each cohort.
 
     Args:
-        scale: Fraction of each cohort.
+        scale: Fraction of each cohort, in 0 - 1.
     """
     counts = {cohort: round(count * scale) for cohort, count in COMPOSITION.items()}
     return [f"{cohort}-{k:03d}" for cohort, count in counts.items() for k in range(count)]
 
 
 def acquire(name: str, bank: Bank) -> SimulatedScan:
-    """Scan the head of one name on the scanner's own grid.
+    """Simulate one scan of the set on its native grid.
 
     Args:
-        name: From `names`.
-        bank: What the set is drawn from.
+        name: Name from `names`.
+        bank: Anatomies, lesions and backgrounds.
     """
     cohort, _, number = name.rpartition("-")
-    # A patient whose infarcts no reader would see belongs to no cohort of infarcts.
+    # Draw again if the scan has infarcts but a reader would see none of them.
     for attempt in range(20):
         drawn_from = replace(load_cohort(cohort), split="validation")
         record = sampling.draw(drawn_from, bank, SEED + attempt, int(number))
@@ -98,7 +98,13 @@ def acquire(name: str, bank: Bank) -> SimulatedScan:
 
 
 def to_case(name: str, native: SimulatedScan, bank: Bank) -> SliceCase:
-    """Bring a scan onto its measured slices, cut to the brain."""
+    """Resample a scan to its measured slices, cropped to the brain.
+
+    Args:
+        name: Name of the scan.
+        native: Scan from `acquire`.
+        bank: Bank with the healthy statistics.
+    """
     scan = scanner.on_slices(native)
     lattice = acquisition.slice_lattice(native.record.acquisition)
     healthy = torch_features.healthy_on_slices(statistics_of(bank), lattice)
@@ -107,18 +113,22 @@ def to_case(name: str, native: SimulatedScan, bank: Bank) -> SliceCase:
     spaced = scan.brain[None] * spacing_value(spacing)
     brain = scan.brain.numpy()
     lesion = (scan.lesion & scan.brain).numpy()
-    whole = torch.cat([image, spaced]).numpy()
+    channels = torch.cat([image, spaced]).numpy()
     return SliceCase(
-        name, to_box(whole, brain), to_box(lesion, brain), to_box(brain, brain), spacing
+        name, to_box(channels, brain), to_box(lesion, brain), to_box(brain, brain), spacing
     )
 
 
 def to_box(volume: Image | Mask, brain: Mask) -> np.ndarray:
-    """Cut the box of a brain out of a volume on its lattice, padded for the networks.
+    """Crop a volume to the box of the brain, padded for the networks.
 
     Args:
-        volume: (..., 192, 224, K).
+        volume: (..., 192, 224, K) on a measured-slice lattice.
         brain: (192, 224, K).
+
+    Returns:
+        (..., X, Y, Z), sides multiples of `measured_lattice.SIDES`, symmetric about the midplane
+        along X. Padded slices at the end are 0.
     """
     x, y, z = brain_box(brain)
     part = volume[..., x, y, z]
@@ -126,12 +136,12 @@ def to_box(volume: Image | Mask, brain: Mask) -> np.ndarray:
 
 
 def ensure(name: str, bank: Bank, folder: Path) -> SliceCase:
-    """Read a scan of the set, or make and keep it.
+    """Read a scan of the set from a folder; simulate and save it if missing.
 
     Args:
-        name: From `names`.
-        bank: What the set is drawn from.
-        folder: Where it is kept; one bank and one version of the simulator have one folder.
+        name: Name from `names`.
+        bank: Anatomies, lesions and backgrounds.
+        folder: Folder of the set. Use a separate folder for each bank and simulator version.
     """
     file = folder / f"{name}.npz"
     if not file.is_file():
@@ -152,16 +162,16 @@ def ensure(name: str, bank: Bank, folder: Path) -> SliceCase:
 
 @dataclass(frozen=True)
 class CaseScore:
-    """How a mask does on one scan.
+    """Scores of a mask on one scan.
 
     Attributes:
-        name: Of the scan.
-        dice: NaN without an infarct.
+        name: Name of the scan.
+        dice: Dice coefficient; NaN for lesion-free scans.
         reference_ml: Volume of the reference.
         predicted_ml: Volume of the mask.
-        foci: Volume (ml) of each focus of the reference (26-connected), and whether the mask shares
-            a voxel with it.
-        false_foci: Components of the mask that share no voxel with the reference.
+        foci: Volume (ml) of each reference focus (26-connected), and whether it is found, that is,
+            shares a voxel with the mask.
+        false_foci: Number of components of the mask that share no voxel with the reference.
     """
 
     name: str
@@ -173,7 +183,12 @@ class CaseScore:
 
 
 def score(mask: Mask, case: SliceCase) -> CaseScore:
-    """Compare a mask with the reference of a scan."""
+    """Compare a mask with the reference of a scan.
+
+    Args:
+        mask: Predicted lesion mask, (X, Y, Z) bool.
+        case: The scan with its reference.
+    """
     shared = int((mask & case.lesion).sum())
     total = int(mask.sum()) + int(case.lesion.sum())
     parts, count = ndimage.label(case.lesion, _TOUCHING)
@@ -195,9 +210,13 @@ def score(mask: Mask, case: SliceCase) -> CaseScore:
 def table(scores: list[CaseScore]) -> Iterator[tuple[str, str]]:
     """Summarise scores.
 
+    Args:
+        scores: Scores of one method.
+
     Yields:
         Name and value of each row: Dice by cohort with its standard error, recall of foci by size,
-        lesion-wise F1 over all foci, volume ratio of infarcts above 14 ml, false volume.
+        lesion-wise F1 over all foci, median volume ratio of infarcts of 14 ml and more, false
+        volume in lesion-free scans.
     """
     for cohort in COMPOSITION:
         dices = [s.dice for s in scores if s.name.startswith(cohort) and s.reference_ml]

@@ -1,4 +1,4 @@
-"""An endless, seeded source of training samples; the same code on CPU and GPU."""
+"""Endless, seeded stream of simulated training samples, on CPU and GPU."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from infarct.lab.training.torch_features import HealthyTensors
 from infarct.segmentation.classical import Healthy
 
 HEAD_STEP = 4
-"""mm; the brain-mask network sees the mean of blocks of 4 x 4 x 4 voxels."""
+"""mm; the brain-mask network reads the mean of blocks of 4 x 4 x 4 voxels."""
 
 SMALLEST_BRAIN = 100_000
-"""Voxels; a scan that shows less (a slab at the edge of the head) teaches nothing."""
+"""Voxels; scans with a smaller brain (a slab at the edge of the head) are skipped."""
 
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """What a stream gives.
+    """Settings of a stream.
 
     Attributes:
-        batch: Samples in a batch.
-        split: Whose anatomies, lesions and backgrounds are seen.
-        cohort: Name of the cohort drawn from.
-        phases_per_volume: How many of the 16 sub-volumes of each scan are given, 1 - 16.
-        lesion_free: Share of scans without acute infarct; None takes the cohort's.
-        real_background: Share of scans written on a real one; None takes the cohort's.
-        leave_out: Real backgrounds never seen, by name.
-        mimics: Whether mimics occur.
-        artefacts: Whether artefacts occur.
+        batch: Samples per batch.
+        split: Split of the anatomies, lesions and backgrounds.
+        cohort: Name of the simulated cohort.
+        phases_per_volume: Number of sub-volumes taken from each scan, 1 - 16.
+        lesion_free: Fraction of scans without an acute infarct; None uses the cohort's.
+        real_background: Fraction of scans with a real background; None uses the cohort's.
+        leave_out: Names of real backgrounds to exclude.
+        mimics: Whether to simulate mimics.
+        artefacts: Whether to simulate artefacts.
     """
 
     batch: int = 4
@@ -59,9 +59,10 @@ class Batch:
     """Sub-volumes for the lesion networks.
 
     Attributes:
-        image: (N, 3, 96, 112, 48) float32: DWI and ADC z-scored in the brain, IS raw; 0 outside.
+        image: (N, 3, 96, 112, 48) float32: DWI and ADC z-scored in the brain, IS map unscaled; 0
+            outside the brain.
         lesion: (N, 1, 96, 112, 48) float32, 0 or 1.
-        brain: (N, 1, 96, 112, 48) float32, 0 or 1; as a masking tool would deliver it.
+        brain: (N, 1, 96, 112, 48) float32, 0 or 1; imperfect, like the output of skull-stripping.
     """
 
     image: torch.Tensor
@@ -74,10 +75,10 @@ class SliceBatch:
     """One scan for the networks that read measured slices.
 
     Attributes:
-        image: (1, 4, 192, 224, K) float32: DWI and ADC z-scored in the brain, IS raw, and the slice
-            spacing as `spacing_value` gives it; 0 outside the brain.
+        image: (1, 4, 192, 224, K) float32: DWI and ADC z-scored in the brain, IS map unscaled, and
+            the slice spacing from `spacing_value`; 0 outside the brain.
         lesion: (1, 1, 192, 224, K) float32, 0 or 1.
-        brain: Same shape and values; as a masking tool would deliver it.
+        brain: Same shape and values; imperfect, like the output of skull-stripping.
     """
 
     image: torch.Tensor
@@ -91,7 +92,7 @@ class HeadBatch:
 
     Attributes:
         image: (N, 2, 48, 56, 48) float32: DWI and b0, z-scored over the volume.
-        brain: (N, 1, 48, 56, 48) float32, 0 or 1; the brain as it is.
+        brain: (N, 1, 48, 56, 48) float32, 0 or 1; the true brain mask.
     """
 
     image: torch.Tensor
@@ -99,13 +100,13 @@ class HeadBatch:
 
 
 class Stream:
-    """Draws scans one after the other; where it stands is two numbers, so it resumes exactly.
+    """Stream of simulated scans. Two counters define its state, so it resumes exactly.
 
     Args:
-        bank: What to draw from.
-        settings: What to give.
-        seed: Of the series of scans; other seeds give other scans.
-        device: Where to compute.
+        bank: Anatomies, lesions and backgrounds to draw from.
+        settings: Settings of the stream.
+        seed: Random seed of the scans.
+        device: Device to compute on.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Stream:
         self._healthy: HealthyTensors | None = None
 
     def batches(self) -> Iterator[Batch]:
-        """Make lesion batches, without end."""
+        """Yield lesion batches endlessly."""
         samples = self._samples()
         while True:
             drawn = [next(samples) for _ in range(self.settings.batch)]
@@ -129,7 +130,7 @@ class Stream:
             yield Batch(image, lesion, brain)
 
     def slice_batches(self) -> Iterator[SliceBatch]:
-        """Make scans on the lattice of their measured slices, one by one, without end."""
+        """Yield single scans on the lattice of their measured slices endlessly."""
         while True:
             index, self.scans = self.scans, self.scans + 1
             record = sampling.draw(self.cohort, self.bank, self.seed, index)
@@ -152,7 +153,7 @@ class Stream:
         return statistics_of(self.bank)
 
     def head_batches(self) -> Iterator[HeadBatch]:
-        """Make whole heads at 4 mm, without end."""
+        """Yield whole heads at 4 mm endlessly."""
         while True:
             drawn: list[tuple[torch.Tensor, torch.Tensor]] = []
             while len(drawn) < self.settings.batch:
@@ -164,22 +165,27 @@ class Stream:
             yield HeadBatch(torch.stack(images), torch.stack(brains))
 
     def scan(self, index: int, *, with_background: bool = True) -> SimulatedScan:
-        """Render the scan of this index; a real background knows no exact brain."""
+        """Render the scan with this index.
+
+        Args:
+            index: Index of the scan in the stream.
+            with_background: Whether real backgrounds are allowed; they have no exact brain mask.
+        """
         record = sampling.draw(self.cohort, self.bank, self.seed, index)
         if not with_background:
             record = replace(record, background="")
         return scanner.render(record, self.bank, self.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next sample depends on."""
+        """Return the state that determines the next sample."""
         return {"seed": self.seed, "scans": self.scans, "taken": self.taken}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state: the same samples follow."""
+        """Restore a state; the same samples follow."""
         self.seed, self.scans, self.taken = state["seed"], state["scans"], state["taken"]
 
     def _samples(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Yield image, lesion and brain of one sub-volume after the other."""
+        """Yield image, lesion and brain of single sub-volumes."""
         if self._healthy is None:
             self._healthy = HealthyTensors.of(_healthy(self.bank), self.device)
         while True:
@@ -188,9 +194,9 @@ class Stream:
                 self.scans += 1
                 continue
             image = network_input(scan, self._healthy)
-            # What the mask has cut off is not to be seen, so it is not to be found.
+            # The network cannot see what the brain mask has removed.
             lesion = scan.lesion & scan.brain
-            # Which sub-volumes are taken hangs on the scan alone: a resumed stream takes the same.
+            # The choice of sub-volumes depends only on the scan, so a resumed stream repeats it.
             rng = np.random.default_rng([self.seed, self.scans, 2])
             order = rng.permutation(len(PHASES))[: self.settings.phases_per_volume]
             while self.taken < len(order):
@@ -205,7 +211,7 @@ class Stream:
 
 
 def _healthy(bank: Bank) -> Healthy:
-    """Return the healthy statistics the bank carries, else those of the installed package."""
+    """Return the healthy statistics of the bank, or those of the package if it has none."""
     if bank.healthy:
         return torch_features.healthy_at_1mm(bank.healthy)
     from infarct.segmentation.controls import load_healthy  # noqa: PLC0415 - not where only a bank travels
@@ -214,7 +220,7 @@ def _healthy(bank: Bank) -> Healthy:
 
 
 def statistics_of(bank: Bank) -> Mapping[str, Image]:
-    """Return the healthy statistics a bank carries, (96, 112, 96) each, or the installed ones."""
+    """Return the healthy statistics, (96, 112, 96) each, of the bank or else of the package."""
     if bank.healthy:
         return bank.healthy
     from infarct.segmentation.controls import healthy_statistics  # noqa: PLC0415 - as above
@@ -223,12 +229,12 @@ def statistics_of(bank: Bank) -> Mapping[str, Image]:
 
 
 def spacing_value(spacing_mm: float) -> float:
-    """Return what a network reads for a slice spacing: 0 at 5 mm, -.6 at 2 mm, .5 at 7.5 mm."""
+    """Return the network input for a slice spacing: 0 at 5 mm, -.6 at 2 mm, .5 at 7.5 mm."""
     return spacing_mm / 5.0 - 1.0
 
 
 def _cohort(settings: StreamSettings) -> Cohort:
-    """Return the cohort with what the settings change about it."""
+    """Return the cohort with the changes of the settings applied."""
     cohort = replace(load_cohort(settings.cohort), split=settings.split)
     if settings.lesion_free is not None:
         cohort = replace(cohort, lesion_free=settings.lesion_free)
@@ -249,16 +255,16 @@ def sub_volume(volume: torch.Tensor, phase: int) -> torch.Tensor:
 
 
 def network_input(scan: SimulatedScan, healthy: HealthyTensors) -> torch.Tensor:
-    """Return what the lesion networks read.
+    """Return the input of the lesion networks.
 
     Args:
-        scan: On the MNI grid, or on the lattice of its slices.
-        healthy: For the IS map, on the same grid.
+        scan: Scan on the MNI grid, or on the lattice of its slices.
+        healthy: Healthy statistics on the same grid, for the IS map.
 
     Returns:
-        (3, X, Y, Z) float32: DWI and ADC z-scored in the brain, IS raw.
+        (3, X, Y, Z) float32: DWI and ADC z-scored in the brain, IS map unscaled.
     """
-    # Nothing outside the brain counts, and its box holds half the volume.
+    # Computed in the box of the brain only: it contains half the volume.
     box = torch_features.box(scan.brain)
     brain = scan.brain[box]
     normalised = []

@@ -1,7 +1,7 @@
-"""What the networks read, as tensors: the twin of what `prepare` and `classical` do with arrays.
+"""Network inputs computed with torch: equivalents of `preprocess` and `classical` on arrays.
 
-The stream must show training exactly what inference will see. Tests hold each function here equal
-to its numpy original.
+Training must see exactly the same inputs as inference. Tests compare each function with its numpy
+equivalent.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from infarct.lab.simulation.warp import Box
 from infarct.segmentation.classical import FuzzySettings, Healthy
 
 _FIT_VOXELS = 1_000_000
-"""Of a box; every so many voxels that about as many are left fit the tissue peak as well as all."""
+"""Approximate number of voxels used to fit the tissue peak; more do not improve the fit."""
 
 
 def tissue_peak(image: torch.Tensor, brain: torch.Tensor) -> TissuePeak:
-    """Fit the tissue peak by `normalisation.fit_tissue_peak`, on a part of the brain's voxels."""
+    """Fit the tissue peak with `normalisation.fit_tissue_peak` on a subset of the brain voxels."""
     every = max(1, image.numel() // _FIT_VOXELS)
     part, inside = (volume.flatten()[::every] for volume in (image, brain))
     values = part[inside].cpu().numpy()
@@ -35,7 +35,7 @@ def tissue_peak(image: torch.Tensor, brain: torch.Tensor) -> TissuePeak:
 
 def zscore(image: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
     """Scale an image to mean 0 and SD 1 over the brain, 0 outside; see `normalisation.zscore`."""
-    # Sums over a masked volume: gathering the brain's voxels costs ten times as much.
+    # Sums over a masked volume: gathering the brain voxels takes ten times as long.
     count = brain.sum()
     mean = (image * brain).sum(dtype=torch.float64) / count
     apart = (image - mean.float()).mul_(brain)
@@ -49,10 +49,10 @@ class HealthyTensors:
 
     Attributes:
         dwi_mean: (192, 224, 192).
-        dwi_scale: Same shape; alpha times the SD, by which a DWI is bright.
+        dwi_scale: Same shape; alpha times the SD of the DWI.
         adc_mean: Same shape.
-        adc_scale: Same shape; alpha times the SD, by which an ADC is dark.
-        settings: Of the map.
+        adc_scale: Same shape; alpha times the SD of the ADC.
+        settings: Settings of the IS map.
     """
 
     dwi_mean: torch.Tensor
@@ -62,7 +62,7 @@ class HealthyTensors:
     settings: FuzzySettings
 
     def cut(self, box: Box) -> HealthyTensors:
-        """Return the statistics of a part of the volume."""
+        """Return the statistics inside a box."""
         return HealthyTensors(
             self.dwi_mean[box],
             self.dwi_scale[box],
@@ -77,7 +77,7 @@ class HealthyTensors:
         device: torch.device | str = "cpu",
         settings: FuzzySettings | None = None,
     ) -> HealthyTensors:
-        """Take the healthy statistics to a device."""
+        """Copy the healthy statistics to a device."""
         s = settings or FuzzySettings()
 
         def there(array: Image) -> torch.Tensor:
@@ -93,16 +93,16 @@ class HealthyTensors:
 
 
 def healthy_at_1mm(statistics: Mapping[str, Image], n: int = 2) -> Healthy:
-    """Bring the healthy statistics of the template grid to the MNI grid, as `load_healthy` does.
+    """Resample the healthy statistics from the template grid to the MNI grid, as `load_healthy`.
 
     Args:
         statistics: `dwi_mean`, `dwi_sd`, `adc_mean`, `adc_sd`, each (96, 112, 96).
-        n: Number of brains behind them; the IS map does not ask.
+        n: Number of control brains; not used by the IS map.
     """
 
     def fine(name: str) -> Image:
         coarse = torch.from_numpy(statistics[name])[None, None]
-        # Blocks of two voxels: without aligned corners, centres of blocks stay centres of blocks.
+        # Blocks of two voxels: without aligned corners, block centres are preserved.
         image = functional.interpolate(coarse, scale_factor=2.0, mode="trilinear")
         return np.asarray(image[0, 0].numpy())
 
@@ -110,12 +110,12 @@ def healthy_at_1mm(statistics: Mapping[str, Image], n: int = 2) -> Healthy:
 
 
 def healthy_on_slices(statistics: Mapping[str, Image], lattice: Grid, n: int = 2) -> Healthy:
-    """Bring the healthy statistics to a measured-slice lattice, as `controls.healthy_on` does.
+    """Resample the healthy statistics to a measured-slice lattice, as `controls.healthy_on`.
 
     Args:
         statistics: As for `healthy_at_1mm`.
         lattice: From `measured_lattice.lattice`.
-        n: Number of brains behind them; the IS map does not ask.
+        n: Number of control brains; not used by the IS map.
     """
     first = (lattice.affine[:3, 3] - MNI_GRID.affine[:3, 3] - 0.5) / 2
     steps = lattice.spacing / 2
@@ -133,7 +133,7 @@ def healthy_on_slices(statistics: Mapping[str, Image], lattice: Grid, n: int = 2
 
 
 def box(brain: torch.Tensor, margin: int = 8) -> Box:
-    """Return the part of the volume that holds the brain and what smoothing can reach about it."""
+    """Return the bounding box of the brain with a margin for smoothing, voxels."""
     limits = []
     for axis, size in enumerate(brain.shape):
         others = tuple(a for a in range(3) if a != axis)
@@ -145,7 +145,7 @@ def box(brain: torch.Tensor, margin: int = 8) -> Box:
 
 
 def smooth_in_plane(image: torch.Tensor, brain: torch.Tensor, fwhm: float) -> torch.Tensor:
-    """Smooth within slices; outside the brain counts as 0; see `classical.smooth_in_plane`."""
+    """Smooth within slices, with 0 outside the brain; see `classical.smooth_in_plane`."""
     blurs = [separable_filters.reflecting_blur(n, fwhm) for n in image.shape[:2]]
     return separable_filters.apply(image * brain, [*blurs, None])
 
@@ -153,7 +153,7 @@ def smooth_in_plane(image: torch.Tensor, brain: torch.Tensor, fwhm: float) -> to
 def is_map(
     dwi: torch.Tensor, adc: torch.Tensor, brain: torch.Tensor, healthy: HealthyTensors
 ) -> torch.Tensor:
-    """Map how likely each voxel is ischemic; arguments and result as `classical.is_map`."""
+    """Compute the IS map (probability of ischemia); arguments and result as `classical.is_map`."""
     s = healthy.settings
     dwi = smooth_in_plane(dwi, brain, s.fwhm)
     adc = smooth_in_plane(adc, brain, s.fwhm)

@@ -1,4 +1,4 @@
-"""What scores a run, a fixed synthetic set and real cases where there are any, and the scores."""
+"""Validation of a run on a fixed synthetic set and, optionally, on real cases."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from infarct.lab.training.losses import LossSettings, hybrid
 from infarct.lab.training.real_cases import list_cases, read_case, split_cases
 
 SEED = 2021
-"""Of the validation stream, the same for every run: scores of two runs can be compared."""
+"""Seed of the validation stream, the same for every run, so that runs are comparable."""
 
 REAL_PHASES = tuple(PHASES.index(offset) for offset in ((0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 3)))
-"""Sub-volumes of a real case that are scored: between them they hold all of its slices."""
+"""Sub-volumes of a real case that are scored; together they cover all of its slices."""
 
 _SPACE = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How a network does on the validation set.
+    """Scores of a network on the validation set.
 
     Attributes:
-        loss: The loss it is trained with, on its answer alone.
-        dice: Mean Dice over samples that have something to find.
-        false_voxels: Mean number of voxels outlined in samples that have nothing; NaN without any.
-        real_dice: Dice over the sub-volumes of real cases; NaN without any.
-        real_false_voxels: False voxels in those that have nothing; NaN without any.
-        real_loss: As `loss`, on real cases; NaN without any.
+        loss: Training loss of the final output, without side outputs.
+        dice: Mean Dice over samples with a lesion.
+        false_voxels: Mean number of false-positive voxels in lesion-free samples; NaN if there are
+            none.
+        real_dice: As `dice`, over the sub-volumes of real cases; NaN if there are none.
+        real_false_voxels: As `false_voxels`, on real cases; NaN if there are none.
+        real_loss: As `loss`, on real cases; NaN if there are none.
     """
 
     loss: float
@@ -48,19 +49,19 @@ class Scores:
     real_loss: float = math.nan
 
     def deciding(self, recipe: Recipe) -> tuple[float, float]:
-        """Return the loss and the Dice that guide a run: of held-out patients, if it has any."""
+        """Return the loss and Dice that guide a run: those of held-out patients, if any."""
         held_out = recipe.cases.validation > 0
         return (self.real_loss, self.real_dice) if held_out else (self.loss, self.dice)
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """What a run is scored on.
+    """Validation data of a run.
 
     Attributes:
-        synthetic: Kept in main memory.
-        real: Files of prepared cases.
-        channels: How many images of a case the network reads.
+        synthetic: Synthetic samples, in main memory.
+        real: Files of prepared real cases.
+        channels: Number of input channels of the network.
         slices: Whether the synthetic scans are measured slices.
     """
 
@@ -70,35 +71,35 @@ class ValidationSet:
     slices: bool = False
 
     def real_examples(self) -> Iterator[Example]:
-        """Read the real cases, `REAL_PHASES` of each, one sub-volume after the other."""
+        """Yield the sub-volumes `REAL_PHASES` of every real case."""
         for file in self.real:
             for image, lesion, brain in read_case(file, REAL_PHASES):
                 yield Example(image[None, : self.channels], lesion[None], brain[None])
 
 
 def fixed_set(open_source: OpenSource, recipe: Recipe, device: str) -> ValidationSet:
-    """Make the validation set: the first samples of the validation stream, and the real cases.
+    """Build the validation set: the first samples of the validation stream, and the real cases.
 
     Args:
         open_source: Opens the stream.
-        recipe: Whose network, and how many samples; whole batches are kept.
-        device: Where to make the samples.
+        recipe: Network and number of samples, rounded up to whole batches.
+        device: Device to render on.
 
     Raises:
-        InputFileError: If there are no real cases where the recipe says, or files that are none, if
-            it learns from them too, or if its network reads no sub-volumes of them.
+        InputFileError: If the folder of real cases is empty, contains other files, is also used
+            for training, or cannot be used by the network.
     """
     design, cases = DESIGNS[recipe.network], recipe.validation.cases
     if cases and (design.answers != "lesion" or design.slices):
         raise InputFileError(
-            f"validation.cases = {cases!r}: {recipe.network} does not read prepared cases; "
-            "leave validation.cases out"
+            f"validation.cases = {cases!r}: {recipe.network} cannot use prepared cases; "
+            "remove validation.cases"
         )
     learned_from = recipe.cases.folder
     if cases and learned_from and Path(cases).resolve() == Path(learned_from).resolve():
         raise InputFileError(
-            f"validation.cases = {cases!r}: cases.folder is the same, and who learns from cases"
-            " can't be scored on them; keep some in a folder of their own"
+            f"validation.cases = {cases!r} equals cases.folder; a network cannot be validated on "
+            "its training cases. Put the validation cases in a separate folder"
         )
     kept: list[Example] = []
     made = examples(open_source(SEED, "validation", device), recipe.network)
@@ -111,7 +112,7 @@ def fixed_set(open_source: OpenSource, recipe: Recipe, device: str) -> Validatio
 
 
 def dice(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the Dice of each sample at probability .5; NaN where there is nothing to find.
+    """Return the Dice of each sample at probability .5; NaN for lesion-free samples.
 
     Args:
         logits: (N, 1, X, Y, Z).
@@ -130,10 +131,10 @@ def score(network: nn.Module, kept: ValidationSet, loss: LossSettings, device: s
     """Score a network on whole brains.
 
     Args:
-        network: Left in the mode it came in.
+        network: The network; its mode is restored.
         kept: From `fixed_set`.
         loss: Settings of the loss to report.
-        device: Where the network is.
+        device: Device of the network.
     """
     mode = network.training
     network.eval()
@@ -153,17 +154,17 @@ def _means(
     loss: LossSettings,
     device: str,
 ) -> tuple[float, float, float]:
-    """Return mean loss, Dice and false voxels; NaN of nothing."""
+    """Return mean loss, Dice and false voxels; NaN without batches."""
     losses, dices, false = [], [], []
     for batch in batches:
-        # One by one: a batch of whole brains at full width may not fit beside the training.
+        # One by one: a batch of whole brains may not fit into memory during training.
         for n in range(len(batch.image)):
             parts = (batch.image, batch.target, batch.brain)
             one = cut(Example(*(x[n : n + 1] for x in parts))).to(device)
             target = one.target
             logits = network(one.image)[0]
             losses.append(hybrid((logits,), target, loss).cpu())
-            # As the runtime does: nothing outside the brain is ever reported.
+            # As in the runtime: predictions outside the brain are discarded.
             logits = logits.masked_fill(one.brain == 0, -torch.inf)
             dices.append(dice(logits, target).cpu())
             outlined = (logits > 0).sum().cpu().float()

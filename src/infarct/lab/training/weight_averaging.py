@@ -1,8 +1,8 @@
-"""The mean of the weights of several runs: one network that errs less than each of them.
+"""Averages the weights of several runs into one network with fewer errors than each of them.
 
-Runs that go on from one another end in one valley of the loss, at different places of its floor.
-What each outlines falsely is its own and vanishes in the mean; what all have learned stays. It
-costs nothing at inference, unlike the mean of their answers.
+Runs fine-tuned from one another end in the same basin of the loss. Their false positives differ and
+largely cancel in the mean, while common features remain. Unlike averaging predictions, averaging
+weights costs nothing at inference.
 
 References:
     Izmailov et al. 2018, Averaging weights leads to wider optima and better generalization.
@@ -33,25 +33,25 @@ from infarct.lab.training.widening import widened
 
 
 def average(several: Sequence[Weights]) -> Weights:
-    """Return the mean of the weights of runs of one network; the recipe is that of the last.
+    """Return the mean weights of runs of the same network, with the recipe of the last run.
 
-    Runs narrower than the last are widened first, see `widening`.
+    Narrower networks are widened first, see `widening`.
 
     Args:
-        several: In the order in which they were trained.
+        several: Weights in training order.
 
     Raises:
-        InputFileError: If there are fewer than two, or they are not of one network, or the last is
+        InputFileError: If there are fewer than two, if the networks differ, or if the last is
             narrower than another.
     """
     designs = {w.recipe.network for w in several}
     if len(several) < 2 or len(designs) > 1:
         raise InputFileError(
-            f"{len(several)} weights of {'; '.join(sorted(designs)) or 'nothing'}: "
-            "two or more of one network are needed"
+            f"cannot average {len(several)} weights of {'; '.join(sorted(designs)) or 'nothing'}; "
+            "give two or more runs of the same network"
         )
     last = several[-1]
-    # As the last was when it went on from a narrower one: the same seed shares out the same.
+    # The seed of the last run: it widens in the same way as when that run was started.
     alike = [widened(w.weights, last.network(), last.recipe.seed) for w in several]
     weights = {
         name: torch.stack([w[name] for w in alike]).mean(0)
@@ -69,22 +69,25 @@ def average(several: Sequence[Weights]) -> Weights:
 
 
 def write_average(runs: Sequence[Path], bank: Path | None, out: Path) -> Scores:
-    """Average the last weights of some runs, and score the mean as a run is scored.
+    """Average the last weights of several runs, and score the mean.
 
-    Writes into `out` what a run writes: `weights.pt`, `log.csv` (the logs of the runs one after the
-    other, and the scores of the mean), `curve.png`, `data.md`.
+    Writes the files of a run into `out`: `weights.pt`, `log.csv` (the concatenated logs of the
+    runs and the scores of the mean), `curve.png` and `data.md`.
 
     Args:
-        runs: Their folders, in the order in which they were trained.
-        bank: What the last of them learned from; the one ICBM head if None.
-        out: New folder.
+        runs: Folders of the runs, in training order.
+        bank: Bank of the last run; the ICBM head only if None.
+        out: Output folder; must not exist.
+
+    Returns:
+        Scores of the mean on the validation set.
 
     Raises:
-        InputFileError: If a run has no weights, or they do not fit together.
+        InputFileError: If a run has no weights, or the networks do not match.
         OutputError: If `out` exists.
     """
     if out.exists():
-        raise OutputError(f"{out}: exists already; choose another folder")
+        raise OutputError(f"{out} already exists; choose another folder")
     mean = average([read_weights(run / "weights.pt") for run in runs])
     scores = score_weights(mean, bank)
     position = replace(mean.position, best=scores.dice, lowest=scores.loss)
@@ -102,11 +105,11 @@ def _note(several: Sequence[Weights]) -> str:
         for w in several
     )
     note = several[-1].recipe.note.rstrip(".")
-    return f"Mean of the weights of {len(several)} runs ({runs}). Of the last: {note}."
+    return f"Mean of the weights of {len(several)} runs ({runs}). Note of the last run: {note}."
 
 
 def _write_log(runs: Sequence[Path], position: Position, scores: Scores, path: Path) -> None:
-    """Join the logs, minutes and samples counted on, and end with the mean."""
+    """Concatenate the logs with cumulative minutes and samples, and append the scores."""
     rows: list[dict[str, str]] = []
     minutes, samples = 0.0, 0
     for log in (read_log(run / "log.csv") for run in runs if (run / "log.csv").is_file()):

@@ -1,7 +1,7 @@
-"""Makes a network wider without changing what it answers, so that a wide one need not start anew.
+"""Widens a network without changing its output, to start a wide network from a narrower one.
 
-Every feature becomes several that find the same, and what reads them shares its weights out among
-them, unevenly: equal shares would give the copies equal gradients, and they would stay copies.
+Every feature is copied, and the weights of the next layer are divided among the copies. The shares
+are uneven: with equal shares the copies would receive equal gradients and remain identical.
 
 References:
     Chen, Goodfellow and Shlens 2016, Net2Net: accelerating learning via knowledge transfer.
@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from infarct.core.errors import InputFileError
 
 UNEVEN = (0.25, 0.75)
-"""Range of the shares drawn for a copy, before those of one feature are made to add up to 1."""
+"""Range of the random share of a copy, before the shares of a feature are normalised to sum 1."""
 
 
 def widened(weights: Mapping[str, Tensor], network: nn.Module, seed: int) -> dict[str, Tensor]:
-    """Return weights for a wider network of the same design, which then answers the same.
+    """Return weights for a wider network of the same design with the same output.
 
     Args:
-        weights: Of the narrow network, by name.
-        network: The wide one; unchanged. One as wide as the weights gets them as they are.
-        seed: Of the shares.
+        weights: Weights of the narrow network, by name.
+        network: The wide network; unchanged. If its width is the same, so are the weights.
+        seed: Random seed of the shares.
 
     Returns:
         Weights by name, of the shapes of `network`.
@@ -55,9 +55,9 @@ def widened(weights: Mapping[str, Tensor], network: nn.Module, seed: int) -> dic
 
 
 def _originals(old: int, new: int) -> Tensor:
-    """Return which of `old` features each of `new` is a copy of; copies lie side by side.
+    """Return the index of the original of each of `new` features; copies are adjacent.
 
-    So two groups of features that are joined, and then copied, are the copied groups joined.
+    Copying two concatenated groups of features therefore equals concatenating the copied groups.
     """
     return torch.arange(new) * old // new
 
@@ -65,14 +65,14 @@ def _originals(old: int, new: int) -> Tensor:
 def _copied(tensor: Tensor, new: int, axis: int) -> Tensor:
     if new < tensor.shape[axis]:
         raise InputFileError(
-            f"weights of {tensor.shape[axis]} features do not fit a network of {new}; "
+            f"cannot load weights with {tensor.shape[axis]} features into a network with {new}; "
             "a network can be widened, not narrowed"
         )
     return tensor.index_select(axis, _originals(tensor.shape[axis], new))
 
 
 def _shared_out(tensor: Tensor, new: int, axis: int, generator: torch.Generator) -> Tensor:
-    """Copy along the axis of what is read, each copy with a share of the weight."""
+    """Copy along the input axis, dividing the weights among the copies."""
     old = tensor.shape[axis]
     if old == new:
         return tensor
