@@ -62,7 +62,6 @@ TESTED_ELSEWHERE = {
     "lab/training/model_card": "lab/training/test_export_onnx.py",
     "lab/training/prepare_real_cases": "lab/training/test_real_cases.py",
     "lab/training/replay_buffer": "lab/training/test_loop.py",
-    "lab/training/slice_validation": "",
     "lab/training/sources": "lab/training/test_loop.py",
     "measurement/anatomy": "reporting/test_recompute.py",
     "preprocessing/case": "preprocessing/test_companion_alignment.py",

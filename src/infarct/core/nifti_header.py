@@ -1,8 +1,7 @@
 """Reading of NIfTI files, with all header fields checked before any voxel is read.
 
-nibabel silently repairs damaged headers (it clears form codes above 5 and makes voxel sizes
-positive) and trusts `vox_offset`; other tools repair them differently. If a header contradicts
-itself or its file, the image is rejected, or read according to the standard with a remark.
+nibabel repairs damaged headers silently and trusts `vox_offset`; other tools repair differently. If
+a header contradicts itself or its file, the image is rejected, or read by the standard with a remark.
 
 References:
     NIfTI-1 and NIfTI-2 Data Format, nifti1.h and nifti2.h, https://nifti.nimh.nih.gov.
@@ -301,13 +300,12 @@ def _affine(
         raise GeometryError(
             f"{path}: its position cannot be read: {error}; repair the header"
         ) from error
-    if not np.isfinite(affine).all():
-        raise GeometryError(
-            f"{path}: its affine cannot be inverted:\n{affine}\nrepair the header (sform, qform)"
-        )
-    _remark_on_unit(header, shape, remarks)
-    affine[:3] *= unit_mm(header, shape)
-    if abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+    invertible = bool(np.isfinite(affine).all())
+    if invertible:
+        _remark_on_unit(header, shape, remarks)
+        affine[:3] *= unit_mm(header, shape)
+        invertible = abs(np.linalg.det(affine[:3, :3])) >= 1e-6
+    if not invertible:
         raise GeometryError(
             f"{path}: its affine cannot be inverted:\n{affine}\nrepair the header (sform, qform)"
         )
