@@ -1,8 +1,7 @@
 """Reading of NIfTI files, with all header fields checked before any voxel is read.
 
 nibabel repairs damaged headers silently and trusts `vox_offset`; other tools repair differently.
-If a header contradicts itself or its file, the image is rejected, or read according to the standard
-with a remark.
+If a header contradicts itself or its file, the image is rejected or read with a remark.
 
 References:
     NIfTI-1 and NIfTI-2 Data Format, nifti1.h and nifti2.h, https://nifti.nimh.nih.gov.
