@@ -106,3 +106,38 @@ def test_deepmedic_tiles_join_without_seams() -> None:
 def test_an_unknown_network_is_reported_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="DAGMNet_CH3"):
         build("SegNet")
+
+
+def test_every_level_of_dagmnet_reads_the_mean_of_the_image(image: torch.Tensor) -> None:
+    network = small("DAGMNet_CH3").eval()
+    views: list[torch.Tensor] = []
+    for block in network.read:
+        block.register_forward_pre_hook(lambda _, inputs: views.append(inputs[0]))
+    network(image[:, :3])
+    for level, view in enumerate(views):
+        blocks = image[:, :3].unfold(2, 2**level, 2**level).unfold(3, 2**level, 2**level)
+        mean = blocks.unfold(4, 2**level, 2**level).mean((-3, -2, -1))
+        torch.testing.assert_close(view, mean)
+
+
+def test_channel_gate_reads_mean_and_maximum() -> None:
+    torch.manual_seed(0)
+    gate = ChannelGate(2, 4)
+    flat = torch.full((1, 4, 4, 4, 4), 0.5)
+    peaked = torch.zeros_like(flat)
+    peaked[:, :, :2] = 1.0  # same mean, another maximum
+    shifted = flat + 0.5  # another mean
+    local = torch.zeros(1, 2, 4, 4, 4)
+    weights = [gate(local, image) for image in (flat, peaked, shifted)]
+    assert (weights[0] - weights[1]).abs().max() > 1e-4
+    assert (weights[1] - weights[2]).abs().max() > 1e-4
+
+
+def test_spatial_gate_looks_two_voxels_far() -> None:
+    torch.manual_seed(0)
+    gate = SpatialGate(1, 1)
+    local = torch.randn(1, 1, 11, 11, 11, requires_grad=True)
+    gate(local, torch.randn(1, 1, 11, 11, 11))[0, 0, 5, 5, 5].backward()
+    reach = local.grad[0, 0].nonzero()
+    assert reach.min(0).values.tolist() == [3, 3, 3]
+    assert reach.max(0).values.tolist() == [7, 7, 7]

@@ -32,6 +32,17 @@ def test_gaps_and_holes_are_filled_even_at_the_border() -> None:
     assert mask.sum() == 64
 
 
+def test_closing_uses_a_cross() -> None:
+    probability = np.zeros((16, 16, 4), np.float32)
+    probability[2:5, 2:5, 1] = probability[2:5, 6:9, 1] = 1.0  # two squares, one pixel apart
+    probability[8:12, 8:12, 2] = 1.0
+    probability[8, 8, 2] = 0.0  # a missing corner, which a square of 3 x 3 would fill
+    mask = outline(probability, 0.5, EVERYWHERE)
+    assert mask[3, 5, 1]  # no closing would leave the gap
+    assert mask[:, :, 2].sum() == 15
+    assert not mask[8, 8, 2]
+
+
 def test_slices_may_be_stacked_along_any_axis() -> None:
     probability = np.random.default_rng(0).random((16, 16, 16)).astype(np.float32)
     everywhere = np.ones(probability.shape, bool)
