@@ -14,6 +14,7 @@ from scipy.stats import norm
 
 from infarct.core.normalisation import TissuePeak
 from infarct.evaluation.analysis import analyse
+from infarct.evaluation.cohort_table import _compared
 from infarct.evaluation.costs import Cost
 from infarct.evaluation.figures import (
     _signal_density,
@@ -29,7 +30,7 @@ from infarct.evaluation.plot_style import colours, looks
 from infarct.evaluation.plot_style import save as save_figure
 from infarct.evaluation.score_table import Results
 from infarct.evaluation.subject_scores import Case, Histogram, Measured
-from infarct.evaluation.subjects import Stratum, Subjects
+from infarct.evaluation.subjects import ONSET_LEVELS, Stratum, Subjects
 from infarct.evaluation.table_figure import draw_table
 from infarct.evaluation.tables import performance_table
 
@@ -294,3 +295,19 @@ def test_a_drawn_table_contains_every_cell() -> None:
     cells = {cell.strip() for row in table.rows for cell in row}
     assert cells <= drawn
     assert "2,300,000" in drawn
+
+
+def test_onset_is_tested_below_and_above_six_hours() -> None:
+    counts = np.array([[1, 2], [10, 20], [3, 5], [100, 200], [7, 9]])
+    assert _compared("onset", ONSET_LEVELS, counts).tolist() == [[11, 22], [110, 214]]
+    assert _compared("onset", ("morning", "night"), counts[:2]).tolist() == counts[:2].tolist()
+
+
+def test_only_major_groups_of_race_and_manufacturer_are_tested() -> None:
+    counts = np.array([[60, 35], [3, 2], [2, 2]])  # shares of .913, .048 and .038
+    levels = ("a", "b", "c")
+    for key in ("race", "manufacturer"):
+        assert _compared(key, levels, counts).tolist() == [[60, 35]]
+    assert _compared("sex", levels, counts).tolist() == counts.tolist()
+    exact = np.array([[57, 38], [3, 2]])  # 5% exactly counts as major
+    assert _compared("race", levels[:2], exact).tolist() == exact.tolist()

@@ -262,3 +262,18 @@ def test_an_impossible_output_folder_is_an_error(tmp_path: Path) -> None:
     for out, stem in (("weights.pt", "brain"), ("out", "deep/brain")):
         with pytest.raises(OutputError):
             export_onnx.export(tmp_path / "weights.pt", tmp_path / out, stem)
+
+
+@pytest.mark.parametrize("name", ["DAGMNet_CH3", "BrainMask"])
+def test_bundled_onnx_file_computes_the_bundled_weights(name: str) -> None:
+    trained_weights = read_weights(assets.path(f"networks/{name}.pt"))
+    design = DESIGNS[name]
+    # A brain network reads whole heads only; a lesion network any size that it can divide.
+    sides = design.shape if design.answers == "brain" else (16, 24, 16)
+    generator = torch.Generator().manual_seed(4)
+    image = torch.randn(1, len(design.channels), *sides, generator=generator)
+    with torch.no_grad():
+        expected = Answer(rounded(trained_weights.network()))(image).numpy()
+    found = open_network(assets.path(f"networks/{name}"), threads=1).run(image.numpy())
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(found, expected, atol=1e-3, rtol=0)
