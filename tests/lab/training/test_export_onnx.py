@@ -271,7 +271,9 @@ def test_bundled_onnx_file_computes_the_bundled_weights(name: str) -> None:
     # A brain network reads whole heads only; a lesion network any size that it can divide.
     sides = design.shape if design.answers == "brain" else (16, 24, 16)
     generator = torch.Generator().manual_seed(4)
-    image = torch.randn(1, len(design.channels), *sides, generator=generator)
+    image = 0.3 * torch.randn(1, len(design.channels), *sides, generator=generator)
+    block = image[:, :, 6:10, 8:14, 6:10]  # bright on DWI, dark on ADC: probable infarct
+    block += torch.tensor([4.0, -2.0, 1.0])[: image.shape[1]].view(1, -1, 1, 1, 1)
     with torch.no_grad():
         expected = Answer(rounded(trained_weights.network()))(image).numpy()
     found = open_network(assets.path(f"networks/{name}"), threads=1).run(image.numpy())
