@@ -116,7 +116,7 @@ def test_report_and_recompute_work_on_a_result(
     assert run(monkeypatch, "recompute", folder, "--mask", mask, "--by", "AB") == 0
     assert "old mask: lesion_mask_automatic.nii.gz" in capsys.readouterr().out
     assert run(monkeypatch, "report", str(tmp_path)) == 3
-    assert "the command that made it" in capsys.readouterr().err
+    assert "re-run the original command" in capsys.readouterr().err
 
 
 def test_errors_have_their_exit_code_and_a_message(

@@ -60,7 +60,7 @@ def test_only_different_networks_can_be_averaged(name: str, reason: str) -> None
 @pytest.mark.parametrize("name", ["cfuzzy", DEFAULT])
 def test_invalid_engine_settings_are_reported_early(name, monkeypatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "abc")
-    with pytest.raises(SettingError, match="OMP_NUM_THREADS=abc: a number of threads"):
+    with pytest.raises(SettingError, match="OMP_NUM_THREADS=abc: expected a number of threads"):
         get_model(name)
 
 

@@ -191,7 +191,10 @@ def test_every_nonzero_label_is_lesion_and_the_grid_must_match(stand_in: Path) -
         with np.load(next((stand_in / f"out{k}").glob("*.npz"))) as file:
             kept.append(file["lesion"])
     assert all((lesion[0] == (mask > 0)).all() for lesion in kept)
-    for drawn, shift, why in ((mask, 5.0, "on another grid"), (outside, 0.0, "nothing of the")):
+    for drawn, shift, why in (
+        (mask, 5.0, "grid differs"),
+        (outside, 0.0, "no lesion voxel inside the brain"),
+    ):
         draw(stand_in, drawn, shift)
         ((_, said),) = prepare_cases(stand_in / "set", stand_in / "away")
         assert said.startswith("skipped: ")
