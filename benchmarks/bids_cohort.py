@@ -34,7 +34,9 @@ from infarct.cohort.jobs import Job, Outcome, Settings
 from infarct.cohort.run import Request, Watcher, run_cohort
 from infarct.cohort.runner import Pool
 from infarct.lab.simulation import write_cases
+from infarct.pipeline import RunRequest
 from infarct.preprocessing.case import CaseFiles
+from infarct.preprocessing.load import open_case
 
 RENDERS = 4
 BROKEN = {"03": "truncated", "11": "wrong b-values", "27": "empty image"}
@@ -118,14 +120,11 @@ def rendered_scan(files: CaseFiles) -> str:
 def borrow(lent: Path, job: Job, settings: Settings) -> Outcome:
     """Read and check a scan as always, and take the outlines of the scan it was rendered from."""
 
-    def copied(_: object, out: Path, **__: object) -> Path:
-        shutil.copytree(lent / rendered_scan(job.files), out)
-        return out
+    def copied(request: RunRequest) -> None:
+        open_case(request.files)
+        shutil.copytree(lent / rendered_scan(job.files), request.out)
 
-    with (
-        mock.patch.object(worker, "segment_case", lambda case, _: case),
-        mock.patch.object(worker, "write_results", copied),
-    ):
+    with mock.patch.object(worker, "run", copied):
         return worker.process(job, settings)
 
 

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from unittest import mock
 import numpy as np
 import psutil
 
+from infarct import pipeline
 from infarct.cohort import worker
 from infarct.cohort.case_list import find_jobs
 from infarct.cohort.case_log import Ledger
@@ -61,13 +63,13 @@ def watched(notes: Path, job: Job, settings: Settings) -> Outcome:
         note("started")
         return open_case(files)
 
-    def published(made: Path, job: Job) -> None:
-        publish(made, job)
+    def published(made: Path, job: Job, check: Callable[[Path], None]) -> None:
+        publish(made, job, check)
         note("published")
 
     publish = worker.publish
     with (
-        mock.patch.object(worker, "open_case", opened),
+        mock.patch.object(pipeline, "open_case", opened),
         mock.patch.object(worker, "publish", published),
     ):
         return worker.process(job, settings)

@@ -14,30 +14,40 @@ import tempfile
 import time
 from pathlib import Path
 
-from infarct.core.step_timer import StepTimer
-from infarct.pipeline import segment_case
+from infarct.core.step_timer import StepProgress
+from infarct.pipeline import RunRequest, run
 from infarct.preprocessing.case import CaseFiles
-from infarct.preprocessing.load import open_case
-from infarct.reporting.writer import write_results
 from infarct.segmentation.models import DEFAULT
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Peaks:
-    """Listens to a journal and keeps the most memory held in every step, MB."""
+    """Listens to a run and records the time and the peak memory of each step.
+
+    Attributes:
+        seconds: Wall-clock seconds of each step.
+        megabytes: Peak memory during each step, MB.
+    """
 
     def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
         self.megabytes: dict[str, float] = {}
-        self._step: str | None = None
+        self._step = ""
+        self._start = time.perf_counter()
 
-    def __call__(self, step: str | None) -> None:
-        """End the step before, and begin this one."""
-        if self._step is not None:
-            peak = _high_water_mark()
-            self.megabytes[self._step] = max(peak, self.megabytes.get(self._step, 0.0))
+    def __call__(self, progress: StepProgress) -> None:
+        """End the previous step and start this one."""
+        self.end()
         _CLEAR.write_text("5")
-        self._step = step
+        self._step, self._start = progress.step, time.perf_counter()
+
+    def end(self) -> None:
+        """End the current step, if any."""
+        if self._step:
+            peak, seconds = _high_water_mark(), time.perf_counter() - self._start
+            self.megabytes[self._step] = max(peak, self.megabytes.get(self._step, 0.0))
+            self.seconds[self._step] = self.seconds.get(self._step, 0.0) + seconds
 
 
 def _high_water_mark() -> float:
@@ -56,16 +66,12 @@ def main() -> None:
     options = parser.parse_args()
     files = CaseFiles(options.dwi, options.b0, options.adc, options.bvalue)
     peaks = Peaks()
-    timer = StepTimer(peaks)
     start = time.perf_counter()
-    with timer.step("read and check"):
-        case = open_case(files)
-    result = segment_case(case, options.model, timer)
-    with tempfile.TemporaryDirectory() as scratch, timer.step("write"):
-        write_results(result, Path(scratch) / "result")
-    peaks(None)
+    with tempfile.TemporaryDirectory() as scratch:
+        run(RunRequest(files, Path(scratch) / "result", options.model), peaks)
+    peaks.end()
     print("| step | seconds | MB |\n|---|---|---|")
-    for step, seconds in timer.seconds.items():
+    for step, seconds in peaks.seconds.items():
         print(f"| {step} | {seconds:.1f} | {peaks.megabytes[step]:.0f} |")
     whole = time.perf_counter() - start
     print(f"| in all | {whole:.1f} | {max(peaks.megabytes.values()):.0f} |")

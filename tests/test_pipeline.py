@@ -1,18 +1,21 @@
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from infarct import pipeline
-from infarct.core.errors import AssetError
+from infarct.core.errors import AssetError, OutputError
 from infarct.core.findings import Finding
 from infarct.core.geometry import MNI_GRID
+from infarct.core.step_timer import StepProgress
 from infarct.evaluation.metrics import dice
 from infarct.inference.network import Network, load_network
-from infarct.pipeline import segment_case
-from infarct.preprocessing.case import CaseFiles
+from infarct.pipeline import RunRequest, run, segment_case
+from infarct.preprocessing.case import Case, CaseFiles
 from infarct.preprocessing.load import open_case
+from infarct.segmentation.result import Segmentation
 from infarct.uncertainty.result_checks import filter_findings, lesion_findings
 
 
@@ -114,3 +117,59 @@ def test_contradiction_between_mask_and_probability_causes_a_warning(segmentatio
         "verdict-unsure"
     ]
     assert filter_findings(replace(empty, lesion_visible=0.2)) == []
+
+
+@pytest.fixture
+def files(head, tmp_path) -> CaseFiles:
+    return CaseFiles(**head.save(tmp_path / "scan"))
+
+
+@pytest.mark.parametrize(("model", "written"), [("cfuzzy", True), ("fcn-ch2:fast", False)])
+def test_a_run_reports_every_step_with_its_number(files, tmp_path, model, written) -> None:
+    heard: list[StepProgress] = []
+    out = tmp_path / "out"
+    request = RunRequest(files, out if written else None, model, seconds={"convert": 2.5})
+    result = run(request, heard.append)
+    assert [one.number for one in heard] == [*range(2, len(heard) + 2)]
+    assert {one.total for one in heard} == {len(heard) + 1}
+    assert len({one.step for one in heard}) == len(heard)
+    assert out.is_dir() == written == (heard[-1].step == "write")
+    assert result.seconds["convert"] == 2.5
+    assert list(result.seconds)[1:] == [one.step for one in heard if one.step != "write"]
+
+
+def test_a_run_checks_first_and_adds_files_and_findings_of_its_caller(
+    files, quick, tmp_path, monkeypatch
+) -> None:
+    opened: list[CaseFiles] = []
+
+    def note(given: CaseFiles) -> Case:
+        opened.append(given)
+        return quick.case
+
+    monkeypatch.setattr(pipeline, "open_case", note)
+    monkeypatch.setattr(pipeline, "segment_case", lambda case, *_: replace(quick, case=case))
+    origin = Finding("dicom-series", "note", "series 4 used as DWI")
+    out = tmp_path / "out"
+
+    def add(result: Segmentation, folder: Path) -> None:
+        assert result.case.findings == (origin, *quick.case.findings)
+        assert not out.exists()
+        (folder / "extra.txt").write_text("extra")
+
+    request = RunRequest(files, out, "cfuzzy", findings=(origin,), add=add)
+    run(request)
+    assert (out / "extra.txt").read_text() == "extra"
+    assert opened == [files]
+    # A second run, an unknown method, or an unwritable destination fail before the scan is read.
+    for wrong, error in (
+        (request, OutputError),
+        (replace(request, model="nonsense"), AssetError),
+        (replace(request, out=files.dwi.parent, overwrite=True), OutputError),
+    ):
+        with pytest.raises(error):
+            run(wrong)
+    assert opened == [files]
+    assert (out / "extra.txt").is_file()
+    run(replace(request, overwrite=True, add=lambda *_: None))
+    assert not (out / "extra.txt").exists()

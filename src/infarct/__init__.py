@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from infarct.core.findings import Finding, FindingCode
     from infarct.core.nifti import Volume
     from infarct.measurement.volumetry import Lesion, Measurements
-    from infarct.pipeline import segment, segment_case
+    from infarct.pipeline import RunRequest, run, segment, segment_case
     from infarct.preprocessing.case import Case, CaseFiles
     from infarct.preprocessing.load import open_case
     from infarct.reporting.writer import write_results
@@ -52,10 +52,12 @@ _MODULES = {
     "MemoryShortageError": "core.errors",
     "OutputError": "core.errors",
     "RegistrationError": "core.errors",
+    "RunRequest": "pipeline",
     "Segmentation": "segmentation.result",
     "SettingError": "core.errors",
     "Volume": "core.nifti",
     "open_case": "preprocessing.load",
+    "run": "pipeline",
     "segment": "pipeline",
     "segment_case": "pipeline",
     "write_results": "reporting.writer",
@@ -76,10 +78,12 @@ __all__ = [
     "MemoryShortageError",
     "OutputError",
     "RegistrationError",
+    "RunRequest",
     "Segmentation",
     "SettingError",
     "Volume",
     "open_case",
+    "run",
     "segment",
     "segment_case",
     "write_results",

@@ -1,8 +1,9 @@
-"""The complete pipeline: from input files to a segmented and measured lesion."""
+"""The run of one scan: check the destination, open the scan, segment, measure, and write."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from infarct.core.diffusion import scanned_slices
 from infarct.core.findings import Finding, FindingCode, void_reason
-from infarct.core.step_timer import StepTimer
+from infarct.core.step_timer import Listener, StepTimer
 from infarct.inference.network import load_network
 from infarct.measurement.anatomy import find_anatomy
 from infarct.measurement.atlas import Atlas
@@ -21,7 +22,7 @@ from infarct.preprocessing.preprocess import preprocess, to_mni
 from infarct.preprocessing.registration import refine
 from infarct.preprocessing.templates import load_template
 from infarct.reporting.writer import destination, write_results
-from infarct.segmentation.models import BRAIN_NETWORK, DEFAULT, get_model
+from infarct.segmentation.models import BRAIN_NETWORK, DEFAULT, Model, get_model
 from infarct.segmentation.predict import (
     SECOND_READER,
     candidate_evidence,
@@ -41,6 +42,105 @@ from infarct.uncertainty.result_checks import (
 from infarct.uncertainty.second_reader import compare_readers, second_reader_findings
 
 File = str | PathLike[str]
+
+_STEPS = (
+    "read and check",
+    "register",
+    "resample",
+    "brain",
+    "normalise",
+    "is map",
+    "outline",
+    "second reader",
+    "place",
+    "measure",
+    "locate",
+    "compare sides",
+    "write",
+)
+"""All steps of a run, in order."""
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One scan to segment, and where to write the result.
+
+    Attributes:
+        files: Input files.
+        out: Output folder; nothing is written if None.
+        model: Name of the method, optionally with an operating point.
+        territories: Atlas for the territory table; the bundled atlas if None.
+        overwrite: Replace an unchanged earlier result in `out`.
+        overwrite_corrected: Replace it even if it was corrected manually or contains other files.
+        command: Command-line arguments, for the manifest.
+        findings: Findings about the origin of the files, reported before all others.
+        seconds: Seconds of the steps that were done before, such as the conversion from DICOM.
+        add: Called with the result and the output folder before it is published, to add files.
+    """
+
+    files: CaseFiles
+    out: Path | None = None
+    model: str = DEFAULT
+    territories: Atlas | None = None
+    overwrite: bool = False
+    overwrite_corrected: bool = False
+    command: Sequence[str] = ()
+    findings: tuple[Finding, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    add: Callable[[Segmentation, Path], object] = lambda *_: None
+
+
+def run(request: RunRequest, listener: Listener = lambda _: None) -> Segmentation:
+    """Check the destination, open the scan, segment it, and write the result.
+
+    Args:
+        request: The scan and where to write the result.
+        listener: Called with the name and number of each step as it starts.
+
+    Returns:
+        Masks, maps and measurements in the native space of the scan.
+
+    Raises:
+        InfarctError: A subclass that describes the problem and its remedy. Nothing was written.
+    """
+    out = request.out
+    planned = planned_steps(get_model(request.model), written=out is not None)
+    timer = StepTimer(listener, (*request.seconds, *planned), dict(request.seconds))
+    if out is None:
+        return _open_and_segment(request, timer)
+    may = {"overwrite": request.overwrite, "overwrite_corrected": request.overwrite_corrected}
+    with destination(out, request.files.paths().values(), **may):
+        result = _open_and_segment(request, timer)
+        with timer.step("write"):
+            write_results(
+                result,
+                out,
+                command=request.command,
+                add=lambda folder: request.add(result, folder),
+                **may,
+            )
+    return result
+
+
+def planned_steps(model: Model, *, written: bool = True) -> tuple[str, ...]:
+    """Return the names of the steps of a run, in order.
+
+    Args:
+        model: The method; only networks are compared with a second method.
+        written: Whether the result is written.
+    """
+    left_out = {
+        *(() if model.networks else ("second reader",)),
+        *(() if written else ("write",)),
+    }
+    return tuple(step for step in _STEPS if step not in left_out)
+
+
+def _open_and_segment(request: RunRequest, timer: StepTimer) -> Segmentation:
+    with timer.step("read and check"):
+        case = open_case(request.files)
+    case = replace(case, findings=(*request.findings, *case.findings))
+    return segment_case(case, request.model, timer, request.territories)
 
 
 def segment_case(
@@ -170,10 +270,4 @@ def segment(
         return None if file is None else Path(file)
 
     files = CaseFiles(Path(dwi), path(b0), path(adc), bvalue, path(brain))
-    get_model(model)
-    if out is None:
-        return segment_case(open_case(files), model, territories=territories)
-    with destination(Path(out), files.paths().values()):
-        result = segment_case(open_case(files), model, territories=territories)
-        write_results(result, Path(out))
-    return result
+    return run(RunRequest(files, path(out), model, territories))

@@ -1,12 +1,14 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from infarct.cli.console import describe_outcome, live_timer, show_result
+from infarct.cli.console import describe_outcome, live_progress, show_result
 from infarct.cohort.jobs import Outcome
 from infarct.core.findings import Finding
+from infarct.core.step_timer import StepProgress
 
 
 def test_a_result_is_printed_with_lesions_warnings_and_report(
@@ -26,7 +28,9 @@ def test_singular_and_plural() -> None:
     assert "0 lesions" in describe_outcome(replace(one, lesions=0))
 
 
-def test_the_live_timer_measures_steps() -> None:
-    with live_timer() as timer, timer.step("register"):
-        pass
-    assert list(timer.seconds) == ["register"]
+def test_progress_shows_the_step_and_its_number(capsys: pytest.CaptureFixture[str]) -> None:
+    with mock.patch("rich.status.Status.update") as update, live_progress() as listener:
+        listener(StepProgress("register", 2, 13))
+        listener(StepProgress("a new step", 3, 13))
+    shown = [call.args[0] for call in update.call_args_list]
+    assert shown == ["registering to the template (step 2 of 13)", "a new step (step 3 of 13)"]

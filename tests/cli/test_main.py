@@ -283,7 +283,7 @@ def test_an_interrupt_ends_with_130(
     def interrupt(_: CaseFiles) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("infarct.preprocessing.load.open_case", interrupt)
+    monkeypatch.setattr("infarct.pipeline.open_case", interrupt)
     arguments = ["--dwi", "x", "--out", str(tmp_path / "out")]
     assert run(monkeypatch, "segment", *arguments) == 130
     assert "interrupted; no incomplete files were left" in capsys.readouterr().err

@@ -2,7 +2,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
@@ -10,11 +10,13 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from infarct import pipeline
 from infarct.cohort import worker
 from infarct.cohort.jobs import Export, Job, Settings
 from infarct.cohort.worker import clean, is_done, process
 from infarct.core import assets
 from infarct.core.errors import ContentError
+from infarct.core.findings import Finding
 from infarct.core.geometry import MNI_GRID
 from infarct.core.nifti import Volume
 from infarct.inference.network import load_network
@@ -28,14 +30,23 @@ SETTINGS = Settings("cfuzzy")
 IMAGES = (OUTLINE, "mni/dwi.nii.gz", "mni/lesion_mask.nii.gz", "mni/xfm.txt")
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A scan whose files were not read."""
+
+    files: CaseFiles
+    findings: tuple[Finding, ...] = ()
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Write a result in no time; the pipeline and the report have tests of their own."""
     made: list[str] = []
     blank = Volume(np.zeros(MNI_GRID.shape, np.uint8), MNI_GRID.affine)
 
-    def write_results(given, out: Path, *, command=(), add=lambda _: None) -> Path:
-        files, model = given
+    def write_results(given, out: Path, *, command=(), add=lambda _: None, **_: bool) -> Path:
+        case, model, *_ = given
+        files = case.files
         (out / "mni").mkdir(parents=True)
         for name in IMAGES:
             (out / name).write_bytes(b"x")
@@ -53,9 +64,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made.append(out.name)
         return out
 
-    monkeypatch.setattr(worker, "open_case", lambda given: given)
-    monkeypatch.setattr(worker, "segment_case", lambda *given: given)
-    monkeypatch.setattr(worker, "write_results", write_results)
+    monkeypatch.setattr(pipeline, "open_case", Opened)
+    monkeypatch.setattr(pipeline, "segment_case", lambda *given: given)
+    monkeypatch.setattr(pipeline, "write_results", write_results)
     monkeypatch.setattr(worker, "read", lambda _: blank)
     return made
 
@@ -134,7 +145,7 @@ def test_reasons_contain_no_folder_names(
     def refuse(_: CaseFiles) -> None:
         raise ContentError(f"{adc}: no\nADC; {deep} holds another, {job.folder} too")
 
-    monkeypatch.setattr(worker, "open_case", refuse)
+    monkeypatch.setattr(pipeline, "open_case", refuse)
     outcome = process(replace(job, files=replace(job.files, adc=adc)), SETTINGS)
     assert outcome.reason == "adc.nii.gz: no ADC; FOLDER holds another, s1 too"
 
@@ -145,13 +156,13 @@ def test_a_failure_is_an_outcome_with_its_exit_code_and_no_folder(
     def refuse(files: CaseFiles) -> None:
         raise ContentError(f"{files.dwi}: is no\nbrain")
 
-    monkeypatch.setattr(worker, "open_case", refuse)
+    monkeypatch.setattr(pipeline, "open_case", refuse)
     outcome = process(job, SETTINGS)
     assert (outcome.status, outcome.code) == ("failed", 5)
     assert outcome.reason == "dwi.nii.gz: is no brain"
     gone = process(replace(job, files=CaseFiles(job.files.dwi.with_name("no.nii"))), SETTINGS)
     assert (gone.code, "no such file" in gone.reason) == (3, True)
-    monkeypatch.setattr(worker, "open_case", lambda _: 1 / 0)
+    monkeypatch.setattr(pipeline, "open_case", lambda _: 1 / 0)
     fault = process(job, SETTINGS)
     assert (fault.code, fault.reason) == (1, "ZeroDivisionError: division by zero")
     problem = process(replace(job, problem="2 images could be its adc"), SETTINGS)
@@ -197,7 +208,7 @@ def test_inputs_that_change_during_a_run_are_an_error(
         job.files.dwi.write_text("another scan")
         return given
 
-    monkeypatch.setattr(worker, "segment_case", replaced)
+    monkeypatch.setattr(pipeline, "segment_case", replaced)
     failed = process(job, SETTINGS)
     assert (failed.status, failed.code) == ("failed", 6)
     assert failed.reason.startswith("inputs changed while the case was being processed")
@@ -306,7 +317,7 @@ def test_a_correction_made_while_the_case_is_at_work_stays(
         audit.write_text("by\n")
         return given
 
-    monkeypatch.setattr(worker, "segment_case", corrected)
+    monkeypatch.setattr(pipeline, "segment_case", corrected)
     assert process(job, Settings("tscore")).code == 6
     assert audit.is_file()
     assert [path.name for path in job.folder.parent.iterdir()] == ["s1"]
@@ -401,8 +412,8 @@ def test_a_real_result_is_published_completely(
     segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = segmentation.case.files
-    monkeypatch.setattr(worker, "segment_case", lambda *_: segmentation)
-    monkeypatch.setattr(worker, "open_case", lambda _: None)
+    monkeypatch.setattr(pipeline, "segment_case", lambda *_: segmentation)
+    monkeypatch.setattr(pipeline, "open_case", Opened)
     job = Job("s1", files, tmp_path / "out" / "s1")
     settings = Settings(segmentation.segmenter.name)
     outcome = process(job, settings)

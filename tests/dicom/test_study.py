@@ -123,12 +123,13 @@ def test_a_brain_mask_gets_a_neutral_name(visit: Path, tmp_path: Path, monkeypat
     brain.write_bytes(b"mask")
     monkeypatch.setattr("infarct.dicom.study.open_case", Opened)
     with opened_folder(visit) as found:
-        case = found.open(brain)
+        case = found.with_brain(brain).open()
         assert case.files.brain.name == "brain.nii.gz"
         assert case.files.brain.read_bytes() == b"mask"
         assert case.findings == found.findings
+        assert found.with_brain(None) is found
     with opened_folder(visit) as found, pytest.raises(InputFileError, match="--brain"):
-        found.open(tmp_path / "nowhere.nii")
+        found.with_brain(tmp_path / "nowhere.nii")
 
 
 def test_the_output_folder_is_separate_from_the_input_folder(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from infarct.core.step_timer import StepTimer
+from infarct.core.step_timer import Listener, StepProgress
 from infarct.core.units import format_volume
 from infarct.reporting.narrative import certainty, verdict
 from infarct.reporting.writer import summarise
@@ -46,11 +46,16 @@ _PLAIN = {
 
 
 @contextmanager
-def live_timer() -> Iterator[StepTimer]:
-    """Provide a step timer that shows each step on the terminal as it starts."""
+def live_progress() -> Iterator[Listener]:
+    """Provide a listener that shows each step on the terminal as it starts."""
     console = Console(stderr=True)
     with console.status("starting") as status:
-        yield StepTimer(lambda step: status.update(_PLAIN.get(step, step)))
+
+        def show(progress: StepProgress) -> None:
+            text = _PLAIN.get(progress.step, progress.step)
+            status.update(f"{text} (step {progress.number} of {progress.total})")
+
+        yield show
 
 
 def show_result(result: Segmentation, out: Path) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from infarct.cohort.jobs import Job, Outcome
     from infarct.cohort.runner import Pool
     from infarct.measurement.atlas import Atlas
-    from infarct.preprocessing.case import CaseFiles
+    from infarct.pipeline import RunRequest
     from infarct.segmentation.result import Segmentation
 
 app = typer.Typer(
@@ -196,6 +196,7 @@ def segment(
     ] = False,
 ) -> None:
     """Segment and measure the lesions of one scan (--dwi with --b0 and/or --adc, or --dicom)."""
+    from infarct.pipeline import RunRequest
     from infarct.preprocessing.case import CaseFiles
     from infarct.reporting.writer import check_place
 
@@ -230,8 +231,16 @@ def segment(
     if series is not None or dicom_out or keep_identity:
         raise typer.BadParameter("--series, --dicom-out and --keep-identity require --dicom")
     files = CaseFiles(dwi, b0, adc, bvalue, brain, b0_below=b0_below)
-    replace = (overwrite, overwrite_corrected)
-    _segment_into(files, out, model, replace, territories)
+    scan = RunRequest(
+        files,
+        out,
+        model,
+        territories,
+        overwrite=overwrite,
+        overwrite_corrected=overwrite_corrected,
+        command=sys.argv[1:],
+    )
+    _run_and_show(scan)
 
 
 @app.command()
@@ -243,10 +252,17 @@ def demo(
 ) -> None:
     """Segment the bundled synthetic scan and compare the result with its true lesion mask."""
     from infarct.cli.demo import demo_files, score
+    from infarct.pipeline import RunRequest
 
-    replace = (overwrite, overwrite_corrected)
-    result = _segment_into(demo_files(), out, model, replace)
-    typer.echo(score(result))
+    request = RunRequest(
+        demo_files(),
+        out,
+        model,
+        overwrite=overwrite,
+        overwrite_corrected=overwrite_corrected,
+        command=sys.argv[1:],
+    )
+    typer.echo(score(_run_and_show(request)))
 
 
 @app.command()
@@ -514,37 +530,14 @@ def _read_atlas(atlas: Path | None, labels: Path | None) -> Atlas | None:
     return read_atlas(atlas, labels) if atlas and labels else None
 
 
-def _segment_into(
-    files: CaseFiles,
-    out: Path,
-    model: str,
-    replace: tuple[bool, bool],
-    territories: Atlas | None = None,
-) -> Segmentation:
-    from infarct.cli.console import live_timer, show_result
-    from infarct.pipeline import segment_case
-    from infarct.preprocessing.load import open_case
-    from infarct.reporting.writer import destination, write_results
-    from infarct.segmentation.models import get_model
+def _run_and_show(request: RunRequest) -> Segmentation:
+    from infarct.cli.console import live_progress, show_result
+    from infarct.pipeline import run
 
-    get_model(model)
-    results, corrected = replace
-    with (
-        destination(out, files.paths().values(), overwrite=results, overwrite_corrected=corrected),
-        live_timer() as timer,
-    ):
-        with timer.step("read and check"):
-            case = open_case(files)
-        result = segment_case(case, model, timer, territories)
-        with timer.step("write"):
-            write_results(
-                result,
-                out,
-                overwrite=results,
-                overwrite_corrected=corrected,
-                command=sys.argv[1:],
-            )
-    show_result(result, out)
+    assert request.out is not None
+    with live_progress() as listener:
+        result = run(request, listener)
+    show_result(result, request.out)
     return result
 
 

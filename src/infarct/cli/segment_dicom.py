@@ -11,14 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from infarct.cli.console import live_timer, show_result
-from infarct.core.step_timer import StepTimer
+from infarct.cli.console import live_progress, show_result
 from infarct.dicom.export import make_objects, write_objects
 from infarct.dicom.source_images import find_source_images
 from infarct.dicom.study import DicomCase, Row, check_outside, opened_folder
 from infarct.measurement.atlas import Atlas
-from infarct.pipeline import segment_case
-from infarct.reporting.writer import destination, write_results
+from infarct.pipeline import RunRequest, run
+from infarct.reporting.writer import destination
 from infarct.segmentation.models import DEFAULT, get_model
 from infarct.segmentation.result import Segmentation
 
@@ -91,32 +90,34 @@ def segment_folder(request: DicomRequest) -> Segmentation:
     ):
         status.stop()
         show_series(found.rows)
-        with live_timer() as timer:
-            timer.seconds["convert"] = time.perf_counter() - start
-            result = _segment_and_write(request, found, timer)
+        with live_progress() as listener:
+            result = run(_run_request(request, found, time.perf_counter() - start), listener)
     show_result(result, request.out)
     return result
 
 
-def _segment_and_write(request: DicomRequest, found: DicomCase, timer: StepTimer) -> Segmentation:
+def _run_request(request: DicomRequest, found: DicomCase, seconds: float) -> RunRequest:
     sources = None
     if request.dicom_out:
         # Fail before the segmentation if SEG and SR cannot refer to the images.
         sources = find_source_images(found.choice, keep_identity=request.keep_identity)
-    with timer.step("read and check"):
-        case = found.open(request.brain)
-    result = segment_case(case, request.model, timer, request.territories)
-    with timer.step("write"):
-        objects = None if sources is None else make_objects(result, sources)
-        write_results(
-            result,
-            request.out,
-            overwrite=request.overwrite,
-            overwrite_corrected=request.overwrite_corrected,
-            command=request.command,
-            add=lambda folder: objects and write_objects(objects, folder),
-        )
-    return result
+
+    def add_objects(result: Segmentation, folder: Path) -> None:
+        if sources is not None:
+            write_objects(make_objects(result, sources), folder)
+
+    return RunRequest(
+        found.with_brain(request.brain).files,
+        request.out,
+        request.model,
+        request.territories,
+        overwrite=request.overwrite,
+        overwrite_corrected=request.overwrite_corrected,
+        command=request.command,
+        findings=found.findings,
+        seconds={"convert": seconds},
+        add=add_objects,
+    )
 
 
 def show_series(rows: tuple[Row, ...]) -> None:

@@ -25,8 +25,7 @@ from infarct.core.input_files import check_file
 from infarct.core.nifti import read
 from infarct.core.serialization import as_json, write_json
 from infarct.inference.network import load_network
-from infarct.pipeline import segment_case
-from infarct.preprocessing.load import open_case
+from infarct.pipeline import RunRequest, run
 from infarct.reporting.reader import (
     ELSEWHERE,
     OUTLINE,
@@ -36,8 +35,9 @@ from infarct.reporting.reader import (
     manual_work,
     settle,
 )
-from infarct.reporting.writer import calibration_record, check_destination, relisted, write_results
+from infarct.reporting.writer import calibration_record, check_destination, relisted
 from infarct.segmentation.models import BRAIN_NETWORK, get_model
+from infarct.segmentation.result import Segmentation
 
 _PATIENCE_SECONDS = 3600.0
 """How long to wait for another process that works on the same case (after a lost connection)."""
@@ -150,11 +150,12 @@ def _make(job: Job, settings: Settings) -> bool:
         _refuse_worked_on(job.folder, job, settings)
         _refuse_foreign_exports(job, settings)
         recipe = _recipe(job, settings)
-        result = segment_case(open_case(job.files), settings.model)
         with workplace(job.folder) as place:
-            made = write_results(
-                result, place / "result", command=settings.command, add=_add_thumbnail
+            made = place / "result"
+            request = RunRequest(
+                job.files, made, settings.model, command=settings.command, add=_add_thumbnail
             )
+            run(request)
             manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
             _refuse_changed(manifest, recipe)
             write_json({**manifest, **recipe}, made / "manifest.json")
@@ -163,7 +164,7 @@ def _make(job: Job, settings: Settings) -> bool:
     return True
 
 
-def _add_thumbnail(folder: Path) -> None:
+def _add_thumbnail(_: Segmentation, folder: Path) -> None:
     picture = thumbnail(read(folder / "mni/dwi.nii.gz"), read(folder / "mni/lesion_mask.nii.gz"))
     (folder / THUMBNAIL).write_bytes(picture)
 

@@ -49,21 +49,25 @@ class DicomCase:
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
 
-    def open(self, brain: Path | None = None) -> Case:
-        """Read and check the case, like `infarct.open_case`.
+    def with_brain(self, brain: Path | None) -> DicomCase:
+        """Return the case with your own brain mask; unchanged if None.
 
-        Args:
-            brain: Your own brain mask.
+        Raises:
+            InputFileError: If the file does not exist.
         """
-        if brain is not None:
-            # Use a neutral name: the manifest records file names.
-            suffix = ".nii.gz" if brain.name.endswith(".gz") else ".nii"
-            neutral = self.files.dwi.with_name(f"brain{suffix}")
-            if not brain.is_file():
-                raise InputFileError(f"{brain}: no such file; give the brain mask with --brain")
-            shutil.copyfile(brain, neutral)
-            brain = neutral
-        case = open_case(replace(self.files, brain=brain))
+        if brain is None:
+            return self
+        if not brain.is_file():
+            raise InputFileError(f"{brain}: no such file; give the brain mask with --brain")
+        # Use a neutral name: the manifest records file names.
+        suffix = ".nii.gz" if brain.name.endswith(".gz") else ".nii"
+        neutral = self.files.dwi.with_name(f"brain{suffix}")
+        shutil.copyfile(brain, neutral)
+        return replace(self, files=replace(self.files, brain=neutral))
+
+    def open(self) -> Case:
+        """Read and check the case, like `infarct.open_case`."""
+        case = open_case(self.files)
         return replace(case, findings=(*self.findings, *case.findings))
 
 
