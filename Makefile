@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --quiet install --disable-pip-version-check --con
 # For glibc: what a large array leaves is kept for the next one; the tests take a twentieth less.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=1000000000
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/infarct demo --out infarct-demo --overwrite
@@ -22,8 +22,12 @@ lint: $(VENV)/.development
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The site: docs/_build/index.html.
+docs: $(VENV)/.documentation
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
+
 clean:
-	rm -rf $(VENV) infarct-demo
+	rm -rf $(VENV) infarct-demo docs/_build docs/_generated
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -34,4 +38,8 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.development: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable '.[lab,dev]'
+	touch $@ $(VENV)/.runtime
+
+$(VENV)/.documentation: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[docs]'
 	touch $@ $(VENV)/.runtime

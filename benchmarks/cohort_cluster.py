@@ -3,8 +3,8 @@
     python benchmarks/cohort_cluster.py FOLDER [--cases 2]
 
 By hand: `dask scheduler` and two `dask worker` processes on the loopback interface. SLURM: the
-recipe of docs/cohorts.md as it is printed there, with stand-ins for `sbatch` and `scancel` that run
-the generated job script with bash; it is printed at the end.
+recipe of docs/how-to/clusters.md as printed there, with stand-ins for `sbatch` and `scancel` that
+run the generated job script with bash; it is printed at the end.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def by_slurm(folder: Path) -> Iterator[str]:
     for name, action in {"sbatch": submit, "scancel": 'kill "$@"'}.items():
         (queue / name).write_text(f"#!/bin/bash\n{action}\n")
         (queue / name).chmod(0o755)
-    page = (Path(__file__).parents[1] / "docs" / "cohorts.md").read_text()
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "clusters.md").read_text()
     (recipe,) = RECIPE.findall(page)
     script = folder / "slurm.py"
     script.write_text(recipe.replace("jobs=40", "jobs=2"))

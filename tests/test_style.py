@@ -13,7 +13,7 @@ LIST = ROOT / "tests" / "phrases.txt"
 PHRASES = [line for line in LIST.read_text().splitlines() if line and not line.startswith("#")]
 
 # Decisions keep the words of their time.
-HISTORY = ("docs/decisions/",)
+HISTORY = ("docs/explanation/decisions/",)
 
 
 def texts() -> dict[str, str]:

@@ -43,7 +43,7 @@ def test_every_image_has_a_bids_name_and_says_where_it_is_from(root: Path, tmp_p
 
 
 def test_every_image_in_mni_is_exported(root: Path, tmp_path: Path) -> None:
-    outputs = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text()
+    outputs = (Path(__file__).parents[2] / "docs" / "reference" / "outputs.md").read_text()
     (job,) = jobs_of([scan(root, sub="1")], root, tmp_path / "out")
     names = {export.name for export in job.exports}
     in_mni = outputs[outputs.index("## mni/") :]

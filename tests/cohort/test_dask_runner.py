@@ -20,7 +20,7 @@ def test_the_slurm_recipe_writes_a_job_script_that_starts_one_bounded_worker(
     pytest.importorskip("dask_jobqueue")
     if shutil.which("openssl") is None:
         pytest.skip("openssl is needed to make a certificate")
-    page = (ROOT / "docs" / "cohorts.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "clusters.md").read_text()
     (setup,) = re.findall(r"```sh\n(umask.*?)```", page, flags=re.DOTALL)
     environment = subprocess.run(
         ["bash", "-c", f"{setup}\nenv"],

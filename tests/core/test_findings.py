@@ -6,9 +6,10 @@ from infarct.core.findings import Finding, FindingCode, stored_code, void_reason
 
 
 def test_every_code_is_documented() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text(encoding="utf-8")
-    table = text.split("## Codes of notes and warnings")[1]
-    assert [code for code in FindingCode if f"`{code}`" not in table] == []
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "findings.md").read_text(
+        encoding="utf-8"
+    )
+    assert [code for code in FindingCode if f"`{code}`" not in text] == []
 
 
 def test_confidence_is_void_under_a_warning_only() -> None:

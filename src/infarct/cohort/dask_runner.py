@@ -80,7 +80,7 @@ def secure_address(address: str, *, unencrypted: bool) -> str:
         raise CohortError(
             f"{address} has no TLS: anyone who can reach this port can run programs as you and "
             "read the scans. Start the scheduler with certificates and use tls://... (see "
-            "docs/cohorts.md), or add --unencrypted if only you can reach it"
+            "docs/how-to/clusters.md), or add --unencrypted if only you can reach it"
         )
     return address
 
