@@ -135,6 +135,21 @@ def test_exit_codes_of_the_docs_are_those_of_the_errors() -> None:
         assert re.search(rf"^\| {kind.exit_code} \| [a-z]", page, flags=re.MULTILINE), kind
 
 
+def test_the_decision_log_is_numbered_dated_and_complete() -> None:
+    folder = DOCS / "explanation" / "decisions"
+    entries = sorted(folder.glob("0*.md"))
+    index = (folder / "index.md").read_text()
+    for number, entry in enumerate(entries, start=1):
+        text = entry.read_text()
+        assert entry.name.startswith(f"{number:04}-")
+        title = re.match(rf"# {number}\. (.+)\n\n\*\*Date:\*\* (\d{{4}}-\d\d-\d\d)", text)
+        assert title, entry.name
+        assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == [
+            *("Context", "Options", "Decision", "Consequences")
+        ], entry.name
+        assert f"| {number} | {title[2]} | [{title[1]}]({entry.name}) |" in index
+
+
 def test_the_readme_fits_a_minute() -> None:
     assert README.count("\n") <= 120
 

@@ -12,9 +12,6 @@ ROOT = Path(__file__).parents[1]
 LIST = ROOT / "tests" / "phrases.txt"
 PHRASES = [line for line in LIST.read_text().splitlines() if line and not line.startswith("#")]
 
-# Decisions keep the words of their time.
-HISTORY = ("docs/explanation/decisions/",)
-
 
 def texts() -> dict[str, str]:
     done = subprocess.run(
@@ -29,7 +26,7 @@ def texts() -> dict[str, str]:
     names = [
         name
         for name in done.stdout.split("\0")
-        if name and not name.startswith(HISTORY) and (ROOT / name).resolve() != Path(__file__)
+        if name and (ROOT / name).resolve() != Path(__file__)
     ]
     # A phrase may break over two lines, and in a comment over the sign that begins the second.
     return {n: re.sub(r"\s*\n\s*#?\s*", " ", (ROOT / n).read_text()) for n in names}

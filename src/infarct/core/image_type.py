@@ -2,7 +2,7 @@
 
 The checks use the contrast of fluid, which is dark on a DWI, an exponential ADC and a map of
 fractional anisotropy, and bright on a b0 and an ADC map. Only ranks and percentiles are compared,
-so that units and scaling do not matter. Rationale: docs/explanation/decisions/image-types.md.
+so that units and scaling do not matter. Rationale: docs/explanation/decisions/0024-image-checks.md.
 """
 
 from __future__ import annotations

@@ -171,7 +171,8 @@ def lesion_probability(
         brain: (192, 224, 192) brain mask.
         phases: Number of interleaved sub-volumes to use: 16 as in the paper; 4 uses every column
             but only every fourth 1 mm slice; 1 uses every fourth voxel of these. Voxels in between
-            are interpolated. Loss of accuracy with 4: docs/explanation/decisions/export.md.
+            are interpolated. Loss of accuracy with 4:
+            docs/explanation/decisions/0006-onnx-export.md.
 
     Returns:
         (192, 224, 192) in 0 - 1, exactly 0 outside the brain.

@@ -2,7 +2,7 @@
 
 Two contrasts of one head share their edges. The edges of the DWI are therefore correlated with
 those of the companion image: in place, shifted, and mirrored. Rationale:
-docs/explanation/decisions/alignment.md.
+docs/explanation/decisions/0024-image-checks.md.
 """
 
 from __future__ import annotations

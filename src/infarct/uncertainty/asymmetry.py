@@ -19,7 +19,7 @@ from infarct.core.resampling import shrink
 LARGE_ML = 15.0
 """Volume of one asymmetric region above which a warning is issued. Regions stay below 13 ml on
 synthetic scans whose lesion mask is accurate, and below 15 ml on real lesion-free scans; see
-docs/explanation/decisions/how-sure.md."""
+docs/explanation/decisions/0018-confidence.md."""
 
 _STEP = 2
 """Voxel size of the grid on which asymmetry is computed, mm."""
