@@ -128,6 +128,15 @@ def test_every_code_is_documented_and_every_documented_code_exists() -> None:
     assert documented == {code.value: frozenset(code.levels) for code in FindingCode}
 
 
+def test_the_codes_that_withhold_confidence_are_listed() -> None:
+    page = (DOCS / "reference" / "findings.md").read_text()
+    listed = re.search(r"withhold the calibrated confidence,[^:]*:(.*?)\. The", page, flags=re.DOTALL)
+    assert listed
+    assert set(re.findall(r"`([a-z0-9-]+)`", listed[1])) == {
+        code.value for code in FindingCode if code.voids_confidence
+    }
+
+
 def test_exit_codes_of_the_docs_are_those_of_the_errors() -> None:
     page = (DOCS / "reference" / "exit-codes.md").read_text()
     kinds = errors.InfarctError.__subclasses__()
