@@ -24,8 +24,13 @@ from infarct.segmentation.models import DEFAULT
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("[!_]*.md")), *sorted(DOCS.glob("[!_]*/**/*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(DOCS.glob("[!_]*.md")),
+    *sorted(DOCS.glob("[!_]*/**/*.md")),
+]
 README = (ROOT / "README.md").read_text()
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 
 # Installing is what the targets of the Makefile do before any test can run.
 INSTALL = ("make demo", "pip install .")
@@ -130,9 +135,8 @@ def test_every_code_is_documented_and_every_documented_code_exists() -> None:
 
 def test_the_codes_that_withhold_confidence_are_listed() -> None:
     page = (DOCS / "reference" / "findings.md").read_text()
-    listed = re.search(r"withhold the calibrated confidence,[^:]*:(.*?)\. The", page, flags=re.DOTALL)
-    assert listed
-    assert set(re.findall(r"`([a-z0-9-]+)`", listed[1])) == {
+    listed = page.split("(withheld)=")[1].split("The candidate filter")[0]
+    assert set(re.findall(r"`([a-z0-9-]+)`", listed)) == {
         code.value for code in FindingCode if code.voids_confidence
     }
 
@@ -157,6 +161,15 @@ def test_the_decision_log_is_numbered_dated_and_complete() -> None:
             *("Context", "Options", "Decision", "Consequences")
         ], entry.name
         assert f"| {number} | {title[2]} | [{title[1]}]({entry.name}) |" in index
+
+
+def test_the_latest_version_is_the_same_everywhere() -> None:
+    released = re.findall(r"^## (\d+\.\d+\.\d+) - (\S+)$", CHANGELOG, flags=re.MULTILINE)
+    version, date = released[0]
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {version}\n" in citation
+    assert f'\ndate-released: "{date}"\n' in citation
+    assert f'\nfallback-version = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_the_readme_fits_a_minute() -> None:
