@@ -15,8 +15,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from typer.main import get_command
 
 import infarct
+from infarct.cli.main import app
 from infarct.core import assets, errors
 from infarct.core.findings import FindingCode
 from infarct.inference import backends
@@ -36,12 +38,29 @@ CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 INSTALL = ("make demo", "pip install .")
 
 
-def console_lines() -> list[str]:
-    blocks = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)
+FIRST_SCAN = (DOCS / "get-started" / "first-scan.md").read_text()
+CORRECTION = (DOCS / "how-to" / "correct-a-mask.md").read_text()
+
+
+def console_lines(page: str) -> list[str]:
+    """Return the commands of a page that run as printed."""
+    blocks = re.findall(r"```console\n(.*?)```", page, flags=re.DOTALL)
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
-COMMANDS = [line for line in console_lines() if line not in INSTALL]
+def shell_lines(page: str) -> list[str]:
+    """Return all commands of a page, those with placeholders included."""
+    blocks = re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL)
+    joined = [re.sub(r"\\\n\s*", " ", block) for block in blocks]
+    return [
+        *console_lines(page),
+        *(line for block in joined for line in block.splitlines()),
+        *re.findall(r"`(infarct [^`]+)`", page),
+    ]
+
+
+START = [*console_lines(README), *console_lines(FIRST_SCAN)]
+COMMANDS = list(dict.fromkeys(line for line in START if line not in INSTALL))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ran(folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
-    """Run every command of the README once, as printed and in the order of the page.
+    """Run every command of README and first scan once, as printed and in the order of the pages.
 
     By the quicker engine that the page offers; the usual one answers in test_end_to_end.
     """
@@ -72,7 +91,7 @@ def ran(folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_commands_of_the_readme_run_as_printed(folder: Path, ran, line: str) -> None:
+def test_commands_of_the_first_pages_run_as_printed(folder: Path, ran, line: str) -> None:
     assert ran[line].returncode == 0, ran[line].stderr
     arguments = shlex.split(line)
     assert (folder / arguments[arguments.index("--out") + 1] / "report.html").is_file()
@@ -105,13 +124,51 @@ def test_python_of_the_readme_runs_as_printed(folder: Path, monkeypatch, capsys)
     monkeypatch.chdir(folder)
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert blocks
+    assert blocks == re.findall(r"```python\n(.*?)```", FIRST_SCAN, flags=re.DOTALL)
     for block in blocks:
         exec(block, {})
         assert " ml\n" in capsys.readouterr().out
 
 
+def test_a_mask_is_corrected_as_printed(folder: Path, ran, tmp_path: Path) -> None:
+    shutil.copytree(folder / "result", tmp_path / "result")
+    mask = nib.load(folder / "result" / "lesion_mask.nii.gz")
+    edited = np.asarray(mask.dataobj).copy()
+    edited[tuple(np.argwhere(edited)[0])] = 0
+    nib.save(nib.Nifti1Image(edited, mask.affine, mask.header), tmp_path / "edited.nii.gz")
+    for line in console_lines(CORRECTION):
+        program, *arguments = shlex.split(line)
+        command = [Path(sys.executable).with_name(program), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert "A. Reader" in (tmp_path / "result" / "report.html").read_text()
+    before, after = (
+        json.loads((path / "result" / "summary.json").read_text())["lesion_volume_ml"]
+        for path in (folder, tmp_path)
+    )
+    assert after < before
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_and_options_exist(page: Path) -> None:
+    for line in shell_lines(page.read_text()):
+        for part in re.split(r"\s*(?:&&|[|;>])\s*", line):
+            words = re.sub(r"^(?:\w+=\S+ |setsid |nohup |nice |do )+", "", part).split()
+            if not words or words[0] != "infarct":
+                continue
+            command = get_command(app)
+            names = words[1:]
+            while names and names[0] in getattr(command, "commands", {}):
+                command = command.commands[names.pop(0)]
+            if words[1:] and words[1].islower() and words[1].isalpha():
+                assert words[1] in get_command(app).commands, line
+            known = {option for each in command.params for option in each.opts} | {"--help"}
+            used = {word.split("=")[0] for word in names if word.startswith("--")}
+            assert used <= known, (line, used - known)
+
+
 def test_install_lines_are_targets_that_exist() -> None:
-    assert set(INSTALL) <= set(console_lines())
+    assert set(INSTALL) <= set(START)
     assert re.search(r"^demo:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
 
 
