@@ -31,11 +31,11 @@ from infarct.reporting.reader import THUMBNAIL
 
 WARNINGS = {
     "adc-not-low": "the outlined tissue has 1.02 times the ADC of normal tissue",
-    "brain-cut": "the brain goes on beyond the last slice",
-    "brain-volume": "the brain mask holds 2210 ml",
+    "brain-cropped": "the brain goes on beyond the last slice",
+    "brain-volume-unusual": "the brain mask holds 2210 ml",
     "registration-poor": "the brain overlaps the template's with a Dice of only .71",
     "bvalue-unusual": "b = 300 s/mm^2 is outside 500 to 3500",
-    "lesion-huge": "38% of the brain is outlined; look at the images before using a number",
+    "lesion-very-large": "38% of the brain is outlined; look at the images before using a number",
 }
 
 
@@ -87,7 +87,7 @@ def main() -> None:
             "lesion_count": int(rng.integers(1, 9)) if ml and number % 20 == 0 else 0,
             "left_ml": left,
             "right_ml": ml - left,
-            "kappa_adc": float(rng.uniform(0.5, 0.95)) if ml else None,
+            "adc_ratio": float(rng.uniform(0.5, 0.95)) if ml else None,
             "model": "cfuzzy",
             "warnings": [{"code": c, "level": "warning", "message": WARNINGS[c]} for c in codes],
         }

@@ -44,8 +44,8 @@ class Score:
 
     name: str
     ml: float
-    kappa_dwi: float
-    kappa_adc: float
+    dwi_ratio: float
+    adc_ratio: float
     dice_cfuzzy: float
     dice_tscore: float
     false_ml_cfuzzy: float
@@ -108,8 +108,8 @@ def summary(name: str, found: list[Score]) -> str:
     return (
         f"{name} ({len(found)}): mean Dice c-fuzzy {mean('dice_cfuzzy')}, "
         f"t-score {mean('dice_tscore')} (paper: {PAPER[name] or '-'})\n"
-        f"  ml {quartiles('ml')}, kappa_DWI {quartiles('kappa_dwi')}, "
-        f"kappa_ADC {quartiles('kappa_adc')}\n"
+        f"  ml {quartiles('ml')}, kappa_DWI {quartiles('dwi_ratio')}, "
+        f"kappa_ADC {quartiles('adc_ratio')}\n"
         f"  false ml c-fuzzy {quartiles('false_ml_cfuzzy')}, "
         f"t-score {quartiles('false_ml_tscore')}"
     )

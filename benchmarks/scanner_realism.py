@@ -149,8 +149,8 @@ def contrasts(scan: SimulatedScan) -> tuple[float, float, float] | None:
     tissue = brain & ~lesion & (adc > 0.4e-3) & (adc < 1.3e-3)
     dwi = scan.dwi.numpy()
     kappas = (float(image[lesion].mean() / image[tissue].mean()) for image in (dwi, adc))
-    kappa_dwi, kappa_adc = kappas
-    return float(lesion.sum()) / 1000, kappa_dwi, kappa_adc
+    dwi_ratio, adc_ratio = kappas
+    return float(lesion.sum()) / 1000, dwi_ratio, adc_ratio
 
 
 def quantiles(values: list[float]) -> str:
@@ -205,9 +205,9 @@ def main() -> None:
             for i in range(options.scans)
         )
         measured = [c for c in map(contrasts, scans) if c]
-        ml, kappa_dwi, kappa_adc = (list(column) for column in zip(*measured, strict=True))
+        ml, dwi_ratio, adc_ratio = (list(column) for column in zip(*measured, strict=True))
         print(f"{name:12s} rendered {len(ml)}: ml {quantiles(ml)}")
-        print(f"{'':12s} kappa_DWI {quantiles(kappa_dwi)}, kappa_ADC {quantiles(kappa_adc)}")
+        print(f"{'':12s} kappa_DWI {quantiles(dwi_ratio)}, kappa_ADC {quantiles(adc_ratio)}")
         if name in PAPER_ML:
             low, middle, high = PAPER_ML[name]
             print(f"{'':12s} paper ml {middle} [{low}, {high}], kappa_DWI {PAPER_KAPPA[name]}")

@@ -113,7 +113,7 @@ def test_the_demo_says_how_close_it_came_and_by_hand_it_is_the_same_to_the_bit(
         json.loads((folder / out / "summary.json").read_text()) for out in ("try", "result")
     )
     assert tried["model"] == DEFAULT
-    for name in ("model", "lesion_volume_ml", "kappa_adc", "lesions", "regions"):
+    for name in ("model", "lesion_volume_ml", "adc_ratio", "lesions", "regions"):
         assert tried[name] == by_hand[name]
 
 

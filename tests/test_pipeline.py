@@ -22,7 +22,7 @@ from infarct.uncertainty.result_checks import filter_findings, lesion_findings
 def test_classical_method_segments_a_painted_infarct(head, quick) -> None:
     assert dice(head.lesion, quick.lesion.data) > 0.9
     assert quick.measurements.lesions[0].side == "left"
-    assert quick.measurements.kappa_adc == pytest.approx(0.55, abs=0.05)
+    assert quick.measurements.adc_ratio == pytest.approx(0.55, abs=0.05)
     assert quick.second_reading is None
 
 
@@ -36,7 +36,7 @@ def test_network_segments_a_painted_infarct_and_the_second_method_agrees(
 
 
 def test_misaligned_images_void_the_lesion_probabilities(segmentation) -> None:
-    poor = Finding("out-of-place", "warning", "The b0 is misaligned.")
+    poor = Finding("misaligned", "warning", "The b0 is misaligned.")
     case = replace(segmentation.case, findings=(poor,))
     void = segment_case(case, "fcn-ch2:fast").measurements.lesions
     assert {one.probability is None for one in segmentation.measurements.lesions} == {False}
@@ -89,34 +89,34 @@ def test_unknown_method_is_rejected(quick) -> None:
 def test_lesions_that_do_not_look_acute_cause_warnings(segmentation) -> None:
     m = segmentation.measurements
     assert lesion_findings(m) == []
-    assert [d.code for d in lesion_findings(replace(m, kappa_adc=1.2))] == ["adc-not-low"]
+    assert [d.code for d in lesion_findings(replace(m, adc_ratio=1.2))] == ["adc-not-low"]
     huge = replace(m, lesion_volume_ml=0.5 * m.intracranial_volume_ml)
-    assert [d.code for d in lesion_findings(huge)] == ["lesion-huge"]
+    assert [d.code for d in lesion_findings(huge)] == ["lesion-very-large"]
     # If the whole brain is segmented, there is no normal tissue to compare with.
-    everything = replace(huge, kappa_dwi=math.nan, kappa_adc=math.nan)
-    assert [d.code for d in lesion_findings(everything)] == ["lesion-huge"]
+    everything = replace(huge, dwi_ratio=math.nan, adc_ratio=math.nan)
+    assert [d.code for d in lesion_findings(everything)] == ["lesion-very-large"]
     assert lesion_findings(replace(huge, lesion_count=0)) == []
 
 
 def test_contradiction_between_mask_and_probability_causes_a_warning(segmentation) -> None:
     confident = segmentation.filtered
-    assert [f.code for f in filter_findings(replace(confident, left_out=0))] == []
-    unsure = replace(confident, lesion_visible=0.2, left_out=3, left_out_ml=0.4)
+    assert [f.code for f in filter_findings(replace(confident, rejected=0))] == []
+    unsure = replace(confident, infarct_probability=0.2, rejected=3, rejected_ml=0.4)
     codes = [(finding.code, finding.level) for finding in filter_findings(unsure)]
-    assert codes == [("verdict-unsure", "warning"), ("left-out", "note")]
+    assert codes == [("mask-contradicts-probability", "warning"), ("candidates-rejected", "note")]
     # A filter that is not applied rejects no candidates.
-    kept = replace(unsure, left_out=0, left_out_ml=0.0)
-    assert [finding.code for finding in filter_findings(kept, void=True)] == ["not-filtered"]
-    rejected = replace(confident, lesion_visible=0.001, left_out=1, left_out_ml=0.004)
+    kept = replace(unsure, rejected=0, rejected_ml=0.0)
+    assert [finding.code for finding in filter_findings(kept, void=True)] == ["filter-not-applied"]
+    rejected = replace(confident, infarct_probability=0.001, rejected=1, rejected_ml=0.004)
     warning, note = (finding.message for finding in filter_findings(rejected))
     assert "shows an infarct is below 1%" in warning
     assert note.startswith("1 candidate (0.004 ml) was rejected as too improbable")
     nothing = replace(confident.measurements, lesion_count=0)
-    empty = replace(confident, measurements=nothing, left_out=0)
-    assert [f.code for f in filter_findings(replace(empty, lesion_visible=0.7))] == [
-        "verdict-unsure"
+    empty = replace(confident, measurements=nothing, rejected=0)
+    assert [f.code for f in filter_findings(replace(empty, infarct_probability=0.7))] == [
+        "mask-contradicts-probability"
     ]
-    assert filter_findings(replace(empty, lesion_visible=0.2)) == []
+    assert filter_findings(replace(empty, infarct_probability=0.2)) == []
 
 
 @pytest.fixture

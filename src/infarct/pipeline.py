@@ -47,15 +47,15 @@ _STEPS = (
     "read and check",
     "register",
     "resample",
-    "brain",
+    "brain mask",
     "normalise",
-    "is map",
-    "outline",
-    "second reader",
-    "place",
+    "cfuzzy map",
+    "segment",
+    "second method",
+    "refine registration",
     "measure",
     "locate",
-    "compare sides",
+    "compare hemispheres",
     "write",
 )
 """All steps of a run, in order."""
@@ -130,7 +130,7 @@ def planned_steps(model: Model, *, written: bool = True) -> tuple[str, ...]:
         written: Whether the result is written.
     """
     left_out = {
-        *(() if model.networks else ("second reader",)),
+        *(() if model.networks else ("second method",)),
         *(() if written else ("write",)),
     }
     return tuple(step for step in _STEPS if step not in left_out)
@@ -170,7 +170,7 @@ def segment_case(
     brain_network = load_network(BRAIN_NETWORK)
     prepared = preprocess(case, template, brain_network, timer)
     reading = predict(case, prepared, segmenter, timer)
-    with timer.step("place"):
+    with timer.step("refine registration"):
         brain = prepared.brain_native
         refinement = refine(case.b0, brain, template.b0, prepared.registration)
         place = refinement.mni_from_native
@@ -195,7 +195,7 @@ def segment_case(
     with timer.step("locate"):
         scanned = scanned_slices(case.dwi.data, case.slice_axis)
         anatomy = find_anatomy(lesion, case.dwi.grid, place, territories, scanned)
-    with timer.step("compare sides"):
+    with timer.step("compare hemispheres"):
         lesion_mni = to_mni(lesion.astype(np.float32), case, prepared.registration) >= 0.5
         asymmetry = asymmetry_beyond(prepared.dwi, prepared.adc, prepared.brain, lesion_mni)
     second = None

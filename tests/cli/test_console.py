@@ -14,7 +14,7 @@ from infarct.core.step_timer import StepProgress
 def test_a_result_is_printed_with_lesions_warnings_and_report(
     segmentation, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    doubt = Finding("brain-cut", "warning", "the brain is cut off [at] the first slice")
+    doubt = Finding("brain-cropped", "warning", "the brain is cut off [at] the first slice")
     show_result(replace(segmentation, findings=(doubt,)), Path("out"))
     text = capsys.readouterr().out
     assert re.search(r"acute lesions? segmented on the left, .*volume", text)

@@ -24,7 +24,7 @@ def summary(ml: float, codes: tuple[str, ...] = ()) -> dict:
     lesion = {
         **{"label": 1, "volume_ml": ml, "slices": 2, "side": "left"},
         **{"centroid_mm": [1.0, 2.0, 3.0], "centroid_mni_mm": [1.0, 2.0, 3.0]},
-        **{"kappa_dwi": 1.8, "kappa_adc": 0.6, "mean_adc": 5e-4, "mean_probability": 0.9},
+        **{"dwi_ratio": 1.8, "adc_ratio": 0.6, "mean_adc": 5e-4, "mean_probability": 0.9},
         **{"probability": None, "territory": "MCA left", "compartment": "deep"},
     }
     return {
@@ -33,14 +33,14 @@ def summary(ml: float, codes: tuple[str, ...] = ()) -> dict:
         "left_ml": ml,
         "right_ml": 0.0,
         "intracranial_volume_ml": 1500.0,
-        **dict(zip(("kappa_dwi", "kappa_adc", "mean_adc"), ratios, strict=True)),
+        **dict(zip(("dwi_ratio", "adc_ratio", "mean_adc"), ratios, strict=True)),
         "lesions": [lesion] if ml else [],
         **{"method": "c-fuzzy", "model": "cfuzzy", "threshold": 0.5, "brain_method": "network"},
         "bvalue_s_per_mm2": 1000.0,
         "registration": {"translation_mm": [1.0, 2.0], "scale": [1.0, 1.01]},
         "warnings": [{"code": c, "level": "warning", "message": f"<{c}>"} for c in codes],
         "notes": [],
-        "seconds": {"is map": 1.25},
+        "seconds": {"cfuzzy map": 1.25},
     }
 
 
@@ -51,8 +51,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Job]]:
     names = ["small", "doubtful", "none", "broken", "later"]
     jobs = [Job(name, CaseFiles(out.parent / "dwi.nii.gz"), out / name) for name in names]
     interval = {"volume_interval_ml": [1.5, 3.25], "volume_interval_probability": 0.9}
-    sure = {"certainty": {"lesion_visible": 0.97, **interval}}
-    summaries = [summary(2.0) | sure, summary(9.0, ("adc-not-low", "brain-cut")), summary(0.0)]
+    sure = {"confidence": {"infarct_probability": 0.97, **interval}}
+    summaries = [summary(2.0) | sure, summary(9.0, ("adc-not-low", "brain-cropped")), summary(0.0)]
     dwi = np.full(MNI_GRID.shape, 100, np.int16)
     for job, numbers, extent in zip(jobs, summaries, (10, 20, 0), strict=False):
         (job.folder / "mni").mkdir(parents=True)
@@ -90,9 +90,9 @@ def test_the_table_has_every_number_of_every_case(cohort) -> None:
     small = rows["small"]
     assert (small["participant_id"], small["age"], small["sex"]) == ("sub-1", "70", "n/a")
     assert (small["model"], small["participants_model"]) == ("cfuzzy", "Prisma")
-    assert (small["registration_scale_2"], small["seconds_is_map"]) == ("1.01", "1.25")
-    assert rows["doubtful"]["warnings"] == "adc-not-low;brain-cut"
-    assert rows["none"]["kappa_adc"] == "n/a"
+    assert (small["registration_scale_2"], small["seconds_cfuzzy_map"]) == ("1.01", "1.25")
+    assert rows["doubtful"]["warnings"] == "adc-not-low;brain-cropped"
+    assert rows["none"]["adc_ratio"] == "n/a"
     assert (rows["broken"]["status"], rows["broken"]["reason"]) == ("failed", "<dwi> is truncated")
     assert (rows["broken"]["model"], rows["broken"]["participants_model"]) == ("n/a", "Achieva")
     assert rows["broken"]["lesion_volume_ml"] == "n/a"
@@ -117,7 +117,7 @@ def test_the_numbers_of_a_real_result_fit_into_one_line(written: Path, tmp_path:
         column = f"{kind}_{first['name']}_{first['side']}_ml".replace(" ", "_")
         assert float(rows["real"][column]) == pytest.approx(first["ml"], rel=1e-4)
         assert (rows["bare"][column], rows["later"][column]) == ("0", "n/a")
-    sub = summary["territories"][0]["sub"][0]
+    sub = summary["territories"][0]["subterritories"][0]
     column = f"territories_{sub['name']}_{sub['side']}_ml".replace(" ", "_")
     assert float(rows["real"][column]) == pytest.approx(sub["ml"], rel=1e-4)
     assert rows["real"]["aspects_affected"].split(";") == summary["aspects"]["affected"]
@@ -126,8 +126,8 @@ def test_the_numbers_of_a_real_result_fit_into_one_line(written: Path, tmp_path:
 
 def test_nested_fields_that_are_null_elsewhere_have_no_column(tmp_path: Path) -> None:
     jobs = [Job(name, CaseFiles(Path("dwi.nii.gz")), tmp_path / name) for name in ("a", "b")]
-    score = {"aspects": ASPECTS, "certainty": None}
-    for job, more in zip(jobs, (score, {"aspects": None, "certainty": None}), strict=True):
+    score = {"aspects": ASPECTS, "confidence": None}
+    for job, more in zip(jobs, (score, {"aspects": None, "confidence": None}), strict=True):
         (job.folder / "mni").mkdir(parents=True)
         (job.folder / "manifest.json").write_text("{}")
         (job.folder / "summary.json").write_text(json.dumps(summary(2.0) | more))
@@ -139,7 +139,7 @@ def test_nested_fields_that_are_null_elsewhere_have_no_column(tmp_path: Path) ->
         rows = list(csv.DictReader(stream, delimiter="\t"))
     assert [row["aspects_score"] for row in rows] == ["8", "n/a"]
     assert "aspects" not in rows[0]
-    assert rows[0]["certainty"] == "n/a"  # unknown for all cases, which is reported
+    assert rows[0]["confidence"] == "n/a"  # unknown for all cases, which is reported
 
 
 def test_small_volumes_are_not_rounded_to_zero() -> None:
@@ -171,10 +171,10 @@ def test_mixed_engines_are_listed() -> None:
 
 def test_uncertain_cases_come_first_among_equal_warnings() -> None:
     sure = {
-        "clear": summary(80.0) | {"certainty": {"lesion_visible": 0.99}},
-        "coin": summary(0.0) | {"certainty": {"lesion_visible": 0.49}},
-        "corrected": summary(1.0) | {"certainty": None},
-        "likely": summary(3.0) | {"certainty": {"lesion_visible": 0.8}},
+        "clear": summary(80.0) | {"confidence": {"infarct_probability": 0.99}},
+        "coin": summary(0.0) | {"confidence": {"infarct_probability": 0.49}},
+        "corrected": summary(1.0) | {"confidence": None},
+        "likely": summary(3.0) | {"confidence": {"infarct_probability": 0.8}},
     }
     rows = [Row(name, "done", Path(name), numbers) for name, numbers in sure.items()]
     ranked = sorted(rows, key=lambda row: row.doubt, reverse=True)

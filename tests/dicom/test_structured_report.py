@@ -23,8 +23,8 @@ NUMBERS = Measurements(
     left_ml=12.0,
     right_ml=0.5,
     intracranial_volume_ml=1400.0,
-    kappa_dwi=1.9,
-    kappa_adc=0.6,
+    dwi_ratio=1.9,
+    adc_ratio=0.6,
     mean_adc=5.1e-4,
     lesions=(),
 )
@@ -88,8 +88,8 @@ def test_the_report_refers_to_the_segments_and_the_study(parts, tmp_path: Path) 
 def test_warnings_become_comments(parts, tmp_path: Path) -> None:
     findings = [
         Finding("dicom-series", "note", "series 3 used as DWI"),
-        Finding("out-of-place", "warning", "b0: 9 mm from the DWI \N{EM DASH} compare them"),
-        Finding("brain-cut", "warning", "the brain is cut at the top"),
+        Finding("misaligned", "warning", "b0: 9 mm from the DWI \N{EM DASH} compare them"),
+        Finding("brain-cropped", "warning", "the brain is cut at the top"),
     ]
     structured_report(NUMBERS, *parts, findings).save_as(tmp_path / "sr.dcm")
     content = hd.sr.srread(tmp_path / "sr.dcm").content
@@ -112,7 +112,7 @@ def test_warnings_become_comments(parts, tmp_path: Path) -> None:
 
 def test_undefined_values_are_omitted(parts, tmp_path: Path) -> None:
     nothing = replace(
-        NUMBERS, lesion_volume_ml=0.0, kappa_dwi=math.nan, kappa_adc=math.nan, mean_adc=math.nan
+        NUMBERS, lesion_volume_ml=0.0, dwi_ratio=math.nan, adc_ratio=math.nan, mean_adc=math.nan
     )
     lesion, _ = read_back(nothing, parts, tmp_path / "sr.dcm")
     names = [m.name.value for m in lesion.get_measurements()]

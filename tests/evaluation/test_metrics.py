@@ -162,8 +162,8 @@ def phantom(unit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 def test_kappa_compares_the_lesion_with_tissue_without_csf(unit: float) -> None:
     brain, lesion, dwi, adc = phantom(unit)
     seen = score(lesion, lesion, AFFINE, Images(brain, dwi, adc))
-    assert seen.kappa_dwi_reference == seen.kappa_dwi_prediction == pytest.approx(2.5)
-    assert seen.kappa_adc_reference == pytest.approx(0.5 / 0.8)
+    assert seen.dwi_ratio_reference == seen.dwi_ratio_prediction == pytest.approx(2.5)
+    assert seen.adc_ratio_reference == pytest.approx(0.5 / 0.8)
 
 
 def test_kappa_without_adc_uses_the_whole_brain_as_normal_tissue() -> None:
@@ -175,9 +175,9 @@ def test_kappa_without_adc_uses_the_whole_brain_as_normal_tissue() -> None:
 def test_kappa_of_an_empty_mask_is_undefined() -> None:
     brain, lesion, dwi, adc = phantom(1.0)
     seen = score(lesion, NOTHING, AFFINE, Images(brain, dwi, adc))
-    assert math.isnan(seen.kappa_dwi_prediction)
-    assert seen.kappa_dwi_reference == pytest.approx(2.5)
-    assert math.isnan(score(lesion, lesion, AFFINE).kappa_dwi_reference)
+    assert math.isnan(seen.dwi_ratio_prediction)
+    assert seen.dwi_ratio_reference == pytest.approx(2.5)
+    assert math.isnan(score(lesion, lesion, AFFINE).dwi_ratio_reference)
 
 
 def test_masks_of_different_shapes_are_refused() -> None:

@@ -184,7 +184,7 @@ def test_masks_alone_are_sufficient(cohort: Path, tmp_path: Path) -> None:
     assert steps[:14] == ["measuring subjects"] * 14
     assert any("No DWI" in note for note in seen.notes)
     scores = seen.results.measured["sub-00"].scores["good"]
-    assert math.isnan(scores.kappa_dwi_reference)
+    assert math.isnan(scores.dwi_ratio_reference)
     assert not seen.analysis.comparisons
     assert not (tmp_path / "out" / "figS1_normalisation.svg").exists()
 

@@ -78,7 +78,7 @@ def test_contrast_is_measured_on_images_on_another_grid(tmp_path: Path) -> None:
     case = Case(
         "a", path, {"t": path}, dwi=tmp_path / "flipped.nii.gz", brain=tmp_path / "brain.nii.gz"
     )
-    assert measure(case).scores["t"].kappa_dwi_reference == pytest.approx(3.0)
+    assert measure(case).scores["t"].dwi_ratio_reference == pytest.approx(3.0)
 
 
 def test_contrast_is_measured_inside_the_field_of_view_of_the_images(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_contrast_is_measured_inside_the_field_of_view_of_the_images(tmp_path: P
         "a", path, {"t": path}, dwi=tmp_path / "half.nii.gz", brain=tmp_path / "brain.nii.gz"
     )
     seen = measure(case)
-    assert seen.scores["t"].kappa_dwi_reference == pytest.approx(3.0)
+    assert seen.scores["t"].dwi_ratio_reference == pytest.approx(3.0)
     assert not seen.covers
 
 
@@ -120,5 +120,5 @@ def test_without_a_brain_mask_the_brain_is_segmented_by_thresholds(cohort: Path)
     path = cohort / "reference" / "sub-09_lesion.nii.gz"
     images = {kind: cohort / "images" / f"sub-09_{kind}.nii.gz" for kind in ("dwi", "adc")}
     scores = measure(Case("a", path, {"t": path}, **images)).scores["t"]
-    assert scores.kappa_dwi_reference == pytest.approx(2.0, rel=0.1)
-    assert scores.kappa_adc_reference == pytest.approx(0.6, rel=0.1)
+    assert scores.dwi_ratio_reference == pytest.approx(2.0, rel=0.1)
+    assert scores.adc_ratio_reference == pytest.approx(0.6, rel=0.1)

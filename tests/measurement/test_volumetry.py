@@ -41,7 +41,7 @@ def test_two_lesions_are_measured_in_ml_and_mm() -> None:
     assert m.lesion_volume_ml == pytest.approx(209 * voxel_ml)
     assert m.intracranial_volume_ml == pytest.approx(61 * 61 * 11 * voxel_ml)
     assert (m.left_ml, m.right_ml) == pytest.approx((200 * voxel_ml, 9 * voxel_ml))
-    assert (m.kappa_dwi, m.kappa_adc) == pytest.approx((2.5, 0.5), rel=1e-4)
+    assert (m.dwi_ratio, m.adc_ratio) == pytest.approx((2.5, 0.5), rel=1e-4)
     large, small = m.lesions
     assert (large.label, large.side, large.slices) == (1, "left", 2)
     assert (small.label, small.side, small.slices) == (2, "right", 1)
@@ -83,5 +83,5 @@ def test_pieces_that_touch_at_a_corner_are_one_lesion() -> None:
 def test_no_lesion_leaves_volumes_at_zero_and_ratios_undefined() -> None:
     m = measure(np.zeros(SHAPE, bool), scan(), 2)
     assert (m.lesion_volume_ml, m.lesion_count, m.lesions) == (0.0, 0, ())
-    assert math.isnan(m.kappa_dwi)
+    assert math.isnan(m.dwi_ratio)
     assert math.isnan(m.mean_adc)

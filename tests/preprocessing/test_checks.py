@@ -65,7 +65,7 @@ def test_stray_voxels_are_counted() -> None:
     data[0, 0, 0], data[0, 0, 1] = np.nan, -3
     data[1] = 50
     findings = image_checks.check_signal("b0", data)
-    assert codes(findings) == ["not-finite", "negative"]
+    assert codes(findings) == ["non-finite-voxels", "negative-voxels"]
     assert "1 voxels" in findings[0].message
     data[2] = -1
     assert image_checks.check_signal("b0", data)[1].level == "warning"
@@ -88,12 +88,12 @@ def test_a_brain_that_is_cut_or_missing_is_reported() -> None:
     cut = BRAIN.copy()
     cut[8:24, 8:24, 7] = True
     finding = checks.check_brain(cut, grid, 2, EVERYWHERE)[0]
-    assert finding.code == "brain-cut"
+    assert finding.code == "brain-cropped"
     assert "last" in finding.message
     assert "first" not in finding.message
     padded, scanned = (mask & (np.arange(8) >= 3) for mask in (BRAIN, EVERYWHERE))
-    assert "brain-cut" in codes(checks.check_brain(padded, grid, 2, scanned))
-    assert "brain-cut" not in codes(checks.check_brain(padded, grid, 2, EVERYWHERE))
+    assert "brain-cropped" in codes(checks.check_brain(padded, grid, 2, scanned))
+    assert "brain-cropped" not in codes(checks.check_brain(padded, grid, 2, EVERYWHERE))
     beside = BRAIN.copy()
     beside[0:8, 8:24, 1:7] = True
     assert "along axis 1" in checks.check_brain(beside, grid, 2, EVERYWHERE)[0].message
@@ -101,7 +101,7 @@ def test_a_brain_that_is_cut_or_missing_is_reported() -> None:
     with pytest.raises(ContentError, match="brain mask holds only"):
         checks.check_brain_is_found(BRAIN, Grid((32, 32, 8), np.diag([2.0, 2.0, 2.0, 1.0])))
     small = Grid((32, 32, 8), np.diag([4.0, 4.0, 5.0, 1.0]))
-    assert codes(checks.check_brain(BRAIN, small, 2, EVERYWHERE)) == ["brain-volume"]
+    assert codes(checks.check_brain(BRAIN, small, 2, EVERYWHERE)) == ["brain-volume-unusual"]
 
 
 def registration(scale: tuple[float, float] = (1.0, 1.0), turn: float = 0.0) -> Registration:
@@ -136,4 +136,4 @@ def test_too_little_brain_on_the_template_is_rejected() -> None:
 
 def test_a_failed_fit_is_reported() -> None:
     good, bad = TissuePeak(1, 1, converged=True), TissuePeak(1, 1, converged=False)
-    assert codes(checks.check_peaks(good, bad)) == ["adc-peak"]
+    assert codes(checks.check_peaks(good, bad)) == ["adc-peak-fit-failed"]

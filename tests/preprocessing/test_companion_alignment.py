@@ -55,7 +55,7 @@ def test_a_shifted_companion_is_reported_with_its_distance(axis: int, case: Case
     shift = max(2, round(12 / spacing))
     moved = np.roll(case.b0.data, shift, axis)
     (finding,) = check_alignment("b0", moved, case.dwi, case.brain)
-    assert (finding.code, finding.level) == ("out-of-place", "warning")
+    assert (finding.code, finding.level) == ("misaligned", "warning")
     reported = float(finding.message.split("shifted by ")[1].split(" mm")[0])
     assert reported == pytest.approx(shift * spacing, abs=2.5)
 
@@ -89,7 +89,7 @@ def test_a_mirrored_file_is_rejected(case: Case, tmp_path: Path) -> None:
 def test_real_scans_pass_and_their_mirror_images_do_not(real_data: Path) -> None:
     folder = real_data / "real" / "ads-subject02"
     real = open_case(CaseFiles(folder / "dwi.nii.gz", folder / "b0.nii.gz", folder / "adc.nii.gz"))
-    assert "out-of-place" not in {finding.code for finding in real.findings}
+    assert "misaligned" not in {finding.code for finding in real.findings}
     for name in ("b0", "adc"):
         with pytest.raises(ContentError, match="left to right"):
             codes(name, np.flip(getattr(real, name).data, 0), real)

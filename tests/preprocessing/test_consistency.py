@@ -20,7 +20,7 @@ def test_the_adc_unit_is_detected(scale: float, median: float) -> None:
     adc = (rng.normal(median, 0.1e-3, BRAIN.shape) / scale).astype(np.float32)
     found, findings = consistency.adc_scale(adc, BRAIN)
     assert found == scale
-    assert codes(findings) == ([] if scale == 1.0 else ["adc-units"])
+    assert codes(findings) == ([] if scale == 1.0 else ["adc-unit-converted"])
 
 
 @pytest.mark.parametrize("median", [0.0, 30.0, 1e6, -1.0])
@@ -56,7 +56,7 @@ def test_differently_scaled_images_need_an_adc_map() -> None:
     dwi, b0, adc = signals()
     assert consistency.check_contrast(dwi * 10, b0, adc, BRAIN, adc_given=True) == []
     findings = consistency.check_agreement(dwi * 10, b0, adc, BRAIN, 1000)
-    assert codes(findings) == ["bvalue-disagrees"]
+    assert codes(findings) == ["bvalue-inconsistent"]
     with pytest.raises(ContentError, match="scaled differently"):
         consistency.check_contrast(dwi * 10, b0, adc, BRAIN, adc_given=False)
 
@@ -76,7 +76,7 @@ def test_a_wrong_b_value_shows_in_the_three_images() -> None:
 def test_an_adc_map_of_another_scan_is_detected() -> None:
     dwi, b0, adc = signals()
     findings = consistency.check_agreement(dwi, b0, adc[::-1, ::-1], BRAIN, 1000)
-    assert "adc-disagrees" in codes(findings)
+    assert "adc-inconsistent" in codes(findings)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_voxels_without_an_adc_are_reported_but_noise_is_not(
     adc = np.full(BRAIN.shape, 0.8e-3)
     at = np.argwhere(BRAIN)[: round(share * BRAIN.sum())]
     adc[tuple(at.T)] = value
-    assert codes(consistency.check_holes(adc, BRAIN)) == (["adc-holes"] if reported else [])
+    assert codes(consistency.check_holes(adc, BRAIN)) == (["adc-missing"] if reported else [])
 
 
 def test_a_b0_given_as_dwi_is_rejected() -> None:
@@ -104,4 +104,4 @@ def test_an_image_computed_from_the_other_is_reported_or_rejected() -> None:
     with pytest.raises(ContentError, match="are the same image"):
         consistency.check_agreement(dwi, dwi, adc, BRAIN, 1000)
     findings = consistency.check_agreement(dwi, 7 * dwi, adc, BRAIN, 1000)
-    assert codes(findings) == ["bvalue-disagrees"]
+    assert codes(findings) == ["bvalue-inconsistent"]

@@ -64,20 +64,20 @@ def test_a_mask_that_leaks_far_from_the_template_is_cropped(head, tmp_path) -> N
 
 def test_steps_are_timed(ready) -> None:
     _, _, timer = ready
-    assert list(timer.seconds) == ["register", "resample", "brain", "normalise"]
+    assert list(timer.seconds) == ["register", "resample", "brain mask", "normalise"]
     assert all(seconds > 0 for seconds in timer.seconds.values())
 
 
 def test_the_network_mask_replaces_the_threshold_mask_and_is_checked(head, tmp_path) -> None:
     case = open_case(CaseFiles(**head.save(tmp_path)))
-    assert not {f.code for f in case.findings} & {"brain-cut", "brain-volume"}
+    assert not {f.code for f in case.findings} & {"brain-cropped", "brain-volume-unusual"}
     few = replace(case, brain=case.brain & (np.arange(case.brain.shape[2]) % 3 == 0))
     scan = preprocess(few, load_template(), load_network("BrainMask"))
     assert scan.brain_method == "network"
     assert dice(head.brain, scan.brain_native) > 0.95
-    assert not {f.code for f in scan.findings} & {"brain-cut", "brain-volume"}
+    assert not {f.code for f in scan.findings} & {"brain-cropped", "brain-volume-unusual"}
     scan = preprocess(few, load_template())
-    (finding,) = (f for f in scan.findings if f.code == "brain-volume")
+    (finding,) = (f for f in scan.findings if f.code == "brain-volume-unusual")
     assert f"holds {scan.brain_native.sum() * case.dwi.grid.voxel_ml:.0f} ml" in finding.message
     # An outline that the user gave stays.
     object.__setattr__(case, "brain_method", "given")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from infarct.reporting.html_report import render
-from infarct.reporting.narrative import certainty, impression, verdict
+from infarct.reporting.narrative import describe_confidence, impression, verdict
 from infarct.reporting.reader import Stored
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -59,15 +59,15 @@ def everything(stored: Stored) -> Stored:
             {
                 **territory,
                 "share_of_lesion": 0.83,
-                "sub": [{**territory, "name": "MCA deep", "share_of_lesion": 0.2}],
+                "subterritories": [{**territory, "name": "MCA deep", "share_of_lesion": 0.2}],
             }
         ],
         "regions": [{**region, "share_of_region": 0.31, "share_of_lesion": 0.07}] * 14,
         "aspects": {"score": 7, "side": "left", "affected": ["M1", "M2"], "rule": "10% of it"},
         "pc_aspects": {"score": 10, "side": "", "affected": [], "rule": "the same"},
         "pattern": {"hemispheres": "left", "dominant_territory": "left MCA", "border": 0.123},
-        "certainty": {
-            "lesion_visible": 0.97,
+        "confidence": {
+            "infarct_probability": 0.97,
             "volume_interval_ml": [10.2, 14.8],
             "volume_interval_probability": 0.9,
         },
@@ -109,7 +109,7 @@ def test_report_is_well_formed_and_every_image_is_labelled(page) -> None:
 
 def test_report_starts_with_the_verdict_and_labels_left_and_right(stored, page) -> None:
     assert f"<h1>{verdict(stored.summary)}</h1>" in page
-    assert certainty(stored.summary) in page
+    assert describe_confidence(stored.summary) in page
     assert "The probability that an acute lesion is visible is" in page
     assert impression(stored.summary) in page
     assert "Radiological convention" in page
@@ -170,7 +170,7 @@ def test_report_of_a_lesion_free_scan(stored) -> None:
     empty = stored.lesion.like(np.zeros_like(stored.lesion.data))
     nothing = {
         **{"lesion_volume_ml": 0.0, "left_ml": 0.0, "right_ml": 0.0, "lesion_count": 0},
-        **{"kappa_dwi": None, "kappa_adc": None, "mean_adc": None, "lesions": []},
+        **{"dwi_ratio": None, "adc_ratio": None, "mean_adc": None, "lesions": []},
     }
     page = render(
         replace(

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infarct.reporting.narrative import artery, certainty, impression, verdict
+from infarct.reporting.narrative import artery, describe_confidence, impression, verdict
 
 LESION = {
     "label": 1,
     "volume_ml": 14.27,
     "slices": 7,
     "side": "right",
-    "kappa_dwi": 2.01,
-    "kappa_adc": 0.4,
+    "dwi_ratio": 2.01,
+    "adc_ratio": 0.4,
     "mean_adc": 3.2e-4,
 }
 PLAIN: dict[str, Any] = {
@@ -27,13 +27,13 @@ PLAIN: dict[str, Any] = {
 }
 FULL: dict[str, Any] = {
     **PLAIN,
-    "certainty": {
-        "lesion_visible": 0.97,
+    "confidence": {
+        "infarct_probability": 0.97,
         "volume_interval_ml": [10.2, 24.8],
         "volume_interval_probability": 0.9,
-        "left_out": {"candidates": 2, "ml": 0.131},
+        "rejected": {"candidates": 2, "ml": 0.131},
         "calibration": {"scans": 232, "with_infarct": 99, "learned_from": "synthetic scans"},
-        "second_reader": {"model": "cfuzzy", "volume_ml": 9.14, "agrees": False},
+        "second_method": {"model": "cfuzzy", "volume_ml": 9.14, "agrees": False},
     },
     "territories": [
         {"name": "PCA", "side": "right", "ml": 0.2, "share_of_lesion": 0.01},
@@ -42,7 +42,7 @@ FULL: dict[str, Any] = {
     ],
     "aspects": {"score": 7, "side": "right", "affected": ["M1", "insula"], "rule": "any"},
     "pc_aspects": None,
-    "warnings": [{"code": "brain-cut", "message": "the brain goes on"}],
+    "warnings": [{"code": "brain-cropped", "message": "the brain goes on"}],
 }
 
 
@@ -86,7 +86,7 @@ def test_no_sentence_contains_a_number_missing_from_the_summary(
 ) -> None:
     volumes.sort(reverse=True)
     total = sum(volumes)
-    first = {**LESION, "volume_ml": volumes[0], "slices": slices, "kappa_dwi": kappa}
+    first = {**LESION, "volume_ml": volumes[0], "slices": slices, "dwi_ratio": kappa}
     summary = {
         **FULL,
         "lesion_volume_ml": total,
@@ -95,7 +95,7 @@ def test_no_sentence_contains_a_number_missing_from_the_summary(
         "right_ml": (1 - share) * total,
         "lesions": [first, *({**LESION, "volume_ml": v} for v in volumes[1:])],
     }
-    for text in (impression(summary), verdict(summary), certainty(summary)):
+    for text in (impression(summary), verdict(summary), describe_confidence(summary)):
         assert numbers_in(text) <= set(numbers_known(summary))
 
 
@@ -107,8 +107,8 @@ def test_verdict_gives_lesion_count_side_and_volume() -> None:
 
 
 def test_confidence_is_described_or_stated_to_be_missing() -> None:
-    assert "no calibrated confidence" in certainty(PLAIN)
-    text = certainty(FULL)
+    assert "no calibrated confidence" in describe_confidence(PLAIN)
+    text = describe_confidence(FULL)
     assert "97%" in text
     assert "between 10.2 ml and 24.8 ml" in text
     assert "rejected 2 candidates (0.13 ml) as too improbable" in text
@@ -116,19 +116,19 @@ def test_confidence_is_described_or_stated_to_be_missing() -> None:
     assert "no calibrated confidence" not in text
     assert "Calibrated on 232 synthetic scans, 99 of them with an infarct" in text
     assert "treat as indicative for patients" in text
-    second = {"second_reader": FULL["certainty"]["second_reader"]}
-    text = certainty({**PLAIN, "certainty": second})
+    second = {"second_method": FULL["confidence"]["second_method"]}
+    text = describe_confidence({**PLAIN, "confidence": second})
     assert "cfuzzy: 9.14 ml) disagrees" in text
     assert "no calibrated confidence" in text
     poor = {**FULL, "warnings": [{"code": "registration-poor"}]}
-    assert "review every slice" in certainty(poor)
-    assert "indicative" not in certainty(poor)
-    misaligned = {**FULL, "warnings": [{"code": "out-of-place"}]}
-    assert "align them" in certainty(misaligned)
-    assert "indicative" not in certainty(misaligned)
+    assert "review every slice" in describe_confidence(poor)
+    assert "indicative" not in describe_confidence(poor)
+    misaligned = {**FULL, "warnings": [{"code": "misaligned"}]}
+    assert "align them" in describe_confidence(misaligned)
+    assert "indicative" not in describe_confidence(misaligned)
     corrected = {**FULL, "corrections": [{"ml_before": 3.0, "by": "AB"}]}
-    assert "97%" not in certainty(corrected)
-    assert "corrected manually" in certainty(corrected)
+    assert "97%" not in describe_confidence(corrected)
+    assert "corrected manually" in describe_confidence(corrected)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def test_confidence_is_described_or_stated_to_be_missing() -> None:
     ],
 )
 def test_calibration_data_are_named_as_recorded(learned_from: str, expected: str) -> None:
-    confidence = FULL["certainty"]
+    confidence = FULL["confidence"]
     calibration = {**confidence["calibration"], "learned_from": learned_from}
     changed = {**confidence, "calibration": calibration}
-    text = certainty({**FULL, "certainty": changed, "warnings": []})
+    text = describe_confidence({**FULL, "confidence": changed, "warnings": []})
     assert expected in text
     assert "synthetic" not in text
 
@@ -175,7 +175,7 @@ def test_pc_aspects_is_reported_for_posterior_infarcts_only() -> None:
 
 
 def test_impression_questions_a_lesion_without_reduced_adc() -> None:
-    doubtful = {**PLAIN, "lesions": [{**LESION, "kappa_adc": 1.01}]}
+    doubtful = {**PLAIN, "lesions": [{**LESION, "adc_ratio": 1.01}]}
     assert "not reduced argues against acute ischemia" in impression(doubtful)
     assert "argues against" not in impression(PLAIN)
 
@@ -200,8 +200,8 @@ def test_unknown_territories_keep_their_name() -> None:
 
 
 def test_probability_is_never_rounded_to_100_per_cent() -> None:
-    confidence = {"lesion_visible": 0.9974}
-    text = certainty({**PLAIN, "certainty": confidence})
+    confidence = {"infarct_probability": 0.9974}
+    text = describe_confidence({**PLAIN, "confidence": confidence})
     assert "The probability that an acute lesion is visible is over 99%." in text
 
 
@@ -211,17 +211,19 @@ def test_probability_is_never_rounded_to_100_per_cent() -> None:
 )
 def test_interval_omits_a_lower_bound_of_zero(low: float, expected: str) -> None:
     confidence = {"volume_interval_ml": [low, 2.4], "volume_interval_probability": 0.9}
-    text = certainty({**PLAIN, "certainty": confidence})
+    text = describe_confidence({**PLAIN, "confidence": confidence})
     assert f"its volume {expected} 90% probability" in text
 
 
 def test_confidence_without_lesion_bounds_the_missed_infarcts() -> None:
     confidence = {
-        "lesion_visible": 0.04,
+        "infarct_probability": 0.04,
         "volume_interval_ml": [0.0, 0.31],
         "volume_interval_probability": 0.9,
     }
-    text = certainty({**PLAIN, "lesion_count": 0, "lesions": [], "certainty": confidence})
+    text = describe_confidence(
+        {**PLAIN, "lesion_count": 0, "lesions": [], "confidence": confidence}
+    )
     assert "an acute lesion is visible is 4%" in text
     assert "90% of the infarcts that this method misses are no larger than 0.31 ml." in text
     assert "are not recorded" in text

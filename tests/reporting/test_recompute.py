@@ -51,7 +51,7 @@ def test_unchanged_mask_gives_unchanged_measurements(copy, tmp_path) -> None:
     for name in ("lesion_volume_ml", "left_ml", "right_ml", "lesion_count", "registration"):
         assert after[name] == before[name]
     # The stored images are quantised to 32,000 steps.
-    for name in ("kappa_dwi", "kappa_adc", "mean_adc"):
+    for name in ("dwi_ratio", "adc_ratio", "mean_adc"):
         assert after[name] == pytest.approx(before[name], rel=2e-4)
     for new, old in zip(after["lesions"], before["lesions"], strict=True):
         assert new["centroid_mni_mm"] == pytest.approx(old["centroid_mni_mm"], abs=1e-3)
@@ -78,7 +78,7 @@ def test_corrected_mask_is_measured_and_the_old_mask_kept(copy, tmp_path) -> Non
 
     (line,) = audit_of(copy)
     assert (line["by"], line["reason"]) == ("A. Reader", "cut the back")
-    assert line["kept_as"] == done.kept_as == "lesion_mask_automatic.nii.gz"
+    assert line["previous_mask"] == done.previous_mask == "lesion_mask_automatic.nii.gz"
     assert line["sha256_before"] == old == assets.sha256(copy / "lesion_mask_automatic.nii.gz")
     assert line["sha256_after"] == assets.sha256(copy / OUTLINE)
     assert float(line["ml_before"]) == stored.summary["lesion_volume_ml"]
@@ -120,7 +120,7 @@ def test_coverage_note_describes_the_corrected_mask(copy, tmp_path, monkeypatch)
 def test_correction_of_a_bids_result_updates_the_dataset(copy, tmp_path) -> None:
     data, out = tmp_path / "data", tmp_path / "data" / "derivatives" / "infarct"
     source = CaseFiles(data / "sub-1" / "dwi.nii.gz", adc=data / "sub-1" / "adc.nii.gz")
-    (job,) = jobs_of([BidsScan({"sub": "1"}, source)], data, out)
+    (job,) = jobs_of([BidsScan({"subterritories": "1"}, source)], data, out)
     job.folder.parent.mkdir(parents=True)
     stored = read_stored(copy)
     publish(copy, job)
@@ -145,7 +145,7 @@ def test_correction_of_a_bids_result_updates_the_dataset(copy, tmp_path) -> None
     assert nib.load(in_mni).get_fdata().sum() < before
     assert {path.name for path in mask.parent.iterdir()} == names
     assert not (folder / OUTLINE).exists()
-    kept = audit_of(folder)[0]["kept_as"]
+    kept = audit_of(folder)[0]["previous_mask"]
     assert np.array_equal(np.asarray(nib.load(folder / kept).dataobj) > 0, stored.lesion.data)
     assert summary_of(folder)["lesion_volume_ml"] == pytest.approx(
         half.sum() * stored.dwi.grid.voxel_ml
@@ -195,12 +195,12 @@ def test_earlier_masks_are_kept_and_automatic_dicom_is_renamed(copy, tmp_path) -
     # An empty mask means that there is no lesion; the mask may be inside the result folder.
     second = save(copy / "none.nii.gz", np.zeros(stored.dwi.data.shape), stored.dwi.affine)
     recompute(copy, second, by="B")
-    assert [line["kept_as"] for line in audit_of(copy)] == [
+    assert [line["previous_mask"] for line in audit_of(copy)] == [
         "lesion_mask_automatic.nii.gz",
         "lesion_mask_corrected-1.nii.gz",
     ]
     assert summary_of(copy)["lesion_count"] == 0
-    assert summary_of(copy)["kappa_adc"] is None
+    assert summary_of(copy)["adc_ratio"] is None
     assert "No acute lesion was segmented" in (copy / "report.html").read_text()
     assert audit_of(copy)[1]["sha256_before"] == audit_of(copy)[0]["sha256_after"]
     assert not (copy / "dicom").exists()
@@ -209,16 +209,16 @@ def test_earlier_masks_are_kept_and_automatic_dicom_is_renamed(copy, tmp_path) -
 
 def test_findings_and_confidence_of_the_old_mask_are_dropped(copy, tmp_path) -> None:
     old = summary_of(copy)
-    stale = {"code": "lesion-huge", "level": "warning", "message": "old"}
-    unsure = {"code": "verdict-unsure", "level": "warning", "message": "old"}
-    kept = {"code": "brain-cut", "level": "warning", "message": "stays"}
+    stale = {"code": "lesion-very-large", "level": "warning", "message": "old"}
+    unsure = {"code": "mask-contradicts-probability", "level": "warning", "message": "old"}
+    kept = {"code": "brain-cropped", "level": "warning", "message": "stays"}
     notes = [
-        {"code": "readers-disagree", "level": "note", "message": "old"},
-        {"code": "left-out", "level": "note", "message": "old"},
+        {"code": "second-method-disagrees", "level": "note", "message": "old"},
+        {"code": "candidates-rejected", "level": "note", "message": "old"},
         {"code": "b0-computed", "level": "note", "message": "stays"},
     ]
     old |= {
-        "certainty": {"lesion_visible": 0.9},
+        "confidence": {"infarct_probability": 0.9},
         "territories": [],
         "aspects": {"score": 3, "side": "left", "affected": [], "rule": ""},
         "warnings": [stale, unsure, kept],
@@ -230,10 +230,10 @@ def test_findings_and_confidence_of_the_old_mask_are_dropped(copy, tmp_path) -> 
     edited = save(tmp_path / "edited.nii.gz", outside.astype(np.uint8), stored.dwi.affine)
     recompute(copy, edited)
     new = summary_of(copy)
-    assert new["certainty"] is None
+    assert new["confidence"] is None
     assert new["territories"]
     assert new["aspects"] != old["aspects"]
-    assert {"brain-cut", "outside-brain"} <= {w["code"] for w in new["warnings"]}
+    assert {"brain-cropped", "mask-outside-brain"} <= {w["code"] for w in new["warnings"]}
     assert "old" not in {w["message"] for w in new["warnings"]}
     assert new["notes"] == notes[-1:]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from infarct.reporting.html_report import _OPTIONAL, _Columns, _numbers
-from infarct.reporting.narrative import certainty, impression, verdict
+from infarct.reporting.narrative import describe_confidence, impression, verdict
 from infarct.reporting.result_schema import MANIFEST, SUMMARY, check, parse
 
 REMOVED = object()
@@ -42,7 +42,14 @@ def test_written_files_match_the_schema(stored) -> None:
 
 
 def test_damaged_values_are_rejected_or_can_be_rendered(stored) -> None:
-    audit = {"date_utc": "", "by": "", "reason": "", "kept_as": "", "ml_before": 1, "ml_after": 2}
+    audit = {
+        "date_utc": "",
+        "by": "",
+        "reason": "",
+        "previous_mask": "",
+        "ml_before": 1,
+        "ml_after": 2,
+    }
     rendered = rejected = 0
     for summary in (stored.summary, {**stored.summary, "corrections": [audit]}):
         for at in places(summary):
@@ -55,7 +62,7 @@ def test_damaged_values_are_rejected_or_can_be_rendered(stored) -> None:
                     continue
                 complete = {**dict.fromkeys(_OPTIONAL), **changed}
                 assert verdict(complete)
-                assert certainty(complete)
+                assert describe_confidence(complete)
                 assert impression(complete)
                 assert _numbers(complete)
                 assert _Columns.of(complete["lesions"])
@@ -90,10 +97,10 @@ def test_error_names_the_first_wrong_key(stored) -> None:
 
 def test_both_ratios_may_be_null_but_not_one_alone(stored) -> None:
     for null, reason in (
-        (("kappa_dwi", "kappa_adc"), None),
-        (("kappa_dwi", "kappa_adc", "mean_adc"), None),
-        (("kappa_dwi",), "kappa_dwi is null"),
-        (("kappa_adc", "mean_adc"), "kappa_adc is null"),
+        (("dwi_ratio", "adc_ratio"), None),
+        (("dwi_ratio", "adc_ratio", "mean_adc"), None),
+        (("dwi_ratio",), "dwi_ratio is null"),
+        (("adc_ratio", "mean_adc"), "adc_ratio is null"),
         (("mean_adc",), "mean_adc is null"),
     ):
         summary = copy.deepcopy(stored.summary)

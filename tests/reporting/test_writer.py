@@ -70,7 +70,7 @@ def test_measurements_agree_with_the_written_mask(written) -> None:
     assert sum(float(row["volume_ml"]) for row in rows) == pytest.approx(ml, rel=1e-4)
     assert rows[0]["side"] == "left"
     assert float(rows[0]["centroid_mni_x_mm"]) < 0
-    assert set(summary["seconds"]) >= {"register", "is map", "outline"}
+    assert set(summary["seconds"]) >= {"register", "cfuzzy map", "segment"}
 
 
 def test_territory_and_region_tables_agree(segmentation, written) -> None:
@@ -78,7 +78,7 @@ def test_territory_and_region_tables_agree(segmentation, written) -> None:
     first = summary["territories"][0]
     assert (first["name"], first["side"]) == ("MCA", "left")
     assert set(first) == {
-        *("name", "side", "ml", "share_of_territory", "share_of_lesion", "sub"),
+        *("name", "side", "ml", "share_of_territory", "share_of_lesion", "subterritories"),
     }
     total = sum(row["ml"] for row in summary["territories"])
     assert total == pytest.approx(summary["lesion_volume_ml"], rel=0.02)
@@ -159,14 +159,14 @@ def test_very_bright_voxel_does_not_reduce_the_grey_levels_of_the_brain(quick, t
 
 
 def test_report_is_rebuilt_identically_from_the_folder(written, tmp_path) -> None:
-    moved = tmp_path / "elsewhere"
+    moved = tmp_path / "exported"
     shutil.copytree(written, moved)
     (moved / "report.html").write_text("lost")
     (moved / "figure.png").unlink()
     rebuild_page(moved)
     for name in ("report.html", "figure.png"):
         assert (moved / name).read_bytes() == (written / name).read_bytes()
-    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
 
 
 def test_report_of_a_scan_whose_name_is_not_utf8(quick, tmp_path) -> None:
@@ -187,19 +187,19 @@ def test_report_of_a_scan_whose_name_is_not_utf8(quick, tmp_path) -> None:
 
 
 def test_undefined_numbers_become_null(segmentation) -> None:
-    m = replace(segmentation.measurements, kappa_dwi=math.nan)
+    m = replace(segmentation.measurements, dwi_ratio=math.nan)
     summary = summarise(replace(segmentation, measurements=m))
-    assert summary["kappa_dwi"] is None
+    assert summary["dwi_ratio"] is None
     json.dumps(summary, allow_nan=False)
 
 
 @pytest.mark.parametrize("code", [code for code in FindingCode if code.voids_confidence])
 def test_voiding_finding_removes_the_confidence(code, segmentation) -> None:
     poor = Finding(code, "warning", "The registration failed.")
-    confidence = summarise(segmentation)["certainty"]
-    void = summarise(replace(segmentation, findings=(*segmentation.findings, poor)))["certainty"]
-    assert confidence["lesion_visible"] is not None
-    assert void == {**confidence, "lesion_visible": None, "volume_interval_ml": None}
+    confidence = summarise(segmentation)["confidence"]
+    void = summarise(replace(segmentation, findings=(*segmentation.findings, poor)))["confidence"]
+    assert confidence["infarct_probability"] is not None
+    assert void == {**confidence, "infarct_probability": None, "volume_interval_ml": None}
 
 
 def test_failed_write_leaves_no_files(segmentation, tmp_path, monkeypatch) -> None:
@@ -308,7 +308,7 @@ def test_manifest_names_engine_and_calibration(segmentation, written, quick) -> 
         file.name: assets.sha256(file) for file in segmentation.segmenter.networks
     }
     assert writer._manifest(quick, ())["calibration"] is None
-    data = json.loads((written / "summary.json").read_text())["certainty"]["calibration"]
+    data = json.loads((written / "summary.json").read_text())["confidence"]["calibration"]
     assert data == {"scans": 232, "with_infarct": 99, "learned_from": "synthetic scans"}
 
 

@@ -53,24 +53,24 @@ def test_terms_are_standardised_features_and_pairwise_products() -> None:
 
 
 def test_improbable_candidates_are_rejected_and_counted(evidence) -> None:
-    doubtful = calibration(mean_logit=1.0, kappa_adc=-1.0)
+    doubtful = calibration(mean_logit=1.0, adc_ratio=-1.0)
     found = filter_candidates(evidence, CandidateFilter(doubtful))
     assert found.measurements.lesion_count == 1
     assert np.array_equal(found.lesion, evidence.scan.probability > 0.9)
-    assert found.left_out == 1
-    assert found.left_out_ml == pytest.approx(4 * 0.02)
+    assert found.rejected == 1
+    assert found.rejected_ml == pytest.approx(4 * 0.02)
     expected = 1 / (1 + math.exp(-(math.log(19) - 0.5)))
     assert found.measurements.lesions[0].probability == pytest.approx(expected, rel=1e-4)
     everything = filter_candidates(evidence, CandidateFilter(doubtful, "sensitive"))
-    assert everything.left_out == 0
+    assert everything.rejected == 0
     assert np.array_equal(everything.lesion, evidence.candidates)
-    assert everything.lesion_visible == found.lesion_visible
+    assert everything.infarct_probability == found.infarct_probability
 
 
 def test_candidates_without_measurable_contrast_are_kept(evidence) -> None:
     scan = replace(evidence.scan, adc=np.full_like(evidence.scan.adc, 3e-3))
     found = filter_candidates(
-        replace(evidence, scan=scan), CandidateFilter(calibration(kappa_adc=-9.0))
+        replace(evidence, scan=scan), CandidateFilter(calibration(adc_ratio=-9.0))
     )
     assert np.array_equal(found.lesion, evidence.candidates)
 
@@ -78,8 +78,8 @@ def test_candidates_without_measurable_contrast_are_kept(evidence) -> None:
 def test_scan_without_candidates_has_a_confidence(evidence) -> None:
     empty = replace(evidence, candidates=np.zeros_like(evidence.candidates))
     found = filter_candidates(empty, CandidateFilter(calibration()))
-    assert found.left_out == 0
-    assert found.lesion_visible < 0.01
+    assert found.rejected == 0
+    assert found.infarct_probability < 0.01
     assert found.volume_interval_ml == (0.0, 2.5)
 
 

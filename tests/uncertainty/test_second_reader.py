@@ -38,7 +38,7 @@ def test_methods_agree_on_empty_or_overlapping_masks_of_similar_volume(
 def test_volumes_are_in_millilitres() -> None:
     reading = compare_readers(*masks_of(slice(0, 10), slice(5, 25)), 0.01, "cfuzzy")
     assert reading.volume_ml == pytest.approx(20 * 25 * 0.01)
-    assert reading.shared_ml == pytest.approx(5 * 25 * 0.01)
+    assert reading.overlap_ml == pytest.approx(5 * 25 * 0.01)
     message = second_reader_findings(
         compare_readers(*masks_of(slice(0, 10), slice(0)), 0.01, "cfuzzy"), 2.5
     )

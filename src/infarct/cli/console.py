@@ -20,7 +20,7 @@ from rich.table import Table
 
 from infarct.core.step_timer import Listener, StepProgress
 from infarct.core.units import format_volume
-from infarct.reporting.narrative import certainty, verdict
+from infarct.reporting.narrative import describe_confidence, verdict
 from infarct.reporting.writer import summarise
 from infarct.segmentation.result import Segmentation
 
@@ -34,13 +34,15 @@ _PLAIN = {
     "read and check": "reading and checking the images",
     "register": "registering to the template",
     "resample": "resampling to 1 mm",
-    "brain": "skull-stripping",
+    "brain mask": "skull-stripping",
     "normalise": "normalising intensities",
-    "is map": "computing the map of ischemic tissue",
-    "outline": "segmenting lesions",
+    "cfuzzy map": "computing the c-fuzzy map",
+    "segment": "segmenting lesions",
+    "second method": "comparing with the c-fuzzy map",
+    "refine registration": "refining the registration for the atlases",
     "measure": "measuring lesions",
-    "second reader": "running a second network",
     "locate": "assigning territories and regions",
+    "compare hemispheres": "comparing the hemispheres",
     "write": "writing the results",
 }
 
@@ -64,14 +66,14 @@ def show_result(result: Segmentation, out: Path) -> None:
     m = result.measurements
     summary = summarise(result)
     console.print(verdict(summary), style="bold", markup=False, highlight=False)
-    console.print(certainty(summary), markup=False, highlight=False)
+    console.print(describe_confidence(summary), markup=False, highlight=False)
     if m.lesions:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("lesion", "ml", "side", "MNI x, y, z", "DWI ratio", "ADC ratio"):
             table.add_column(name, justify="left" if name == "side" else "right")
         for lesion in m.lesions[:10]:
             place = ", ".join(f"{c:.0f}" for c in lesion.centroid_mni_mm)
-            ratios = (f"{lesion.kappa_dwi:.2f}", f"{lesion.kappa_adc:.2f}")
+            ratios = (f"{lesion.dwi_ratio:.2f}", f"{lesion.adc_ratio:.2f}")
             table.add_row(str(lesion.label), f"{lesion.volume_ml:.2f}", lesion.side, place, *ratios)
         console.print(table)
         if len(m.lesions) > 10:

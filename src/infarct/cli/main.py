@@ -462,7 +462,7 @@ def recompute(
     done = remeasure(folder, mask, by=by, reason=reason, territories=territories)
     typer.echo(
         f"lesion volume: {format_volume(done.ml_before)} before, {format_volume(done.ml_after)} "
-        f"after; old mask: {done.kept_as}"
+        f"after; old mask: {done.previous_mask}"
     )
     typer.echo(f"report: {folder / 'report.html'}")
 

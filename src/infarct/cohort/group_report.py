@@ -64,13 +64,13 @@ class Row:
     @property
     def probability(self) -> float | None:
         """Probability that an infarct is visible; None without a calibrated result."""
-        visible: float | None = self._certainty.get("lesion_visible")
+        visible: float | None = self._confidence.get("infarct_probability")
         return visible
 
     @property
     def interval_ml(self) -> tuple[float, float] | None:
         """Interval of the lesion volume given a visible infarct; None if not calibrated."""
-        interval: tuple[float, float] | None = self._certainty.get("volume_interval_ml")
+        interval: tuple[float, float] | None = self._confidence.get("volume_interval_ml")
         return interval
 
     @property
@@ -82,8 +82,8 @@ class Row:
         return failed, len(self.warnings), unsure, volume
 
     @property
-    def _certainty(self) -> Mapping[str, Any]:
-        return self.summary.get("certainty") or {}
+    def _confidence(self) -> Mapping[str, Any]:
+        return self.summary.get("confidence") or {}
 
 
 def write_group(
@@ -238,7 +238,7 @@ def _part(part: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:
     lead = "_".join(word for word in (name, part["name"], part["side"]) if word)
     measured = {key: value for key, value in part.items() if isinstance(value, float)}
     yield from _flat(measured, lead.replace(" ", "_"))
-    for sub in part.get("sub", ()):
+    for sub in part.get("subterritories", ()):
         yield from _part(sub, name)
 
 

@@ -71,61 +71,61 @@ class FindingCode(StrEnum):
         return bool(self.void_reason)
 
     # Files and headers
-    NO_POSITION = "no-position", _WARNING
-    FORMS_DISAGREE = "forms-disagree", _WARNING
+    ORIENTATION_UNKNOWN = "orientation-unknown", _WARNING
+    SFORM_QFORM_MISMATCH = "sform-qform-mismatch", _WARNING
     RESAMPLED = "resampled", _NOTE
-    COVERS_PART = "covers-part", _WARNING
-    SERIES = "series", _NOTE
+    PARTIAL_COVERAGE = "partial-coverage", _WARNING
+    SERIES_SPLIT = "series-split", _NOTE
     SERIES_WITHOUT_B0 = "series-without-b0", _NOTE
-    FORM_CODE = "form-code", _WARNING
+    FORM_CODE_INVALID = "form-code-invalid", _WARNING
     OFFSET_REPAIRED = "offset-repaired", _WARNING
     TRAILING_BYTES = "trailing-bytes", _WARNING
-    HEADER_CONTRADICTS = "header-contradicts", _WARNING
-    VOXEL_SIZE_CONTRADICTS = "voxel-size-contradicts", _WARNING
-    UNIT_CONTRADICTS = "unit-contradicts", _WARNING
+    BITPIX_MISMATCH = "bitpix-mismatch", _WARNING
+    VOXEL_SIZE_MISMATCH = "voxel-size-mismatch", _WARNING
+    UNIT_IMPLAUSIBLE = "unit-implausible", _WARNING
     UNIT_UNKNOWN = "unit-unknown", _WARNING
     UNIT_CONVERTED = "unit-converted", _NOTE
     EMPTY_VOLUMES = "empty-volumes", _WARNING
     BVALUE_ASSUMED = "bvalue-assumed", _NOTE
     BVALUE_FROM_FILE = "bvalue-from-file", _NOTE
-    BVALUE_FROM_SERIES = "bvalue-from-series", _WARNING
-    BVALUE_CONTRADICTS = "bvalue-contradicts", _WARNING
+    BVALUE_OVERRIDDEN = "bvalue-overridden", _WARNING
+    BVALUE_MISMATCH = "bvalue-mismatch", _WARNING
     BVALUE_UNUSUAL = "bvalue-unusual", _WARNING
-    BVALUE_DISAGREES = "bvalue-disagrees", _WARNING
+    BVALUE_INCONSISTENT = "bvalue-inconsistent", _WARNING
     # Voxel values
-    NOT_FINITE = "not-finite", _WARNING
-    NEGATIVE = "negative", _EITHER
+    NON_FINITE_VOXELS = "non-finite-voxels", _WARNING
+    NEGATIVE_VOXELS = "negative-voxels", _EITHER
     INVALID_VOXELS = "invalid-voxels", _WARNING, _DAMAGED
     EMPTY_SLICES = "empty-slices", _WARNING, _DAMAGED
     OVERFLOW = "overflow", _WARNING, _DAMAGED
     SATURATED = "saturated", _EITHER, _DAMAGED
-    ADC_HOLES = "adc-holes", _EITHER, _DAMAGED
+    ADC_MISSING = "adc-missing", _EITHER, _DAMAGED
     # What the images are, and whether they belong together
     IMAGE_TYPE = "image-type", _WARNING, _TYPE
-    ADC_UNITS = "adc-units", _NOTE
+    ADC_UNIT_CONVERTED = "adc-unit-converted", _NOTE
     ADC_UNUSUAL = "adc-unusual", _WARNING
-    ADC_DISAGREES = "adc-disagrees", _WARNING
+    ADC_INCONSISTENT = "adc-inconsistent", _WARNING
     B0_COMPUTED = "b0-computed", _NOTE
-    OUT_OF_PLACE = "out-of-place", _WARNING, _IMAGES
+    MISALIGNED = "misaligned", _WARNING, _IMAGES
     # Brain and registration
-    BRAIN_VOLUME = "brain-volume", _WARNING
-    BRAIN_CUT = "brain-cut", _WARNING
+    BRAIN_VOLUME_UNUSUAL = "brain-volume-unusual", _WARNING
+    BRAIN_CROPPED = "brain-cropped", _WARNING
     BRAIN_BY_THRESHOLD = "brain-by-threshold", _WARNING
     REGISTRATION_UNUSUAL = "registration-unusual", _WARNING
     REGISTRATION_POOR = "registration-poor", _WARNING, _HEAD
-    DWI_PEAK = "dwi-peak", _WARNING
-    ADC_PEAK = "adc-peak", _WARNING
-    ATLAS_IN_PLANE = "atlas-in-plane", _NOTE
+    DWI_PEAK_FIT_FAILED = "dwi-peak-fit-failed", _WARNING
+    ADC_PEAK_FIT_FAILED = "adc-peak-fit-failed", _WARNING
+    NO_AFFINE_REFINEMENT = "no-affine-refinement", _NOTE
     # The lesion mask
     ADC_NOT_LOW = "adc-not-low", _WARNING, "", True
-    LESION_HUGE = "lesion-huge", _WARNING, "", True
-    READERS_DISAGREE = "readers-disagree", _EITHER, "", True
-    VERDICT_UNSURE = "verdict-unsure", _WARNING, "", True
-    LEFT_OUT = "left-out", _NOTE, "", True
-    NOT_FILTERED = "not-filtered", _WARNING, "", True
+    LESION_VERY_LARGE = "lesion-very-large", _WARNING, "", True
+    SECOND_METHOD_DISAGREES = "second-method-disagrees", _EITHER, "", True
+    MASK_CONTRADICTS_PROBABILITY = "mask-contradicts-probability", _WARNING, "", True
+    CANDIDATES_REJECTED = "candidates-rejected", _NOTE, "", True
+    FILTER_NOT_APPLIED = "filter-not-applied", _WARNING, "", True
     ASYMMETRY = "asymmetry", _WARNING, "", True
     ASPECTS_COVERAGE = "aspects-coverage", _NOTE, "", True
-    OUTSIDE_BRAIN = "outside-brain", _WARNING, "", True
+    MASK_OUTSIDE_BRAIN = "mask-outside-brain", _WARNING, "", True
     # The method
     METHOD = "method", _NOTE
     ENGINE = "engine", _NOTE

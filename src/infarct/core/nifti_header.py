@@ -279,7 +279,7 @@ def _dtype(path: Path, header: nib.Nifti1Header, remarks: list[HeaderRemark]) ->
     dtype = np.dtype(_NUMBERS[code]).newbyteorder(header.endianness)
     if int(header["bitpix"]) != 8 * dtype.itemsize:
         text = f"bitpix is {int(header['bitpix'])}, but data type {code} has {8 * dtype.itemsize}"
-        remarks.append(HeaderRemark("header-contradicts", f"{text} bits; bitpix was ignored"))
+        remarks.append(HeaderRemark("bitpix-mismatch", f"{text} bits; bitpix was ignored"))
     return dtype
 
 
@@ -292,7 +292,9 @@ def _affine(
             use = "was used" if code > 0 else "counts as not set"
             text = f"{form}_code is {code}, but only 0 to 5 are defined; the {form} {use}"
             remarks.append(
-                HeaderRemark("form-code", f"{text}. Other tools may place the image elsewhere")
+                HeaderRemark(
+                    "form-code-invalid", f"{text}. Other tools may place the image elsewhere"
+                )
             )
     try:
         affine = _in_own_unit(header)
@@ -319,7 +321,7 @@ def _affine(
         text = (
             f"pixdim gives voxels of {_row(sizes)}, the sform {_row(spacing)}; the sform was used"
         )
-        remarks.append(HeaderRemark("voxel-size-contradicts", text))
+        remarks.append(HeaderRemark("voxel-size-mismatch", text))
     return affine
 
 
@@ -346,7 +348,7 @@ def _remark_on_unit(
         remarks.append(HeaderRemark("unit-unknown", text))
     elif code in _UNIT_NAMES and unit_mm(header, shape) == 1.0:
         text = f"xyzt_units says {_UNIT_NAMES[code]}, but the size fits a head only in mm; mm used"
-        remarks.append(HeaderRemark("unit-contradicts", text))
+        remarks.append(HeaderRemark("unit-implausible", text))
     elif code in _UNIT_NAMES:
         text = f"the unit of the header is {_UNIT_NAMES[code]}; lengths were converted to mm"
         remarks.append(HeaderRemark("unit-converted", text, doubtful=False))

@@ -51,8 +51,8 @@ def structured_report(
             codes.UCUM.SquareMillimeterPerSecond,
             derivation=codes.SCT.Mean,
         ),
-        _number(_KAPPA_DWI, m.kappa_dwi, codes.UCUM.Ratio),
-        _number(_KAPPA_ADC, m.kappa_adc, codes.UCUM.Ratio),
+        _number(_KAPPA_DWI, m.dwi_ratio, codes.UCUM.Ratio),
+        _number(_KAPPA_ADC, m.adc_ratio, codes.UCUM.Ratio),
     ]
     brain = [_number(codes.SCT.Volume, m.intracranial_volume_ml, _ML)]
     observer = hd.sr.ObserverContext(

@@ -23,11 +23,11 @@ STRATUM_METRICS = ("dice", "precision", "sensitivity", "fp_voxels", "fn_voxels")
 
 CORRELATIONS = {
     "Dice, volume": ("reference_ml", "dice"),
-    "Dice, κ DWI": ("kappa_dwi_reference", "dice"),
-    "Dice, κ ADC": ("kappa_adc_reference", "dice"),
+    "Dice, κ DWI": ("dwi_ratio_reference", "dice"),
+    "Dice, κ ADC": ("adc_ratio_reference", "dice"),
     "reference, predicted volume": ("reference_ml", "prediction_ml"),
-    "reference, predicted κ DWI": ("kappa_dwi_reference", "kappa_dwi_prediction"),
-    "reference, predicted κ ADC": ("kappa_adc_reference", "kappa_adc_prediction"),
+    "reference, predicted κ DWI": ("dwi_ratio_reference", "dwi_ratio_prediction"),
+    "reference, predicted κ ADC": ("adc_ratio_reference", "adc_ratio_prediction"),
 }
 """Correlations of the paper: a reference feature with Dice, or with the predicted feature."""
 

@@ -55,10 +55,10 @@ _DYNAMIC_RANGE = 50.0
 _FEATURES = {
     "reference_ml": ("Reference volume (ml)", "log"),
     "prediction_ml": ("Predicted volume (ml)", "log"),
-    "kappa_dwi_reference": ("Reference contrast, DWI", "linear"),
-    "kappa_dwi_prediction": ("Predicted contrast, DWI", "linear"),
-    "kappa_adc_reference": ("Reference contrast, ADC", "linear"),
-    "kappa_adc_prediction": ("Predicted contrast, ADC", "linear"),
+    "dwi_ratio_reference": ("Reference contrast, DWI", "linear"),
+    "dwi_ratio_prediction": ("Predicted contrast, DWI", "linear"),
+    "adc_ratio_reference": ("Reference contrast, ADC", "linear"),
+    "adc_ratio_prediction": ("Predicted contrast, ADC", "linear"),
     "dice": ("Dice", "linear"),
 }
 _LEAST_ML = 0.01

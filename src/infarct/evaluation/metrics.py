@@ -273,10 +273,10 @@ class Scores:
         lesion_count_difference: Absolute difference of the two numbers.
         recognition_quality: Lesion-wise F1 score, see `match_lesions`.
         hausdorff95_mm: 95% Hausdorff distance, mm, see `hausdorff95_mm`.
-        kappa_dwi_reference: DWI contrast of the reference, see `contrast`; NaN if unknown.
-        kappa_dwi_prediction: DWI contrast of the prediction.
-        kappa_adc_reference: ADC contrast of the reference.
-        kappa_adc_prediction: ADC contrast of the prediction.
+        dwi_ratio_reference: DWI contrast of the reference, see `contrast`; NaN if unknown.
+        dwi_ratio_prediction: DWI contrast of the prediction.
+        adc_ratio_reference: ADC contrast of the reference.
+        adc_ratio_prediction: ADC contrast of the prediction.
     """
 
     missing: bool
@@ -295,10 +295,10 @@ class Scores:
     lesion_count_difference: int
     recognition_quality: float
     hausdorff95_mm: float
-    kappa_dwi_reference: float
-    kappa_dwi_prediction: float
-    kappa_adc_reference: float
-    kappa_adc_prediction: float
+    dwi_ratio_reference: float
+    dwi_ratio_prediction: float
+    adc_ratio_reference: float
+    adc_ratio_prediction: float
 
 
 def score(
@@ -342,10 +342,10 @@ def score(
         lesion_count_difference=abs(n_prediction - n_reference),
         recognition_quality=credit * lesions.recognition_quality,
         hausdorff95_mm=_diagonal_mm(reference.shape, affine) if missing else distance_mm,
-        kappa_dwi_reference=kappa_reference[0],
-        kappa_dwi_prediction=kappa_prediction[0],
-        kappa_adc_reference=kappa_reference[1],
-        kappa_adc_prediction=kappa_prediction[1],
+        dwi_ratio_reference=kappa_reference[0],
+        dwi_ratio_prediction=kappa_prediction[0],
+        adc_ratio_reference=kappa_reference[1],
+        adc_ratio_prediction=kappa_prediction[1],
     )
 
 

@@ -50,8 +50,8 @@ class Lesion:
         side: Hemisphere by MNI x; `left` is the patient's left.
         centroid_mm: (x, y, z) in scanner space, RAS+ mm.
         centroid_mni_mm: (x, y, z) in MNI space, mm.
-        kappa_dwi: Mean DWI of the lesion / mean DWI of normal tissue.
-        kappa_adc: Mean ADC of the lesion / mean ADC of normal tissue.
+        dwi_ratio: Mean DWI of the lesion / mean DWI of normal tissue.
+        adc_ratio: Mean ADC of the lesion / mean ADC of normal tissue.
         mean_adc: Mean ADC, mm^2/s.
         mean_probability: Mean lesion probability, 0 - 1.
         probability: Calibrated probability that the lesion is an infarct; None if the method is not
@@ -64,8 +64,8 @@ class Lesion:
     side: Side
     centroid_mm: tuple[float, float, float]
     centroid_mni_mm: tuple[float, float, float]
-    kappa_dwi: float
-    kappa_adc: float
+    dwi_ratio: float
+    adc_ratio: float
     mean_adc: float
     mean_probability: float
     probability: float | None = None
@@ -81,8 +81,8 @@ class Measurements:
         left_ml: Lesion volume left of the MNI midline, ml.
         right_ml: Lesion volume right of the MNI midline, ml.
         intracranial_volume_ml: Volume of the brain mask, ml.
-        kappa_dwi: Mean DWI of all lesion voxels / mean DWI of normal tissue.
-        kappa_adc: The same for ADC.
+        dwi_ratio: Mean DWI of all lesion voxels / mean DWI of normal tissue.
+        adc_ratio: The same for ADC.
         mean_adc: Mean ADC of all lesion voxels, mm^2/s.
         lesions: Measurements of each lesion, largest first.
     """
@@ -92,8 +92,8 @@ class Measurements:
     left_ml: float
     right_ml: float
     intracranial_volume_ml: float
-    kappa_dwi: float
-    kappa_adc: float
+    dwi_ratio: float
+    adc_ratio: float
     mean_adc: float
     lesions: tuple[Lesion, ...]
 
@@ -128,8 +128,8 @@ def measure(lesion: Mask, scan: MeasurementImages, slice_axis: int) -> Measureme
                 side=_side(float((x_mni < 0).mean())),
                 centroid_mm=centroid,
                 centroid_mni_mm=_place(scan.mni_from_native, np.array(centroid)),
-                kappa_dwi=_mean(scan.dwi, piece) / normal_dwi,
-                kappa_adc=_mean(scan.adc, piece) / normal_adc,
+                dwi_ratio=_mean(scan.dwi, piece) / normal_dwi,
+                adc_ratio=_mean(scan.adc, piece) / normal_adc,
                 mean_adc=_mean(scan.adc, piece),
                 mean_probability=_mean(scan.probability, piece),
             )
@@ -142,8 +142,8 @@ def measure(lesion: Mask, scan: MeasurementImages, slice_axis: int) -> Measureme
         left_ml=left * scan.grid.voxel_ml,
         right_ml=(total - left) * scan.grid.voxel_ml,
         intracranial_volume_ml=int(scan.brain.sum()) * scan.grid.voxel_ml,
-        kappa_dwi=_mean(scan.dwi, lesion) / normal_dwi,
-        kappa_adc=_mean(scan.adc, lesion) / normal_adc,
+        dwi_ratio=_mean(scan.dwi, lesion) / normal_dwi,
+        adc_ratio=_mean(scan.adc, lesion) / normal_adc,
         mean_adc=_mean(scan.adc, lesion),
         lesions=tuple(lesions),
     )

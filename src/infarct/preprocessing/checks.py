@@ -43,7 +43,7 @@ def check_brain(brain: Mask, grid: Grid, slice_axis: int, scanned: Mask) -> list
     findings = []
     if not 800 <= ml <= 2100:
         text = f"the brain mask holds {ml:.0f} ml (normally 900 to 1900); check brain_mask.nii.gz"
-        findings.append(Finding(FindingCode.BRAIN_VOLUME, "warning", text))
+        findings.append(Finding(FindingCode.BRAIN_VOLUME_UNUSUAL, "warning", text))
     for axis in range(3):
         area = brain.sum(axis=tuple(a for a in range(3) if a != axis))
         along_slices = axis == slice_axis
@@ -60,7 +60,7 @@ def check_brain(brain: Mask, grid: Grid, slice_axis: int, scanned: Mask) -> list
                 f"the brain is cut off at the {' and the '.join(cut)} {place}: "
                 "part of the brain was not scanned, and the volume is a lower bound"
             )
-            findings.append(Finding(FindingCode.BRAIN_CUT, "warning", text))
+            findings.append(Finding(FindingCode.BRAIN_CROPPED, "warning", text))
     return findings
 
 
@@ -142,8 +142,8 @@ def check_peaks(dwi: TissuePeak, adc: TissuePeak) -> list[Finding]:
             "instead, so the normalisation may be off: check for artefacts or a wrong brain mask",
         )
         for name, code, peak in (
-            ("DWI", FindingCode.DWI_PEAK, dwi),
-            ("ADC", FindingCode.ADC_PEAK, adc),
+            ("DWI", FindingCode.DWI_PEAK_FIT_FAILED, dwi),
+            ("ADC", FindingCode.ADC_PEAK_FIT_FAILED, adc),
         )
         if not peak.converged
     ]

@@ -100,7 +100,7 @@ def check_alignment(name: str, companion: Image, dwi: Volume, brain: Mask) -> li
             f"{fit.best:.2f} at that shift, {fit.here:.2f} in place): the head moved, or slices "
             "are missing; lesion mask and ADC are unreliable: align the two images"
         )
-        return [Finding(FindingCode.OUT_OF_PLACE, "warning", text)]
+        return [Finding(FindingCode.MISALIGNED, "warning", text)]
     return []
 
 

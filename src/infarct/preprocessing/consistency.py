@@ -50,7 +50,7 @@ def adc_scale(adc: Image, brain: Mask) -> tuple[float, list[Finding]]:
             if scale == 1.0:
                 return scale, []
             text = f"ADC: the median in the brain is {median:.4g}; the unit is assumed to be {unit}"
-            return scale, [Finding(FindingCode.ADC_UNITS, "note", text)]
+            return scale, [Finding(FindingCode.ADC_UNIT_CONVERTED, "note", text)]
     raise ContentError(
         f"ADC: the median in the brain is {median:.4g}; brain tissue has about 0.0008 mm^2/s "
         "(0.8 in 1e-3 mm^2/s, 800 in 1e-6 mm^2/s): check that this is the ADC map and convert it "
@@ -73,7 +73,7 @@ def check_holes(adc: Image, brain: Mask) -> list[Finding]:
         f"ADC: {share:.1%} of the brain has no valid value (0, negative or not finite), which is "
         "treated as very low ADC; give the b0, to compute the ADC from, and check the images"
     )
-    return [Finding(FindingCode.ADC_HOLES, "warning", text)]
+    return [Finding(FindingCode.ADC_MISSING, "warning", text)]
 
 
 def check_weighting(dwi: Image, adc: Image, brain: Mask) -> None:
@@ -184,7 +184,7 @@ def check_agreement(dwi: Image, b0: Image, adc: Image, brain: Mask, bvalue: floa
             f"b0, DWI and ADC together imply b = {implied:.0f} s/mm^2, not {bvalue:.0f}; DWI and "
             "b0 may be scaled differently, or the b-value may be wrong (the ADC map was used)"
         )
-        findings.append(Finding(FindingCode.BVALUE_DISAGREES, "warning", text))
+        findings.append(Finding(FindingCode.BVALUE_INCONSISTENT, "warning", text))
     if np.ptp(attenuation) <= _SAME_IMAGE:
         return findings  # one image is a multiple of the other: ranks are meaningless
     likeness = float(stats.spearmanr(attenuation, adc[seen]).statistic)
@@ -193,5 +193,5 @@ def check_agreement(dwi: Image, b0: Image, adc: Image, brain: Mask, bvalue: floa
             f"the ADC map does not match b0 and DWI (rank correlation {likeness:.2f}, normally "
             "above 0.8): it may come from another scan or be misaligned (the ADC map was used)"
         )
-        findings.append(Finding(FindingCode.ADC_DISAGREES, "warning", text))
+        findings.append(Finding(FindingCode.ADC_INCONSISTENT, "warning", text))
     return findings

@@ -48,7 +48,7 @@ def check_grid(name: str, volume: Volume) -> list[Finding]:
     if not has_position(volume):
         findings.append(
             Finding(
-                FindingCode.NO_POSITION,
+                FindingCode.ORIENTATION_UNKNOWN,
                 "warning",
                 f"{name}: neither sform nor qform is set, so left and right are unknown and the "
                 "reported sides may be wrong: export the image again with its orientation",
@@ -61,7 +61,7 @@ def check_grid(name: str, volume: Volume) -> list[Finding]:
             problem = "the qform is damaged"
         findings.append(
             Finding(
-                FindingCode.FORMS_DISAGREE,
+                FindingCode.SFORM_QFORM_MISMATCH,
                 "warning",
                 f"{name}: {problem}; the sform was used",
             )
@@ -105,11 +105,11 @@ def check_signal(name: str, data: Image) -> list[Finding]:
     bad = int(data.size - values.size)
     if bad:
         text = f"{name}: {bad} voxels are not finite; they were set to 0"
-        findings.append(Finding(FindingCode.NOT_FINITE, "warning", text))
+        findings.append(Finding(FindingCode.NON_FINITE_VOXELS, "warning", text))
     if negative > 0:
         level: Level = "warning" if negative > 0.01 else "note"
         text = f"{name}: {int((values < 0).sum())} voxels are negative; they were set to 0"
-        findings.append(Finding(FindingCode.NEGATIVE, level, text))
+        findings.append(Finding(FindingCode.NEGATIVE_VOXELS, level, text))
     return findings
 
 

@@ -131,7 +131,7 @@ def _read_signals(
                 f"--bvalue {files.bvalue:g} was ignored; the .bval file of the series says "
                 f"{bvalue:g}"
             )
-            findings.append(Finding(FindingCode.BVALUE_FROM_SERIES, "warning", text))
+            findings.append(Finding(FindingCode.BVALUE_OVERRIDDEN, "warning", text))
     else:
         b0, bvalue = None, _bvalue_of_image(files, findings)
     findings += image_checks.check_grid("DWI", dwi)
@@ -153,7 +153,7 @@ def _bvalue_of_image(files: CaseFiles, findings: list[Finding]) -> float:
     if files.bvalue is not None:
         if beside and said and abs(files.bvalue - said) > 0.1 * said:
             text = f"--bvalue {files.bvalue:g} was used, but {beside.name} says {said:g}"
-            findings.append(Finding(FindingCode.BVALUE_CONTRADICTS, "warning", text))
+            findings.append(Finding(FindingCode.BVALUE_MISMATCH, "warning", text))
         return files.bvalue
     if beside and said:
         text = f"the b-value {said:g} s/mm^2 was read from {beside.name}"
@@ -198,7 +198,7 @@ def _split_series(
         f"b = {bvalue:.0f} s/mm^2, the b0 is the mean of {len(low)} volumes below b = {below:.0f}"
         + (f"; not used: b = {', '.join(map(str, left))}" if left else "")
     )
-    findings.append(Finding(FindingCode.SERIES, "note", text))
+    findings.append(Finding(FindingCode.SERIES_SPLIT, "note", text))
     if not low:
         lowest = float(bvalues.min())
         text = (
@@ -272,7 +272,7 @@ def _read_on(
             f"{name}: covers only {share:.0%} of the DWI; the rest was excluded, and the volume is "
             "a lower bound"
         )
-        findings.append(Finding(FindingCode.COVERS_PART, "warning", text))
+        findings.append(Finding(FindingCode.PARTIAL_COVERAGE, "warning", text))
     return moved, reach
 
 

@@ -88,7 +88,7 @@ def preprocess(
         images = (case.dwi.data, case.b0.data, case.adc.data)
         dwi, b0, adc = (to_mni(image, case, registration) for image in images)
     findings = []
-    with timer.step("brain"):
+    with timer.step("brain mask"):
         brain_native, brain_method = case.brain, case.brain_method
         if brain_method == "threshold":
             brain_native = brain_native & _within_reach(template, case, registration)

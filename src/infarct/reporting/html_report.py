@@ -18,7 +18,7 @@ from infarct.measurement.atlas import load_atlas
 from infarct.preprocessing.templates import load_template
 from infarct.reporting.figures import slice_figure, to_png
 from infarct.reporting.mni_views import Parcels, glass_brain, mni_slices
-from infarct.reporting.narrative import artery, certainty, impression, verdict
+from infarct.reporting.narrative import artery, describe_confidence, impression, verdict
 from infarct.reporting.reader import Stored
 from infarct.reporting.slice_viewer import slice_of, view
 
@@ -94,7 +94,7 @@ def render(stored: Stored) -> str:
         summary=summary,
         manifest=manifest,
         verdict=verdict(summary),
-        certainty=certainty(summary),
+        confidence=describe_confidence(summary),
         impression=impression(summary),
         method=summary["method"],
         command=" ".join(manifest["command"] or ()),
@@ -130,8 +130,8 @@ def _numbers(summary: dict[str, Any]) -> list[_Row]:
             "Left / right",
             f"{format_volume(summary['left_ml'])} / {format_volume(summary['right_ml'])}",
         ),
-        _Row("DWI, lesion / normal tissue", _number(summary["kappa_dwi"])),
-        _Row("ADC, lesion / normal tissue", _number(summary["kappa_adc"])),
+        _Row("DWI, lesion / normal tissue", _number(summary["dwi_ratio"])),
+        _Row("ADC, lesion / normal tissue", _number(summary["adc_ratio"])),
         _Row(
             "Mean ADC of the lesion",
             "–" if adc is None else f"{_number(adc * 1e3)} × 10⁻³ mm²/s",

@@ -40,24 +40,24 @@ def verdict(summary: Summary) -> str:
     return f"{lesions} segmented {_sides(summary)}, {total}volume {volume}."
 
 
-def certainty(summary: Summary) -> str:
+def describe_confidence(summary: Summary) -> str:
     """Describe the calibrated confidence of the result, or state that none is available.
 
     Args:
-        summary: Content of `summary.json`. Its optional entry `certainty` has `lesion_visible`
-            (0 - 1), `volume_interval_ml` (low, high) with its coverage
-            `volume_interval_probability` (0 - 1), `left_out` (`candidates`, `ml`) and
-            `second_reader` (`model`, `volume_ml`, `agrees`).
+        summary: Content of `summary.json`. Its optional entry `confidence` has
+            `infarct_probability` (0 - 1), `volume_interval_ml` (low, high) with its coverage
+            `volume_interval_probability` (0 - 1), `rejected` (`candidates`, `ml`) and
+            `second_method` (`model`, `volume_ml`, `agrees`).
     """
     if summary.get("corrections"):
         return (
             "The lesion mask was corrected manually; the confidence of the automatic method does "
             "not apply to it."
         )
-    confidence = summary.get("certainty") or {}
+    confidence = summary.get("confidence") or {}
     sentences = []
-    if confidence.get("lesion_visible") is not None:
-        probability = format_probability(confidence["lesion_visible"])
+    if confidence.get("infarct_probability") is not None:
+        probability = format_probability(confidence["infarct_probability"])
         sentences.append(f"The probability that an acute lesion is visible is {probability}.")
     if confidence.get("volume_interval_ml"):
         low, high = confidence["volume_interval_ml"]
@@ -73,7 +73,7 @@ def certainty(summary: Summary) -> str:
                 f"{format_volume(high)}."
             )
         )
-    rejected = confidence.get("left_out")
+    rejected = confidence.get("rejected")
     if rejected and rejected["candidates"]:
         count = rejected["candidates"]
         candidates = "1 candidate" if count == 1 else f"{count} candidates"
@@ -81,7 +81,7 @@ def certainty(summary: Summary) -> str:
             f"The candidate filter rejected {candidates} ({format_volume(rejected['ml'])}) as too "
             "improbable."
         )
-    second = confidence.get("second_reader")
+    second = confidence.get("second_method")
     if second:
         verb = "agrees" if second["agrees"] else "disagrees"
         sentences.append(
@@ -90,7 +90,7 @@ def certainty(summary: Summary) -> str:
     codes = [stored_code(warning["code"]) for warning in summary.get("warnings", ())]
     if reasons := dict.fromkeys(code.void_reason for code in codes if code and code.void_reason):
         sentences.extend(reasons)
-    elif confidence.get("lesion_visible") is None:
+    elif confidence.get("infarct_probability") is None:
         sentences.append(
             "This method reports no calibrated confidence: review the images before using any "
             "number."
@@ -177,16 +177,16 @@ def _largest(lesion: Mapping[str, Any], *, alone: bool) -> str:
     }[lesion["side"]]
     slices = "a single slice" if lesion["slices"] == 1 else f"{lesion['slices']} slices"
     extent = f"{subject} {side} and is visible on {slices}"
-    if lesion["kappa_dwi"] is None or lesion["kappa_adc"] is None:
+    if lesion["dwi_ratio"] is None or lesion["adc_ratio"] is None:
         return f"{extent}."
     doubt = (
         " An ADC that is not reduced argues against acute ischemia."
-        if lesion["kappa_adc"] > _ADC_NOT_REDUCED
+        if lesion["adc_ratio"] > _ADC_NOT_REDUCED
         else ""
     )
     return (
-        f"{extent}; its DWI signal is {lesion['kappa_dwi']:.2f} times and its ADC "
-        f"{lesion['kappa_adc']:.2f} times that of normal tissue (mean ADC "
+        f"{extent}; its DWI signal is {lesion['dwi_ratio']:.2f} times and its ADC "
+        f"{lesion['adc_ratio']:.2f} times that of normal tissue (mean ADC "
         f"{lesion['mean_adc'] * 1e3:.2f} × 10⁻³ mm²/s).{doubt}"
     )
 

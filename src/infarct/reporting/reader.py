@@ -28,7 +28,7 @@ THUMBNAIL = "thumbnail.jpg"
 """Thumbnail of the automatic lesion mask; present only for the scans of a cohort."""
 
 
-ELSEWHERE = "elsewhere"
+ELSEWHERE = "exported"
 """Manifest key: files stored outside the folder, as {name: path relative to the folder}."""
 
 

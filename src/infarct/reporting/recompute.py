@@ -48,7 +48,7 @@ class Correction:
         date_utc: Date and time, ISO 8601.
         by: Name of the editor as given; may be empty.
         reason: Reason as given; may be empty.
-        kept_as: File name under which the previous mask is kept.
+        previous_mask: File name under which the previous mask is kept.
         sha256_before: SHA-256 of the previous mask.
         sha256_after: SHA-256 of the corrected `lesion_mask.nii.gz`.
         ml_before: Lesion volume before the correction, ml.
@@ -59,7 +59,7 @@ class Correction:
     date_utc: str
     by: str
     reason: str
-    kept_as: str
+    previous_mask: str
     sha256_before: str
     sha256_after: str
     ml_before: float
@@ -118,13 +118,13 @@ def _recompute(
             f"{now.file} and the given table; pass the original files with --atlas and --labels"
         )
     earlier = stored.summary.get("corrections", [])
-    kept_as = (
+    previous_mask = (
         f"lesion_mask_corrected-{len(earlier)}.nii.gz"
         if earlier
         else ("lesion_mask_automatic.nii.gz")
     )
     with edit_atomically(folder, stored.elsewhere) as partial:
-        shutil.copyfile(partial / OUTLINE, partial / kept_as)
+        shutil.copyfile(partial / OUTLINE, partial / previous_mask)
         if (partial / "dicom").is_dir():
             # The DICOM SEG describes the automatic mask, not the corrected one.
             (partial / "dicom").rename(partial / "dicom_automatic")
@@ -137,8 +137,8 @@ def _recompute(
             date_utc=datetime.now(UTC).isoformat(timespec="seconds"),
             by=_one_line(by),
             reason=_one_line(reason),
-            kept_as=kept_as,
-            sha256_before=assets.sha256(partial / kept_as),
+            previous_mask=previous_mask,
+            sha256_before=assets.sha256(partial / previous_mask),
             sha256_after=assets.sha256(partial / OUTLINE),
             ml_before=stored.summary["lesion_volume_ml"],
             ml_after=measurements.lesion_volume_ml,
@@ -149,7 +149,7 @@ def _recompute(
         summary = {
             **stored.summary,
             **numbers(measurements, anatomy),
-            "certainty": None,
+            "confidence": None,
             "corrections": corrections,
             "warnings": _warnings(stored, measurements, lesion),
             "notes": [
@@ -164,7 +164,7 @@ def _recompute(
         write_page(read_stored(partial), partial)
         if FILES in manifest:
             manifest = {**manifest, FILES: _renamed(manifest[FILES])}
-        names = (*_CHANGED, *PAGE, kept_as)
+        names = (*_CHANGED, *PAGE, previous_mask)
         write_json(relisted(manifest, partial, names), partial / "manifest.json")
     return correction
 
@@ -222,7 +222,7 @@ def _warnings(stored: Stored, measurements: Measurements, lesion: Volume) -> lis
             f"{outside:.0%} of the corrected mask lies outside the brain mask; check that it "
             "belongs to this scan and is not mirrored"
         )
-        found.append(Finding(FindingCode.OUTSIDE_BRAIN, "warning", text))
+        found.append(Finding(FindingCode.MASK_OUTSIDE_BRAIN, "warning", text))
     kept = _still_true(stored.summary["warnings"])
     return [*kept, *(asdict(finding) for finding in found)]
 

@@ -36,7 +36,7 @@ _FINDINGS = [{"code": _TEXT, "message": _TEXT}]
 _SHARES = {"side": _Maybe(_TEXT), "ml": _NUMBER, "share_of_lesion": _Maybe(_NUMBER)}
 _TERRITORY = {"name": _TEXT, **_SHARES, "share_of_territory": _Maybe(_NUMBER)}
 _SCORE = _Maybe({"score": _INTEGER, "side": _Maybe(_TEXT), "affected": [_TEXT], "rule": _TEXT})
-_RATIOS = {"kappa_dwi": _Maybe(_NUMBER), "kappa_adc": _Maybe(_NUMBER)}
+_RATIOS = {"dwi_ratio": _Maybe(_NUMBER), "adc_ratio": _Maybe(_NUMBER)}
 _MEANS = {**_RATIOS, "mean_adc": _Maybe(_NUMBER)}
 
 SUMMARY: dict[str, Any] = {
@@ -53,25 +53,25 @@ SUMMARY: dict[str, Any] = {
     **{"warnings": _FINDINGS, "notes": _FINDINGS},
     **{"method": _TEXT, "model": _TEXT, "threshold": _NUMBER, "brain_method": _TEXT},
     "bvalue_s_per_mm2": _NUMBER,
-    "territories?": _Maybe([{**_TERRITORY, "side": _TEXT, "sub?": [_TERRITORY]}]),
+    "territories?": _Maybe([{**_TERRITORY, "side": _TEXT, "subterritories?": [_TERRITORY]}]),
     "regions?": _Maybe([{"name": _TEXT, **_SHARES, "share_of_region": _Maybe(_NUMBER)}]),
     "pattern?": _Maybe(_Table(_Maybe((_TEXT, _NUMBER)))),
     **{"aspects?": _SCORE, "pc_aspects?": _SCORE},
-    "certainty?": _Maybe(
+    "confidence?": _Maybe(
         {
-            "lesion_visible?": _Maybe(_NUMBER),
+            "infarct_probability?": _Maybe(_NUMBER),
             "volume_interval_ml?": _Maybe((_NUMBER, _NUMBER)),
             "volume_interval_probability?": _NUMBER,
-            "left_out?": {"candidates": _INTEGER, "ml": _NUMBER},
+            "rejected?": {"candidates": _INTEGER, "ml": _NUMBER},
             "calibration?": _Maybe(
                 {"learned_from": _TEXT, "scans": _INTEGER, "with_infarct": _INTEGER}
             ),
-            "second_reader?": _Maybe({"model": _TEXT, "volume_ml": _NUMBER, "agrees": _BOOLEAN}),
+            "second_method?": _Maybe({"model": _TEXT, "volume_ml": _NUMBER, "agrees": _BOOLEAN}),
         }
     ),
     "corrections?": [
         {
-            **{"date_utc": _TEXT, "by": _TEXT, "reason": _TEXT, "kept_as": _TEXT},
+            **{"date_utc": _TEXT, "by": _TEXT, "reason": _TEXT, "previous_mask": _TEXT},
             **{"ml_before": _NUMBER, "ml_after": _NUMBER},
         }
     ],
@@ -79,11 +79,11 @@ SUMMARY: dict[str, Any] = {
 """The keys that the report and `recompute` use; other keys are allowed."""
 
 MANIFEST: dict[str, Any] = {
-    **{"infarct": _TEXT, "model": _TEXT, "python": _TEXT, "made": _TEXT},
+    **{"infarct": _TEXT, "model": _TEXT, "python": _TEXT, "created": _TEXT},
     **{"libraries": _Table(_TEXT), "command": _Maybe([_TEXT])},
     "territories": {"file": _TEXT, "sha256": _TEXT, "names_sha256?": _Maybe(_TEXT)},
     "inputs": _Table({"file": _TEXT, "sha256": _TEXT}),
-    **{"outputs?": _Maybe(_Table(_TEXT)), "elsewhere?": _Maybe(_Table(_TEXT))},
+    **{"outputs?": _Maybe(_Table(_TEXT)), "exported?": _Maybe(_Table(_TEXT))},
 }
 
 
@@ -134,9 +134,9 @@ def _check_agreement(summary: Mapping[str, Any]) -> None:
     for index, part in enumerate(summary.get("territories") or []):
         if lesions and part["share_of_lesion"] is None:
             raise ValueError(f"territories[{index}].share_of_lesion is null, but there are lesions")
-    certainty = summary.get("certainty") or {}
-    if certainty.get("volume_interval_ml") and "volume_interval_probability" not in certainty:
-        raise ValueError("certainty.volume_interval_probability is missing")
+    confidence = summary.get("confidence") or {}
+    if confidence.get("volume_interval_ml") and "volume_interval_probability" not in confidence:
+        raise ValueError("confidence.volume_interval_probability is missing")
 
 
 def _check(content: Any, pattern: Any, where: str) -> None:

@@ -50,7 +50,9 @@ def _lesions(
 def _part(part: Part, kind: str) -> dict[str, Any]:
     """Return a row of the territory table (including sub-territories) or the region table."""
     own = (
-        {"sub": [_part(p, kind) for p in part.parts]} if kind == "territory" and part.parts else {}
+        {"subterritories": [_part(p, kind) for p in part.parts]}
+        if kind == "territory" and part.parts
+        else {}
     )
     return {
         "name": part.name,
@@ -92,7 +94,7 @@ def _write_regions(places: Localization, path: Path) -> None:
         for kind, parts in kinds
         for part in parts
     ]
-    columns = ["kind", "name", "side", "group", "ml", "share_of_part", "share_of_lesion"]
+    columns = ["kind", "name", "side", "group", "ml", "share_of_region", "share_of_lesion"]
     write_tsv(path, columns, rows)
 
 

@@ -254,10 +254,10 @@ def summarise(result: Segmentation) -> dict[str, Any]:
             "registration": {
                 **asdict(found.in_plane),
                 "mutual_information": found.mutual_information,
-                "affine_for_atlas": result.refinement.affine,
-                "affine_moved_mm": result.refinement.moved_mm,
+                "affine_refined": result.refinement.affine,
+                "affine_displacement_mm": result.refinement.moved_mm,
             },
-            "certainty": _certainty(result),
+            "confidence": _confidence(result),
             "warnings": [asdict(f) for f in result.findings if f.level == "warning"],
             "notes": [asdict(f) for f in result.findings if f.level == "note"],
             "seconds": result.seconds,
@@ -320,22 +320,22 @@ def _write_signal(signal: Volume, brain: Mask, path: Path) -> None:
         write(signal, path, np.int16, step)
 
 
-def _certainty(result: Segmentation) -> dict[str, Any] | None:
+def _confidence(result: Segmentation) -> dict[str, Any] | None:
     """Return the confidence of the result; None for methods without a second reader."""
     second, filtered = result.second_reading, result.filtered
     if second is None:
         return None
     if filtered is None:
-        return {"second_reader": asdict(second)}
+        return {"second_method": asdict(second)}
     void = void_reason(result.findings)
     return {
-        "lesion_visible": None if void else filtered.lesion_visible,
+        "infarct_probability": None if void else filtered.infarct_probability,
         "volume_interval_ml": None if void else filtered.volume_interval_ml,
         "volume_interval_probability": COVERAGE,
         "operating_point": filtered.point,
         "calibration": _calibration_data(result.segmenter),
-        "left_out": {"candidates": filtered.left_out, "ml": filtered.left_out_ml},
-        "second_reader": asdict(second),
+        "rejected": {"candidates": filtered.rejected, "ml": filtered.rejected_ml},
+        "second_method": asdict(second),
     }
 
 
@@ -394,5 +394,5 @@ def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
         "assets": {name: asset.sha256 for name, asset in assets.index().items()},
         "seeds": None,
         "randomness": "none in masks and numbers; the UIDs of DICOM objects (dicom/) are random",
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

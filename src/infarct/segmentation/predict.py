@@ -79,13 +79,13 @@ def predict_several(
     """
     timer = timer or StepTimer()
     brain = prepared.brain_native
-    with timer.step("is map"):
+    with timer.step("cfuzzy map"):
         scan = (prepared.dwi_normalised, prepared.adc_normalised, prepared.brain)
         is_map_mni = is_map(*scan, load_healthy())
     maps: dict[Predictor, Image] = {}
     by_second: Mask | None = None
     for segmenter in segmenters:
-        with timer.step("outline"):
+        with timer.step("segment"):
             for reader in segmenter.readers:
                 if reader not in maps:
                     maps[reader] = reader(prepared, is_map_mni)
@@ -99,7 +99,7 @@ def predict_several(
                 spread = np.std(members, axis=0, dtype=np.float32)
                 disagreement = restore(spread, case, prepared.registration)
         if segmenter.networks and by_second is None:
-            with timer.step("second reader"):
+            with timer.step("second method"):
                 is_map_native = restore(is_map_mni, case, prepared.registration)
                 threshold = get_model(SECOND_READER).threshold
                 by_second = outline(is_map_native, threshold, brain, case.slice_axis)

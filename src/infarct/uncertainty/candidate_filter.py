@@ -32,20 +32,20 @@ class FilteredLesions:
         lesion: (X, Y, Z) bool, lesion mask.
         measurements: Measurements of the lesions; each lesion has a `probability`.
         point: Name of the operating point.
-        lesion_visible: Probability that the scan shows an infarct, 0 - 1.
+        infarct_probability: Probability that the scan shows an infarct, 0 - 1.
         volume_interval_ml: (low, high) interval that contains the true volume with probability
             `COVERAGE` if there is an infarct, ml.
-        left_out: Number of rejected candidates.
-        left_out_ml: Total volume of the rejected candidates, ml.
+        rejected: Number of rejected candidates.
+        rejected_ml: Total volume of the rejected candidates, ml.
     """
 
     lesion: Mask
     measurements: Measurements
     point: str
-    lesion_visible: float
+    infarct_probability: float
     volume_interval_ml: tuple[float, float]
-    left_out: int
-    left_out_ml: float
+    rejected: int
+    rejected_ml: float
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,10 @@ def filter_candidates(
         lesion=lesion,
         measurements=replace(kept, lesions=lesions),
         point=by.point,
-        lesion_visible=float(expit(visible)),
+        infarct_probability=float(expit(visible)),
         volume_interval_ml=calibration.interval_of(kept.lesion_volume_ml, spread_of(scan)),
-        left_out=int((~keep).sum()),
-        left_out_ml=every.lesion_volume_ml - kept.lesion_volume_ml,
+        rejected=int((~keep).sum()),
+        rejected_ml=every.lesion_volume_ml - kept.lesion_volume_ml,
     )
 
 

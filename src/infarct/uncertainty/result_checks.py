@@ -24,9 +24,9 @@ def lesion_findings(measurements: Measurements) -> list[Finding]:
     found = []
     if measurements.lesion_count:
         # The ratio is NaN if no normal tissue is left; the share of the brain then gives a warning.
-        if measurements.kappa_adc > 0.95:
+        if measurements.adc_ratio > 0.95:
             text = (
-                f"the ADC of the lesion is {measurements.kappa_adc:.2f} times that of normal "
+                f"the ADC of the lesion is {measurements.adc_ratio:.2f} times that of normal "
                 "tissue, but 0.4 to 0.9 times in acute infarcts; the lesion may be old, subacute "
                 "or an artefact"
             )
@@ -37,7 +37,7 @@ def lesion_findings(measurements: Measurements) -> list[Finding]:
                 f"{share:.0%} of the brain is segmented as lesion; review the images before using "
                 "any number"
             )
-            found.append(Finding(FindingCode.LESION_HUGE, "warning", text))
+            found.append(Finding(FindingCode.LESION_VERY_LARGE, "warning", text))
     return found
 
 
@@ -49,7 +49,7 @@ def filter_findings(filtered: FilteredLesions, *, void: bool = False) -> list[Fi
         void: Whether the calibration does not hold for this scan; the probability is then ignored.
     """
     found = []
-    visible, segmented = filtered.lesion_visible, filtered.measurements.lesion_count > 0
+    visible, segmented = filtered.infarct_probability, filtered.measurements.lesion_count > 0
     if (visible >= 0.5) != segmented and not void:
         verdict = "a lesion was segmented" if segmented else "no lesion was segmented"
         text = (
@@ -57,22 +57,22 @@ def filter_findings(filtered: FilteredLesions, *, void: bool = False) -> list[Fi
             f"{format_probability(visible)}; "
             "review the images and try another operating point"
         )
-        found.append(Finding(FindingCode.VERDICT_UNSURE, "warning", text))
+        found.append(Finding(FindingCode.MASK_CONTRADICTS_PROBABILITY, "warning", text))
     if void and filtered.measurements.lesion_count:
         text = (
             "the candidate filter was not applied, because its calibration does not hold for this "
             "scan: the lesion mask contains all candidates, including false positives"
         )
-        found.append(Finding(FindingCode.NOT_FILTERED, "warning", text))
-    if filtered.left_out:
-        one = filtered.left_out == 1
-        candidates = "1 candidate" if one else f"{filtered.left_out} candidates"
+        found.append(Finding(FindingCode.FILTER_NOT_APPLIED, "warning", text))
+    if filtered.rejected:
+        one = filtered.rejected == 1
+        candidates = "1 candidate" if one else f"{filtered.rejected} candidates"
         text = (
-            f"{candidates} ({format_volume(filtered.left_out_ml)}) {'was' if one else 'were'} "
+            f"{candidates} ({format_volume(filtered.rejected_ml)}) {'was' if one else 'were'} "
             f"rejected as too improbable at the operating point {filtered.point}; see the "
             "probability map"
         )
-        found.append(Finding(FindingCode.LEFT_OUT, "note", text))
+        found.append(Finding(FindingCode.CANDIDATES_REJECTED, "note", text))
     return found
 
 
@@ -97,4 +97,4 @@ def localization_findings(refinement: Refinement) -> list[Finding]:
         "territories and regions were looked up with the in-plane transform only, because "
         f"{refinement.reason}; borders may be off by several mm"
     )
-    return [Finding(FindingCode.ATLAS_IN_PLANE, "note", text)]
+    return [Finding(FindingCode.NO_AFFINE_REFINEMENT, "note", text)]

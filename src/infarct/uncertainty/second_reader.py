@@ -19,13 +19,13 @@ class SecondReading:
     Attributes:
         model: Name of the second method.
         volume_ml: Lesion volume of the second method, ml.
-        shared_ml: Volume segmented by both methods, ml.
+        overlap_ml: Volume segmented by both methods, ml.
         agrees: Whether both methods segment nothing, or overlapping lesions of similar volume.
     """
 
     model: str
     volume_ml: float
-    shared_ml: float
+    overlap_ml: float
     agrees: bool
 
 
@@ -63,13 +63,13 @@ def second_reader_findings(reading: SecondReading, volume_ml: float) -> list[Fin
         f"{format_volume(volume_ml)} by the network, {format_volume(reading.volume_ml)} by the "
         f"{reading.model} map"
     )
-    confirmed = reading.shared_ml > 0 or volume_ml == 0
+    confirmed = reading.overlap_ml > 0 or volume_ml == 0
     if confirmed and reading.volume_ml > volume_ml:
         text = f"the second method segments more: {volumes}; check for missed lesions"
-        return [Finding(FindingCode.READERS_DISAGREE, "note", text)]
+        return [Finding(FindingCode.SECOND_METHOD_DISAGREES, "note", text)]
     volumes += "" if confirmed else ", no overlap"
     text = (
         f"the second method does not confirm the lesion mask: {volumes}; check whether the lesion "
         "is an infarct"
     )
-    return [Finding(FindingCode.READERS_DISAGREE, "warning", text)]
+    return [Finding(FindingCode.SECOND_METHOD_DISAGREES, "warning", text)]

@@ -98,7 +98,8 @@ def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calib
     points = {name: _point(rows, logits, rate) for name, rate in FALSE_ALARMS.items()}
     volumes = _outlined_ml(rows, logits, points[DEFAULT_POINT].least_probability)
     scans = list(zip(rows, volumes, strict=True))
-    # Without false positives: `lesion_visible` covers them, and they would pull intervals to zero.
+    # Without false positives: `infarct_probability` covers them, and they would pull intervals
+    # to zero.
     outlined = [(row, ml) for row, ml in scans if ml and row.true_ml]
     scaler, _, regression = by_products.fit(every, infarct)
     columns = zip(scaler.mean_, scaler.scale_, every.min(axis=0), every.max(axis=0), strict=True)
@@ -227,7 +228,7 @@ class Check:
         coverage: Fraction of true volumes inside their interval, for scans with an infarct and a
             non-empty lesion mask.
         coverage_empty: The same for scans with an infarct and an empty lesion mask.
-        brier_visible: Brier score of `lesion_visible`; .25 is chance level.
+        brier_visible: Brier score of `infarct_probability`; .25 is chance level.
         points: Operating point -> (false positive rate, miss rate); NaN without such scans.
         curve: Reliability curve, for each fifth of the lesion probabilities: (mean predicted
             probability, fraction of infarcts, number of candidates).
