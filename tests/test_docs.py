@@ -167,6 +167,28 @@ def test_commands_and_options_exist(page: Path) -> None:
             assert used <= known, (line, used - known)
 
 
+@pytest.mark.parametrize("name", ["one-scan"])
+def test_notebooks_are_stored_with_their_output(name: str) -> None:
+    path = DOCS / "examples" / f"{name}.ipynb"
+    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert path.stat().st_size < 1e6
+
+
+def test_code_of_the_first_notebook_runs(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setattr(infarct, "segment", partial(infarct.segment, model="cfuzzy"))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for cell in json.loads((DOCS / "examples" / "one-scan.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    assert 0 < names["agreement"].dice < 1
+
+
 def test_install_lines_are_targets_that_exist() -> None:
     assert set(INSTALL) <= set(START)
     assert re.search(r"^demo:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)

@@ -1,1 +1,1 @@
-"""BIDS in and out: which images of a dataset are a case, and derivatives under BIDS names."""
+"""BIDS input and output: finds the scans of a dataset and names the derivatives."""

@@ -13,12 +13,14 @@ from infarct.core.process_setup import check_printed
 if TYPE_CHECKING:
     from infarct.lab.training.config import Recipe
 
-app = typer.Typer(no_args_is_help=True, help="Build what the package ships.")
+app = typer.Typer(
+    no_args_is_help=True, help="Simulate scans; train, calibrate and export networks."
+)
 
 
 @app.callback()
 def lab() -> None:
-    """Build what the package ships: synthetic scans, networks and templates."""
+    """Simulate scans; train, calibrate and export networks; build templates and atlases."""
 
 
 @app.command()

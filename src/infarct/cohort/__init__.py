@@ -1,1 +1,1 @@
-"""Many cases: found in a table or by a pattern, run side by side, resumed, and summed up."""
+"""Processes many cases in parallel, resumes after interruptions and summarises the group."""

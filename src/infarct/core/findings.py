@@ -100,7 +100,7 @@ class FindingCode(StrEnum):
     OVERFLOW = "overflow", _WARNING, _DAMAGED
     SATURATED = "saturated", _EITHER, _DAMAGED
     ADC_MISSING = "adc-missing", _EITHER, _DAMAGED
-    # What the images are, and whether they belong together
+    # Image types and consistency
     IMAGE_TYPE = "image-type", _WARNING, _TYPE
     ADC_UNIT_CONVERTED = "adc-unit-converted", _NOTE
     ADC_UNUSUAL = "adc-unusual", _WARNING

@@ -1,4 +1,4 @@
-"""Evaluates lesion masks of any tool against a reference: the measures of the paper and more.
+"""Evaluates lesion masks of any tool against a reference: the metrics of the paper and others.
 
 Reads masks from disk and never runs a network.
 """
