@@ -189,7 +189,7 @@ def read_stored(folder: Path) -> Stored:
     written = (manifest.get("outputs") or {}).get(OUTLINE)
     if written is None:
         raise _incomplete(folder, "the checksum of the lesion mask in manifest.json")
-    lesion_mask = _find(folder, OUTLINE, manifest)
+    lesion_mask = find_file(folder, OUTLINE, manifest)
     if assets.sha256(lesion_mask) != written:
         raise InputFileError(
             f"{lesion_mask} was edited after it was written, so the measurements do not match it; "
@@ -198,7 +198,7 @@ def read_stored(folder: Path) -> Stored:
         )
 
     def image(name: str) -> Volume:
-        return read(_find(folder, f"{name}.nii.gz", manifest))
+        return read(find_file(folder, f"{name}.nii.gz", manifest))
 
     dwi = image("scan/dwi")
 
@@ -220,8 +220,8 @@ def read_stored(folder: Path) -> Stored:
         lesion=mask("lesion_mask"),
         brain=mask("brain_mask"),
         lesion_mni=image("mni/lesion_mask").data > 0.5,
-        mni_from_native=_matrix(_find(folder, "mni/mni_from_native.txt", manifest)),
-        atlas_from_native=_matrix(_find(folder, "mni/atlas_from_native.txt", manifest)),
+        mni_from_native=_matrix(find_file(folder, "mni/mni_from_native.txt", manifest)),
+        atlas_from_native=_matrix(find_file(folder, "mni/atlas_from_native.txt", manifest)),
         summary=_checked(folder, "summary.json", result_schema.SUMMARY),
         manifest=manifest,
         elsewhere=_elsewhere(folder, manifest),
@@ -243,7 +243,17 @@ def _places(folder: Path, manifest: dict[str, Any]) -> dict[str, Path]:
     return {name: path for name, path in found.items() if dataset in path.parents}
 
 
-def _find(folder: Path, name: str, manifest: dict[str, Any] | None = None) -> Path:
+def find_file(folder: Path, name: str, manifest: dict[str, Any] | None = None) -> Path:
+    """Return the path of a file of a result, inside or outside its folder.
+
+    Args:
+        folder: A result folder.
+        name: Name relative to the folder.
+        manifest: Content of its manifest, which lists files outside the folder.
+
+    Raises:
+        InputFileError: If there is no such file.
+    """
     # Look in the folder first: a copy that is being edited contains all files.
     for path in (folder / name, _elsewhere(folder, manifest or {}).get(name)):
         if path and path.is_file():
@@ -282,7 +292,7 @@ def _checked(folder: Path, name: str, pattern: dict[str, Any]) -> dict[str, Any]
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        content = result_schema.parse(_find(folder, name).read_text(encoding="utf-8"))
+        content = result_schema.parse(find_file(folder, name).read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputFileError(f"{folder / name} is damaged ({error})") from error
     if not _KEYS[name] <= content.keys():

@@ -1,0 +1,1 @@
+"""`infarct serve`: a page in the browser to segment, review, correct and read scans."""
