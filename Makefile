@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --quiet install --disable-pip-version-check --con
 # For glibc: memory freed by large arrays is reused, which makes the tests 5% faster.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=1000000000
 
-.PHONY: demo test lint coverage docs notebooks wheel clean
+.PHONY: demo test lint coverage docs notebooks web wheel clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/infarct demo --out infarct-demo --overwrite
@@ -29,6 +29,10 @@ lint: $(VENV)/.development
 # The site: docs/_build/html/index.html.
 docs: $(VENV)/.documentation
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -d docs/_build/doctrees docs docs/_build/html
+
+# Installing builds the viewer as well; this builds it again.
+web: $(VENV)/.development
+	$(BIN)/python src/infarct/web/bundle.py
 
 # Runs the example notebooks and stores their output in them.
 notebooks: $(VENV)/.documentation $(VENV)/.development

@@ -55,7 +55,11 @@ def live_progress() -> Iterator[Listener]:
 
         def show(progress: StepProgress) -> None:
             text = _PLAIN.get(progress.step, progress.step)
-            status.update(f"{text} (step {progress.number} of {progress.total})")
+            line = f"{text} (step {progress.number} of {progress.total})"
+            if console.is_terminal:
+                status.update(line)
+            else:
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         yield show
 

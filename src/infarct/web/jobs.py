@@ -22,7 +22,7 @@ MOST_WAITING = 1000
 """Jobs that may wait; more uploads are refused until some are done."""
 
 _GRACE_SECONDS = 10.0
-_STEP = re.compile(r"step (\d+) of (\d+)")
+_STEP = re.compile(r"\s*\(step (\d+) of (\d+)\)")
 
 
 @dataclass
@@ -254,7 +254,7 @@ class Jobs:
         progress.step = self._plain(job, line)[:200]
         if found := _STEP.search(line):
             progress.done = min(1.0, (int(found[1]) - 1) / max(int(found[2]), 1))
-            progress.step = progress.step.replace(found[0], "").strip(" :,") or progress.step
+            progress.step = progress.step.replace(found[0], "")
         self._changed()
 
     def _plain(self, job: Job, text: str) -> str:

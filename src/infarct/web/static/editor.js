@@ -37,9 +37,8 @@ export class Editor {
       el("div", { class: "group" }, el("label", { htmlFor: "tolerance" }, "Growing tolerance"), this.tolerance, toleranceText),
       el("div", { class: "group" }, this.undoButton, this.redoButton),
     );
-    for (const { canvas } of viewer.panes) {
-      canvas.addEventListener("pointerdown", (event) => this.press(event));
-    }
+    // Before the viewer moves the crosshair.
+    viewer.element.addEventListener("pointerdown", (event) => this.press(event), true);
     this.release = this.release.bind(this);
     window.addEventListener("pointerup", this.release);
     window.addEventListener("pointercancel", this.release);

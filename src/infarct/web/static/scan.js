@@ -95,7 +95,7 @@ class ScanPage {
     return el(
       "div",
       { class: "controls" },
-      choice("Image", "image", [...names, "all"].map((name) => [name, titles[name]]), "dwi", (name) => this.viewer.show(name)),
+      choice("Image", "image", [...names, "all"].map((name) => [name, titles[name]]), "dwi", (name) => this.viewer.show(name).catch((error) => say(error.message, true))),
       choice("Plane", "plane", PLANE_NAMES.map((name) => [name, name]), "axial", (name) => this.viewer.setPlane(name)),
       el("label", { class: "check" }, this.contour, " Overlay"),
     );
@@ -113,12 +113,10 @@ class ScanPage {
   }
 
   moved(voxel) {
-    const { nv } = this.viewer.panes[0];
     const values = this.viewer.panes.map(({ name, nv: each }) => {
       const value = each.volumes[0].getValue(...voxel);
       return { dwi: `DWI ${value.toFixed(0)}`, b0: `b0 ${value.toFixed(0)}`, adc: `ADC ${(value * 1e6).toFixed(0)} × 10⁻⁶ mm²/s`, probability: `probability ${value.toFixed(2)}` }[name];
     });
-    void nv;
     this.status.value = `Slice ${voxel[2] + 1} of ${this.viewer.grid.dims[2]}. ${values.join(", ")}`;
     this.editor?.moved(voxel);
   }

@@ -11,7 +11,8 @@ const LOOK = {
 };
 // 1 lesion (or first reader only), 2 second reader only, 3 both readers.
 const COLOURS = { R: [0, 255, 60, 255], G: [0, 176, 160, 255], B: [0, 0, 255, 255], A: [0, 255, 255, 255], labels: ["", "lesion", "second reader", "both readers"] };
-const PLANES = { axial: 2, coronal: 1, sagittal: 0 };
+const PLANES = { axial: (nv) => nv.sliceTypeAxial, coronal: (nv) => nv.sliceTypeCoronal, sagittal: (nv) => nv.sliceTypeSagittal };
+const AXES = { axial: 2, coronal: 1, sagittal: 0 };
 
 export const PLANE_NAMES = Object.keys(PLANES);
 
@@ -29,53 +30,66 @@ export class Viewer {
   }
 
   async open() {
-    const library = await import("/static/niivue.js");
-    const { Niivue, DRAG_MODE } = library;
-    for (const name of this.names) {
-      const canvas = el("canvas", { tabIndex: -1, "aria-hidden": "true" });
-      const box = el("div", { class: "image", "data-key": name }, el("span", { class: "title" }, TITLES[name]), el("div", { class: "frame" }, canvas));
-      this.element.append(box);
-      const nv = new Niivue({
-        isRadiologicalConvention: true,
-        backColor: [0, 0, 0, 1],
-        crosshairColor: [0.4, 0.8, 1, 0.7],
-        crosshairWidth: 1,
-        crosshairGap: 5,
-        show3Dcrosshair: false,
-        dragAndDropEnabled: false,
-        isColorbar: false,
-        isOrientCube: false,
-        fontColor: [1, 1, 1, 1],
-        logLevel: "error",
-        viewModeHotKey: "",
-        clipPlaneHotKey: "",
-        mouseEventConfig: {
-          leftButton: { primary: DRAG_MODE.crosshair, withShift: DRAG_MODE.windowing, withCtrl: DRAG_MODE.pan },
-          rightButton: DRAG_MODE.windowing,
-          centerButton: DRAG_MODE.pan,
-        },
-        touchEventConfig: { singleTouch: DRAG_MODE.crosshair, doubleTouch: DRAG_MODE.windowing },
-      });
-      await nv.attachToCanvas(canvas);
-      if (!nv.gl) throw new Error("This browser cannot show 3D images (WebGL 2 is missing or switched off).");
-      const pane = { name, nv, canvas, box };
-      nv.onLocationChange = () => this.moved(pane);
-      this.panes.push(pane);
-    }
-    await Promise.all(this.panes.map(({ nv, name }) => nv.loadVolumes([{ url: `/api/scans/${this.scan}/images/${name}.nii.gz`, name: `${name}.nii.gz`, ...LOOK[name] }])));
-    const [first] = this.panes;
-    const volume = first.nv.volumes[0];
+    this.library = await import("/static/niivue.js");
+    const pane = await this.add("dwi");
+    const volume = pane.nv.volumes[0];
     const dims = volume.dimsRAS.slice(1, 4);
     this.grid = { dims, spacing: volume.pixDimsRAS.slice(1, 4), start: volume.img2RASstart, step: volume.img2RASstep };
     this.labels = new Labels(this.grid);
-    for (const { nv } of this.panes) {
-      nv.setSliceType(nv.sliceTypeAxial);
-      nv.createEmptyDrawing();
-      nv.drawBitmap = this.labels.data;
-      nv.setDrawColormap(COLOURS);
+    this.draw(pane);
+    this.element.dataset.show = "dwi";
+  }
+
+  // Loads an image when it is first shown: every image needs a graphics context of its own.
+  async add(name) {
+    const { Niivue, DRAG_MODE } = this.library;
+    const canvas = el("canvas", { tabIndex: -1, "aria-hidden": "true" });
+    const box = el("div", { class: "image", "data-key": name }, el("span", { class: "title" }, TITLES[name]), el("div", { class: "frame" }, canvas));
+    this.element.append(box);
+    const nv = new Niivue({
+      isRadiologicalConvention: true,
+      backColor: [0, 0, 0, 1],
+      crosshairColor: [0.4, 0.8, 1, 0.7],
+      crosshairWidth: 0.3,
+      showAllOrientationMarkers: true,
+      crosshairGap: 5,
+      show3Dcrosshair: false,
+      dragAndDropEnabled: false,
+      isColorbar: false,
+      isOrientCube: false,
+      fontColor: [1, 1, 1, 1],
+      logLevel: "error",
+      viewModeHotKey: "",
+      clipPlaneHotKey: "",
+      mouseEventConfig: {
+        leftButton: { primary: DRAG_MODE.crosshair, withShift: DRAG_MODE.windowing, withCtrl: DRAG_MODE.pan },
+        rightButton: DRAG_MODE.windowing,
+        centerButton: DRAG_MODE.pan,
+      },
+      touchEventConfig: { singleTouch: DRAG_MODE.crosshair, doubleTouch: DRAG_MODE.windowing },
+    });
+    await nv.attachToCanvas(canvas);
+    if (!nv.gl) throw new Error("this browser cannot show 3D images (WebGL 2 is missing or switched off)");
+    const pane = { name, nv, canvas, box };
+    nv.setSliceType(PLANES[this.plane](nv));
+    await nv.loadVolumes([{ url: `/api/scans/${this.scan}/images/${name}.nii.gz`, name: `${name}.nii.gz`, ...LOOK[name] }]);
+    if (name === "dwi" || name === "b0") {
+      // Most of the image is air, so the library's own window would show the brain too bright.
+      const volume = nv.volumes[0];
+      const inside = volume.img.filter((value) => value > 0).sort();
+      volume.cal_min = 0;
+      volume.cal_max = volume.intensityRaw2Scaled(inside[Math.floor(0.998 * inside.length)] ?? 1);
+      nv.updateGLVolume();
     }
-    this.show("dwi");
-    this.overlay(true);
+    nv.onLocationChange = () => this.moved(pane);
+    this.panes.push(pane);
+    return pane;
+  }
+
+  draw({ nv }) {
+    nv.createEmptyDrawing();
+    nv.drawBitmap = this.labels.data;
+    nv.setDrawColormap(COLOURS);
   }
 
   // Signal of the DWI in the order of the labels.
@@ -93,11 +107,11 @@ export class Viewer {
   moved(source) {
     if (this.moving || !this.labels) return;
     this.moving = true;
-    for (const { nv } of this.panes) {
+    for (const { nv, box } of this.panes) {
       if (nv === source.nv) continue;
       nv.scene.crosshairPos = [...source.nv.scene.crosshairPos];
       nv.scene.pan2Dxyzmm = [...source.nv.scene.pan2Dxyzmm];
-      nv.drawScene();
+      if (!box.hidden) nv.drawScene();
     }
     this.moving = false;
     this.onmove(this.voxel());
@@ -107,9 +121,9 @@ export class Viewer {
     const { dims } = this.grid;
     const at = voxel.map((each, k) => Math.min(dims[k] - 1, Math.max(0, each)));
     const frac = at.map((each, k) => (each + 0.5) / dims[k]);
-    for (const { nv } of this.panes) {
+    for (const { nv, box } of this.panes) {
       nv.scene.crosshairPos = [...frac];
-      nv.drawScene();
+      if (!box.hidden) nv.drawScene();
     }
     this.onmove(at);
   }
@@ -126,19 +140,30 @@ export class Viewer {
   }
 
   axis() {
-    return PLANES[this.plane];
+    return AXES[this.plane];
   }
 
   setPlane(plane) {
     this.plane = plane;
-    for (const { nv } of this.panes) nv.setSliceType({ axial: nv.sliceTypeAxial, coronal: nv.sliceTypeCoronal, sagittal: nv.sliceTypeSagittal }[plane]);
+    for (const { nv } of this.panes) nv.setSliceType(PLANES[plane](nv));
   }
 
   // Shows one image, or all side by side.
-  show(which) {
+  async show(which) {
+    this.wanted = which;
+    for (const name of which === "all" ? this.names : [which]) {
+      if (this.panes.some((pane) => pane.name === name)) continue;
+      this.draw(await this.add(name));
+    }
+    if (this.wanted !== which) return;
     this.element.dataset.show = which;
-    for (const { name, box } of this.panes) box.hidden = which !== "all" && which !== name;
-    requestAnimationFrame(() => this.panes.forEach(({ nv, box }) => box.hidden || nv.resizeListener()));
+    const [first] = this.panes;
+    for (const { name, nv, box } of this.panes) {
+      box.hidden = which !== "all" && which !== name;
+      nv.scene.crosshairPos = [...first.nv.scene.crosshairPos];
+      if (!box.hidden) nv.resizeListener();
+    }
+    this.refresh();
   }
 
   overlay(on) {
@@ -147,7 +172,8 @@ export class Viewer {
   }
 
   refresh() {
-    for (const { nv } of this.panes) {
+    for (const { nv, box } of this.panes) {
+      if (box.hidden) continue;
       nv.drawBitmap = this.labels.data;
       nv.drawOpacity = this.shown ? 0.4 : 0;
       nv.drawRimOpacity = this.shown ? 1 : 0;

@@ -1,0 +1,1 @@
+export { DRAG_MODE, Niivue } from "@niivue/niivue";
