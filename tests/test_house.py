@@ -70,6 +70,8 @@ TESTED_ELSEWHERE = {
     "segmentation/result": "cli/test_main.py",
     "uncertainty/candidate_filter": "uncertainty/test_calibration.py",
     "uncertainty/result_checks": "test_pipeline.py",
+    "web/reading_routes": "web/test_readings.py",
+    "web/site": "web/test_server.py",
 }
 
 
