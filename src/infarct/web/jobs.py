@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import signal
 import sys
 import time
 from collections import deque
@@ -16,7 +15,7 @@ from typing import Any
 from infarct.core.errors import InputFileError
 from infarct.reporting.reader import is_result
 from infarct.web.store import Job, Store
-from infarct.web.workers import TaskError, Workers, kill
+from infarct.web.workers import TaskError, Workers, end, start_process
 
 MOST_WAITING = 1000
 """Jobs that may wait; more uploads are refused until some are done."""
@@ -170,13 +169,7 @@ class Jobs:
             self._waiting.remove(job.name)
         if process is None:
             return
-        kill(process, signal.SIGTERM)
-        try:
-            async with asyncio.timeout(_GRACE_SECONDS):
-                await process.wait()
-        except TimeoutError:
-            kill(process)
-            await process.wait()
+        await end(process, _GRACE_SECONDS)
 
     def _enqueue(self, job: Job) -> None:
         self._jobs[job.name] = self._store.save(replace(job, state="queued"))
@@ -225,15 +218,21 @@ class Jobs:
 
     async def _call(self, job: Job) -> tuple[int, str]:
         """Run the command line; return its exit code and error message."""
-        process = await asyncio.create_subprocess_exec(
+        process = await start_process(
             *(sys.executable, "-m", "infarct.web.child", *command_of(job, self._store)),
-            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
             cwd=self._store.folder(job.name),
         )
         self._processes[job.name] = process
+        try:
+            message = await self._follow(job, process)
+            return await process.wait(), message
+        finally:
+            await end(process, _GRACE_SECONDS)
+
+    async def _follow(self, job: Job, process: asyncio.subprocess.Process) -> str:
+        """Show the steps of a process; return its error message."""
         assert process.stderr is not None
         message = ""
         async for raw in process.stderr:
@@ -245,7 +244,7 @@ class Jobs:
                 message = f"{message} {line}"[:2000]
             elif line:
                 self._show(job, line)
-        return await process.wait(), message
+        return message
 
     def _show(self, job: Job, line: str) -> None:
         progress = self.progress.get(job.name)
@@ -267,15 +266,7 @@ class Jobs:
         """Stop all jobs; those that were running are resumed by the next server."""
         for task in self._tasks:
             task.cancel()
-        processes = list(self._processes.values())
-        for process in processes:
-            kill(process, signal.SIGTERM)
-        for process in processes:
-            try:
-                async with asyncio.timeout(_GRACE_SECONDS):
-                    await process.wait()
-            except TimeoutError:
-                kill(process)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _ending(code: int) -> str:

@@ -83,7 +83,7 @@ class Workers:
         except BaseException:
             # Its next answer would be that to this task.
             if process is not None:
-                kill(process)
+                await end(process)
             process = None
             raise
         finally:
@@ -100,18 +100,48 @@ class Workers:
         while not self._slots.empty():
             process = self._slots.get_nowait()
             if process is not None:
-                kill(process)
+                await end(process)
 
 
 async def _start() -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
+    return await start_process(
         *(sys.executable, "-m", "infarct.web.worker"),
-        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=_LONGEST_LINE,
-        start_new_session=True,
         cwd=Path(sys.executable).anchor,
     )
+
+
+async def start_process(*command: str, **options: Any) -> asyncio.subprocess.Process:
+    """Start a process that ends when its input closes, in a group of its own.
+
+    Args:
+        *command: Program and arguments.
+        **options: As for `asyncio.create_subprocess_exec`.
+    """
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, start_new_session=True, **options
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # A process that is just being started must not be left behind.
+        await end(await starting)
+        raise
+
+
+async def end(process: asyncio.subprocess.Process, patience: float = 0.0) -> None:
+    """End a process and wait for it: by SIGTERM if there is time, otherwise by SIGKILL."""
+    if process.returncode is None and patience > 0:
+        kill(process, signal.SIGTERM)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await process.wait()
+    if process.returncode is None:
+        kill(process)
+        await process.wait()
 
 
 def kill(process: asyncio.subprocess.Process, number: int = signal.SIGKILL) -> None:

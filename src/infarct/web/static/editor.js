@@ -20,6 +20,7 @@ export class Editor {
     this.pressed = false;
     this.last = null;
     this.changed = false;
+    this.locked = false; // while two masks are compared
     this.size = el("input", { type: "range", id: "size", min: 1, max: 20, value: 4, oninput: () => (sizeText.value = `${this.size.value} mm`) });
     const sizeText = el("output", { htmlFor: "size" }, "4 mm");
     this.tolerance = el("input", { type: "range", id: "tolerance", min: 2, max: 60, value: 20, oninput: () => (toleranceText.value = `${this.tolerance.value}%`) });
@@ -48,10 +49,12 @@ export class Editor {
     this.tool = tool;
     for (const button of this.buttons) button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
     this.viewer.element.dataset.tool = tool;
+    // So that Space applies the tool and does not press its button again.
+    this.viewer.element.focus({ preventScroll: true });
   }
 
   press(event) {
-    if (event.button !== 0 || event.shiftKey || event.ctrlKey || this.tool === "look") return;
+    if (this.locked || event.button !== 0 || event.shiftKey || event.ctrlKey || this.tool === "look") return;
     this.pressed = true;
     this.last = null;
     if (this.painting()) this.viewer.labels.begin();
@@ -87,6 +90,7 @@ export class Editor {
 
   // The same at the crosshair, for the keyboard.
   apply() {
+    if (this.locked) return;
     const voxel = this.viewer.voxel();
     if (this.painting()) {
       this.viewer.labels.begin();
@@ -103,11 +107,11 @@ export class Editor {
   }
 
   undo() {
-    this.after(this.viewer.labels.undo());
+    if (!this.locked) this.after(this.viewer.labels.undo());
   }
 
   redo() {
-    this.after(this.viewer.labels.redo());
+    if (!this.locked) this.after(this.viewer.labels.redo());
   }
 
   after(changed) {

@@ -17,7 +17,7 @@ export function readingPanel(page) {
   }
   if (reading.agreement) section.append(agreementList(reading.agreement));
   if (reading.adjudicated_by) section.append(el("p", {}, `Adjudicated by ${reading.adjudicated_by}.`));
-  else if (reading.complete && page.viewer) section.append(el("p", { class: "buttons" }, el("button", { onclick: () => compare(page) }, "Compare the two masks"), el("button", { class: "main", onclick: () => adjudicate(page) }, "Adjudicate…")));
+  else if (reading.complete && page.viewer) section.append(el("p", { class: "buttons" }, el("button", { onclick: () => compare(page).catch((error) => say(error.message, true)) }, "Compare the two masks"), el("button", { class: "main", onclick: () => adjudicate(page) }, "Adjudicate…")));
   return section;
 }
 
@@ -49,23 +49,38 @@ async function start(page) {
 
 // Shows both masks in the viewer: orange first reader only, blue second only, green both.
 async function compare(page) {
-  const [first, second] = await Promise.all([1, 2].map((which) => call(`/api/scans/${page.id}/reading/${which}`).then((mask) => unpack(mask.labels))));
+  if (restore(page)) return;
+  const [first, second] = await masks(page);
   const { labels } = page.viewer;
-  labels.begin();
-  for (const [index, own] of labels.pairs()) labels.set(index, first[own] ? (second[own] ? 3 : 1) : second[own] ? 2 : 0);
-  labels.end();
+  page.kept = labels.data.slice();
+  page.editor.locked = true;
+  for (const [index, own] of labels.pairs()) labels.data[index] = first[own] ? (second[own] ? 3 : 1) : second[own] ? 2 : 0;
   page.viewer.overlay(true);
   const names = page.scan.double_reading.readers.map((each) => each.name);
-  say(`Orange: ${names[0]} only; blue: ${names[1]} only; green: both. Undo shows the mask again.`);
+  say(`Orange: ${names[0]} only; blue: ${names[1]} only; green: both. Compare again to see the mask.`);
 }
 
+// Shows the mask again after a comparison; returns whether there was one.
+function restore(page) {
+  if (!page.kept) return false;
+  page.viewer.labels.data.set(page.kept);
+  page.kept = null;
+  page.editor.locked = false;
+  page.viewer.overlay(true);
+  say("");
+  return true;
+}
+
+const masks = (page) => Promise.all([1, 2].map((which) => call(`/api/scans/${page.id}/reading/${which}`).then((mask) => unpack(mask.labels))));
+
 async function adjudicate(page) {
+  restore(page);
   const names = page.scan.double_reading.readers.map((each) => each.name);
   const choice = await choose(names);
   if (!choice) return;
   try {
     if (choice !== "own") {
-      const [first, second] = await Promise.all([1, 2].map((which) => call(`/api/scans/${page.id}/reading/${which}`).then((mask) => unpack(mask.labels))));
+      const [first, second] = await masks(page);
       const pick = { first: (a) => a, second: (_, b) => b, both: (a, b) => a && b, either: (a, b) => a || b }[choice];
       page.replace(first.map((each, n) => (pick(each, second[n]) ? 1 : 0)));
     }

@@ -189,12 +189,17 @@ class ScanPage {
   }
 
   async discard() {
+    if (!(await ask("Discard the changes", [], "Discard", "All changes since the last save are lost."))) return;
     this.editor.forget();
     await this.reload();
     say("Your changes were discarded.");
   }
 
   async save() {
+    if (this.editor.locked) {
+      say("End the comparison of the two masks first.", true);
+      return;
+    }
     const values = await ask("Save and measure again", [{ name: "by", label: "Your name or initials", value: remember("by") }, { name: "reason", label: "Reason for the correction", type: "long" }], "Save", "The old mask is kept, and the change is recorded in the audit trail.");
     if (!values) return;
     remember("by", values.by);
@@ -293,6 +298,6 @@ class ScanPage {
     document.removeEventListener("keydown", this.key);
     this.editor?.close();
     this.viewer?.close();
-    this.viewer = this.editor = null;
+    this.viewer = this.editor = this.kept = null;
   }
 }

@@ -26,7 +26,7 @@ export class Viewer {
     this.plane = "axial";
     this.shown = true;
     this.moving = false;
-    this.element = el("div", { class: "images", "data-show": "dwi" });
+    this.element = el("div", { class: "images", "data-show": "dwi", tabIndex: 0, role: "group", "aria-label": "Images; see Mouse and keyboard below" });
   }
 
   async open() {
