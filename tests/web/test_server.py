@@ -12,8 +12,8 @@ from infarct.core.errors import OutputError
 from infarct.web import reading_routes, scan_routes, server
 
 
-def test_every_route_is_documented_and_every_documented_route_exists(client) -> None:
-    document = client.get("/api/openapi.json").json()
+def test_every_route_is_documented_and_every_documented_route_exists(visitor) -> None:
+    document = visitor.get("/api/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     documented = {
         (method.upper(), path)
@@ -35,42 +35,42 @@ def test_every_route_is_documented_and_every_documented_route_exists(client) -> 
                 assert "responses" in operation
 
 
-def test_every_file_of_the_page_is_served_and_loads_nothing_from_elsewhere(client) -> None:
+def test_every_file_of_the_page_is_served_and_loads_nothing_from_elsewhere(visitor) -> None:
     for path in server.STATIC.iterdir():
         if path.name == "niivue.js" or path.is_dir():
             continue
-        response = client.get(f"/static/{path.name}")
+        response = visitor.get(f"/static/{path.name}")
         assert response.status_code == 200, path.name
         if path.suffix in {".js", ".html", ".css"}:
             elsewhere = re.findall(r"https?://(?!www\.w3\.org)[^\s\"']+", response.text)
             assert elsewhere == [], path.name
             assert "innerHTML" not in response.text
-    assert client.get("/static/report.css").status_code == 200
+    assert visitor.get("/static/report.css").status_code == 200
     for name in ("server.py", "nothing.js", "frontend"):
-        assert client.get(f"/static/{name}").status_code == 404
+        assert visitor.get(f"/static/{name}").status_code == 404
 
 
-def test_a_missing_viewer_is_explained(client, monkeypatch, tmp_path) -> None:
+def test_a_missing_viewer_is_explained(visitor, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(server, "VIEWER", tmp_path / "niivue.js")
-    response = client.get("/static/niivue.js")
+    response = visitor.get("/static/niivue.js")
     assert response.status_code == 404
     assert "make web" in response.json()["error"]
 
 
-def test_errors_of_ours_are_not_shown(client, monkeypatch) -> None:
+def test_errors_of_ours_are_not_shown(visitor, monkeypatch) -> None:
     def fail(*_: object) -> None:
         raise ValueError("name of a patient")
 
     monkeypatch.setattr("infarct.web.worklist.Worklist.details", fail)
-    response = client.get(f"/api/scans/{CASE}")
+    response = visitor.get(f"/api/scans/{CASE}")
     assert response.status_code == 500
     assert "ValueError" in response.text
     assert "patient" not in response.text
 
 
-def test_bodies_are_checked(client) -> None:
+def test_bodies_are_checked(visitor) -> None:
     for body in (b"", b"[]", b"{", b"[" * 100_000, json.dumps({"labels": 7}).encode()):
-        response = client.put(f"/api/scans/{CASE}/mask", content=body)
+        response = visitor.put(f"/api/scans/{CASE}/mask", content=body)
         assert response.status_code == 400
         assert "expected" in response.json()["error"]
 

@@ -63,7 +63,9 @@ def test_the_limits_hold(tmp_path) -> None:
     with pytest.raises(InputFileError, match="larger than"):
         post(form(("a.nii", b"x" * 300_000)), tmp_path)
     with pytest.raises(InputFileError, match="more than 5 files"):
-        post(form(*((f"{n}.nii", b"") for n in range(6))), tmp_path / "")
+        second = tmp_path / "second"
+        second.mkdir()
+        post(form(*((f"{n}.nii", b"") for n in range(6))), second)
 
 
 def test_a_slow_upload_is_stopped(tmp_path) -> None:

@@ -241,6 +241,10 @@ def unpack(upload: Upload, folder: Path, limits: Limits) -> Upload:
         except RuntimeError as error:
             raise InputFileError("the zip archive is encrypted; unpack it first") from error
         except OSError as error:
+            if error.errno == errno.EINVAL:
+                # A position before the start of the archive.
+                text = "the zip archive is damaged (wrong positions); pack it again"
+                raise InputFileError(text) from error
             raise disk_error(error) from error
         received.path.unlink()
     _check_count(len(files), limits)
