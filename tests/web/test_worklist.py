@@ -41,9 +41,9 @@ def test_a_damaged_result_is_named_and_stops_nothing_else(client, root, content:
 
 
 def test_what_needs_attention_comes_first() -> None:
-    clear = {"warnings": [], "certainty": {"lesion_visible": 0.99}}
+    clear = {"warnings": [], "confidence": {"infarct_probability": 0.99}}
     warned = {**clear, "warnings": [{"code": "x", "message": "y"}]}
-    unsure = {**clear, "certainty": {"lesion_visible": 0.5}}
+    unsure = {**clear, "confidence": {"infarct_probability": 0.5}}
     corrected = {**clear, "corrections": [{}]}
     none = DoubleReading()
     ranks = [attention(summary, none) for summary in (warned, unsure, clear, corrected)]

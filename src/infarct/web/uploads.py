@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import lzma
 import re
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Mapping
@@ -31,6 +33,17 @@ _IMAGES = _SUFFIXES[:4]
 _IGNORED = re.compile(
     r"(^|/)(\.|__MACOSX/|Thumbs\.db$)|\.(json|tsv|bvec|bvecs|txt|html|pdf|png|jpg)$", re.I
 )
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+)
+"""What the library raises for damaged archives, besides an `OSError` without a number."""
+
 _WORDS: tuple[tuple[str, str], ...] = (
     ("brain", r"brain|skull.?strip"),
     ("adc", r"adc|apparent"),
@@ -236,14 +249,13 @@ def unpack(upload: Upload, folder: Path, limits: Limits) -> Upload:
                     number += 1
                     total = _extract(archive, member, path, total, limits)
                     files.append(Received(member.filename, path))
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except _DAMAGE as error:
             raise InputFileError(f"the zip archive is damaged ({error}); pack it again") from error
         except RuntimeError as error:
             raise InputFileError("the zip archive is encrypted; unpack it first") from error
         except OSError as error:
-            if error.errno == errno.EINVAL:
-                # A position before the start of the archive.
-                text = "the zip archive is damaged (wrong positions); pack it again"
+            if error.errno in {None, errno.EINVAL}:
+                text = f"the zip archive is damaged ({error}); pack it again"
                 raise InputFileError(text) from error
             raise disk_error(error) from error
         received.path.unlink()

@@ -14,7 +14,7 @@ from typing import Any
 from infarct.core.errors import InputFileError
 from infarct.core.units import format_probability, format_volume
 from infarct.reporting import result_schema
-from infarct.reporting.narrative import certainty, impression, verdict
+from infarct.reporting.narrative import describe_confidence, impression, verdict
 from infarct.reporting.reader import OUTLINE, find_file
 from infarct.web.jobs import Jobs
 from infarct.web.readings import DoubleReading, Readings
@@ -35,7 +35,7 @@ class Result:
         folder: Result folder.
         version: SHA-256 of the lesion mask.
         summary: Content of `summary.json`.
-        made: Date and time of the result.
+        created: Date and time of the result.
         damage: Why the result cannot be used; empty if it can.
     """
 
@@ -44,7 +44,7 @@ class Result:
     folder: Path
     version: str
     summary: dict[str, Any]
-    made: str
+    created: str
     damage: str = ""
 
 
@@ -116,8 +116,8 @@ class Worklist:
         except (OSError, ValueError, InputFileError) as error:
             summary, damage = {}, f"this result is damaged ({error}); segment the scan again"
         version = (manifest.get("outputs") or {}).get(OUTLINE, "")
-        made = str(manifest.get("made", ""))
-        return Result(scan_id(name), name, folder, version, summary, made, damage)
+        created = str(manifest.get("created", ""))
+        return Result(scan_id(name), name, folder, version, summary, created, damage)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all scans, those that need attention first."""
@@ -150,7 +150,7 @@ class Worklist:
             "name": result.name,
             "state": "damaged" if result.damage else "done",
             "error": result.damage,
-            "made": result.made,
+            "created": result.created,
             "reading": reading.status,
             "blinded": reading.blinds,
         }
@@ -160,8 +160,8 @@ class Worklist:
         row["model"] = summary["model"]
         if reading.blinds:
             return {**row, "attention": 1}
-        confidence = summary.get("certainty") or {}
-        probability = confidence.get("lesion_visible")
+        confidence = summary.get("confidence") or {}
+        probability = confidence.get("infarct_probability")
         interval = confidence.get("volume_interval_ml")
         corrections = summary.get("corrections") or []
         return {
@@ -191,7 +191,7 @@ class Worklist:
         return {
             **row,
             "verdict": verdict(summary),
-            "certainty": certainty(summary),
+            "confidence": describe_confidence(summary),
             "impression": impression(summary),
             "notes": [each["message"] for each in summary["notes"]],
             "lesion_list": summary["lesions"],
@@ -252,7 +252,7 @@ def attention(summary: dict[str, Any], reading: DoubleReading) -> int:
     decided = bool(summary.get("corrections")) or bool(reading.adjudicated_by)
     if (reading.complete and not reading.adjudicated_by) or summary["warnings"]:
         return 1
-    probability = (summary.get("certainty") or {}).get("lesion_visible")
+    probability = (summary.get("confidence") or {}).get("infarct_probability")
     if not decided and probability is not None and _UNDECIDED[0] < probability < _UNDECIDED[1]:
         return 2
     return 4 if decided else 3

@@ -41,7 +41,7 @@ class ScanPage {
     this.frame = el("div", { class: "stage" });
     this.main.replaceChildren(
       el("h1", {}, this.scan.name, this.mode === "reading" ? ` – reading by ${this.own.reader}` : ""),
-      this.mode === "review" ? el("p", { class: "certainty" }, el("strong", {}, this.scan.verdict), " ", this.scan.certainty) : el("p", { class: "note" }, this.mode === "reading" ? "Blinded reading: draw the lesion mask, then submit it. You see neither the other reader's mask nor, if it is hidden, the automatic one." : "This scan is being read twice. Its result is hidden until both readings are submitted."),
+      this.mode === "review" ? el("p", { class: "confidence" }, el("strong", {}, this.scan.verdict), " ", this.scan.confidence) : el("p", { class: "note" }, this.mode === "reading" ? "Blinded reading: draw the lesion mask, then submit it. You see neither the other reader's mask nor, if it is hidden, the automatic one." : "This scan is being read twice. Its result is hidden until both readings are submitted."),
       ...(this.mode === "review" ? this.scan.warnings.map((text) => el("p", { class: "warning" }, el("strong", {}, "Check: "), sentence(text))) : []),
       el("div", { class: "work" }, this.frame, this.panel),
     );
