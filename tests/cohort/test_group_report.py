@@ -16,6 +16,20 @@ from infarct.core.geometry import MNI_GRID
 from infarct.core.nifti import Volume, write
 from infarct.preprocessing.case import CaseFiles
 
+MANIFEST = {
+    **{
+        "infarct": "1.0",
+        "model": "cfuzzy",
+        "python": "3.12",
+        "created": "2026-01-01",
+        "command": None,
+    },
+    **{"libraries": {"SimpleITK": "2.5"}, "networks": {}, "assets": {}},
+    **{"engine": {"name": "onnxruntime", "version": "1", "precision": "float32"}},
+    **{"territories": {"file": "territories.nii.gz", "sha256": "0"}},
+    "inputs": {"dwi": {"file": "dwi.nii.gz", "sha256": "1"}},
+}
+
 ASPECTS = {"score": 8, "side": "left", "affected": ["M1", "M2"], "rule": "20% of a region"}
 
 
@@ -56,7 +70,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Job]]:
     dwi = np.full(MNI_GRID.shape, 100, np.int16)
     for job, numbers, extent in zip(jobs, summaries, (10, 20, 0), strict=False):
         (job.folder / "mni").mkdir(parents=True)
-        (job.folder / "manifest.json").write_text("{}")
+        (job.folder / "manifest.json").write_text(json.dumps(MANIFEST))
         (job.folder / "summary.json").write_text(json.dumps(numbers))
         mask = np.zeros(MNI_GRID.shape, np.uint8)
         mask[60 : 60 + extent, 100:110, 90:100] = 1
@@ -129,7 +143,7 @@ def test_nested_fields_that_are_null_elsewhere_have_no_column(tmp_path: Path) ->
     score = {"aspects": ASPECTS, "confidence": None}
     for job, more in zip(jobs, (score, {"aspects": None, "confidence": None}), strict=True):
         (job.folder / "mni").mkdir(parents=True)
-        (job.folder / "manifest.json").write_text("{}")
+        (job.folder / "manifest.json").write_text(json.dumps(MANIFEST))
         (job.folder / "summary.json").write_text(json.dumps(summary(2.0) | more))
         blank = Volume(np.zeros(MNI_GRID.shape, np.uint8), MNI_GRID.affine)
         for name in ("lesion_mask", "dwi"):
@@ -157,7 +171,7 @@ def test_the_report_is_self_contained_and_sorted_by_review_priority(cohort) -> N
     assert ids == ["broken", "later", "doubtful", "none", "small"]
     assert body.count('loading="lazy"') == 3
     assert "&lt;dwi&gt; is truncated" in body
-    assert "&lt;brain-cut&gt;" in page
+    assert "&lt;brain-cropped&gt;" in page
 
 
 def test_mixed_engines_are_listed() -> None:
@@ -280,3 +294,16 @@ def test_a_foreign_group_folder_is_kept(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is a file"):
         write_group(jobs, tmp_path / "study")
     assert group.read_text() == "a file"
+
+
+def test_the_methods_text_counts_the_scans_that_were_processed(cohort) -> None:
+    text = (cohort[0] / "group" / "methods.md").read_text(encoding="utf-8")
+    assert "3 scans were processed" in text
+    assert "infarct 1.0" in text
+    assert "@article{liu2021," in (cohort[0] / "group" / "references.bib").read_text("utf-8")
+
+
+def test_no_methods_text_without_a_processed_scan(tmp_path: Path) -> None:
+    jobs = [Job("a", CaseFiles(tmp_path / "dwi.nii.gz"), tmp_path / "study" / "a")]
+    group = write_group(jobs, tmp_path / "study").parent
+    assert not (group / "methods.md").exists()

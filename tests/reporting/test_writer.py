@@ -39,6 +39,7 @@ def test_result_contains_all_documented_files(written) -> None:
             "figure.png",
             "report.html",
         ),
+        *("methods.md", "methods.tex", "references.bib"),
         *(f"mni/{n}.nii.gz" for n in ("dwi", "b0", "adc", "dwi_normalised", "is_map")),
         *(f"scan/{n}.nii.gz" for n in ("dwi", "b0", "adc")),
         *("mni/lesion_mask.nii.gz", "mni/lesion_probability.nii.gz", "mni/mni_from_native.txt"),

@@ -28,9 +28,10 @@ from infarct.core.serialization import write_tsv
 from infarct.core.units import format_probability, format_volume
 from infarct.reporting import result_schema
 from infarct.reporting.figures import to_png
+from infarct.reporting.methods import METHODS, write_methods
 from infarct.reporting.reader import THUMBNAIL
 
-_OURS = {NUMBERS, "lesion_overlap.nii.gz", "lesion_overlap.png", "report.html"}
+_OURS = {NUMBERS, "lesion_overlap.nii.gz", "lesion_overlap.png", "report.html", *METHODS}
 
 _PARTS = ("territories", "regions")
 """Fields of a summary that list brain regions."""
@@ -47,6 +48,7 @@ class Row:
         summary: Content of `summary.json`; empty unless the case is done.
         page: Path of the case report, relative to the group report.
         picture: Thumbnail (JPEG).
+        manifest: Content of `manifest.json`; empty unless the case is done.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Row:
     summary: Mapping[str, Any] = field(default_factory=dict)
     page: str = ""
     picture: bytes = b""
+    manifest: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def warnings(self) -> list[dict[str, str]]:
@@ -144,7 +147,10 @@ def _write_group(
                 shutil.copy2(path, partial / name, follow_symlinks=False)
         _write_numbers(rows, about, partial / NUMBERS)
         write(Volume(count, MNI_GRID.affine), partial / "lesion_overlap.nii.gz", np.uint16)
-        done = sum(row.status == "done" for row in rows)
+        results = [(row.summary, row.manifest) for row in rows if row.status == "done"]
+        if results:
+            write_methods(results, partial)
+        done = len(results)
         overlap = to_png(overlap_figure(count, done), dpi=130)
         (partial / "lesion_overlap.png").write_bytes(overlap)
         page = _render(rows, overlap)
@@ -157,17 +163,19 @@ def _of_others(group: Path) -> list[str]:
     return sorted({path.name for path in group.iterdir()} - _OURS) if group.is_dir() else []
 
 
-def _collect(job: Job, row: Mapping[str, str], group: Path) -> tuple[Row, Mask]:
+def _collect(job: Job, record: Mapping[str, str], group: Path) -> tuple[Row, Mask]:
     """Return the group row of a case, and its lesion mask on the MNI grid."""
     nothing: Mask = np.zeros(MNI_GRID.shape, bool)
     # The result of an earlier run may still exist, but it does not belong to this scan.
-    if row.get("status") == "failed":
-        return Row(job.id, "failed", row["reason"]), nothing
+    if record.get("status") == "failed":
+        return Row(job.id, "failed", record["reason"]), nothing
     if not (job.folder / "manifest.json").is_file():
         return Row(job.id, "missing"), nothing
     try:
         summary = result_schema.parse(job.output("summary.json").read_text(encoding="utf-8"))
         result_schema.check(summary, result_schema.SUMMARY)
+        manifest = result_schema.parse((job.folder / "manifest.json").read_text(encoding="utf-8"))
+        result_schema.check(manifest, result_schema.MANIFEST)
         lesion = read(job.output("mni/lesion_mask.nii.gz"))
         if lesion.data.shape != MNI_GRID.shape:
             raise ValueError(
@@ -184,7 +192,8 @@ def _collect(job: Job, row: Mapping[str, str], group: Path) -> tuple[Row, Mask]:
         reason = job.without_folders(f"its stored result is damaged ({error})")
         return Row(job.id, "failed", reason), nothing
     page = os.path.relpath(job.output("report.html"), group)
-    return Row(job.id, "done", "", summary, Path(page).as_posix(), image), lesion.data > 0.5
+    row = Row(job.id, "done", "", summary, Path(page).as_posix(), image, manifest)
+    return row, lesion.data > 0.5
 
 
 def _write_numbers(rows: Sequence[Row], about: Mapping[str, Mapping[str, str]], path: Path) -> None:

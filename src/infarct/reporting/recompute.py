@@ -23,10 +23,9 @@ from infarct.core.serialization import as_utf8, write_json, write_tsv
 from infarct.measurement.anatomy import find_anatomy
 from infarct.measurement.atlas import Atlas
 from infarct.measurement.volumetry import MeasurementImages, Measurements, measure
-from infarct.reporting.html_report import write_page
 from infarct.reporting.reader import AUDIT, FILES, OUTLINE, THUMBNAIL, Stored, read_stored, settle
 from infarct.reporting.tables import numbers, write_tables
-from infarct.reporting.writer import PAGE, relisted, write_outline_mni
+from infarct.reporting.writer import DOCUMENTS, relisted, write_documents, write_outline_mni
 from infarct.uncertainty.asymmetry import Asymmetry, asymmetry_beyond, asymmetry_findings
 from infarct.uncertainty.result_checks import lesion_findings, score_findings
 
@@ -161,10 +160,10 @@ def _recompute(
         outputs = {**stored.manifest["outputs"], OUTLINE: correction.sha256_after}
         manifest = {**stored.manifest, "outputs": outputs}
         write_json(manifest, partial / "manifest.json")
-        write_page(read_stored(partial), partial)
+        write_documents(read_stored(partial), partial)
         if FILES in manifest:
             manifest = {**manifest, FILES: _renamed(manifest[FILES])}
-        names = (*_CHANGED, *PAGE, previous_mask)
+        names = (*_CHANGED, *DOCUMENTS, previous_mask)
         write_json(relisted(manifest, partial, names), partial / "manifest.json")
     return correction
 

@@ -30,9 +30,11 @@ from infarct.core.nifti import Volume, write
 from infarct.core.resampling import resample
 from infarct.core.serialization import finite, write_json
 from infarct.reporting.html_report import write_page
+from infarct.reporting.methods import METHODS, write_methods
 from infarct.reporting.reader import (
     FILES,
     OUTLINE,
+    Stored,
     is_result,
     list_files,
     manual_work,
@@ -51,8 +53,8 @@ few per cent."""
 _MOST_NAMES = 20
 """Maximum number of files listed in an error message."""
 
-PAGE = ("report.html", "figure.png")
-"""The files that `write_page` writes."""
+DOCUMENTS = ("report.html", "figure.png", *METHODS)
+"""The files that `write_documents` writes."""
 
 _LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "onnxruntime", "matplotlib")
 
@@ -98,14 +100,14 @@ def write_results(
         manifest["outputs"] = {OUTLINE: assets.sha256(partial / OUTLINE)}
         write_json(manifest, partial / "manifest.json")
         # Render from the folder, to verify that the report can be rebuilt from it later.
-        write_page(read_stored(partial), partial)
+        write_documents(read_stored(partial), partial)
         add(partial)
         write_json({**manifest, FILES: list_files(partial)}, partial / "manifest.json")
     return out
 
 
 def rebuild_page(folder: Path) -> None:
-    """Rebuild `report.html` and `figure.png` from a result folder.
+    """Rebuild the report, its figure and the methods text from a result folder.
 
     Args:
         folder: Output of `infarct segment`.
@@ -118,8 +120,19 @@ def rebuild_page(folder: Path) -> None:
         settle(folder)
         stored = read_stored(folder)
         with edit_atomically(folder) as partial:
-            write_page(stored, partial)
-            write_json(relisted(stored.manifest, partial, PAGE), partial / "manifest.json")
+            write_documents(stored, partial)
+            write_json(relisted(stored.manifest, partial, DOCUMENTS), partial / "manifest.json")
+
+
+def write_documents(stored: Stored, folder: Path) -> None:
+    """Write the report, its figure and the methods text.
+
+    Args:
+        stored: The result.
+        folder: Output folder.
+    """
+    write_page(stored, folder)
+    write_methods([(stored.summary, stored.manifest)], folder)
 
 
 def relisted(manifest: dict[str, Any], folder: Path, names: Iterable[str]) -> dict[str, Any]:
