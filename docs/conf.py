@@ -33,6 +33,7 @@ nb_execution_mode = "off"
 
 # Docstrings: Google style, and single backticks mean code.
 default_role = "literal"
+smartquotes = False  # would turn the two dashes of an option into one
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
