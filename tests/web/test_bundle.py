@@ -33,3 +33,26 @@ def test_a_failure_says_why_and_keeps_the_old_bundle(tmp_path, monkeypatch) -> N
 
 def test_it_imports_nothing_of_infarct() -> None:
     assert "from infarct" not in (bundle.FRONTEND.parent / "bundle.py").read_text()
+
+
+def test_deno_is_also_found_in_path(tmp_path, monkeypatch) -> None:
+    import deno  # noqa: PLC0415 - a build dependency
+
+    def missing() -> str:
+        raise FileNotFoundError("scripts/deno")
+
+    seen = []
+
+    def fail(command: list[str], **_: object) -> SimpleNamespace:
+        seen.append(command[0])
+        return SimpleNamespace(returncode=1, stderr="stopped here")
+
+    monkeypatch.setattr(deno, "find_deno_bin", missing)
+    monkeypatch.setattr(subprocess, "run", fail)
+    monkeypatch.setattr(bundle.shutil, "which", lambda name: f"elsewhere/{name}")
+    with pytest.raises(bundle.BundleError, match="stopped here"):
+        bundle.bundle(tmp_path / "niivue.js")
+    assert seen == ["elsewhere/deno"]
+    monkeypatch.setattr(bundle.shutil, "which", lambda name: None)
+    with pytest.raises(bundle.BundleError, match="scripts/deno or PATH"):
+        bundle.bundle(tmp_path / "niivue.js")

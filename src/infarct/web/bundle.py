@@ -6,6 +6,7 @@ This file imports nothing of infarct, because the build runs it before infarct i
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,13 +31,10 @@ def bundle(target: Path = TARGET) -> Path:
     Raises:
         BundleError: If deno is not installed, or npm cannot be reached.
     """
-    try:
-        import deno  # noqa: PLC0415 - installed for the build only
-    except ImportError as error:
-        raise BundleError("the package deno is not installed: pip install deno") from error
+    executable = _find_deno()
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bundle-") as folder:
         draft = Path(folder) / "niivue.js"
-        command = [deno.find_deno_bin(), "bundle", "--platform", "browser", "--minify"]
+        command = [executable, "bundle", "--platform", "browser", "--minify"]
         done = subprocess.run(
             [*command, "--frozen", "--output", str(draft), _ENTRY],
             cwd=FRONTEND,
@@ -50,6 +48,21 @@ def bundle(target: Path = TARGET) -> Path:
         draft.chmod(0o644)
         draft.replace(target)
     return target
+
+
+def _find_deno() -> str:
+    try:
+        import deno  # noqa: PLC0415 - installed for the build only
+    except ImportError as error:
+        raise BundleError("the package deno is not installed: pip install deno") from error
+    try:
+        return str(deno.find_deno_bin())
+    except FileNotFoundError as error:
+        # An isolated build has its own folder of programs, which only PATH names.
+        found = shutil.which("deno")
+        if found is None:
+            raise BundleError(f"the program deno was not found in {error} or PATH") from error
+        return found
 
 
 if __name__ == "__main__":
