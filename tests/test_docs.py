@@ -167,7 +167,7 @@ def test_commands_and_options_exist(page: Path) -> None:
             assert used <= known, (line, used - known)
 
 
-@pytest.mark.parametrize("name", ["one-scan"])
+@pytest.mark.parametrize("name", ["one-scan", "cohort"])
 def test_notebooks_are_stored_with_their_output(name: str) -> None:
     path = DOCS / "examples" / f"{name}.ipynb"
     cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]

@@ -6,6 +6,7 @@ The cohort example needs the extra `lab`, because it simulates its scans.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +26,9 @@ def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": folder}}).execute()
+    for output in (each for cell in notebook.cells for each in cell.get("outputs", [])):
+        if output["output_type"] == "stream":
+            output["text"] = output["text"].replace(f"{folder}{os.sep}", "")
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
@@ -33,5 +37,6 @@ def execute(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["TERM"] = "dumb"  # no progress bars
     for name in sys.argv[1:] or sorted(HERE.glob("*.ipynb")):
         execute(Path(name))

@@ -53,6 +53,6 @@ def test_deno_is_also_found_in_path(tmp_path, monkeypatch) -> None:
     with pytest.raises(bundle.BundleError, match="stopped here"):
         bundle.bundle(tmp_path / "niivue.js")
     assert seen == ["elsewhere/deno"]
-    monkeypatch.setattr(bundle.shutil, "which", lambda name: None)
+    monkeypatch.setattr(bundle.shutil, "which", lambda _name: None)
     with pytest.raises(bundle.BundleError, match="scripts/deno or PATH"):
         bundle.bundle(tmp_path / "niivue.js")
