@@ -22,10 +22,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 
+from infarct.core.diffusion import BRAIN_ADC
 from infarct.core.nifti import read
 from infarct.lab.simulation import acquisition, sampling, scanner, tissue
 from infarct.lab.simulation.cohort import load_cohort
-from infarct.lab.simulation.reader_outline import AROUND_MM, FAINTEST, TISSUE_ADC, contrasts
+from infarct.lab.simulation.reader_outline import AROUND_MM, FAINTEST, contrasts
 from infarct.lab.sources.bank import Bank
 from infarct.measurement.volumetry import pieces
 from infarct.preprocessing.case import CaseFiles
@@ -91,14 +92,14 @@ def parts_of(
 def real_parts(name: str, files: CaseFiles, reference: Path) -> Iterator[Part]:
     """Yield what was outlined on a real scan."""
     case = open_case(files)
-    low, high = TISSUE_ADC
+    low, high = BRAIN_ADC
     solid = case.brain & (case.adc.data > low) & (case.adc.data < high)
     yield from parts_of(name, read(reference).data > 0, case.dwi.data, solid, case.dwi.grid.spacing)
 
 
 def synthetic_parts(bank: Bank, scans: int) -> Iterator[Part]:
     """Yield what the reader outlines on scans of the cohort `test`."""
-    low, high = TISSUE_ADC
+    low, high = BRAIN_ADC
     for index in range(scans):
         record = sampling.draw(load_cohort("test"), bank, 31, index)
         scan = scanner.acquire(tissue.build(record, bank, "cpu"), record)

@@ -64,6 +64,7 @@ TESTED_ELSEWHERE = {
     "lab/training/replay_buffer": "lab/training/test_loop.py",
     "lab/training/sources": "lab/training/test_loop.py",
     "measurement/anatomy": "reporting/test_recompute.py",
+    "preprocessing/brain_network": "inference/test_network.py",
     "preprocessing/case": "preprocessing/test_companion_alignment.py",
     "preprocessing/image_checks": "preprocessing/test_checks.py",
     "segmentation/controls": "lab/test_slices.py",

@@ -1,6 +1,6 @@
 import pytest
 
-from infarct.core.units import format_probability, format_volume
+from infarct.core.units import format_names, format_probability, format_volume
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,9 @@ def test_no_probability_is_certainty() -> None:
     said = [format_probability(p) for p in (0.9959, 0.97, 0.04, 0.004)]
     assert said == ["over 99%", "97%", "4%", "below 1%"]
     assert format_probability(None) == "\N{EN DASH}"
+
+
+def test_long_lists_of_names_are_cut_and_counted() -> None:
+    assert format_names([]) == ""
+    assert format_names(["a", "b"], most=2) == "a, b"
+    assert format_names(["a", "b", "c", "d"], most=2) == "a, b and 2 more"

@@ -26,7 +26,7 @@ from infarct.inference.network import (
     tiles,
 )
 from infarct.inference.subvolumes import split
-from infarct.preprocessing.skull_strip import brain_mask
+from infarct.preprocessing.brain_network import brain_mask
 
 LESION = Contract("Sum", "lesion", ("DWI", "ADC", "IS"), (True, True, False), 8)
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from infarct.bids.dataset import BidsScan
 from infarct.cohort.jobs import Export, Job
+from infarct.core.atomic_write import atomic_file
 from infarct.core.errors import OutputError
 
 SPACE = "MNI152NLin2009aSym"
@@ -172,9 +172,8 @@ def describe(root: Path, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         for name in [name for name in files if name not in there]:
             # Jobs of an array start together and may share a process ID in containers.
-            partial = out / f".{name}.partial-{uuid4().hex}"
-            partial.write_text(files[name], encoding="utf-8")
-            partial.replace(out / name)
+            with atomic_file(out / name, shared=True) as draft:
+                draft.write_text(files[name], encoding="utf-8")
     except (OSError, ValueError) as error:
         raise OutputError(f"{out} cannot be written: {error}") from error
 

@@ -14,8 +14,7 @@ from infarct.bids.dataset import (
 from infarct.bids.participants import read_participants, row_of
 from infarct.core.bids_names import read_name
 from infarct.core.file_search import matching
-
-_MOST_NAMES = 10
+from infarct.core.units import format_names
 
 
 def gaps(scans: Sequence[BidsScan], root: Path, *, table: bool) -> list[str]:
@@ -41,7 +40,7 @@ def gaps(scans: Sequence[BidsScan], root: Path, *, table: bool) -> list[str]:
         "participants.tsv has no row for": without_row,
         "participants.tsv has a row but the dataset has no scan for": without_scans,
     }
-    messages = [f"{reason} {_listed(names)}" for reason, names in found.items() if names]
+    messages = [f"{reason} {format_names(names)}" for reason, names in found.items() if names]
     if not (root / "dataset_description.json").is_file():
         messages.insert(0, "dataset_description.json is missing; file names are still read as BIDS")
     return messages
@@ -122,8 +121,3 @@ def _is_of(path: Path, participant: str) -> bool:
     if name is None or name.role is None:
         return False
     return f"sub-{name.entities.get('sub')}" == participant
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return f"{', '.join(names[:_MOST_NAMES])}{more}"

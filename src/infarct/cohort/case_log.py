@@ -16,11 +16,11 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 from infarct.cohort.jobs import Outcome, Settings
+from infarct.core.atomic_write import atomic_file
 from infarct.core.errors import OutputError
-from infarct.core.serialization import as_json, write_tsv
+from infarct.core.serialization import as_json, table_cell, write_tsv
 
 NAME = "cases.tsv"
 RECORDS = ".cases"
@@ -73,24 +73,21 @@ class Ledger:
             OutputError: If it cannot be written, e.g. because the disk is full; results are kept.
         """
         row = {
-            **{name: _cell(getattr(outcome, name)) for name in COLUMNS[:8]},
+            **{name: table_cell(getattr(outcome, name)) for name in COLUMNS[:8]},
             "infarct": settings.infarct,
             "model": settings.model,
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        # A short name: the case id itself may have the maximum file name length.
-        draft = self.records / f".{uuid4().hex}"
         try:
             self.records.mkdir(parents=True, exist_ok=True)
-            try:
-                with draft.open("w", encoding="utf-8") as stream:
-                    # The reason may contain a file name that is not valid UTF-8.
-                    stream.write(as_json(row))
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                draft.replace(self.records / outcome.id)
-            finally:
-                draft.unlink(missing_ok=True)
+            with (
+                atomic_file(self.records / outcome.id, shared=True) as draft,
+                draft.open("w", encoding="utf-8") as stream,
+            ):
+                # The reason may contain a file name that is not valid UTF-8.
+                stream.write(as_json(row))
+                stream.flush()
+                os.fsync(stream.fileno())
         except OSError as error:
             raise self._full(error) from error
         if time.monotonic() >= self._quiet_until:
@@ -105,20 +102,17 @@ class Ledger:
         if not self.records.is_dir():
             return
         start = time.monotonic()
-        draft = self.path.with_name(f".{NAME}.{uuid4().hex}")
         try:
             written = None
             # Another run may add a record after this one has read them, and rewrite the table
             # first. Reading again after the rename ensures that the last writer has all records.
             while (rows := self.read()) != written:
                 lines = sorted(rows.values(), key=lambda row: (row["ended"], row["id"]))
-                write_tsv(draft, COLUMNS, [[row[name] for name in COLUMNS] for row in lines])
-                draft.replace(self.path)
+                with atomic_file(self.path, shared=True) as draft:
+                    write_tsv(draft, COLUMNS, [[row[name] for name in COLUMNS] for row in lines])
                 written = rows
         except OSError as error:
             raise self._full(error) from error
-        finally:
-            draft.unlink(missing_ok=True)
         now = time.monotonic()
         self._quiet_until = now + (now - start) / _SHARE_OF_TIME
 
@@ -164,12 +158,4 @@ class Ledger:
 def tells(row: Mapping[str, str], outcome: Outcome) -> bool:
     """Return whether a stored record has the same status and numbers as an outcome."""
     told = ("status", "volume_ml", "lesions", "warnings")
-    return all(row.get(name) == _cell(getattr(outcome, name)) for name in told)
-
-
-def _cell(value: float | str | None) -> str:
-    if value is None:
-        return "n/a"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return " ".join(str(value).split()) or "n/a"
+    return all(row.get(name) == table_cell(getattr(outcome, name)) for name in told)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from infarct.core.errors import CohortError, OutputError
+from infarct.core.units import format_names
 from infarct.preprocessing.case import CaseFiles
 
 GROUP = "group"
@@ -179,9 +180,8 @@ def check_outcomes(outcomes: Sequence[Outcome]) -> None:
     """
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:
-        names = ", ".join(outcome.id for outcome in failed[:5])
-        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+        names = format_names([outcome.id for outcome in failed], most=5)
         raise CohortError(
-            f"{len(failed)} of {len(outcomes)} cases failed ({names}{more}); all others are "
+            f"{len(failed)} of {len(outcomes)} cases failed ({names}); all others are "
             "complete. See cases.tsv for the reasons; use --retry-failed to run them again"
         )

@@ -24,6 +24,7 @@ from infarct.core.errors import (
 from infarct.core.input_files import check_file
 from infarct.core.nifti import read
 from infarct.core.serialization import as_json, write_json
+from infarct.core.units import format_names
 from infarct.inference.network import load_network
 from infarct.pipeline import RunRequest, run
 from infarct.reporting.reader import (
@@ -44,8 +45,6 @@ _PATIENCE_SECONDS = 3600.0
 
 _DECIDES = ("infarct", "model", "networks", "calibration", "engine", "inputs", "assets", "cohort")
 """Manifest keys that must match the run for a case to count as complete."""
-
-_MAX_LISTED = 10
 
 
 def process(job: Job, settings: Settings) -> Outcome:
@@ -200,9 +199,8 @@ def _refuse_worked_on(folder: Path, job: Job, settings: Settings) -> None:
         )
     work = [] if settings.overwrite_corrected else manual_work(folder)
     if work:
-        more = f" and {len(work) - _MAX_LISTED} more" if len(work) > _MAX_LISTED else ""
         raise OutputError(
-            f"{job.folder} contains manual edits, {', '.join(work[:_MAX_LISTED])}{more}, and its "
+            f"{job.folder} contains manual edits, {format_names(work)}, and its "
             "inputs, b-value, version, model or engine differ from this run, or one of its files "
             "is missing or edited; nothing was replaced: move it elsewhere, or add "
             "--overwrite-corrected to delete it"
@@ -218,7 +216,7 @@ def _refuse_foreign_exports(job: Job, settings: Settings) -> None:
     known = {path.resolve() for path in written}
     foreign = [e.path for e in job.exports if e.path.exists() and e.path.resolve() not in known]
     if foreign and not settings.overwrite_corrected:
-        names = ", ".join(path.name for path in foreign[:_MAX_LISTED])
+        names = format_names([path.name for path in foreign])
         raise OutputError(
             f"{names} already exist, but {job.folder} does not list them as written by infarct; "
             "nothing was replaced: move them elsewhere, or add --overwrite-corrected to delete them"

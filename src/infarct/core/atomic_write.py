@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -344,9 +345,17 @@ def _state(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Write a file next to its destination and rename it at the end; clean up on failure."""
-    draft = path.with_name(f".{path.name}.part")
+def atomic_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Write a file next to its destination and rename it at the end; clean up on failure.
+
+    Args:
+        path: Destination.
+        shared: Whether several processes, also on other computers, may write it at once.
+
+    Yields:
+        Temporary file to write to; its name does not depend on the length of `path.name` if shared.
+    """
+    draft = path.with_name(f".infarct.partial-{uuid4().hex}" if shared else f".{path.name}.part")
     try:
         yield draft
         draft.replace(path)

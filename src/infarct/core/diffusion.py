@@ -19,6 +19,10 @@ B0_BELOW = 50.0
 TISSUE_ADC = (0.4e-3, 1.3e-3)
 """mm^2/s; range of normal brain tissue at all common b-values."""
 
+BRAIN_ADC = (0.2e-3, 1.3e-3)
+"""mm^2/s; range of brain tissue, ischemic or not; lower values are noise, higher ones fluid, which
+is rarely symmetric."""
+
 
 def adc_from_signal(b0: Image, dwi: Image, bvalue: float) -> Image:
     """Compute the apparent diffusion coefficient, ADC = ln(b0 / DWI) / b.

@@ -77,3 +77,12 @@ def finite(content: Any) -> Any:
     if isinstance(content, float | np.floating):
         return float(content) if math.isfinite(content) else None
     return content
+
+
+def table_cell(value: float | str | None) -> str:
+    """Format a value for a table: `n/a` if unknown, numbers with six digits, text on one line."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "n/a"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return " ".join(str(value).split()) or "n/a"

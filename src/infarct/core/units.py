@@ -1,6 +1,8 @@
-"""Uniform formatting of volumes and probabilities."""
+"""Uniform formatting of volumes, probabilities and lists of names."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def format_volume(volume: float) -> str:
@@ -26,3 +28,14 @@ def format_probability(probability: float | None) -> str:
     if probability > 0.99:
         return "over 99%"
     return "below 1%" if probability < 0.01 else f"{probability:.0%}"
+
+
+def format_names(names: Sequence[str], most: int = 10) -> str:
+    """Format a list of names, separated by commas, with the number of those left out.
+
+    Args:
+        names: The names.
+        most: Maximum number of names that are listed.
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"

@@ -209,14 +209,14 @@ def _check_one_patient(folder: Path, series: Sequence[Series]) -> None:
         if number or (name and name not in names):
             patients.setdefault(f"ID {number}" if number else name, set()).update(found)
     if len(patients) > 1:
-        listed = " and ".join(_listed(found) for found in patients.values())
+        listed = " and ".join(_series_numbers(found) for found in patients.values())
         raise ContentError(
             f"{folder}: contains diffusion series of {len(patients)} patients ({listed}); "
             "give a folder with the scans of one patient"
         )
 
 
-def _listed(numbers: set[int]) -> str:
+def _series_numbers(numbers: set[int]) -> str:
     return "series " + ", ".join(map(str, sorted(numbers)))
 
 

@@ -18,6 +18,7 @@ from infarct.core.atomic_write import atomic_directory, refuse_to_replace, reser
 from infarct.core.errors import CohortError, InputFileError, OutputError
 from infarct.core.machine import cores
 from infarct.core.process_setup import quiet_for_good
+from infarct.core.units import format_names
 from infarct.evaluation.analysis import Analysis, analyse
 from infarct.evaluation.costs import read_costs
 from infarct.evaluation.file_layouts import find_images, other_images, subjects_with
@@ -44,8 +45,6 @@ Progress = Callable[[str, int, int], None]
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
-
-_MOST_NAMES = 10
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,9 @@ def _evaluate(request: EvaluationRequest, out: Path, progress: Progress | None) 
     cases, notes = gather(request)
     table, costs = read_subjects(request.subjects, cases), read_costs(request.costs)
     if unnamed := [tool for tool in costs if tool not in request.predictions]:
-        notes.append(f"The table of costs names tools that were not given: {_listed(unnamed)}.")
+        notes.append(
+            f"The table of costs names tools that were not given: {format_names(unnamed)}."
+        )
     workers = request.workers or cores()
     report_progress = progress or (lambda *_: None)
     measured = {}
@@ -217,11 +218,12 @@ def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
         if missing:
             notes.append(
                 f"{tool}: no prediction for {len(missing)} of {len(references)} subjects, which "
-                f"are counted as failures: {_listed(missing)}."
+                f"are counted as failures: {format_names(missing)}."
             )
         if extra:
             notes.append(
-                f"{tool}: {len(extra)} masks without a reference were ignored: {_listed(extra)}."
+                f"{tool}: {len(extra)} masks without a reference were ignored: "
+                f"{format_names(extra)}."
             )
     readings = [find_images(path, "lesion") for _, path in request.raters]
     for name, read in zip(reading_names([n for n, _ in request.raters]), readings, strict=True):
@@ -240,7 +242,7 @@ def gather(request: EvaluationRequest) -> tuple[dict[str, Case], list[str]]:
     for kind, there in images.items():
         absent = [subject for subject in references if subject not in there]
         if there and absent:
-            notes.append(f"No {kind} for {len(absent)} subjects: {_listed(absent)}.")
+            notes.append(f"No {kind} for {len(absent)} subjects: {format_names(absent)}.")
     cases = {
         subject: Case(
             subject=subject,
@@ -261,17 +263,14 @@ def _notes_on_label(request: EvaluationRequest, label: str, labelled: set[str]) 
     if without:
         notes.append(
             f"No reference mask with label {label} for {len(without)} subjects, which are not "
-            f"evaluated: {_listed(without)}."
+            f"evaluated: {format_names(without)}."
         )
     unlabelled = [tool for tool, at in request.predictions.items() if not subjects_with(at, label)]
     if unlabelled:
-        notes.append(f"No masks with label {label}, so all masks were used: {_listed(unlabelled)}.")
+        notes.append(
+            f"No masks with label {label}, so all masks were used: {format_names(unlabelled)}."
+        )
     return notes
-
-
-def _listed(names: list[str]) -> str:
-    rest = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
@@ -285,21 +284,22 @@ def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
     places = dict.fromkeys((request.reference, *request.predictions.values(), *raters))
     if others := dict.fromkeys(name for place in places for name in other_images(place)):
         notes.append(
-            f"Ignored because the file name indicates another image type: {_listed(list(others))}."
+            "Ignored because the file name indicates another image type: "
+            f"{format_names(list(others))}."
         )
     if labelled := [str(path) for case in results.measured.values() for path in case.labelled]:
         notes.append(
             "Masks with more than one label, all counted as lesion "
-            f"({len(labelled)} files): {_listed(labelled)}."
+            f"({len(labelled)} files): {format_names(labelled)}."
         )
     if request.subjects is None:
         notes.append("No table of subjects was given; only strata by lesion volume are available.")
     else:
         if results.table.unlisted:
             unlisted = list(results.table.unlisted)
-            notes.append(f"Subjects missing from the table of subjects: {_listed(unlisted)}.")
+            notes.append(f"Subjects missing from the table of subjects: {format_names(unlisted)}.")
         if results.table.unread:
-            cells = _listed(list(results.table.unread))
+            cells = format_names(list(results.table.unread))
             notes.append(
                 f"Treated as unknown (not a number, or not a standard field strength): {cells}."
             )
@@ -315,7 +315,7 @@ def _notes_on(results: Results, request: EvaluationRequest) -> list[str]:
     if beyond := [name for name, case in results.measured.items() if not case.covers]:
         notes.append(
             f"DWI or ADC does not cover the whole brain in {len(beyond)} subjects; contrast is "
-            f"measured in the covered part: {_listed(beyond)}."
+            f"measured in the covered part: {format_names(beyond)}."
         )
     if request.adc is None:
         notes.append(
@@ -355,7 +355,7 @@ def _refuse_to_lose(folder: Path, out: Path, request: EvaluationRequest) -> None
     if others := other_files(folder):
         raise OutputError(
             f"{out}: contains files that do not belong to the earlier evaluation and would be "
-            f"lost: {_listed(others)}; nothing was replaced. Move these files elsewhere"
+            f"lost: {format_names(others)}; nothing was replaced. Move these files elsewhere"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from infarct.core.serialization import write_tsv
+from infarct.core.serialization import table_cell, write_tsv
 from infarct.evaluation.analysis import Analysis
 from infarct.evaluation.metrics import Scores
 from infarct.evaluation.score_table import Results
@@ -75,9 +75,7 @@ def write_table(table: Table, path: Path) -> None:
 
 
 def _cell(value: float) -> str:
-    if isinstance(value, bool | int):
-        return str(int(value))
-    return "n/a" if math.isnan(value) else f"{value:.6g}"
+    return table_cell(int(value) if isinstance(value, bool) else value)
 
 
 def write_json(results: Results, analysis: Analysis, making: Making, path: Path) -> None:

@@ -16,9 +16,10 @@ from infarct.core.resampling import resample
 from infarct.core.step_timer import StepTimer
 from infarct.inference.network import Network
 from infarct.preprocessing import checks
+from infarct.preprocessing.brain_network import brain_mask
 from infarct.preprocessing.case import Case
 from infarct.preprocessing.registration import Registration, register
-from infarct.preprocessing.skull_strip import BrainMethod, brain_mask
+from infarct.preprocessing.skull_strip import BrainMethod
 from infarct.preprocessing.templates import Template
 
 _REACH_MM = 14

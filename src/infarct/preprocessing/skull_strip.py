@@ -1,4 +1,4 @@
-"""Skull-stripping: by a network, or by thresholds and morphology as a fallback.
+"""Skull-stripping by thresholds and morphology; the network is in `brain_network`.
 
 On a diffusion-weighted image, fat is suppressed and the eyes are dark, so little but the brain is
 bright. The threshold method corrects coil shading, cuts the thin bridges to the face and closes the
@@ -7,7 +7,6 @@ sulci.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -16,9 +15,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from infarct.core.diffusion import Image, Mask
-from infarct.core.normalisation import zscore
-from infarct.core.resampling import shrink
-from infarct.inference.network import Network, expect_answer, stretch
 
 BrainMethod = Literal["given", "stripped", "threshold", "network"]
 """How a brain mask was obtained: given by the user, from an already skull-stripped image, by
@@ -31,12 +27,6 @@ _SHADING_MM = 60.0
 _HEAD_SHARE = 0.3
 """Smallest share of the head, scalp and eyes included, above a threshold that separates the brain
 from the rest: 0.36 to 0.92 on 3 real and 799 synthetic scans, 0.16 with a very bright infarct."""
-
-HEAD_STEP = 4
-"""Voxel size of the grid for the skull-stripping network, mm."""
-
-_IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
-"""In-plane connectivity."""
 
 
 def find_brain(
@@ -232,53 +222,3 @@ def _fill(mask: Mask, spacing: NDArray[np.float64]) -> Mask:
 
 def _dice(a: Mask, b: Mask) -> float:
     return 2.0 * float((a & b).sum()) / max(float(a.sum() + b.sum()), 1.0)
-
-
-def brain_mask(network: Network, images: Mapping[str, Image]) -> Mask:
-    """Find the brain in a head with a skull-stripping network.
-
-    Args:
-        network: A network whose `answers` is "brain".
-        images: (192, 224, 192) "DWI" and "b0" on the MNI grid, in any unit, not masked.
-
-    Returns:
-        (192, 224, 192) brain mask: closed and filled at 4 mm, reduced to the component at the
-        centre of the head, smoothed at 1 mm and dilated by one voxel.
-
-    Raises:
-        AssetError: If the network does not predict the brain.
-
-    References:
-        Liu et al. 2021, Methods, "Automated skull stripping".
-    """
-    contract = expect_answer(network, "brain")
-    planes = []
-    for name, scaled in zip(contract.channels, contract.scaled, strict=True):
-        coarse = shrink(images[name], HEAD_STEP)
-        planes.append(zscore(coarse, np.ones(coarse.shape, dtype=bool)) if scaled else coarse)
-    found = network.run(np.stack(planes)[None].astype(np.float32))[0, 0] > 0.5
-    # Padded, because closing would otherwise erode the mask at the border. Holes are filled slice
-    # by slice: in a slab, the ventricles are open at the top or bottom.
-    closed = ndimage.binary_closing(np.pad(found, 1))[1:-1, 1:-1, 1:-1]
-    found = _central(ndimage.binary_fill_holes(closed, _IN_PLANE))
-    fine = found.astype(np.float32)
-    for axis in range(3):
-        fine = stretch(fine, axis, HEAD_STEP, (HEAD_STEP - 1) / 2)
-    smooth = ndimage.gaussian_filter(fine, 1.0) > 0.5
-    mask: Mask = ndimage.binary_dilation(smooth)
-    return mask
-
-
-def _central(mask: Mask) -> Mask:
-    """Return the component nearest to the centre of the grid, without eyes and neck."""
-    labels, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    middle = tuple(size // 2 for size in mask.shape)
-    if not labels[middle]:
-        nearest = ndimage.distance_transform_edt(
-            labels == 0, return_distances=False, return_indices=True
-        )
-        middle = tuple(int(index[middle]) for index in nearest)
-    central: Mask = labels == labels[middle]
-    return central

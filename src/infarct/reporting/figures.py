@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,11 +87,6 @@ def to_png(figure: Figure, dpi: int = 110) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
     return stream.getvalue()
-
-
-def write_png(figure: Figure, path: Path) -> None:
-    """Write a figure to a PNG file."""
-    path.write_bytes(to_png(figure))
 
 
 def _show(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from infarct.core.serialization import finite, write_tsv
+from infarct.core.serialization import finite, table_cell, write_tsv
 from infarct.measurement.anatomy import Anatomy
 from infarct.measurement.localization import LesionLocation, Localization, Part
 from infarct.measurement.volumetry import Lesion, Measurements
@@ -77,7 +76,9 @@ def _write_lesions(measurements: Measurements, places: Localization, path: Path)
         row: list[str] = []
         for name in header:
             value = getattr(lesion, name)
-            row += [_cell(v) for v in value] if isinstance(value, tuple) else [_cell(value)]
+            row += (
+                [table_cell(v) for v in value] if isinstance(value, tuple) else [table_cell(value)]
+            )
         rows.append(row + [getattr(place, name) for name in _PLACE])
     write_tsv(path, columns + _PLACE, rows)
 
@@ -90,17 +91,9 @@ def _write_regions(places: Localization, path: Path) -> None:
     )
     rows = [
         [kind, part.name, part.side or "n/a", part.group]
-        + [_cell(n) for n in (part.ml, part.share_of_part, part.share_of_lesion)]
+        + [table_cell(n) for n in (part.ml, part.share_of_part, part.share_of_lesion)]
         for kind, parts in kinds
         for part in parts
     ]
     columns = ["kind", "name", "side", "group", "ml", "share_of_region", "share_of_lesion"]
     write_tsv(path, columns, rows)
-
-
-def _cell(value: float | str | None) -> str:
-    if value is None:
-        return "n/a"
-    if isinstance(value, float):
-        return "n/a" if math.isnan(value) else f"{value:.6g}"
-    return str(value)

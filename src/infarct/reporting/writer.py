@@ -29,6 +29,7 @@ from infarct.core.geometry import MNI_GRID, Affine
 from infarct.core.nifti import Volume, write
 from infarct.core.resampling import resample
 from infarct.core.serialization import finite, write_json
+from infarct.core.units import format_names
 from infarct.reporting.html_report import write_page
 from infarct.reporting.methods import METHODS, write_methods
 from infarct.reporting.reader import (
@@ -241,9 +242,8 @@ def _refuse_to_lose(folder: Path, out: Path, *, overwrite: bool, overwrite_corre
         )
     work = [] if overwrite_corrected else manual_work(folder)
     if work:
-        more = f" and {len(work) - _MOST_NAMES} more" if len(work) > _MOST_NAMES else ""
         raise OutputError(
-            f"replacing {out} would delete manual work: {', '.join(work[:_MOST_NAMES])}{more}; "
+            f"replacing {out} would delete manual work: {format_names(work, _MOST_NAMES)}; "
             "nothing was replaced; move the folder elsewhere, or add --overwrite-corrected to "
             "delete this work"
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from infarct.core.diffusion import Image, Mask
+from infarct.core.diffusion import BRAIN_ADC, Image, Mask
 from infarct.core.findings import Finding, FindingCode
 from infarct.core.resampling import shrink
 
@@ -29,9 +29,6 @@ _SCALE_MM = 8.0
 
 _BRIGHTER, _DARKER = 0.10, 0.08
 """Thresholds on the log ratio to the other side: DWI above, and ADC below (negated)."""
-
-_TISSUE_ADC = (0.2e-3, 1.3e-3)
-"""Range of tissue ADC, mm^2/s. Higher values are mostly fluid, which is rarely symmetric."""
 
 _NEAR_MM = 8.0
 """Distance from the lesion mask within which asymmetry is attributed to the lesion (smoothing)."""
@@ -64,7 +61,7 @@ def asymmetry_beyond(dwi: Image, adc: Image, brain: Mask, outline: Mask) -> Asym
     Returns:
         The largest asymmetric region.
     """
-    low, high = _TISSUE_ADC
+    low, high = BRAIN_ADC
     tissue = brain & (adc > low) & (adc < high)
     share = shrink(tissue, _STEP)
     weight = _smooth(share)

@@ -133,7 +133,7 @@ def test_every_infarct_has_sufficient_contrast(name):
         record = sampling.draw(cohort, BANK, 5, index)
         b = record.acquisition.bvalue
         for spot in record.lesions:
-            gain = spot.b0_gain * np.exp(b * sampling.TISSUE_ADC * (1 - spot.adc_gain))
+            gain = spot.b0_gain * np.exp(b * sampling.NORMAL_ADC * (1 - spot.adc_gain))
             assert gain >= sampling.FAINTEST - 1e-9
 
 

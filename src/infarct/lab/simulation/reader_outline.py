@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from infarct.core.diffusion import BRAIN_ADC
 from infarct.lab.simulation.scan_parameters import Habit
 from infarct.measurement.volumetry import pieces
 
@@ -39,9 +40,6 @@ _MIN_FRACTION = 0.15
 AROUND_MM = (2.5, 10.0)
 """In-plane distances of the reference region from an infarct: beyond its blurred edge, but near
 enough to share its shading."""
-
-TISSUE_ADC = (0.2e-3, 1.3e-3)
-"""ADC range of the reference tissue, mm^2/s; lower values are noise, higher values are fluid."""
 
 _MIN_REFERENCE_VOXELS = 10
 """Minimum number of reference voxels; with fewer, an infarct counts as visible."""
@@ -81,7 +79,7 @@ def outlined(share: torch.Tensor, seen: Seen, habit: Habit) -> torch.Tensor:
     drawn = _threshold_parts(share.float().cpu().numpy(), voxel_ml, habit)
     if not drawn.any():
         return torch.from_numpy(drawn).to(share.device)
-    low, high = TISSUE_ADC
+    low, high = BRAIN_ADC
     tissue = (seen.brain & (seen.adc > low) & (seen.adc < high)).cpu().numpy()
     parts = pieces(drawn)
     ratios = np.array(contrasts(parts, seen.dwi.float().cpu().numpy(), tissue, seen.spacing_mm[:2]))

@@ -43,7 +43,7 @@ prolonged T2. Late: two weeks or more, with mixed signal and haemorrhagic parts.
 FEWEST_EMBOLI, MOST_EMBOLI = 3, 50
 EMBOLUS_ML = (0.008, 0.5)
 
-TISSUE_ADC = 0.75e-3
+NORMAL_ADC = 0.75e-3
 """ADC of normal tissue, mm^2/s, from which the DWI contrast of an infarct is computed."""
 
 OUTLINED_FACTOR, OUTLINED_POWER = 1.18, 0.985
@@ -271,7 +271,7 @@ def _draw_look(kind: str, volume_ml: float, bvalue: float, rng: np.random.Genera
     uneven = (0.3, 0.7) if kind == "late" else (0.05, 0.25)
     dark, bright = phase.b0_gain
     b0_gain = dark + rng.beta(2, 2) * (1 - faint) * (bright - dark)
-    visible = 1 - np.log(FAINTEST / b0_gain) / (bvalue * TISSUE_ADC)
+    visible = 1 - np.log(FAINTEST / b0_gain) / (bvalue * NORMAL_ADC)
     return Look(
         kind=kind,
         edge_mm=float(rng.uniform(*phase.edge_mm)),
