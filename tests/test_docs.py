@@ -251,6 +251,11 @@ def test_the_latest_version_is_the_same_everywhere() -> None:
     assert f'\nfallback-version = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
 
 
+def test_everything_that_can_be_imported_is_in_the_reference() -> None:
+    page = (DOCS / "reference" / "python.md").read_text()
+    assert [n for n in infarct.__all__ if not re.search(rf":: infarct\.{n}$", page, re.M)] == []
+
+
 def test_the_readme_fits_a_minute() -> None:
     assert README.count("\n") <= 120
 
