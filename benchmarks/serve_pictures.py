@@ -25,7 +25,7 @@ from infarct.core import assets
 
 TOKEN = "a-token-for-pictures"
 ARGUMENTS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
-LOOKS = [(width, scheme) for width in (1280, 800) for scheme in ("light", "dark")]
+LOOKS = [f"{width}-{scheme}" for width in (1280, 800) for scheme in ("light", "dark")]
 SCANS = 20
 
 
@@ -48,9 +48,10 @@ def server(root: Path) -> Iterator[str]:
 class Photographer:
     """Takes a picture of one page in every look."""
 
-    def __init__(self, browser: Browser, out: Path) -> None:
+    def __init__(self, browser: Browser, out: Path, looks: list[str]) -> None:
         self.browser = browser
         self.out = out
+        self.looks = [(int(width), scheme) for width, scheme in (each.split("-") for each in looks)]
 
     @contextmanager
     def page(self, link: str, width: int = 1280, scheme: str = "light") -> Iterator[Page]:
@@ -73,7 +74,7 @@ class Photographer:
 
     def everywhere(self, name: str, link: str, prepare: Any) -> None:
         """Take the picture in every look."""
-        for width, scheme in LOOKS:
+        for width, scheme in self.looks:
             with self.page(link, width, scheme) as page:
                 prepare(page)
                 self.take(name, page, width, scheme)
@@ -148,22 +149,23 @@ def submit(page: Page, reader: str) -> None:
     page.wait_for_selector(f"text={reader}: submitted")
 
 
-def photograph(result: Path, more: list[Path], out: Path, root: Path) -> None:
+def photograph(options: argparse.Namespace, root: Path) -> None:
     """Take all pictures."""
+    result, more = options.result, options.more
     with sync_playwright() as play:
         arguments = [*ARGUMENTS, "--no-sandbox"]
         browser = play.chromium.launch(
             executable_path=os.environ.get("INFARCT_CHROMIUM") or shutil.which("chromium"),
             args=arguments,
         )
-        camera = Photographer(browser, out)
+        camera = Photographer(browser, options.out, options.looks)
         with server(root) as link:
             camera.everywhere("empty", link, lambda page: page.wait_for_selector(".note"))
             camera.everywhere("refused", link, refused)
             with camera.page(link) as page:
                 choose(page, [assets.path(f"demo/{role}") for role in ("dwi", "b0")])
                 page.wait_for_selector("img.preview")
-                for width, scheme in LOOKS:
+                for width, scheme in camera.looks:
                     page.set_viewport_size({"width": width, "height": 900})
                     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
                     camera.take("running", page, width, scheme)
@@ -186,7 +188,7 @@ def photograph(result: Path, more: list[Path], out: Path, root: Path) -> None:
             for reader, steps in (("A. Reader", 2), ("B. Reader", 5)):
                 with camera.page(link) as page:
                     read(page, reader, steps)
-                    for width, scheme in LOOKS:
+                    for width, scheme in camera.looks:
                         page.set_viewport_size({"width": width, "height": 900})
                         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
                         camera.take(f"reading-{reader[0].lower()}", page, width, scheme)
@@ -201,10 +203,11 @@ def main() -> None:
     parser.add_argument("result", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--more", type=Path, nargs="*", default=[])
+    parser.add_argument("--looks", nargs="*", default=LOOKS, choices=LOOKS)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        photograph(options.result, options.more, options.out, Path(folder) / "results")
+        photograph(options, Path(folder) / "results")
 
 
 if __name__ == "__main__":

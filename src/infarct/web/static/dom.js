@@ -43,8 +43,10 @@ export function send(path, method, body) {
   return call(path, { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 }
 
+// A message of the command line as a sentence, without the names of options.
 export const sentence = (text) => {
-  const full = text.charAt(0).toUpperCase() + text.slice(1);
+  const plain = text.replace(/ \(--[\w-]+\)/g, "");
+  const full = plain.charAt(0).toUpperCase() + plain.slice(1);
   return /[.?!]$/.test(full) ? full : `${full}.`;
 };
 
