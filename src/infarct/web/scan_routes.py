@@ -188,7 +188,10 @@ async def thumbnail(request: Request) -> Response:
         ]
         if None in paths:
             raise HTTPException(404, "this result has no images in MNI space")
-        picture = await site.workers.run("draw_thumbnail", dwi=str(paths[0]), lesion=str(paths[1]))
+        async with site.drawing:
+            picture = await site.workers.run(
+                "draw_thumbnail", dwi=str(paths[0]), lesion=str(paths[1])
+            )
         draft = cached.with_name(f".{cached.name}.{os.urandom(4).hex()}")
         draft.write_bytes(base64.b64decode(picture))
         draft.replace(cached)

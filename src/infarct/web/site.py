@@ -67,6 +67,8 @@ class Site:
         self.readings = Readings(self.store.own / "readings")
         self.worklist = Worklist(self.store, self.jobs, self.readings)
         self.saving = asyncio.Lock()
+        # One at a time, so that a long worklist does not keep uploads waiting.
+        self.drawing = asyncio.Lock()
         self._version = 0
         self._condition = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None

@@ -102,14 +102,15 @@ class ScanPage {
   }
 
   help() {
-    return el("details", { class: "help" }, el("summary", {}, "Mouse and keyboard"), el("ul", {}, [
+    const list = el("ul", { hidden: true }, [
       "Wheel, Page Up, Page Down: slices. Arrow keys: crosshair.",
       "Right button or Shift and drag: window and level. Ctrl and drag: pan.",
       "1 to 5: image. C: overlay. N: next lesion.",
       "V look, B brush, E eraser, G grow, D delete lesion; Space applies the tool at the crosshair; + and - change the size.",
       "Ctrl+Z undo, Ctrl+Y redo, Ctrl+S save.",
       "Radiological convention: the patient's right (R) is on the left of the image.",
-    ].map((text) => el("li", {}, text))));
+    ].map((text) => el("li", {}, text)));
+    return el("details", { class: "help", ontoggle: (event) => (list.hidden = !event.target.open) }, el("summary", {}, "Mouse and keyboard"), list);
   }
 
   moved(voxel) {

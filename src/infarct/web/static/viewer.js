@@ -69,6 +69,8 @@ export class Viewer {
       touchEventConfig: { singleTouch: DRAG_MODE.crosshair, doubleTouch: DRAG_MODE.windowing },
     });
     await nv.attachToCanvas(canvas);
+    // The library makes it focusable; the keyboard works on the whole page instead.
+    canvas.tabIndex = -1;
     if (!nv.gl) throw new Error("this browser cannot show 3D images (WebGL 2 is missing or switched off)");
     const pane = { name, nv, canvas, box };
     nv.setSliceType(PLANES[this.plane](nv));
