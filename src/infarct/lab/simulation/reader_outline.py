@@ -21,7 +21,7 @@ from infarct.measurement.volumetry import pieces
 
 FAINTEST = 1.2
 """Minimum DWI ratio of an infarct to its surroundings for it to be segmented. Of 25 parts segmented
-by experts on three real scans, 24 exceed it (`benchmarks/what_readers_outline.py`)."""
+by experts on three real scans, 24 exceed it (`benchmarks/reader_contrast.py`)."""
 
 FAINTEST_BESIDE = 1.1
 """Minimum ratio for other parts of a scan on which at least one part exceeds `FAINTEST`."""
@@ -30,7 +30,7 @@ SMALL_ML, LARGE_ML = 0.1, 10.0
 """Volumes between which the reader threshold changes from small foci to large infarcts.
 
 On three real scans with small lesions, segmented voxels have infarct fractions down to about 0.15
-(`benchmarks/what_readers_outline.py`). On three with large infarcts, masks of networks trained with
+(`benchmarks/reader_contrast.py`). On three with large infarcts, masks of networks trained with
 that threshold are 6 to 23% too large and bridge sulci.
 """
 

@@ -1,6 +1,6 @@
 """What do experts outline on real scans, and what does the scanner's reader on synthetic ones?
 
-    python benchmarks/what_readers_outline.py [--data DIR] [--bank bank.npz --scans 24]
+    python benchmarks/reader_contrast.py [--data DIR] [--bank bank.npz --scans 24]
 
 Prints, for each connected part of each reference of the development data, its volume, its ratio to
 the tissue around it on the DWI, as `infarct.lab.simulation.reader_outline` sees it, and how much of

@@ -1,6 +1,6 @@
 """Tell from a cohort that was outlined what kind of infarct a method misses.
 
-    python benchmarks/what_is_missed.py OUT [--model ensemble] [--least-ml 1.7]
+    python benchmarks/missed_infarcts.py OUT [--model ensemble] [--least-ml 1.7]
 
 OUT is that of `benchmarks/cohorts.py`. The records of the synthetic scans say how old the largest
 infarct is, how far its ADC and its signal are from normal tissue's, and how low it lies; mean Dice
