@@ -291,11 +291,8 @@ def _affine(
         if not 0 <= code <= 5:
             use = "was used" if code > 0 else "counts as not set"
             text = f"{form}_code is {code}, but only 0 to 5 are defined; the {form} {use}"
-            remarks.append(
-                HeaderRemark(
-                    "form-code-invalid", f"{text}. Other tools may place the image elsewhere"
-                )
-            )
+            text += ". Other tools may place the image elsewhere"
+            remarks.append(HeaderRemark("form-code-invalid", text))
     try:
         affine = _in_own_unit(header)
     except ValueError as error:
