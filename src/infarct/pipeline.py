@@ -18,10 +18,11 @@ from infarct.measurement.atlas import Atlas
 from infarct.measurement.volumetry import measure
 from infarct.preprocessing.case import Case, CaseFiles
 from infarct.preprocessing.load import open_case
-from infarct.preprocessing.preprocess import preprocess, to_mni
+from infarct.preprocessing.preprocess import preprocess
 from infarct.preprocessing.registration import refine
 from infarct.preprocessing.templates import load_template
 from infarct.reporting.writer import destination, write_results
+from infarct.segmentation.measured_lattice import onto_slices
 from infarct.segmentation.models import BRAIN_NETWORK, DEFAULT, Model, get_model
 from infarct.segmentation.predict import (
     SECOND_READER,
@@ -196,8 +197,12 @@ def segment_case(
         scanned = scanned_slices(case.dwi.data, case.slice_axis)
         anatomy = find_anatomy(lesion, case.dwi.grid, place, territories, scanned)
     with timer.step("compare hemispheres"):
-        lesion_mni = to_mni(lesion.astype(np.float32), case, prepared.registration) >= 0.5
-        asymmetry = asymmetry_beyond(prepared.dwi, prepared.adc, prepared.brain, lesion_mni)
+        slices = reading.slices
+        outline = onto_slices(lesion.astype(np.float32), case, prepared.registration, slices.grid)
+        spacing_mm = float(slices.grid.spacing[2])
+        asymmetry = asymmetry_beyond(
+            slices.dwi, slices.adc, slices.brain, outline >= 0.5, spacing_mm
+        )
     second = None
     if reading.second is not None:
         second = compare_readers(lesion, reading.second, native.grid.voxel_ml, SECOND_READER)

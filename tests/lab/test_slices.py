@@ -20,9 +20,9 @@ from infarct.lab.training.config import Recipe, ShelfSettings
 from infarct.lab.training.data_loader import Example, crop_slices, examples
 from infarct.lab.training.from_sub_volumes import for_slices
 from infarct.lab.training.replay_buffer import _pick, _together
-from infarct.lab.training.stream import Stream, StreamSettings, spacing_value
+from infarct.lab.training.stream import Stream, StreamSettings
 from infarct.segmentation.controls import healthy_on
-from infarct.segmentation.measured_lattice import lattice, network_input
+from infarct.segmentation.measured_lattice import lattice, network_input, spacing_value
 
 SLICES = [name for name, design in DESIGNS.items() if design.slices]
 

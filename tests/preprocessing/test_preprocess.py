@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from infarct.core.geometry import MNI_GRID
+from infarct.core.nifti import Volume
 from infarct.core.resampling import resample
 from infarct.core.step_timer import StepTimer
 from infarct.evaluation.metrics import dice
@@ -40,7 +41,7 @@ def test_a_mask_survives_a_round_trip(head, ready) -> None:
     case, scan, _ = ready
     native_from_mni = np.linalg.inv(scan.registration.mni_from_native)
     there = resample(case.dwi.like(head.lesion.astype(np.float32)), MNI_GRID, native_from_mni)
-    back = restore(there, case, scan.registration) > 0.5
+    back = restore(Volume(there, MNI_GRID.affine), case, scan.registration) > 0.5
     assert dice(head.lesion, back) > 0.97
 
 

@@ -10,6 +10,7 @@ import pytest
 from infarct.core import assets
 from infarct.core.errors import AssetError, SettingError
 from infarct.inference.network import open_network
+from infarct.segmentation.inputs import MethodInputs
 from infarct.segmentation.models import (
     BRIEF,
     DEFAULT,
@@ -149,7 +150,8 @@ def test_network_replaced_during_a_run_is_rejected(tmp_path, monkeypatch, quick)
     monkeypatch.setattr(
         "infarct.segmentation.models.lesion_probability", lambda network, *_: network
     )
-    (first,) = (reader(quick.prepared, quick.is_map_mni) for reader in method.readers)
+    inputs = MethodInputs(quick.case, quick.prepared)
+    (first,) = (reader(inputs).data for reader in method.readers)
     assert first.sha256 == assets.sha256(network)
     # Different content with the same size and time stamps.
     times = network.stat()
@@ -158,8 +160,8 @@ def test_network_replaced_during_a_run_is_rejected(tmp_path, monkeypatch, quick)
     network.write_bytes(content)
     os.utime(network, ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(AssetError, match="replaced during the run"):
-        method.readers[0](quick.prepared, quick.is_map_mni)
-    (again,) = (reader(quick.prepared, quick.is_map_mni) for reader in get_model("mine").readers)
+        method.readers[0](inputs)
+    (again,) = (reader(inputs).data for reader in get_model("mine").readers)
     assert again.sha256 == assets.sha256(network) != first.sha256
 
 
@@ -214,6 +216,6 @@ def test_every_network_runs_once(quick, monkeypatch, options: str, expected: int
 
     monkeypatch.setattr("infarct.segmentation.models.lesion_probability", run)
     method = get_model(DEFAULT + options)
-    maps = [reader(quick.prepared, quick.is_map_mni) for reader in method.readers]
+    maps = [reader(MethodInputs(quick.case, quick.prepared)) for reader in method.readers]
     assert len(maps) == len(method.networks)
     assert calls == [expected] * len(method.networks)

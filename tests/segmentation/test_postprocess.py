@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infarct.segmentation.postprocess import outline, remove_small_clusters
+from infarct.segmentation.postprocess import Cleaning, outline, remove_small_clusters
 
 EVERYWHERE = np.ones((16, 16, 4), bool)
 
@@ -58,3 +58,24 @@ def test_mask_is_inside_the_brain_and_without_small_clusters(seed: int, level: f
     mask = outline(probability, level, brain)
     assert not (mask & ~brain).any()
     assert np.array_equal(remove_small_clusters(mask), mask)
+
+
+def test_smallest_lesion_is_a_volume_in_three_dimensions() -> None:
+    probability = np.zeros((16, 16, 4), np.float32)
+    probability[2, 2, 0:3] = 1.0  # three voxels
+    probability[8, 8, 1] = probability[9, 9, 2] = 1.0  # two voxels that touch at a corner
+    cleaning = Cleaning(closing=False, smallest_pixels=1, smallest_mm3=24.0)
+    for voxel_mm3, kept in ((8.0, 3), (12.0, 5), (24.0, 5), (7.9, 0)):
+        mask = outline(probability, 0.5, EVERYWHERE, 2, cleaning, voxel_mm3)
+        assert mask.sum() == kept
+
+
+def test_without_closing_gaps_stay_open_and_holes_are_filled() -> None:
+    probability = np.zeros((16, 16, 4), np.float32)
+    probability[2:5, 2:5, 1] = probability[2:5, 6:9, 1] = 1.0  # two squares, one pixel apart
+    probability[3, 3, 1] = 0.0
+    mask = outline(probability, 0.5, EVERYWHERE, 2, Cleaning(closing=False))
+    assert not mask[:, 5, 1].any()
+    assert mask[3, 3, 1]
+    assert mask.sum() == 18
+    assert probability[3, 3, 1] == 0

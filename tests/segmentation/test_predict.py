@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from infarct.core.diffusion import Image
-from infarct.preprocessing.preprocess import Prepared, restore
+from infarct.core.geometry import MNI_GRID
+from infarct.core.nifti import Volume
+from infarct.preprocessing.preprocess import restore
+from infarct.segmentation.inputs import MethodInputs
 from infarct.segmentation.models import Predictor, get_model
 from infarct.segmentation.predict import (
     candidate_evidence,
@@ -17,12 +19,15 @@ from infarct.segmentation.predict import (
 
 def test_predictions_are_averaged_and_their_disagreement_is_kept(segmentation) -> None:
     case, prepared = segmentation.case, segmentation.prepared
-    high = np.where(prepared.brain, 0.9, 0.0).astype(np.float32)
-    low = np.where(prepared.brain, 0.3, 0.0).astype(np.float32)
-    readers = (lambda *_: high, lambda *_: low)
+    high, low = (
+        Volume(np.where(prepared.brain, level, 0.0).astype(np.float32), MNI_GRID.affine)
+        for level in (0.9, 0.3)
+    )
+    readers = (lambda _: high, lambda _: low)
     pair = replace(get_model("cfuzzy"), readers=readers, weights=(0.75, 0.25))
     reading = predict(case, prepared, pair)
-    inside = restore(prepared.brain.astype(np.float32), case, prepared.registration) > 0.999
+    brain = Volume(prepared.brain.astype(np.float32), MNI_GRID.affine)
+    inside = restore(brain, case, prepared.registration) > 0.999
     np.testing.assert_allclose(reading.probability[inside], 0.75, atol=1e-3)
     np.testing.assert_allclose(reading.disagreement[inside], 0.3, atol=1e-3)
     assert reading.candidates[inside & prepared.brain_native].mean() > 0.99
@@ -33,9 +38,9 @@ def test_network_shared_by_two_methods_runs_once(segmentation) -> None:
     calls = []
 
     def constant(value: float) -> Predictor:
-        def predictor(scan: Prepared, _: Image) -> Image:
+        def predictor(_: MethodInputs) -> Volume:
             calls.append(value)
-            return np.full(scan.brain.shape, value, np.float32)
+            return Volume(np.full(MNI_GRID.shape, value, np.float32), MNI_GRID.affine)
 
         return predictor
 

@@ -38,7 +38,7 @@ RIGHT_ML = RIGHT.sum() / 1000
 
 @pytest.mark.parametrize(("infarct", "side"), [(RIGHT, "right"), (RIGHT[::-1], "left")])
 def test_large_faint_infarct_is_detected_on_its_side(brain, infarct, side) -> None:
-    found = asymmetry_beyond(*scan(brain, infarct), NOTHING)
+    found = asymmetry_beyond(*scan(brain, infarct), NOTHING, 1.0)
     assert found.side == side
     assert found.volume_ml == pytest.approx(RIGHT_ML, rel=0.35)
     (finding,) = asymmetry_findings(found)
@@ -48,9 +48,9 @@ def test_large_faint_infarct_is_detected_on_its_side(brain, infarct, side) -> No
 
 
 def test_segmented_infarct_causes_no_warning(brain) -> None:
-    assert asymmetry_findings(asymmetry_beyond(*scan(brain, RIGHT), RIGHT)) == []
+    assert asymmetry_findings(asymmetry_beyond(*scan(brain, RIGHT), RIGHT, 1.0)) == []
     part = RIGHT & (np.arange(SHAPE[2]) < 92)
-    rest = asymmetry_beyond(*scan(brain, RIGHT), part)
+    rest = asymmetry_beyond(*scan(brain, RIGHT), part, 1.0)
     assert LARGE_ML < rest.volume_ml < (RIGHT & ~part).sum() / 1000
     assert asymmetry_findings(rest)[0].message.startswith("outside the lesion mask, a region")
 
@@ -68,12 +68,12 @@ def test_segmented_infarct_causes_no_warning(brain) -> None:
     ids=["none", "both sides", "small", "normal ADC", "T2 shine-through", "dark ADC alone"],
 )
 def test_other_patterns_cause_no_warning(brain, faint, contrast) -> None:
-    found = asymmetry_beyond(*scan(brain, *faint, **contrast), NOTHING)
+    found = asymmetry_beyond(*scan(brain, *faint, **contrast), NOTHING, 1.0)
     assert asymmetry_findings(found) == []
 
 
 def test_coil_shading_and_empty_images_cause_no_warning(brain) -> None:
     dwi, adc, _ = scan(brain)
     shaded = dwi * np.linspace(0.7, 1.3, SHAPE[0])[:, None, None].astype(np.float32)
-    assert asymmetry_findings(asymmetry_beyond(shaded, adc, brain, NOTHING)) == []
-    assert asymmetry_beyond(dwi, adc, NOTHING, NOTHING) == Asymmetry(0.0, "")
+    assert asymmetry_findings(asymmetry_beyond(shaded, adc, brain, NOTHING, 1.0)) == []
+    assert asymmetry_beyond(dwi, adc, NOTHING, NOTHING, 1.0) == Asymmetry(0.0, "")

@@ -178,9 +178,14 @@ def lesion_probability(
         (192, 224, 192) in 0 - 1, exactly 0 outside the brain.
 
     Raises:
-        AssetError: If the network does not predict lesions.
+        AssetError: If the network does not predict lesions, or takes measured slices.
     """
     contract = expect_answer(network, "lesion")
+    if contract.slices:
+        raise AssetError(
+            f"{contract.name} takes measured slices, not interleaved sub-volumes; run it with "
+            "`infarct.segmentation.measured_lattice.lesion_probability`"
+        )
     chosen = {16: PHASES, 4: _MIDDLE, 1: _MIDDLE[:1]}[phases]
     parts = {phase: k for k, phase in enumerate(PHASES)}
     channels = [split(images[name]) for name in contract.channels]
@@ -306,16 +311,11 @@ def expect_answer(network: Network, answers: str) -> Contract:
         answers: Required prediction, "lesion" or "brain".
 
     Raises:
-        AssetError: If the network predicts something else, or takes measured slices.
+        AssetError: If the network predicts something else.
     """
     if network.contract.answers != answers:
         raise AssetError(
             f"{network.contract.name} segments the {network.contract.answers}; "
             f"give a network that segments the {answers}"
-        )
-    if network.contract.slices:
-        raise AssetError(
-            f"{network.contract.name} takes measured slices, which `infarct segment` does not "
-            "support yet; use a network for interleaved sub-volumes"
         )
     return network.contract

@@ -99,7 +99,8 @@ def preprocess(
             problems = checks.check_network_brain(candidate, brain, template.brain_at_1mm)
             findings += problems
             if not problems:
-                brain_native = restore(candidate.astype(np.float32), case, registration) >= 0.5
+                share = Volume(candidate.astype(np.float32), MNI_GRID.affine)
+                brain_native = restore(share, case, registration) >= 0.5
                 brain = to_mni(brain_native.astype(np.float32), case, registration) >= 0.5
                 brain_method = "network"
         checks.check_brain_is_left(brain)
@@ -143,19 +144,18 @@ def to_mni(image: Image, case: Case, registration: Registration) -> Image:
     return resample(case.dwi.like(image), MNI_GRID, native_from_mni)
 
 
-def restore(image_mni: Image, case: Case, registration: Registration) -> Image:
-    """Resample an image from the MNI grid back to the native grid.
+def restore(image_mni: Volume, case: Case, registration: Registration) -> Image:
+    """Resample an image from MNI space back to the native grid.
 
     Args:
-        image_mni: (192, 224, 192) probability or fraction, float.
+        image_mni: Probability or fraction on any grid in MNI space, float.
         case: The scan.
         registration: Registration of the scan, from `preprocess`.
 
     Returns:
         (X, Y, Z) on the grid of the DWI, linearly interpolated.
     """
-    volume = Volume(image_mni.astype(np.float32, copy=False), MNI_GRID.affine)
-    return resample(volume, case.dwi.grid, registration.mni_from_native)
+    return resample(image_mni, case.dwi.grid, registration.mni_from_native)
 
 
 def _within_reach(template: Template, case: Case, registration: Registration) -> Mask:

@@ -16,7 +16,7 @@ from infarct.core.atomic_write import edit_atomically, reserved
 from infarct.core.diffusion import scanned_slices
 from infarct.core.errors import GeometryError, InputFileError
 from infarct.core.findings import Finding, FindingCode, stored_code
-from infarct.core.geometry import MNI_GRID, reorder
+from infarct.core.geometry import reorder
 from infarct.core.nifti import Volume, read_labels, write
 from infarct.core.resampling import resample
 from infarct.core.serialization import as_utf8, write_json, write_tsv
@@ -26,6 +26,7 @@ from infarct.measurement.volumetry import MeasurementImages, Measurements, measu
 from infarct.reporting.reader import AUDIT, FILES, OUTLINE, THUMBNAIL, Stored, read_stored, settle
 from infarct.reporting.tables import numbers, write_tables
 from infarct.reporting.writer import DOCUMENTS, relisted, write_documents, write_outline_mni
+from infarct.segmentation.measured_lattice import lattice
 from infarct.uncertainty.asymmetry import Asymmetry, asymmetry_beyond, asymmetry_findings
 from infarct.uncertainty.result_checks import lesion_findings, score_findings
 
@@ -205,11 +206,12 @@ def _measure(lesion: Volume, stored: Stored) -> Measurements:
 def _asymmetry(stored: Stored, lesion: Volume) -> Asymmetry:
     """Repeat the comparison of the hemispheres, excluding the corrected mask."""
     native_from_mni = np.linalg.inv(stored.mni_from_native)
+    grid = lattice(stored.mni_from_native @ stored.dwi.affine, stored.dwi.grid.shape)
     dwi, adc, brain, mask = (
-        resample(volume.like(volume.data.astype(np.float32)), MNI_GRID, native_from_mni)
+        resample(volume.like(volume.data.astype(np.float32)), grid, native_from_mni)
         for volume in (stored.dwi, stored.adc, stored.brain, lesion)
     )
-    return asymmetry_beyond(dwi, adc, brain >= 0.5, mask >= 0.5)
+    return asymmetry_beyond(dwi, adc, brain >= 0.5, mask >= 0.5, float(grid.spacing[2]))
 
 
 def _warnings(stored: Stored, measurements: Measurements, lesion: Volume) -> list[dict[str, str]]:

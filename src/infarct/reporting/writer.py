@@ -302,8 +302,8 @@ def _write_images(result: Segmentation, folder: Path) -> None:
         _write_signal(Volume(signal, MNI_GRID.affine), scan.brain, mni / f"{name}.nii.gz")
     write_mni(np.clip(scan.adc, -0.01, 0.01), "adc", 1e-6)
     write_mni(np.clip(scan.dwi_normalised * scan.brain, -30, 30), "dwi_normalised", 1e-3)
-    write_mni(result.is_map_mni, "is_map", 1e-4)
-    write_mni(result.probability_mni, "lesion_probability", 1e-4)
+    write_mni(resample(result.is_map_mni, MNI_GRID), "is_map", 1e-4)
+    write_mni(resample(result.probability_mni, MNI_GRID), "lesion_probability", 1e-4)
     mni_from_native = scan.registration.mni_from_native
     write_outline_mni(result.lesion, mni_from_native, mni)
     np.savetxt(mni / "mni_from_native.txt", mni_from_native, fmt="%.9g")

@@ -12,14 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from infarct.core import assets
-from infarct.core.diffusion import Image
 from infarct.core.errors import AssetError
 from infarct.core.file_search import matching
+from infarct.core.geometry import MNI_GRID
+from infarct.core.nifti import Volume
 from infarct.inference import backends
-from infarct.inference.network import Phases, lesion_probability, network_of
-from infarct.preprocessing.preprocess import Prepared
+from infarct.inference.network import Phases, expect_answer, lesion_probability, network_of
+from infarct.segmentation import measured_lattice
 from infarct.segmentation.classical import t_score_mask
 from infarct.segmentation.controls import load_healthy
+from infarct.segmentation.inputs import MethodInputs
+from infarct.segmentation.postprocess import AS_IN_THE_PAPER, Cleaning
 from infarct.uncertainty.candidate_filter import CandidateFilter, find_filter
 
 MODELS_FOLDER = "INFARCT_MODELS"
@@ -42,9 +45,17 @@ first has the majority, so that lesions with a high probability in this network 
 BRAIN_NETWORK = "BrainMask"
 
 
-Predictor = Callable[[Prepared, Image], Image]
-"""Maps a preprocessed scan and its IS map to (192, 224, 192) probabilities, 0 - 1. Methods that
-share a network share its predictor, so that the network runs only once."""
+Predictor = Callable[[MethodInputs], Volume]
+"""Maps the inputs of a scan to probabilities, 0 - 1, in MNI space: on the measured slices for
+networks that read them, otherwise on the 1 mm MNI grid. Methods that share a network share its
+predictor, so that the network runs only once."""
+
+THRESHOLD = 0.5
+
+SLICES_THRESHOLD = 0.5
+SLICES_CLEANING = Cleaning(closing=False, smallest_pixels=1, smallest_mm3=8.0)
+"""Mask of networks for measured slices, chosen on validation scans; see
+docs/decisions/measured-slices.md."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,6 @@ class Model:
         title: Human-readable description.
         networks: ONNX files; empty for classical methods. For networks, the c-fuzzy map serves as
             second method.
-        threshold: Voxels with a higher probability are lesion.
         caution: Known limitations, reported as a note.
         readers: Predictors that are averaged: one per network, or the classical method.
         weights: Weights of the predictors; their sum is 1.
@@ -68,12 +78,29 @@ class Model:
     name: str
     title: str
     networks: tuple[Path, ...]
-    threshold: float
     caution: str
     readers: tuple[Predictor, ...]
     weights: tuple[float, ...] = (1.0,)
     candidate_filter: CandidateFilter | None = None
     networks_sha256: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def on_slices(self) -> bool:
+        """Whether all its networks read the measured slices."""
+        # Read from the files, so that networks with any name work. Loaded networks are kept.
+        return bool(self.networks) and all(
+            network_of(file).contract.slices for file in self.networks
+        )
+
+    @property
+    def threshold(self) -> float:
+        """Voxels with a higher probability are lesion."""
+        return SLICES_THRESHOLD if self.on_slices else THRESHOLD
+
+    @property
+    def cleaning(self) -> Cleaning:
+        """How the thresholded mask is cleaned."""
+        return SLICES_CLEANING if self.on_slices else AS_IN_THE_PAPER
 
 
 @lru_cache(maxsize=32)
@@ -82,22 +109,26 @@ def _predictor(network: Path, digest: str, phases: Phases) -> Predictor:
     return partial(_run_network, network, digest, phases)
 
 
-def _run_network(file: Path, digest: str, phases: Phases, scan: Prepared, is_map: Image) -> Image:
+def _run_network(file: Path, digest: str, phases: Phases, inputs: MethodInputs) -> Volume:
     network = network_of(file)
     if network.sha256 != digest:
         # Calibration and manifest describe the file that was present at the start of the run.
         raise AssetError(f"{file} was replaced during the run; run the command again")
-    images = {"DWI": scan.dwi_normalised, "ADC": scan.adc_normalised, "IS": is_map}
-    return lesion_probability(network, images, scan.brain, phases)
+    if expect_answer(network, "lesion").slices:
+        return measured_lattice.lesion_probability(network, inputs.slices)
+    scan = inputs.prepared
+    images = {"DWI": scan.dwi_normalised, "ADC": scan.adc_normalised, "IS": inputs.is_map_mni}
+    return Volume(lesion_probability(network, images, scan.brain, phases), MNI_GRID.affine)
 
 
-def _cfuzzy(_: Prepared, is_map: Image) -> Image:
-    return is_map
+def _cfuzzy(inputs: MethodInputs) -> Volume:
+    return inputs.is_map(on_slices=False)
 
 
-def _tscore(scan: Prepared, _: Image) -> Image:
+def _tscore(inputs: MethodInputs) -> Volume:
+    scan = inputs.prepared
     mask = t_score_mask(scan.dwi_normalised, scan.adc_normalised, scan.brain, load_healthy())
-    return mask.astype(np.float32)
+    return Volume(mask.astype(np.float32), MNI_GRID.affine)
 
 
 _NETWORK = (
@@ -127,12 +158,11 @@ _CLASSICAL = (
 _CLASSICAL_METHODS = {
     method.name: method
     for method in (
-        Model("cfuzzy", "modified c-fuzzy map (no weights)", (), 0.5, _CLASSICAL, (_cfuzzy,)),
+        Model("cfuzzy", "modified c-fuzzy map (no weights)", (), _CLASSICAL, (_cfuzzy,)),
         Model(
             "tscore",
             "t-score against lesion-free brains (no weights)",
             (),
-            0.5,
             _CLASSICAL,
             (_tscore,),
         ),
@@ -219,7 +249,6 @@ def get_model(name: str) -> Model:
         name=name,
         title=_title_of(members),
         networks=files,
-        threshold=0.5,
         caution="; ".join(cautions),
         readers=tuple(
             _predictor(file, digest, 4 if fast else 16)

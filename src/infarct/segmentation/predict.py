@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from infarct.core.diffusion import Image, Mask
-from infarct.core.geometry import Affine
+from infarct.core.geometry import MNI_GRID, Affine
+from infarct.core.nifti import Volume
+from infarct.core.resampling import resample
 from infarct.core.step_timer import StepTimer
 from infarct.measurement.volumetry import MeasurementImages
 from infarct.preprocessing.case import Case
 from infarct.preprocessing.preprocess import Prepared, restore
-from infarct.segmentation.classical import is_map
-from infarct.segmentation.controls import load_healthy
+from infarct.segmentation.inputs import MethodInputs
+from infarct.segmentation.measured_lattice import MeasuredSlices
 from infarct.segmentation.models import Model, Predictor, get_model
 from infarct.segmentation.postprocess import outline
 from infarct.uncertainty.candidate_features import Evidence
@@ -33,16 +35,19 @@ class Prediction:
         candidates: Same shape, bool, lesion candidates before the candidate filter.
         second: Same shape, bool, lesion mask of the second method (c-fuzzy map); None for classical
             methods.
-        probability_mni: (192, 224, 192) lesion probability on the MNI grid.
-        is_map_mni: (192, 224, 192) modified c-fuzzy map, computed for every method.
+        probability_mni: Lesion probability in MNI space, on the grid that the method reads: the
+            measured slices or the 1 mm MNI grid.
+        is_map_mni: Modified c-fuzzy map on the same grid, computed for every method.
+        slices: The scan on its measured slices.
     """
 
     probability: Image
     disagreement: Image | None
     candidates: Mask
     second: Mask | None
-    probability_mni: Image
-    is_map_mni: Image
+    probability_mni: Volume
+    is_map_mni: Volume
+    slices: MeasuredSlices
 
 
 def predict(
@@ -78,33 +83,54 @@ def predict_several(
         The prediction of each method, in order.
     """
     timer = timer or StepTimer()
-    brain = prepared.brain_native
-    with timer.step("cfuzzy map"):
-        scan = (prepared.dwi_normalised, prepared.adc_normalised, prepared.brain)
-        is_map_mni = is_map(*scan, load_healthy())
-    maps: dict[Predictor, Image] = {}
-    by_second: Mask | None = None
+    inputs = MethodInputs(case, prepared)
+    maps: dict[Predictor, Volume] = {}
+    by_second: dict[bool, Mask] = {}
     for segmenter in segmenters:
+        with timer.step("cfuzzy map"):
+            is_map = inputs.is_map(on_slices=segmenter.on_slices)
         with timer.step("segment"):
             for reader in segmenter.readers:
                 if reader not in maps:
-                    maps[reader] = reader(prepared, is_map_mni)
-            members = [maps[reader] for reader in segmenter.readers]
+                    maps[reader] = reader(inputs)
+            members = _on_one_grid([maps[reader] for reader in segmenter.readers])
+            images = [member.data for member in members]
             weights = np.array(segmenter.weights, dtype=np.float32)
-            probability_mni: Image = np.asarray(np.average(members, axis=0, weights=weights))
-            probability = restore(probability_mni, case, prepared.registration)
-            candidates = outline(probability, segmenter.threshold, brain, case.slice_axis)
+            mean = members[0].like(np.asarray(np.average(images, axis=0, weights=weights)))
+            probability = restore(mean, case, prepared.registration)
+            candidates = _mask(probability, case, prepared, segmenter)
             disagreement = None
             if len(members) > 1:
-                spread = np.std(members, axis=0, dtype=np.float32)
+                spread = members[0].like(np.std(images, axis=0, dtype=np.float32))
                 disagreement = restore(spread, case, prepared.registration)
-        if segmenter.networks and by_second is None:
-            with timer.step("second method"):
-                is_map_native = restore(is_map_mni, case, prepared.registration)
-                threshold = get_model(SECOND_READER).threshold
-                by_second = outline(is_map_native, threshold, brain, case.slice_axis)
-        second = by_second if segmenter.networks else None
-        yield Prediction(probability, disagreement, candidates, second, probability_mni, is_map_mni)
+        second = None
+        if segmenter.networks:
+            if segmenter.on_slices not in by_second:
+                with timer.step("second method"):
+                    is_map_native = restore(is_map, case, prepared.registration)
+                    mask = _mask(is_map_native, case, prepared, get_model(SECOND_READER))
+                    by_second[segmenter.on_slices] = mask
+            second = by_second[segmenter.on_slices]
+        yield Prediction(probability, disagreement, candidates, second, mean, is_map, inputs.slices)
+
+
+def _mask(probability: Image, case: Case, prepared: Prepared, method: Model) -> Mask:
+    voxel_mm3 = case.dwi.grid.voxel_ml * 1000
+    return outline(
+        probability,
+        method.threshold,
+        prepared.brain_native,
+        case.slice_axis,
+        method.cleaning,
+        voxel_mm3,
+    )
+
+
+def _on_one_grid(maps: Sequence[Volume]) -> Sequence[Volume]:
+    """Return the maps unchanged if they share a grid; otherwise resampled to the MNI grid."""
+    if all(one.data.shape == maps[0].data.shape for one in maps):
+        return maps
+    return [Volume(resample(one, MNI_GRID), MNI_GRID.affine) for one in maps]
 
 
 def measurement_images(
@@ -144,14 +170,18 @@ def candidate_evidence(
     if reading.second is None:
         return None
 
-    def opposite(image_mni: Image) -> Image:
-        return restore(image_mni[::-1], case, prepared.registration)
+    slices = reading.slices
+
+    def opposite(image: Image) -> Image:
+        # Columns of the lattice lie symmetrically about the midsagittal plane.
+        mirrored = Volume(np.ascontiguousarray(image[::-1]), slices.grid.affine)
+        return restore(mirrored, case, prepared.registration)
 
     return Evidence(
         scan=measurement_images(case, prepared, reading, mni_from_native),
         candidates=reading.candidates,
         second=reading.second,
-        opposite_dwi=opposite(prepared.dwi),
-        opposite_adc=opposite(prepared.adc),
+        opposite_dwi=opposite(slices.dwi),
+        opposite_adc=opposite(slices.adc),
         slice_axis=case.slice_axis,
     )

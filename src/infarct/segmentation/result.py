@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infarct.core.diffusion import Image
 from infarct.core.findings import Finding
 from infarct.core.nifti import Volume
 from infarct.measurement.anatomy import Anatomy
@@ -30,8 +29,9 @@ class Segmentation:
         disagreement: SD of the probabilities over the networks of an ensemble, same grid; None for
             a single network or a classical method.
         brain: Brain mask, bool, same grid.
-        probability_mni: (192, 224, 192) lesion probability on the MNI grid.
-        is_map_mni: (192, 224, 192) modified c-fuzzy map, computed for every method.
+        probability_mni: Lesion probability in MNI space, on the measured slices or the 1 mm MNI
+            grid, whichever the method reads.
+        is_map_mni: Modified c-fuzzy map on the same grid, computed for every method.
         measurements: Volumes and contrast, in total and per lesion.
         filtered: Output of the candidate filter; None if the method is not calibrated.
         anatomy: Territories, regions and scores.
@@ -49,8 +49,8 @@ class Segmentation:
     probability: Volume
     disagreement: Volume | None
     brain: Volume
-    probability_mni: Image
-    is_map_mni: Image
+    probability_mni: Volume
+    is_map_mni: Volume
     measurements: Measurements
     filtered: FilteredLesions | None
     anatomy: Anatomy

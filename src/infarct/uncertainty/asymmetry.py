@@ -14,7 +14,6 @@ from scipy import ndimage
 
 from infarct.core.diffusion import BRAIN_ADC, Image, Mask
 from infarct.core.findings import Finding, FindingCode
-from infarct.core.resampling import shrink
 
 LARGE_ML = 15.0
 """Volume of one asymmetric region above which a warning is issued. Regions stay below 13 ml on
@@ -22,7 +21,7 @@ synthetic scans whose lesion mask is accurate, and below 15 ml on real lesion-fr
 docs/explanation/decisions/0018-confidence.md."""
 
 _STEP = 2
-"""Voxel size of the grid on which asymmetry is computed, mm."""
+"""Pixel size within a slice at which asymmetry is computed, mm."""
 
 _SCALE_MM = 8.0
 """SD of the Gaussian smoothing kernel, mm."""
@@ -49,42 +48,50 @@ class Asymmetry:
     beyond: bool = False
 
 
-def asymmetry_beyond(dwi: Image, adc: Image, brain: Mask, outline: Mask) -> Asymmetry:
+def asymmetry_beyond(
+    dwi: Image, adc: Image, brain: Mask, outline: Mask, spacing_mm: float
+) -> Asymmetry:
     """Compare the two hemispheres outside the lesion mask.
 
     Args:
-        dwi: (192, 224, 192) on the MNI grid, any unit.
+        dwi: (192, 224, K) on the measured slices in MNI space, any unit. Columns lie 1 mm apart,
+            symmetrically about the midsagittal plane, so that reversing the x axis mirrors the
+            head.
         adc: Same shape, mm^2/s.
         brain: Same shape, bool.
         outline: Same shape, bool, lesion mask.
+        spacing_mm: Distance between slices.
 
     Returns:
         The largest asymmetric region.
     """
     low, high = BRAIN_ADC
     tissue = brain & (adc > low) & (adc < high)
-    share = shrink(tissue, _STEP)
-    weight = _smooth(share)
+    share = _shrink(tissue)
+    weight = _smooth(share, spacing_mm)
 
     def ratio(image: Image) -> Image:
         """Return the log ratio of the smoothed tissue signal to that of the other side."""
-        mean = _smooth(shrink(np.where(tissue, image, 0), _STEP)) / np.maximum(weight, 0.2)
+        inside = _smooth(_shrink(np.where(tissue, image, 0)), spacing_mm)
+        mean = inside / np.maximum(weight, 0.2)
         logarithm = np.log(np.maximum(mean, np.finfo(np.float32).tiny))
         return np.asarray(logarithm - logarithm[::-1])
 
     valid = share > 0.5
     ischemic = (ratio(dwi) > _BRIGHTER) & (ratio(adc) < -_DARKER) & valid & valid[::-1]
-    lesion = shrink(outline, _STEP) > 0
+    lesion = _shrink(outline) > 0
     if lesion.any():
-        ischemic &= ndimage.distance_transform_edt(~lesion, sampling=_STEP) > _NEAR_MM
+        sampling = (_STEP, _STEP, spacing_mm)
+        ischemic &= ndimage.distance_transform_edt(~lesion, sampling=sampling) > _NEAR_MM
     labels, count = ndimage.label(ischemic)
     if not count:
         return Asymmetry(0.0, "", bool(lesion.any()))
     sizes = np.bincount(labels.ravel())[1:]
     x = ndimage.center_of_mass(labels == sizes.argmax() + 1)[0]
     # The grid is RAS+, with the plane of symmetry in the middle.
-    side = "right" if x > len(labels) / 2 else "left"
-    return Asymmetry(float(sizes.max()) * _STEP**3 / 1000, side, bool(lesion.any()))
+    side = "right" if x > (len(labels) - 1) / 2 else "left"
+    volume_ml = float(sizes.max()) * _STEP**2 * spacing_mm / 1000
+    return Asymmetry(volume_ml, side, bool(lesion.any()))
 
 
 def asymmetry_findings(found: Asymmetry) -> list[Finding]:
@@ -105,5 +112,13 @@ def asymmetry_findings(found: Asymmetry) -> list[Finding]:
     return [Finding(FindingCode.ASYMMETRY, "warning", text)]
 
 
-def _smooth(image: Image) -> Image:
-    return np.asarray(ndimage.gaussian_filter(image, _SCALE_MM / _STEP))
+def _shrink(image: Image | Mask) -> Image:
+    """Average blocks of `_STEP` x `_STEP` pixels within each slice."""
+    x, y, z = image.shape
+    blocks = image.reshape(x // _STEP, _STEP, y // _STEP, _STEP, z)
+    return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float32))
+
+
+def _smooth(image: Image, spacing_mm: float) -> Image:
+    sigma = (_SCALE_MM / _STEP, _SCALE_MM / _STEP, _SCALE_MM / spacing_mm)
+    return np.asarray(ndimage.gaussian_filter(image, sigma))

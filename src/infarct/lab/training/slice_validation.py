@@ -22,9 +22,9 @@ from infarct.lab.simulation.cohort import load_cohort
 from infarct.lab.simulation.scanner import SimulatedScan
 from infarct.lab.sources.bank import Bank
 from infarct.lab.training import torch_features
-from infarct.lab.training.stream import network_input, spacing_value, statistics_of
+from infarct.lab.training.stream import network_input, statistics_of
 from infarct.lab.training.torch_features import HealthyTensors
-from infarct.segmentation.measured_lattice import SIDES, brain_box
+from infarct.segmentation.measured_lattice import SIDES, brain_box, spacing_value
 
 COMPOSITION = {"test": 40, "day-after": 35, "hyperacute": 35, "not-visible": 30, "embolic": 60}
 """Number of scans in each cohort."""

@@ -19,6 +19,7 @@ from infarct.lab.sources.bank import Bank, Split
 from infarct.lab.training import torch_features
 from infarct.lab.training.torch_features import HealthyTensors
 from infarct.segmentation.classical import Healthy
+from infarct.segmentation.measured_lattice import spacing_value
 
 HEAD_STEP = 4
 """mm; the brain-mask network reads the mean of blocks of 4 x 4 x 4 voxels."""
@@ -76,7 +77,7 @@ class SliceBatch:
 
     Attributes:
         image: (1, 4, 192, 224, K) float32: DWI and ADC z-scored in the brain, IS map unscaled, and
-            the slice spacing from `spacing_value`; 0 outside the brain.
+            the slice spacing from `measured_lattice.spacing_value`; 0 outside the brain.
         lesion: (1, 1, 192, 224, K) float32, 0 or 1.
         brain: Same shape and values; imperfect, like the output of skull-stripping.
     """
@@ -226,11 +227,6 @@ def statistics_of(bank: Bank) -> Mapping[str, Image]:
     from infarct.segmentation.controls import healthy_statistics  # noqa: PLC0415 - as above
 
     return {name: volume.data for name, volume in healthy_statistics().items()}
-
-
-def spacing_value(spacing_mm: float) -> float:
-    """Return the network input for a slice spacing: 0 at 5 mm, -.6 at 2 mm, .5 at 7.5 mm."""
-    return spacing_mm / 5.0 - 1.0
 
 
 def _cohort(settings: StreamSettings) -> Cohort:
