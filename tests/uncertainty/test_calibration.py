@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import combinations_with_replacement
 
 import numpy as np
 import pytest
@@ -95,6 +96,17 @@ def test_interval_contains_the_segmented_volume_and_widens_with_uncertainty() ->
     assert volume_interval(10.0, (11.0, 9.0), biased)[0] == 10.0
 
 
+def test_calibration_fitted_to_fewer_features_uses_the_first_ones() -> None:
+    one = calibration(mean_logit=0.5)
+    count = len(one.scales) - 3
+    squares = len(list(combinations_with_replacement(range(count), 2)))
+    weights = tuple(range(1, 1 + count + squares))
+    old = replace(one, scales=one.scales[:count], lesion=Logistic(weights, 0.0))
+    row = [0.1 * k for k in range(len(one.scales))]
+    assert old.lesion_logit(row) == old.lesion_logit([*row[:count], 9.0, 9.0, 9.0])
+    assert old.lesion_logit(row) != old.lesion_logit([*row[: count - 1], 9.0, 9.0, 9.0, 9.0])
+
+
 def test_json_round_trip() -> None:
     one = calibration(mean_logit=0.5)
     assert Calibration.from_json(one.to_json()) == one
@@ -106,7 +118,7 @@ def test_json_round_trip() -> None:
 def test_bundled_methods_are_calibrated_with_ordered_operating_points(name: str) -> None:
     shipped = load_calibration(name)
     assert shipped.model == name
-    assert len(shipped.scales) == len(FEATURES)
+    assert 10 <= len(shipped.scales) <= len(FEATURES)
     assert math.isfinite(shipped.lesion_logit([scale.mean for scale in shipped.scales]))
     assert list(shipped.points) == ["sensitive", "balanced", "specific"]
     least = [point.least_probability for point in shipped.points.values()]

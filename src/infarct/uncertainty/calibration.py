@@ -106,7 +106,8 @@ class Calibration:
 
     Attributes:
         model: Name of the method.
-        scales: Distribution of each of the `FEATURES`.
+        scales: Distribution of each of the `FEATURES`, or of the first ones if it was fitted before
+            the others were added.
         lesion: Regression for the probability that a candidate is an infarct, from its `terms`.
         scan: Regression for the probability that an infarct is visible, from `likeliest` and
             `peak_of`.
@@ -138,7 +139,7 @@ class Calibration:
         Args:
             features: `FEATURES` of the candidate.
         """
-        return self.lesion.logit(terms(features, self.scales))
+        return self.lesion.logit(terms(features[: len(self.scales)], self.scales))
 
     def interval_of(self, volume_ml: float, spread: tuple[float, float]) -> tuple[float, float]:
         """Return the interval that contains the true volume with probability `COVERAGE`, ml.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.special import logit
 
@@ -24,12 +25,22 @@ FEATURES = (
     "opposite_adc",
     "log_depth_mm",
     "log_beside_ml",
+    "height_mm",
+    "rim_dwi",
+    "log_other_foci",
 )
 """Features of a candidate, in order. `confirmed_share` is the share of the candidate that the
 second method also segments. `opposite_dwi` and `opposite_adc` are log ratios to the mirrored
 position, because skull-base artefacts are often symmetric. Depth is measured from the surface of
 the brain. `log_beside_ml` is the log volume of the largest other candidate, because infarcts often
-occur together."""
+occur together. `height_mm` is the MNI z of the centroid, because artefacts gather at the skull
+base. `rim_dwi` is the log ratio of the DWI around the candidate to that of the brain: the rest of a
+bright band raises it. `log_other_foci` grows with the number and mean probability of the other
+candidates, because emboli come in groups. Calibrations fitted to fewer features use the first ones.
+"""
+
+_RIM_MM = 4.0
+"""Width of the rim around a candidate."""
 
 _SMALLEST_OTHER_ML = 0.02
 """Added to the volume of the largest other candidate before taking the logarithm."""
@@ -81,6 +92,7 @@ def features(evidence: Evidence, measured: Measurements) -> list[tuple[float, ..
     depth = ndimage.distance_transform_edt(scan.brain, scan.grid.spacing)
     # Sorted by size: the largest other candidate is the second for the first, else the first.
     largest, second = (*(one.volume_ml for one in measured.lesions), 0.0)[:2]
+    foci = sum(one.mean_probability for one in measured.lesions)
     columns = zip(
         measured.lesions,
         peaks,
@@ -88,6 +100,7 @@ def features(evidence: Evidence, measured: Measurements) -> list[tuple[float, ..
         _log_ratios(mean(scan.dwi), mean(evidence.opposite_dwi)),
         _log_ratios(mean(scan.adc), mean(evidence.opposite_adc)),
         mean(depth),
+        _rims(evidence, ranked, labels),
         strict=True,
     )
     return [
@@ -102,9 +115,31 @@ def features(evidence: Evidence, measured: Measurements) -> list[tuple[float, ..
             adc,
             math.log1p(mm),
             math.log(_SMALLEST_OTHER_ML + (largest if number else second)),
+            one.centroid_mni_mm[2],
+            rim,
+            math.log1p(foci - one.mean_probability),
         )
-        for number, (one, peak, share, dwi, adc, mm) in enumerate(columns)
+        for number, (one, peak, share, dwi, adc, mm, rim) in enumerate(columns)
     ]
+
+
+def _rims(evidence: Evidence, ranked: NDArray[np.int32], labels: Sequence[int]) -> Sequence[float]:
+    """Return the log ratio of the DWI in the rim of each candidate to that of the brain."""
+    scan = evidence.scan
+    reach = [math.ceil(_RIM_MM / mm) for mm in scan.grid.spacing]
+    free = scan.brain & ~evidence.candidates
+    brightness: list[float] = []
+    for label, box in zip(labels, ndimage.find_objects(ranked), strict=True):
+        wide = tuple(
+            slice(max(s.start - n, 0), s.stop + n) for s, n in zip(box, reach, strict=True)
+        )
+        apart = ndimage.distance_transform_edt(ranked[wide] != label, scan.grid.spacing)
+        rim = scan.dwi[wide][(apart <= _RIM_MM) & free[wide]]
+        brightness.append(float(rim.mean()) if rim.size else math.nan)
+    usual = float(scan.dwi[free].mean()) if free.any() else 1.0
+    # Without a rim in the brain there is nothing to compare.
+    rims = np.where(np.isfinite(brightness), brightness, usual)
+    return _log_ratios(rims.tolist(), [usual] * len(rims))
 
 
 def _log_ratios(here: Sequence[float], there: Sequence[float]) -> list[float]:
