@@ -25,8 +25,9 @@ from infarct.evaluation.metrics import dice
 from infarct.inference.network import load_network
 from infarct.lab.simulation import write_cases
 from infarct.preprocessing.load import open_case
-from infarct.preprocessing.preprocess import preprocess, to_mni
+from infarct.preprocessing.preprocess import preprocess
 from infarct.preprocessing.templates import load_template
+from infarct.segmentation.measured_lattice import measured_slices, onto_slices
 from infarct.segmentation.models import BRAIN_NETWORK, DEFAULT
 from infarct.uncertainty.asymmetry import LARGE_ML, asymmetry_beyond
 
@@ -40,8 +41,10 @@ def look_at(mask: Path, cases: Path) -> tuple[str, str, float]:
     case = open_case(write_cases.files_of(folder))
     scan = preprocess(case, load_template(), load_network(BRAIN_NETWORK))
     outlined, true = read(mask).data > 0, read(folder / "lesion.nii.gz").data > 0
-    outline_mni = to_mni(outlined.astype(np.float32), case, scan.registration) >= 0.5
-    found = asymmetry_beyond(scan.dwi, scan.adc, scan.brain, outline_mni)
+    slices = measured_slices(case, scan)
+    mask = onto_slices(outlined.astype(np.float32), case, scan.registration, slices.grid) >= 0.5
+    spacing_mm = float(slices.grid.spacing[2])
+    found = asymmetry_beyond(slices.dwi, slices.adc, slices.brain, mask, spacing_mm)
     ml = float(true.sum()) * case.dwi.grid.voxel_ml
     if not ml:
         group = "no infarct"

@@ -21,7 +21,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from infarct.core.diffusion import Image
-from infarct.core.nifti import read
+from infarct.core.geometry import MNI_GRID
+from infarct.core.nifti import Volume, read
 from infarct.evaluation.metrics import dice
 from infarct.inference.network import load_network
 from infarct.lab.simulation.scanner import SimulatedScan
@@ -115,7 +116,9 @@ def main() -> None:
         reference = drawn > 0.5
         cells = []
         for name, settings in tried:
-            native = restore(probability(settings, scan), case, scan.registration)
+            native = restore(
+                Volume(probability(settings, scan), MNI_GRID.affine), case, scan.registration
+            )
             limit = get_model(name).threshold
             mask = outline(native, limit, scan.brain_native, case.slice_axis)
             false_ml = (mask & ~reference).sum() * case.dwi.grid.voxel_ml

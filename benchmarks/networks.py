@@ -88,7 +88,7 @@ def forward(name: str, engine: str, path: Path, threads: int, repeats: int) -> d
     return {"seconds": seconds(run, repeats), "mb": peak_mb() - before}
 
 
-def job(path: Path, threads: int, phases: int) -> dict[str, float]:
+def job(path: Path, threads: int) -> dict[str, float]:
     """Time a whole 1 mm volume with a brain of ordinary size, as `infarct` runs it."""
     rng = np.random.default_rng(0)
     images = {n: rng.normal(size=GRID).astype(np.float32) for n in ("DWI", "ADC", "IS")}
@@ -97,7 +97,7 @@ def job(path: Path, threads: int, phases: int) -> dict[str, float]:
     network = open_network(path, threads)
     before = peak_mb()
     start = time.perf_counter()
-    lesion_probability(network, images, brain, phases)  # type: ignore[arg-type]
+    lesion_probability(network, images, brain)
     return {"seconds": time.perf_counter() - start, "mb": peak_mb() - before}
 
 
@@ -124,7 +124,7 @@ def main() -> None:
         actions = {
             "make": lambda: make(name, Path(folder)),
             "forward": lambda: forward(name, rest[0], path, int(rest[1]), int(rest[2])),
-            "job": lambda: job(path, int(rest[0]), int(rest[1])),
+            "job": lambda: job(path, int(rest[0])),
         }
         print(json.dumps(actions[kind]()))
         return
@@ -146,15 +146,12 @@ def main() -> None:
         if options.forward_only:
             return
         print("\nA 1 mm volume with `infarct.inference.network.lesion_probability`:")
-        print("| network | 16 phases s | MB | 4 phases s | MB | 1 phase s | MB |")
-        print("|---|---|---|---|---|---|---|")
+        print("| network | s | MB |")
+        print("|---|---|---|")
         for name in names:
-            if DESIGNS[name].answers == "lesion":
-                cells = [name]
-                for phases in ("16", "4", "1"):
-                    cost = apart("job", name, folder, threads, phases)
-                    cells += [f"{cost['seconds']:.1f}", f"{cost['mb']:.0f}"]
-                print("| " + " | ".join(cells) + " |", flush=True)
+            if DESIGNS[name].answers == "lesion" and not DESIGNS[name].slices:
+                cost = apart("job", name, folder, threads)
+                print(f"| {name} | {cost['seconds']:.1f} | {cost['mb']:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a lesion network does on the development scans: Dice where masks exist, false ml elsewhere.
 
-    python benchmarks/real_scans.py NETWORK.onnx [--phases 4] [--picture sheet.png]
+    python benchmarks/real_scans.py MODEL [--picture sheet.png]
 
 Needs the folder INFARCT_DATA (default ../shared/data). Three strokes and four brains without one
 are for looking, not for statistics. None was ever trained on, but brains without stroke may have
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +19,14 @@ from matplotlib.figure import Figure
 
 from infarct.core.diffusion import Mask
 from infarct.core.nifti import read
-from infarct.inference.network import Network, lesion_probability, load_network, open_network
+from infarct.core.step_timer import StepTimer
+from infarct.inference.network import load_network
 from infarct.preprocessing.case import Case, CaseFiles
 from infarct.preprocessing.load import open_case
-from infarct.preprocessing.preprocess import preprocess, restore
+from infarct.preprocessing.preprocess import preprocess
 from infarct.preprocessing.templates import load_template
-from infarct.segmentation.classical import is_map
-from infarct.segmentation.controls import load_healthy
-from infarct.segmentation.models import BRAIN_NETWORK
-from infarct.segmentation.postprocess import outline
+from infarct.segmentation.models import BRAIN_NETWORK, Model, get_model
+from infarct.segmentation.predict import predict
 
 DATA = Path(os.environ.get("INFARCT_DATA", Path(__file__).parents[2] / "shared/data"))
 
@@ -65,20 +63,15 @@ def scans() -> dict[str, CaseFiles]:
     return found
 
 
-def outlined(name: str, files: CaseFiles, network: Network, phases: int) -> Result:
-    """Run one scan as the pipeline does."""
+def outlined(name: str, files: CaseFiles, method: Model) -> Result:
+    """Run one scan as the pipeline does, before the candidate filter."""
     case = open_case(files)
     scan = preprocess(case, load_template(), load_network(BRAIN_NETWORK))
-    images = {"DWI": scan.dwi_normalised, "ADC": scan.adc_normalised}
-    images["IS"] = is_map(scan.dwi_normalised, scan.adc_normalised, scan.brain, load_healthy())
-    start = time.perf_counter()
-    probability = lesion_probability(network, images, scan.brain, phases)  # type: ignore[arg-type]
-    seconds = time.perf_counter() - start
-    native = restore(probability, case, scan.registration)
-    lesion = outline(native, 0.5, scan.brain_native, case.slice_axis)
+    timer = StepTimer()
+    reading = predict(case, scan, method, timer)
     drawn = [files.dwi.with_name(f"{mask}.nii.gz") for mask in LESIONS]
     reference = next((read(file).data > 0.5 for file in drawn if file.exists()), None)
-    return Result(name, case, lesion, reference, seconds)
+    return Result(name, case, reading.candidates, reference, timer.seconds["outline"])
 
 
 def draw(results: list[Result], picture: Path) -> None:
@@ -108,15 +101,14 @@ def draw(results: list[Result], picture: Path) -> None:
 def main() -> None:
     """Print one row for each scan."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("network", type=Path)
-    parser.add_argument("--phases", type=int, default=4, choices=(1, 4, 16))
+    parser.add_argument("model", help="name of a method, such as dagmnet-ch3")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
-    network = open_network(options.network)
+    method = get_model(options.model)
     results = []
     print("| scan | Dice | outlined ml | drawn ml | network s |\n|---|---|---|---|---|")
     for name, files in scans().items():
-        result = outlined(name, files, network, options.phases)
+        result = outlined(name, files, method)
         results.append(result)
         voxel_ml = result.case.dwi.grid.voxel_ml
         ml, drawn_ml, dice = result.lesion.sum() * voxel_ml, "-", "-"

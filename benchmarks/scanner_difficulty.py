@@ -26,9 +26,8 @@ from infarct.lab.sources.bank import Bank
 from infarct.pipeline import segment_case
 from infarct.preprocessing.case import CaseFiles
 from infarct.preprocessing.load import open_case
-from infarct.preprocessing.preprocess import restore
 from infarct.segmentation.models import get_model
-from infarct.segmentation.postprocess import outline
+from infarct.segmentation.predict import predict
 
 PAPER = {
     "test": "c-fuzzy .45, t-score .37",
@@ -59,13 +58,8 @@ def score(folder: Path) -> Score:
     )
     case = open_case(CaseFiles(dwi, b0, adc, brain=brain))
     result = segment_case(case, "cfuzzy")
-    tscore = get_model("tscore")
-    probability = tscore.lesion_probability(result.prepared, result.is_map_mni)
-    native = restore(probability, case, result.prepared.registration)
-    masks = (
-        result.lesion.data.astype(bool),
-        outline(native, tscore.threshold, result.prepared.brain_native, case.slice_axis),
-    )
+    by_tscore = predict(case, result.prepared, get_model("tscore"))
+    masks = result.lesion.data.astype(bool), by_tscore.candidates
     truth = read(lesion).data > 0.5
     voxel_ml = case.dwi.grid.voxel_ml
     normal = case.brain & ~truth & (case.adc.data > 0.4e-3) & (case.adc.data < 1.3e-3)

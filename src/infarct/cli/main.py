@@ -47,7 +47,7 @@ Model = Annotated[
     typer.Option(
         help="Model to use (see `infarct models list`). Separate several networks with commas to "
         "average them. Append :sensitive, :balanced (default) or :specific to set the operating "
-        "point, and :fast to process a quarter of the subvolumes."
+        "point."
     ),
 ]
 OwnAtlas = Annotated[

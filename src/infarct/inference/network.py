@@ -27,15 +27,13 @@ from infarct.core.errors import AssetError
 from infarct.core.normalisation import zscore
 from infarct.inference import backends
 from infarct.inference.backends import Engine
-from infarct.inference.subvolumes import PHASES, STRIDE, brain_box, merge, split
+from infarct.inference.subvolumes import PHASES, brain_box, merge, split
 
 METADATA_KEY = "infarct"
 """Metadata key of the contract in an ONNX file, stored as JSON."""
 
 TILE = 48
 """Longest side of a tile without its margin, voxels; affects memory use, not results."""
-
-Phases = Literal[1, 4, 16]
 
 
 @dataclass(frozen=True)
@@ -159,20 +157,14 @@ def load_network(name: str) -> Network:
     return network_of(assets.path(f"networks/{name}"))
 
 
-def lesion_probability(
-    network: Network, images: Mapping[str, Image], brain: Mask, phases: Phases = 16
-) -> Image:
-    """Compute the probability of acute infarct for each voxel.
+def lesion_probability(network: Network, images: Mapping[str, Image], brain: Mask) -> Image:
+    """Compute the probability of acute infarct for each voxel, from 16 interleaved sub-volumes.
 
     Args:
         network: A network whose `answers` is "lesion".
         images: (192, 224, 192) each: "DWI" and "ADC" normalised to their tissue peaks, "IS" as
             returned by `classical.is_map`. Others are ignored.
         brain: (192, 224, 192) brain mask.
-        phases: Number of interleaved sub-volumes to use: 16 as in the paper; 4 uses every column
-            but only every fourth 1 mm slice; 1 uses every fourth voxel of these. Voxels in between
-            are interpolated. Loss of accuracy with 4:
-            docs/explanation/decisions/0006-onnx-export.md.
 
     Returns:
         (192, 224, 192) in 0 - 1, exactly 0 outside the brain.
@@ -186,39 +178,17 @@ def lesion_probability(
             f"{contract.name} takes measured slices, not interleaved sub-volumes; run it with "
             "`infarct.segmentation.measured_lattice.lesion_probability`"
         )
-    chosen = {16: PHASES, 4: _MIDDLE, 1: _MIDDLE[:1]}[phases]
-    parts = {phase: k for k, phase in enumerate(PHASES)}
     channels = [split(images[name]) for name in contract.channels]
     brains = split(brain)
     answers = []
-    for phase in chosen:
-        k = parts[phase]
+    for k in range(len(PHASES)):
         planes = [
             zscore(channel[k], brains[k]) if scaled and brains[k].any() else channel[k] * brains[k]
             for channel, scaled in zip(channels, contract.scaled, strict=True)
         ]
         answers.append(run_part(network, np.stack(planes)[None], brains[k]))
-    probability = _merge(np.stack(answers), phases)
+    probability = merge(np.stack(answers))
     return np.where(brain, probability, 0.0).astype(np.float32)
-
-
-_MIDDLE = tuple((i, j, 2) for i, j in product(range(STRIDE[0]), range(STRIDE[1])))
-"""The four sub-volumes whose slices are nearest to the middle of each stride of 4."""
-
-
-def _merge(answers: NDArray[np.float32], phases: Phases) -> NDArray[np.float32]:
-    """Merge the outputs for some sub-volumes on the 1 mm grid."""
-    if phases == 16:
-        return merge(answers)
-    x, y, z = answers.shape[1:]
-    di, dj, dk = STRIDE
-    if phases == 1:
-        volume = stretch(stretch(answers[0], 0, di, 0.0), 1, dj, 0.0)
-    else:
-        volume = np.empty((x * di, y * dj, z), dtype=np.float32)
-        for (i, j, _), answer in zip(_MIDDLE, answers, strict=True):
-            volume[i::di, j::dj] = answer
-    return stretch(volume, 2, dk, float(_MIDDLE[0][2]))
 
 
 def stretch(

@@ -17,7 +17,7 @@ from infarct.core.file_search import matching
 from infarct.core.geometry import MNI_GRID
 from infarct.core.nifti import Volume
 from infarct.inference import backends
-from infarct.inference.network import Phases, expect_answer, lesion_probability, network_of
+from infarct.inference.network import expect_answer, lesion_probability, network_of
 from infarct.segmentation import measured_lattice
 from infarct.segmentation.classical import t_score_mask
 from infarct.segmentation.controls import load_healthy
@@ -27,9 +27,6 @@ from infarct.uncertainty.candidate_filter import CandidateFilter, find_filter
 
 MODELS_FOLDER = "INFARCT_MODELS"
 """Environment variable with a folder of additional networks, such as fine-tuned ones."""
-
-FAST = "fast"
-"""Model suffix: the networks process only a quarter of the sub-volumes."""
 
 BRIEF = "-brief"
 """Name suffix of networks that were trained for only minutes, to compare designs."""
@@ -104,12 +101,12 @@ class Model:
 
 
 @lru_cache(maxsize=32)
-def _predictor(network: Path, digest: str, phases: Phases) -> Predictor:
+def _predictor(network: Path, digest: str) -> Predictor:
     """Return the predictor of a network; the same object for the same network."""
-    return partial(_run_network, network, digest, phases)
+    return partial(_run_network, network, digest)
 
 
-def _run_network(file: Path, digest: str, phases: Phases, inputs: MethodInputs) -> Volume:
+def _run_network(file: Path, digest: str, inputs: MethodInputs) -> Volume:
     network = network_of(file)
     if network.sha256 != digest:
         # Calibration and manifest describe the file that was present at the start of the run.
@@ -118,7 +115,7 @@ def _run_network(file: Path, digest: str, phases: Phases, inputs: MethodInputs) 
         return measured_lattice.lesion_probability(network, inputs.slices)
     scan = inputs.prepared
     images = {"DWI": scan.dwi_normalised, "ADC": scan.adc_normalised, "IS": inputs.is_map_mni}
-    return Volume(lesion_probability(network, images, scan.brain, phases), MNI_GRID.affine)
+    return Volume(lesion_probability(network, images, scan.brain), MNI_GRID.affine)
 
 
 def _cfuzzy(inputs: MethodInputs) -> Volume:
@@ -140,11 +137,6 @@ _TRAINED_ON = re.compile(r"^- Trained on (.+?):", re.MULTILINE)
 
 _RETRAINED = (
     "the calibration does not match these weights; run `infarct lab calibrate` to recalibrate"
-)
-_FAST = (
-    "only one in four 1 mm slices was processed and the others interpolated, so small infarcts are "
-    "segmented less accurately than without `fast`, or missed; the confidence was calibrated "
-    "without `fast`"
 )
 _BRIEFLY_TRAINED = (
     "one of the networks was trained for only minutes, to compare designs; on its own it is far "
@@ -209,29 +201,17 @@ def get_model(name: str) -> Model:
 
     Args:
         name: One of `model_names()`, or several network names separated by commas, which are
-            averaged. An operating point and `fast` may follow after colons, as in
-            `ensemble:sensitive:fast`.
+            averaged. An operating point may follow after a colon, as in `ensemble:sensitive`.
 
     Raises:
         AssetError: If there is no such method or operating point, or a file is damaged.
     """
-    method, *options = name.split(":")
+    method, _, point = name.partition(":")
     backends.check_settings()
     # Check the method first: if it does not exist, its options do not matter.
     members = {} if method in _CLASSICAL_METHODS else _members_of(method)
-    points = [option for option in options if option != FAST]
-    if len(points) > 1 or len(set(options)) < len(options):
-        raise AssetError(
-            f"{name!r}: give at most one operating point and {FAST!r} after the method, each once"
-        )
-    point = points[0] if points else ""
-    fast = FAST in options
     candidate_filter = find_filter(method, point, own_folder())
     if method in _CLASSICAL_METHODS:
-        if fast:
-            raise AssetError(
-                f"{method} is not a network: `:{FAST}` applies only to network models; leave it out"
-            )
         return _CLASSICAL_METHODS[method]
     files = tuple(_checked(file) for file in members)
     digests = tuple(map(assets.sha256, files))
@@ -243,16 +223,13 @@ def get_model(name: str) -> Model:
         cautions.insert(0, _RETRAINED)
     if any(_is_brief(file) for file in files):
         cautions.insert(0, _BRIEFLY_TRAINED)
-    if fast:
-        cautions.insert(0, _FAST)
     return Model(
         name=name,
         title=_title_of(members),
         networks=files,
         caution="; ".join(cautions),
         readers=tuple(
-            _predictor(file, digest, 4 if fast else 16)
-            for file, digest in zip(files, digests, strict=True)
+            _predictor(file, digest) for file, digest in zip(files, digests, strict=True)
         ),
         weights=tuple(members.values()),
         candidate_filter=candidate_filter,
