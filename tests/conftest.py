@@ -29,7 +29,6 @@ from infarct.preprocessing.load import open_case
 from infarct.preprocessing.templates import load_template
 from infarct.reporting.reader import Stored, read_stored
 from infarct.reporting.writer import write_results
-from infarct.segmentation.models import DEFAULT
 from infarct.segmentation.result import Segmentation
 from infarct.uncertainty.candidate_features import Evidence
 
@@ -38,9 +37,6 @@ T = TypeVar("T")
 # A busy machine is slow; that is no failure.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-
-NETWORK = f"{DEFAULT}:fast"
-"""For all who ask about a network's result and not how good it is: read faster."""
 
 DATA = Path(os.environ.get("INFARCT_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 
@@ -120,9 +116,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 @pytest.fixture(scope="session")
 def segmentation(head: Head, once: Once) -> Segmentation:
     """Segment the painted head once for all who only look at the result."""
-    return once(
-        "segmentation", lambda to: segment_case(open_case(CaseFiles(**head.save(to))), NETWORK)
-    )
+    return once("segmentation", lambda to: segment_case(open_case(CaseFiles(**head.save(to)))))
 
 
 @pytest.fixture(scope="session")

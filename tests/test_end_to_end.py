@@ -16,7 +16,6 @@ from infarct.core.nifti import Volume
 from infarct.core.resampling import resample
 from infarct.evaluation.metrics import dice
 from infarct.inference import backends
-from infarct.segmentation.models import DEFAULT
 from infarct.segmentation.result import Segmentation
 
 BVALUE = 1000.0
@@ -179,9 +178,7 @@ def test_the_large_real_infarct_is_found_on_its_side(
     # The quicker engine: that both answer alike is seen in test_engines.
     monkeypatch.setenv(backends.ENGINE, "openvino")
     scan = real_data / "real" / "openads-02e8eb42"
-    result = infarct.segment(
-        scan / "dwi.nii.gz", scan / "b0.nii.gz", scan / "adc.nii.gz", model=f"{DEFAULT}:fast"
-    )
+    result = infarct.segment(scan / "dwi.nii.gz", scan / "b0.nii.gz", scan / "adc.nii.gz")
     reference = nib.load(scan / "lesion_manual.nii.gz").get_fdata() > 0.5
     assert dice(reference, result.lesion.data) > 0.6
     assert result.measurements.left_ml > 20 * result.measurements.right_ml

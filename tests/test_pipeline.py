@@ -38,7 +38,7 @@ def test_network_segments_a_painted_infarct_and_the_second_method_agrees(
 def test_misaligned_images_void_the_lesion_probabilities(segmentation) -> None:
     poor = Finding("misaligned", "warning", "The b0 is misaligned.")
     case = replace(segmentation.case, findings=(poor,))
-    void = segment_case(case, "fcn-ch2:fast").measurements.lesions
+    void = segment_case(case, "fcn-ch2-slices").measurements.lesions
     assert {one.probability is None for one in segmentation.measurements.lesions} == {False}
     assert {one.probability is None for one in void} == {True}
 

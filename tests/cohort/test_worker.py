@@ -111,7 +111,7 @@ def test_a_changed_case_is_run_again(
     assert not is_done(job, replace(SETTINGS, infarct="0.0.1"))
     method = get_model(SETTINGS.model)
     retrained = replace(method, networks_sha256={"mine.onnx": "trained again"})
-    learned = get_model("fcn-ch2").candidate_filter
+    learned = get_model("fcn-ch2-slices").candidate_filter
     recalibrated = replace(method, candidate_filter=replace(learned, sha256="calibrated again"))
     for other in (retrained, recalibrated):
         with monkeypatch.context() as patched:

@@ -135,7 +135,7 @@ def test_lack_of_memory_is_reported_as_such(
         raise error
 
     monkeypatch.setitem(backends._ENGINES, "onnxruntime", fail)
-    with pytest.raises(MemoryShortageError, match="--model fcn-ch2") as raised:
+    with pytest.raises(MemoryShortageError, match="--model fcn-ch2-slices") as raised:
         backends.load(network)
     assert raised.value.exit_code == 11
 

@@ -77,18 +77,6 @@ def test_dwi_and_adc_are_scaled_in_the_brain_of_each_sub_volume(tmp_path: Path) 
         np.testing.assert_allclose(part, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("phases", [1, 4])
-def test_fewer_phases_interpolate_linearly(tmp_path: Path, phases: inference.Phases) -> None:
-    x, y, z = np.meshgrid(*(np.arange(n) for n in (16, 16, 32)), indexing="ij")
-    plane = (0.01 * x - 0.02 * y + 0.03 * z).astype(np.float32)
-    images = {**scan(plane.shape), "IS": plane}
-    brain = np.ones(plane.shape, dtype=bool)
-    answer = lesion_probability(passing(tmp_path, LESION, 0, 0, 1), images, brain, phases)
-    # Exact between the first and the last sample of each axis; beyond, the outermost is repeated.
-    np.testing.assert_allclose(answer[:-1, :-1, 2:-2], plane[:-1, :-1, 2:-2], atol=1e-5)
-    assert np.isfinite(answer).all()
-
-
 def test_a_brain_absent_from_some_sub_volumes_gives_zero_not_nan(tmp_path: Path) -> None:
     brain = np.zeros((8, 8, 16), dtype=bool)
     brain[4, 4, 8] = True

@@ -9,6 +9,7 @@ import pytest
 
 from infarct.core import assets
 from infarct.core.errors import AssetError, SettingError
+from infarct.core.geometry import MNI_GRID
 from infarct.inference.network import open_network
 from infarct.segmentation.inputs import MethodInputs
 from infarct.segmentation.models import (
@@ -23,6 +24,7 @@ from infarct.segmentation.models import (
     model_names,
     trained_on,
 )
+from infarct.segmentation.postprocess import AS_IN_THE_PAPER
 
 
 def test_every_method_is_available_by_name() -> None:
@@ -34,7 +36,7 @@ def test_every_method_is_available_by_name() -> None:
         assert bool(method.networks) == (name not in {"cfuzzy", "tscore"})
 
 
-@pytest.mark.parametrize("options", ["", ":sensitive", ":fast", ":bold:fast", ":bold:bold"])
+@pytest.mark.parametrize("options", ["", ":sensitive", ":bold", ":bold:bold"])
 @pytest.mark.parametrize(
     ("name", "wrong"), [("magic", "magic"), ("", ""), ("dagmnet-ch3,magic", "magic")]
 )
@@ -49,8 +51,8 @@ def test_error_names_the_unknown_method_and_lists_the_available(
     ("name", "reason"),
     [
         ("dagmnet-ch3,dagmnet-ch3", "dagmnet-ch3 is given twice"),
-        ("fcn-ch2,cfuzzy:sensitive", "cfuzzy is not a network"),
-        ("ensemble,fcn-ch2", "ensemble is not a network"),
+        ("fcn-ch2-slices,cfuzzy:sensitive", "cfuzzy is not a network"),
+        ("ensemble,fcn-ch2-slices", "ensemble is not a network"),
     ],
 )
 def test_only_different_networks_can_be_averaged(name: str, reason: str) -> None:
@@ -79,29 +81,13 @@ def test_operating_point_follows_a_colon() -> None:
         get_model("cfuzzy:specific")
 
 
-def test_fast_can_be_combined_with_an_operating_point() -> None:
-    fast = get_model(f"{DEFAULT}:fast")
-    assert fast.candidate_filter == get_model(DEFAULT).candidate_filter
-    assert "interpolated" in fast.caution
-    for name in (f"{DEFAULT}:fast:specific", f"{DEFAULT}:specific:fast"):
-        both = get_model(name)
-        assert both.candidate_filter.point == "specific"
-        assert both.caution == fast.caution
-    for wrong in ("specific:balanced", "fast:fast"):
-        with pytest.raises(AssetError, match="each once"):
-            get_model(f"{DEFAULT}:{wrong}")
-    with pytest.raises(AssetError, match="`:fast` applies only to network models"):
-        get_model("cfuzzy:fast")
-
-
-def test_ensemble_combines_different_networks_including_the_reference() -> None:
+def test_ensemble_combines_different_networks() -> None:
     ensemble = get_model(ENSEMBLE)
-    assert NETWORK in ENSEMBLE_OF
     equal = get_model(",".join(ENSEMBLE_OF))
     assert ensemble.networks == equal.networks
     assert ensemble.weights == tuple(ENSEMBLE_OF.values())
     assert sum(ensemble.weights) == pytest.approx(1) == sum(equal.weights)
-    assert ENSEMBLE_OF[NETWORK] > 0.5
+    assert next(iter(ENSEMBLE_OF.values())) > 0.5
     assert len(set(equal.weights)) == 1
     contracts = [open_network(file).contract for file in ensemble.networks]
     assert len({contract.name for contract in contracts}) == len(contracts) > 1
@@ -128,9 +114,9 @@ def test_user_networks_are_found_and_averaged(tmp_path, monkeypatch) -> None:
 
 def test_calibration_is_valid_only_for_its_network(tmp_path, monkeypatch) -> None:
     network = tmp_path / "Mine.onnx"
-    shutil.copyfile(assets.path("networks/FCN_CH2"), network)
+    shutil.copyfile(assets.path("networks/FCN_CH2_slices"), network)
     monkeypatch.setenv(MODELS_FOLDER, str(tmp_path))
-    learned = get_model("fcn-ch2").candidate_filter.calibration
+    learned = get_model("fcn-ch2-slices").candidate_filter.calibration
     kept = tmp_path / "mine.calibration.json"
     kept.write_text(replace(learned, model="mine").to_json())
     assert get_model("mine:specific").candidate_filter.calibration.model == "mine"
@@ -166,9 +152,9 @@ def test_network_replaced_during_a_run_is_rejected(tmp_path, monkeypatch, quick)
 
 
 def test_calibration_is_reloaded_when_its_content_changes(tmp_path, monkeypatch) -> None:
-    shutil.copyfile(assets.path("networks/FCN_CH2"), tmp_path / "Mine.onnx")
+    shutil.copyfile(assets.path("networks/FCN_CH2_slices"), tmp_path / "Mine.onnx")
     monkeypatch.setenv(MODELS_FOLDER, str(tmp_path))
-    learned = get_model("fcn-ch2").candidate_filter.calibration
+    learned = get_model("fcn-ch2-slices").candidate_filter.calibration
     kept = tmp_path / "mine.calibration.json"
     for scans in (200, 300):
         kept.write_text(replace(learned, scans=scans).to_json())
@@ -186,13 +172,15 @@ def test_training_data_are_read_from_the_model_card(tmp_path, monkeypatch) -> No
     assert "training data are not documented: " in get_model("mine").caution
     (tmp_path / "Mine.md").write_text("# Mine\n\n- Trained on real cases: its scores\n")
     assert get_model("mine").caution.startswith("trained on real cases: faint infarcts")
-    caution = get_model("fcn-ch2,mine,other").caution
-    assert "FCN_CH2 on synthetic scans, Mine on real cases, Other on undocumented scans" in caution
+    caution = get_model("fcn-ch2-slices,mine,other").caution
+    assert "FCN_CH2_slices on synthetic scans, Mine on real cases" in caution
+    assert "Other on undocumented scans" in caution
 
 
 def test_title_names_the_networks_and_weights() -> None:
-    assert get_model(ENSEMBLE).title == "the weighted mean of 60% DAGMNet_CH3 and 40% FCN_CH2"
-    assert get_model(",".join(ENSEMBLE_OF)).title == "the mean of DAGMNet_CH3 and FCN_CH2"
+    pair = "DAGMNet_CH3_slices and {}FCN_CH2_slices"
+    assert get_model(ENSEMBLE).title == f"the weighted mean of 60% {pair.format('40% ')}"
+    assert get_model(",".join(ENSEMBLE_OF)).title == f"the mean of {pair.format('')}"
     assert "to compare designs only" in get_model("unet-ch3-brief").title
 
 
@@ -206,16 +194,38 @@ def test_an_own_network_cannot_pass_for_one_that_ships(tmp_path, monkeypatch) ->
         model_names()
 
 
-@pytest.mark.parametrize(("options", "expected"), [("", 16), (":fast", 4)])
-def test_every_network_runs_once(quick, monkeypatch, options: str, expected: int) -> None:
+def test_networks_run_on_the_slices_or_the_sub_volumes_they_were_trained_on(
+    quick, monkeypatch
+) -> None:
+    inputs = MethodInputs(quick.case, quick.prepared)
     calls = []
 
-    def run(network, images, brain, phases):
-        calls.append(phases)
+    def on_sub_volumes(network, images, brain):
+        calls.append((network.contract.name, brain.shape))
         return np.zeros(brain.shape, np.float32)
 
-    monkeypatch.setattr("infarct.segmentation.models.lesion_probability", run)
-    method = get_model(DEFAULT + options)
-    maps = [reader(MethodInputs(quick.case, quick.prepared)) for reader in method.readers]
-    assert len(maps) == len(method.networks)
-    assert calls == [expected] * len(method.networks)
+    def on_slices(network, slices):
+        calls.append((network.contract.name, slices.brain.shape))
+        return slices.is_map
+
+    monkeypatch.setattr("infarct.segmentation.models.lesion_probability", on_sub_volumes)
+    monkeypatch.setattr("infarct.segmentation.measured_lattice.lesion_probability", on_slices)
+    for name in (ENSEMBLE, NETWORK):
+        for reader in get_model(name).readers:
+            reader(inputs)
+    lattice = inputs.slices.grid.shape
+    assert lattice[2] < MNI_GRID.shape[2]
+    assert calls == [
+        ("DAGMNet_CH3_slices", lattice),
+        ("FCN_CH2_slices", lattice),
+        ("DAGMNet_CH3", MNI_GRID.shape),
+    ]
+
+
+def test_masks_of_the_papers_methods_are_cleaned_as_in_the_paper() -> None:
+    for name in (NETWORK, "cfuzzy", "tscore", f"{NETWORK},{next(iter(ENSEMBLE_OF))}"):
+        method = get_model(name)
+        assert not method.on_slices
+        assert (method.threshold, method.cleaning) == (0.5, AS_IN_THE_PAPER)
+    assert get_model(ENSEMBLE).on_slices
+    assert get_model(ENSEMBLE).cleaning.smallest_mm3 > 0

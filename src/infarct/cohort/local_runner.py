@@ -224,7 +224,7 @@ def _given_up(job: Job) -> Outcome:
 def _outgrown(job: Job, share: int) -> Outcome:
     text = (
         f"its worker process exceeded its share of the memory ({share / 1e9:.1f} GB) and was "
-        "stopped; try again with fewer --workers, or with --model fcn-ch2"
+        "stopped; try again with fewer --workers, or with --model fcn-ch2-slices"
     )
     return Outcome(job.id, "failed", MemoryShortageError.exit_code, text)
 

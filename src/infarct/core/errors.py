@@ -65,7 +65,7 @@ class MemoryShortageError(InfarctError, MemoryError):
         self,
         message: str = (
             "not enough memory; close other programs or raise the memory limit (ulimit -v, or that "
-            "of the job or container). The network that needs the least is --model fcn-ch2"
+            "of the job or container). The network that needs the least is --model fcn-ch2-slices"
         ),
     ) -> None:
         super().__init__(message)

@@ -32,12 +32,13 @@ BRIEF = "-brief"
 """Name suffix of networks that were trained for only minutes, to compare designs."""
 
 NETWORK = "dagmnet-ch3"
-"""The network of the paper and the reference for the others."""
+"""The network of the paper, on 16 interleaved sub-volumes, and the reference for the others."""
 
 ENSEMBLE = "ensemble"
-ENSEMBLE_OF = {NETWORK: 0.6, "fcn-ch2": 0.4}
-"""Networks of `ensemble` with their weights. They differ in architecture and input channels. The
-first has the majority, so that lesions with a high probability in this network alone are kept."""
+ENSEMBLE_OF = {"dagmnet-ch3-slices": 0.6, "fcn-ch2-slices": 0.4}
+"""Networks of `ensemble` with their weights. They read the measured slices and differ in
+architecture and input channels. The first has the majority, so that lesions with a high probability
+in this network alone are kept."""
 
 BRAIN_NETWORK = "BrainMask"
 
@@ -49,10 +50,10 @@ predictor, so that the network runs only once."""
 
 THRESHOLD = 0.5
 
-SLICES_THRESHOLD = 0.5
-SLICES_CLEANING = Cleaning(closing=False, smallest_pixels=1, smallest_mm3=8.0)
+SLICES_THRESHOLD = 0.4
+SLICES_CLEANING = Cleaning(closing=False, smallest_pixels=1, smallest_mm3=4.0)
 """Mask of networks for measured slices, chosen on validation scans; see
-docs/decisions/measured-slices.md."""
+docs/explanation/decisions/0026-measured-slices.md."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,8 @@ def model_names() -> list[str]:
     """Return the names of all methods: the default first, briefly trained networks last."""
     others = lesion_networks()
     brief = [name for name, file in others.items() if _is_brief(file)]
-    rest = [name for name in others if name not in {NETWORK, *brief}]
-    return [ENSEMBLE, NETWORK, *rest, *_CLASSICAL_METHODS, *brief]
+    rest = [name for name in others if name not in {*ENSEMBLE_OF, NETWORK, *brief}]
+    return [ENSEMBLE, *ENSEMBLE_OF, NETWORK, *rest, *_CLASSICAL_METHODS, *brief]
 
 
 def get_model(name: str) -> Model:

@@ -170,13 +170,15 @@ def test_shipped_files_are_registered_and_can_be_fine_tuned_even_from_parts(
     monkeypatch.setattr(checkpoint, "PIECE_BYTES", 20_000)
     monkeypatch.setattr(assets, "register_asset", (listed := []).append)
     network = trained("BrainMask")
-    recipe = Recipe("BrainMask", features=4)
+    recipe = Recipe("BrainMask", features=4, start="folder/of/someone/brain.pt")
     assert len(write_weights(tmp_path / "weights.pt", recipe, Position(), network)) > 1
     files = export_onnx.ship(tmp_path / "weights.pt", "Brain", tmp_path / "package")
     assert [file.suffix for file in files] == [".onnx", ".md", ".pt"]
     assert [asset.name for asset in listed] == [f"networks/Brain{e}" for e in ("", ".md", ".pt")]
     for asset in listed:
         assert assets.sha256(tmp_path / "package" / asset.file) == asset.sha256
+    assert read_weights(files[-1]).recipe.start == "brain.pt"
+    assert "someone" not in files[1].read_text()
     back = read_weights(files[-1]).weights
     for name, tensor in rounded(network).state_dict().items():
         assert torch.equal(back[name], tensor)
@@ -264,16 +266,18 @@ def test_an_impossible_output_folder_is_an_error(tmp_path: Path) -> None:
             export_onnx.export(tmp_path / "weights.pt", tmp_path / out, stem)
 
 
-@pytest.mark.parametrize("name", ["DAGMNet_CH3", "BrainMask"])
+@pytest.mark.parametrize(
+    "name", ["DAGMNet_CH3", "DAGMNet_CH3_slices", "FCN_CH2_slices", "BrainMask"]
+)
 def test_bundled_onnx_file_computes_the_bundled_weights(name: str) -> None:
     trained_weights = read_weights(assets.path(f"networks/{name}.pt"))
     design = DESIGNS[name]
     # A brain network reads whole heads only; a lesion network any size that it can divide.
-    sides = design.shape if design.answers == "brain" else (16, 24, 16)
+    sides = design.shape if design.answers == "brain" else (16, 32, 16)
     generator = torch.Generator().manual_seed(4)
     image = 0.3 * torch.randn(1, len(design.channels), *sides, generator=generator)
     block = image[:, :, 6:10, 8:14, 6:10]  # bright on DWI, dark on ADC: probable infarct
-    block += torch.tensor([4.0, -2.0, 1.0])[: image.shape[1]].view(1, -1, 1, 1, 1)
+    block += torch.tensor([4.0, -2.0, 1.0])[: len(design.channels)].view(1, -1, 1, 1, 1)
     with torch.no_grad():
         expected = Answer(rounded(trained_weights.network()))(image).numpy()
     found = open_network(assets.path(f"networks/{name}"), threads=1).run(image.numpy())

@@ -119,7 +119,8 @@ def ship(
     if start:
         # Not a copy of the file: a checkpoint also contains training scans.
         file = out / "networks" / f"{stem}.pt"
-        files += write_weights(file, recipe, trained.position, trained.network(), whole=True)
+        public = model_card.without_folders(recipe)
+        files += write_weights(file, public, trained.position, trained.network(), whole=True)
     scans = model_card.learned_from(recipe)
     if not recipe.cases.folder:
         scans += ", no patient scans"

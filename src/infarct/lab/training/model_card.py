@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infarct.lab.networks import DESIGNS, parameters
@@ -89,11 +89,21 @@ def write(trained: Weights, run: Path, facts: Facts) -> str:
         "## Recipe",
         "",
         "```json",
-        json.dumps(to_dict(recipe), indent=1),
+        json.dumps(to_dict(without_folders(recipe)), indent=1),
         "```",
         "",
     ]
     return "\n".join(lines)
+
+
+def without_folders(recipe: Recipe) -> Recipe:
+    """Reduce the paths in a recipe to their last part; folders may name people and machines."""
+    return replace(
+        recipe,
+        start=Path(recipe.start).name,
+        cases=replace(recipe.cases, folder=Path(recipe.cases.folder).name),
+        validation=replace(recipe.validation, cases=Path(recipe.validation.cases).name),
+    )
 
 
 def learned_from(recipe: Recipe) -> str:

@@ -13,6 +13,9 @@ from infarct.lab.training.data_loader import OpenSource, Source, Split
 if TYPE_CHECKING:
     from infarct.lab.training.stream import StreamSettings
 
+_ONE_VOLUNTEER = "siemens-prisma-hf"
+"""Backgrounds with this prefix show one volunteer in several positions of the head."""
+
 
 def open_stream(bank: Path | None, recipe: Recipe) -> OpenSource:
     """Return a function that opens the synthetic stream.
@@ -64,6 +67,9 @@ def describe_stream(bank: Path | None, recipe: Recipe) -> str:
         f"- real lesion-free backgrounds: {', '.join(seen) or 'none'}",
         f"- held out: {'; '.join(held_out)}",
     ]
+    volunteer = [name for name in seen if name.startswith(_ONE_VOLUNTEER)]
+    if len(volunteer) > 1:
+        lines.insert(-1, f"- {', '.join(volunteer)}: one volunteer in {len(volunteer)} positions")
     return "\n".join(lines) + "\n"
 
 
