@@ -46,7 +46,7 @@ from infarct.segmentation.predict import predict_several
 from infarct.uncertainty.candidate_filter import keep_pieces
 from real_cases import Job, run
 
-COHORTS = ("test", "hyperacute", "day-after", "not-visible")
+COHORTS = ("test", "hyperacute", "day-after", "not-visible", "embolic")
 SEED = 11
 
 

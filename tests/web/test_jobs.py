@@ -59,11 +59,11 @@ async def until(jobs: Jobs, name: str, *states: str) -> Job:
 
 def test_the_command_is_the_one_of_the_terminal(tmp_path) -> None:
     store = Store(tmp_path)
-    job = Job("a", "fcn-ch2", {"dwi": "dwi.nii", "bval": "dwi.bval", "adc": "adc.nii"})
+    job = Job("a", "fcn-ch2-slices", {"dwi": "dwi.nii", "bval": "dwi.bval", "adc": "adc.nii"})
     home = store.input("a")
     assert command_of(job, store) == [
         *("segment", "--dwi", f"{home / 'dwi.nii'}", "--adc", f"{home / 'adc.nii'}"),
-        *("--out", f"{store.root / 'a'}", "--model", "fcn-ch2"),
+        *("--out", f"{store.root / 'a'}", "--model", "fcn-ch2-slices"),
     ]
     job = Job("a", "ensemble", {"dicom": "dicom"}, dicom_out=True)
     assert command_of(job, store)[:4] == ["segment", "--dicom", f"{home / 'dicom'}", "--dicom-out"]

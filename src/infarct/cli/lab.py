@@ -81,7 +81,7 @@ def templates(
 
 @app.command()
 def recover(
-    name: Annotated[str, typer.Argument(help="Name of a bundled network, such as FCN_CH2.")],
+    name: Annotated[str, typer.Argument(help="Name of a bundled network, such as FCN_CH2_brief.")],
     features: Annotated[int, typer.Option(help="Number of features of its first level.")],
     bank: Annotated[Path, typer.Option(help="Bank written by `infarct lab bank`.")],
     out: Annotated[Path, typer.Option(help="Output file (.pt).")],

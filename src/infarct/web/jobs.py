@@ -273,6 +273,6 @@ def _ending(code: int) -> str:
     if code < 0:
         return (
             f"the process was ended by signal {-code}, probably for lack of memory; close other "
-            "programs or choose the model fcn-ch2"
+            "programs or choose the model fcn-ch2-slices"
         )
     return f"the run failed with exit code {code}; run infarct segment on the scan for details"
