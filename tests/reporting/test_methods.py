@@ -10,7 +10,8 @@ from infarct.measurement.atlas import load_atlas
 from infarct.reporting.methods import _references, write_methods
 
 SUMMARY: dict[str, Any] = {
-    **{"model": "fcn-ch2:specific", "method": "FCN_CH2 network", "threshold": 0.5},
+    **{"model": "fcn-ch2-slices:specific", "method": "FCN_CH2_slices network"},
+    **{"threshold": 0.5, "sampling": "1 mm"},
     **{"brain_method": "network", "bvalue_s_per_mm2": 1000.0},
     **{"notes": [], "warnings": [], "aspects": None, "pc_aspects": None},
     "registration": {"affine_refined": True},
@@ -63,7 +64,7 @@ def test_versions_networks_and_engine_are_those_of_the_manifest(tmp_path: Path) 
         ("from a series of volumes", {"notes": finding("series-split")}, {}),
         ("b0 was computed", {"notes": finding("b0-computed")}, {}),
         ("filter was not applied", {"warnings": finding("filter-not-applied")}, {}),
-        ("one in four", {"model": "fcn-ch2:fast"}, {}),
+        ("on the measured slices", {"sampling": "measured slices"}, {}),
         ("provided by the user", {"brain_method": "given"}, {}),
         ("already skull-stripped", {"brain_method": "stripped"}, {}),
         ("thresholds and morphology", {"brain_method": "threshold"}, {}),
@@ -91,6 +92,7 @@ def test_each_statement_follows_the_result(
     ("statement", "summary", "manifest"),
     [
         ("candidate filter, calibrated", {"confidence": None}, {}),
+        ("All images were resampled", {"sampling": "measured slices"}, {}),
         ("candidate filter, calibrated", {"warnings": finding("filter-not-applied")}, {}),
         ("conformal", {"confidence": {}}, {}),
         ("compared with that of", {"confidence": None}, {}),

@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from infarct.core.diffusion import TISSUE_ADC
 from infarct.core.findings import FindingCode
 from infarct.measurement.atlas import load_atlas
-from infarct.segmentation.models import BRAIN_NETWORK, FAST
+from infarct.segmentation.models import BRAIN_NETWORK
 from infarct.uncertainty.calibration import COVERAGE
 
 METHODS = ("methods.md", "methods.tex", "references.bib")
@@ -124,7 +124,7 @@ def _facts(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str,
     codes = {note["code"] for note in (*summary["notes"], *summary["warnings"])}
     confidence = summary.get("confidence") or {}
     networks = manifest.get("networks") or {}
-    name, *options = str(summary["model"]).split(":")
+    name, _, _ = str(summary["model"]).partition(":")
     calibration = confidence.get("calibration")
     void = FindingCode.FILTER_NOT_APPLIED in codes
     engine = manifest.get("engine")
@@ -145,7 +145,8 @@ def _facts(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str,
         ),
         "network": bool(networks) or summary["brain_method"] == "network",
         "engine": "{name} {version} ({precision})".format(**engine) if engine else "",
-        "fast": FAST in options,
+        "slices": (slices := summary.get("sampling") == "measured slices"),
+        "volume": not slices,
         "filtered": bool(calibration) and not void,
         "calibration": _calibration(calibration),
         "point": confidence.get("operating_point") or "",

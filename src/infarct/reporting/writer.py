@@ -259,6 +259,7 @@ def summarise(result: Segmentation) -> dict[str, Any]:
             "model": result.segmenter.name,
             "method": result.segmenter.title,
             "threshold": result.segmenter.threshold,
+            "sampling": "measured slices" if result.segmenter.on_slices else "1 mm",
             "engine": "{name} {version}, {precision}".format(**result.engine),
             "bvalue_s_per_mm2": result.case.bvalue,
             "brain_method": result.prepared.brain_method,
