@@ -126,7 +126,8 @@ def test_bundled_methods_are_calibrated_with_ordered_operating_points(name: str)
     assert least == sorted(least)
     assert alarms == sorted(alarms, reverse=True)
     assert shipped.outlined.low < shipped.outlined.high
-    assert 0 < shipped.missed_ml < 100
+    # A single network may miss a very large infarct; the default must not.
+    assert 0 < shipped.missed_ml < (100 if name == DEFAULT else 400)
     assert get_model(name).candidate_filter.calibration == shipped
 
 
