@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from infarct.cohort.figures import thumbnail
@@ -68,7 +69,8 @@ def main() -> None:
     # Libraries that print must not disturb the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    with prepared_process():
+    # The answer to a server that is gone is of no use.
+    with prepared_process(), suppress(BrokenPipeError):
         for line in sys.stdin:
             answers.write(json.dumps(answer(line)) + "\n")
             answers.flush()
