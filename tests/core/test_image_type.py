@@ -54,6 +54,8 @@ def test_images_of_the_correct_type_pass(scale: float) -> None:
         ("b0", "dwi", None, "swapped"),
         ("b0", "dwi", "adc", "swapped"),
         ("adc", "b0", None, "ADC map"),
+        ("adc", "dwi", None, "probably an ADC map, and the one given as b0 a DWI"),
+        ("dwi", "adc", None, "b0 is probably an ADC map"),
         ("eadc", "b0", None, "exponential ADC"),
         ("fa", "b0", None, "FA"),
         ("dwi", "eadc", None, "eADC"),

@@ -64,7 +64,7 @@ def test_air_next_to_bright_fluid_is_not_an_overflow(head, healthy_head) -> None
         assert corruption.check_voxels("b0", b0, brain) == []
 
 
-@pytest.mark.parametrize("value", [0.0, np.nan, -5.0])
+@pytest.mark.parametrize("value", [0.0, np.nan, -5.0, 1.0, 2500.0])
 def test_holes_in_tissue_are_reported_in_ml(value: float) -> None:
     holed = painted()
     holed[24:30, 20:26, 8:12] = value
@@ -103,7 +103,11 @@ def test_standardised_and_inverted_images_are_rejected() -> None:
 
 def test_an_adc_may_be_clipped_in_fluid_but_not_in_tissue() -> None:
     adc = np.where(FLUID, 3e-3, 0.8e-3) + np.random.default_rng(0).normal(0, 5e-5, SHAPE)
-    for most, expected in ((2.8e-3, []), (0.8e-3, ["saturated"])):
-        volume = Volume(np.minimum(adc, most), AFFINE)
+    for least, most, expected in (
+        (0.0, 2.8e-3, []),
+        (0.0, 0.8e-3, ["saturated"]),
+        (0.8e-3, 4e-3, ["saturated"]),
+    ):
+        volume = Volume(np.clip(adc, least, most), AFFINE)
         found = corruption.check_adc_voxels(volume, BRAIN, 1.0)
         assert [finding.code for finding in found] == expected

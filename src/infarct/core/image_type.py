@@ -35,7 +35,8 @@ _LEAST_FOLLOWS, _DOUBTFUL_FOLLOWS = 0.5, 0.7
 ADC map as b0, or an exponential ADC or anisotropy map as DWI, gives at most 0.54."""
 
 _BOTH_BRIGHT, _UNRELATED = 0.15, -0.1
-"""Rank correlation of DWI and ADC: -0.66 to -0.30 on twelve scans; of b0 and ADC at least 0.26."""
+"""Rank correlation of DWI and ADC: -0.66 to -0.30 on twelve scans; of b0 and ADC at least 0.26, of
+DWI and b0 at least 0.08."""
 
 _SIGNAL_AGAIN = 0.3
 """The same in tissue: -0.31 to 0.08; of DWI and b0 0.32 to 0.63."""
@@ -150,23 +151,21 @@ def _check_b0(dwi: _Values, b0: _Values) -> list[str]:
     seen = _relate(dwi, b0, attenuation)
     if np.ptp(attenuation) < 1e-3:
         return []
-    if seen.tail < _LEAST_TAIL:
-        if seen.tail < _SWAPPED_TAIL:
-            raise ContentError(
-                "DWI and b0 appear to be swapped: fluid is bright on the image given as DWI and "
-                "dark on the one given as b0; swap --dwi and --b0"
-            )
+    if seen.overall < _UNRELATED and seen.tissue < _DOUBTFUL_FOLLOWS:
         likely = (
-            "fluid is bright on the image given as DWI, but dark on a DWI; it is probably an ADC "
-            "map or a b0"
-            if _tail(dwi) > _DOUBTFUL_TAIL
-            else "fluid is not brighter on the image given as b0 than on the one given as DWI: one "
-            "of the two is probably an exponential ADC (eADC), a map of fractional anisotropy "
-            "(FA), standardised or log-scaled, or they are swapped"
+            "the image given as DWI is probably an ADC map, and the one given as b0 a DWI"
+            if seen.tail < _LEAST_TAIL
+            else "the image given as b0 is probably an ADC map, or the one given as DWI an "
+            "exponential ADC (eADC) or a map of fractional anisotropy (FA)"
         )
         raise ContentError(
-            f"{likely}; give the image with b = 1000 s/mm^2 or similar as --dwi and the one "
-            "without diffusion weighting as --b0"
+            f"one of the images given as DWI and b0 is dark where the other is bright: {likely}; "
+            "check --dwi and --b0"
+        )
+    if seen.tail < _LEAST_TAIL:
+        raise ContentError(
+            f"{_likely_if_fluid_is_bright(seen, dwi, b0)}; give the image with b = 1000 s/mm^2 or "
+            "similar as --dwi and the one without diffusion weighting as --b0"
         )
     if seen.tissue < _LEAST_FOLLOWS:
         likely = (
@@ -185,6 +184,25 @@ def _check_b0(dwi: _Values, b0: _Values) -> list[str]:
     if seen.tail < _DOUBTFUL_TAIL or seen.fluid > _OPPOSED:
         return ["the signal loss of fluid from b0 to DWI is smaller than expected"]
     return []
+
+
+def _likely_if_fluid_is_bright(seen: _Relation, dwi: _Values, b0: _Values) -> str:
+    """Name the likely types if fluid is as bright on the given DWI as on the given b0."""
+    if seen.tail < _SWAPPED_TAIL and _tail(b0) < _LEAST_TAIL:
+        return (
+            "DWI and b0 appear to be swapped: fluid is bright on the image given as DWI and dark "
+            "on the one given as b0"
+        )
+    if _tail(dwi) > _DOUBTFUL_TAIL or seen.tail < _SWAPPED_TAIL:
+        return (
+            "fluid is bright on the image given as DWI, but dark on a DWI; it is probably an ADC "
+            "map, or DWI and b0 are swapped"
+        )
+    return (
+        "fluid is not brighter on the image given as b0 than on the one given as DWI: one of the "
+        "two is probably an exponential ADC (eADC), a map of fractional anisotropy (FA), "
+        "standardised or log-scaled, or they are swapped"
+    )
 
 
 def _sample(first: Image, second: Image, brain: Mask) -> tuple[_Values, _Values]:

@@ -87,9 +87,11 @@ def check_voxels(name: str, image: Volume, brain: Mask) -> list[Finding]:
     finite = np.isfinite(data)
     low, high = float(data[finite].min()), float(data[finite].max())
     found = _check_slices(name, image, brain)
-    bad = ~(finite & (data > 0))
+    tissue = float(np.median(data[inside & finite & (data > 0)]))
+    shown = finite & (data > 0) & (data != _fill_value(data[inside & finite], tissue))
+    bad = ~shown
     bad &= inside & ~_background(bad)
-    pieces = _pieces(bad, data, finite & (data > 0), high - low, grid.voxel_ml)
+    pieces = _pieces(bad, data, shown, high - low, grid.voxel_ml)
     negative = inside & finite & (data < 0)
     wrapped = [
         piece
@@ -103,7 +105,6 @@ def check_voxels(name: str, image: Volume, brain: Mask) -> list[Finding]:
             "which indicates an integer overflow (for example, unsigned 16-bit values saved as "
             "signed); convert the original images again, as unsigned or floating-point numbers"
         )
-    tissue = float(np.median(data[inside & finite & (data > 0)]))
     holes = [p for p in pieces if p.volume_ml >= _SMALLEST_ML and p.around >= _ABRUPT * tissue]
     if holes:
         bright = float(np.percentile(data[inside & finite], 95))
@@ -114,8 +115,9 @@ def check_voxels(name: str, image: Volume, brain: Mask) -> list[Finding]:
             else ""
         )
         text = (
-            f"{name}: {_total(holes)} of the brain have no signal (0, negative or not finite) but "
-            f"are surrounded by tissue with signal{cause}; export the image again"
+            f"{name}: {_total(holes)} of the brain have no signal (0, negative, not finite, or one "
+            f"dark value throughout) but are surrounded by tissue with signal{cause}; export the "
+            "image again"
         )
         found.append(Finding(FindingCode.INVALID_VOXELS, "warning", text))
     found += _check_overflow(name, data, inside, high, grid.voxel_ml)
@@ -123,7 +125,7 @@ def check_voxels(name: str, image: Volume, brain: Mask) -> list[Finding]:
 
 
 def check_adc_voxels(adc: Volume, brain: Mask, scale: float) -> list[Finding]:
-    """Check an ADC map for values clipped in tissue.
+    """Check an ADC map for values clipped in tissue, at either end of the range.
 
     Args:
         adc: (X, Y, Z) as read, in any unit.
@@ -131,10 +133,17 @@ def check_adc_voxels(adc: Volume, brain: Mask, scale: float) -> list[Finding]:
         scale: Factor that converts the map to mm^2/s.
     """
     finite = adc.data[np.isfinite(adc.data)]
-    high = float(finite.max())
-    if high * scale > _TISSUE_ADC_MOST:
-        return []
-    return _check_top("ADC", adc, brain, high)
+    high, low = float(finite.max()), float(finite[finite > 0].min(initial=np.inf))
+    clipped = [] if high * scale > _TISSUE_ADC_MOST else _check_top("ADC", adc, brain, high)
+    sizes = _sizes(brain & (adc.data == low))
+    if sizes.max(initial=0) * adc.grid.voxel_ml < _SMALLEST_ML or clipped:
+        return clipped
+    text = (
+        f"ADC: {format_volume(float(sizes.sum()) * adc.grid.voxel_ml)} of the brain have the "
+        f"smallest value of the map above 0, {low:g}: lower values were clipped, so infarcts may "
+        "be hidden; export the map with its full range"
+    )
+    return [Finding(FindingCode.SATURATED, "warning", text)]
 
 
 def refuse_negative(name: str, data: Image, inside: Mask) -> None:
@@ -184,6 +193,12 @@ def _slices_with_values(data: Image, axis: int) -> Mask:
     across = tuple(each for each in range(3) if each != axis)
     some = np.asarray((np.isfinite(data) & (data != 0)).any(axis=across, keepdims=True))
     return np.broadcast_to(np.asarray(some), data.shape)
+
+
+def _fill_value(values: NDArray[np.floating], tissue: float) -> float:
+    """Return the most frequent value of dark voxels, which may fill a hole; 0 if there is none."""
+    dark, counts = np.unique(values[(values > 0) & (values < _DARK * tissue)], return_counts=True)
+    return float(dark[counts.argmax()]) if dark.size else 0.0
 
 
 def _background(empty: Mask) -> Mask:
