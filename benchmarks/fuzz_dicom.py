@@ -35,6 +35,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "dicom"))
 
 from dicom_scanner import (
     ADC,
+    CLASSIC,
+    ENHANCED,
     IDENTIFIERS,
     MAKERS,
     Plane,
@@ -49,6 +51,7 @@ from infarct.core.errors import InfarctError
 from infarct.dicom import DicomCase, find_source_images, opened_folder
 
 B0_BELOW = 50.0
+MR_CLASSES = {CLASSIC, ENHANCED}
 TURN = np.deg2rad(20)
 PLANES = (
     Plane((-48.0, -64.0, -20.0), spacing=(2.0, 2.0, 5.0)),
@@ -346,9 +349,16 @@ def _judge(case: DicomCase, folder: Path) -> tuple[str, str]:
     voxel_from_world = np.linalg.inv(series.affine)
     unexplained = Counter[int]()
     seen = 0
+    # Images of the series that are reported as left out are not expected in the volume.
+    reported = any(
+        finding.code == "dicom-unusable" and "were not used" in finding.message
+        for finding in case.findings
+    )
     for path in sorted(folder.rglob("*")):
         image = _plain(path) if path.is_file() else None
         if image is None or str(image.SeriesInstanceUID).strip() != case.choice.dwi.series.uid:
+            continue
+        if reported and not _is_grey_mr(image):
             continue
         for bvalue, pixels, lps in _slices(image):
             low = bvalue is not None and bvalue < B0_BELOW
@@ -372,6 +382,11 @@ def _judge(case: DicomCase, folder: Path) -> tuple[str, str]:
     if not seen or len(unexplained) != data.shape[2]:
         return "wrong", f"{len(unexplained)} of {data.shape[2]} slices can be traced to a file"
     return "right", "; ".join(f.code for f in case.findings)
+
+
+def _is_grey_mr(image: Dataset) -> bool:
+    grey = image.get("PhotometricInterpretation") == "MONOCHROME2"
+    return grey and image.get("Modality") == "MR" and str(image.SOPClassUID) in MR_CLASSES
 
 
 def _plain(path: Path) -> Dataset | None:

@@ -12,13 +12,17 @@ from dicom_scanner import (
     save_classic,
     save_enhanced,
 )
+from pydicom.datadict import dictionary_VR
 
 from infarct.core.errors import ContentError
+from infarct.core.nifti import read
 from infarct.dicom.convert import Image
 from infarct.dicom.headers import read_header
+from infarct.dicom.seg import segmentation
 from infarct.dicom.select_series import Choice
 from infarct.dicom.series import find_series
 from infarct.dicom.source_images import find_source_images
+from infarct.dicom.study import opened_folder
 
 VOLUMES = [(0, noise(900)), (1000, noise(400)), (1000, noise(410))]
 """b0 and two directions with 8 slices each."""
@@ -94,3 +98,39 @@ def test_images_without_a_frame_of_reference_are_rejected(tmp_path: Path) -> Non
     save_classic(tmp_path, study, Protocol(3, "dwi"), SMALL, VOLUMES)
     with pytest.raises(ContentError, match="run without --dicom-out"):
         find_source_images(choice_of(tmp_path), keep_identity=False)
+
+
+_MALFORMED = {
+    "SliceThickness": "abc",
+    "EchoTime": "many",
+    "StudyDate": "yesterday",
+    "StudyTime": "noon",
+    "PatientBirthDate": "199",
+    "PatientSex": "unknown to the scanner",
+    "AccessionNumber": "A" * 99,
+    "DeviceSerialNumber": "S" * 99,
+    "LossyImageCompression": "perhaps it was",
+}
+
+
+@pytest.mark.parametrize("keep_identity", [False, True])
+def test_malformed_elements_do_not_prevent_a_seg(keep_identity: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    study, protocol = Study.new("GE MEDICAL SYSTEMS"), Protocol(3, "dwi")
+    save_classic(folder, study, protocol, SMALL, VOLUMES)
+    for path in folder.iterdir():
+        image = pydicom.dcmread(path)
+        for name, value in _MALFORMED.items():
+            image.add_new(name, dictionary_VR(name), None)
+            image[name]._value = value
+        image.save_as(path)
+    with opened_folder(folder) as found:
+        volume = read(found.choice.dwi.path)
+        mask = volume.like(volume.data[..., found.choice.dwi.shell[0]] > 410)
+        sources = find_source_images(found.choice, keep_identity=keep_identity)
+        made = segmentation(mask, mask, sources, "test")
+    made.save_as(tmp_path / "seg.dcm")
+    saved = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert saved.NumberOfFrames == 16
+    assert all(value not in str(saved) for value in _MALFORMED.values() if len(value) > 3)
+    assert ("Roe^Jane" in str(saved)) is keep_identity

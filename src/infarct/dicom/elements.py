@@ -8,6 +8,8 @@ import unicodedata
 from typing import Any
 
 import pydicom
+from pydicom import config
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
@@ -29,6 +31,24 @@ def tag_value(data: Dataset, tag: BaseTag) -> Any:
         # As in get_value.
         return None
     return None if element is None else element.value
+
+
+def drop_malformed(data: Dataset) -> None:
+    """Remove elements with a malformed value, in sequences too: they cannot be copied or written.
+
+    Args:
+        data: Data set to change.
+    """
+    for tag in list(data.keys()):
+        try:
+            element = data[tag]
+            for item in element.value if element.VR == "SQ" else ():
+                drop_malformed(item)
+            if element.VR != "SQ":
+                # Stricter than reading, which only warns: what is copied must be valid.
+                DataElement(tag, element.VR, element.value, validation_mode=config.RAISE)
+        except Exception:
+            del data[tag]
 
 
 def sequence_items(data: Dataset, name: str) -> list[Dataset]:

@@ -47,6 +47,12 @@ TRACE = "trace image according to its image type"
 UNNAMED = "no sign of diffusion weighting"
 """Reason for a file of no known use, which may still be the b0 of a diffusion series."""
 
+NO_MAGNITUDE = "not a magnitude image"
+"""Reason for a phase, real or imaginary image, which scanners store next to the magnitude."""
+
+OTHER_MAP = "neither diffusion signal nor ADC map"
+"""Reason for a parameter map other than ADC."""
+
 _IMAGE_CLASSES = {
     *("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
 }
@@ -302,8 +308,11 @@ def _tiles(data: Dataset, maker: str, frame: Frame) -> tuple[tuple[float, float,
 def _content(
     data: Dataset, tokens: tuple[str, ...], description: str, frames: tuple[Frame, ...]
 ) -> tuple[Content, str]:
-    modality = printable_text(get_value(data, "Modality"))
     kind = UID(printable_text(get_value(data, "SOPClassUID")))
+    # De-identification may empty the modality; the SOP class then still says that it is MR.
+    modality = printable_text(get_value(data, "Modality")) or (
+        "MR" if kind in _IMAGE_CLASSES else ""
+    )
     colours = printable_text(get_value(data, "PhotometricInterpretation")).upper()
     words = description.replace("_", " ")
     weighted = any(frame.bvalue is not None and frame.bvalue >= B0_BELOW for frame in frames)
@@ -323,8 +332,8 @@ def _content(
             f"{printable_text(kind.name)}, not an MR image",
         ),
         (colours not in {"", "MONOCHROME2"}, "other", f"{colours} pixels, not grayscale"),
-        (bool(_NO_MAGNITUDE & set(tokens[2:])), "other", "not a magnitude image"),
-        (other_map, "other", "neither diffusion signal nor ADC map"),
+        (bool(_NO_MAGNITUDE & set(tokens[2:])), "other", NO_MAGNITUDE),
+        (other_map, "other", OTHER_MAP),
         (
             any(token.startswith("ADC") for token in tokens),
             "adc",

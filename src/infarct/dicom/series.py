@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from infarct.core.diffusion import B0_BELOW
 from infarct.core.errors import ContentError, InputFileError
 from infarct.core.file_search import files_below
-from infarct.dicom.headers import UNNAMED, Content, Frame, Header, Unreadable, read_header
+from infarct.dicom.headers import (
+    NO_MAGNITUDE,
+    OTHER_MAP,
+    UNNAMED,
+    Content,
+    Frame,
+    Header,
+    Unreadable,
+    read_header,
+)
 
 _SAME_PLACE_MM = 0.1
 
@@ -61,6 +70,20 @@ class Series:
         """
         return replace(
             self, headers=tuple(h for h in self.headers if self.content_of(h) != "other")
+        )
+
+    @property
+    def left_out(self) -> tuple[Header, ...]:
+        """Images that are not used although they may be slices of the scan, such as damaged ones.
+
+        Phase images and parameter maps, which scanners store in the same series, do not count.
+        """
+        return tuple(
+            header
+            for header in self.headers
+            if self.content_of(header) == "other"
+            and header.reason not in {NO_MAGNITUDE, OTHER_MAP}
+            and any(frame.orientation for frame in header.frames)
         )
 
     @property

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from infarct.core.errors import ContentError
+from infarct.dicom.elements import drop_malformed
 from infarct.dicom.headers import Frame
 from infarct.dicom.select_series import Choice
 from infarct.dicom.series import Series
@@ -73,6 +74,7 @@ def find_source_images(choice: Choice, *, keep_identity: bool) -> SourceImages:
             pydicom.dcmread(path, stop_before_pixels=True, force=True) for path in paths
         ]
         for image in images:
+            drop_malformed(image)
             if not image.get("FrameOfReferenceUID") or not image.get("StudyInstanceUID"):
                 raise ContentError(
                     f"series {choice.dwi.series.number}: its headers lack StudyInstanceUID or "
