@@ -22,6 +22,31 @@ def test_a_series_is_a_scan_with_its_b_values(tmp_path: Path) -> None:
     assert (scan.files.b0, scan.files.adc, scan.problem) == (None, None, "")
 
 
+@pytest.mark.parametrize("ending", [".bval", ".bvals", ".BVAL"])
+def test_b_values_are_read_as_for_a_single_scan(ending: str, tmp_path: Path) -> None:
+    d = "sub-1/dwi/sub-1"
+    root = dataset(tmp_path / "d", f"{d}_dwi.nii.gz", f"{d}_dwi{ending}")
+    (root / f"{d}_dwi{ending}").write_bytes("0, 1000;1000".encode("utf-16"))
+    (scan,) = find_scans(root)
+    assert scan.files.bval == root / f"{d}_dwi{ending}"
+
+
+def test_a_low_b_value_is_b0_only_on_request(tmp_path: Path) -> None:
+    d = "sub-1/dwi/sub-1"
+    root = dataset(
+        tmp_path / "d",
+        *(f"{d}_dwi.nii.gz", f"{d}_dwi.bval=50 1000"),
+        *("sub-2/dwi/sub-2_acq-b50_dwi.nii.gz", "sub-2/dwi/sub-2_acq-b1000_dwi.nii.gz"),
+    )
+    assert [scan.name for scan in find_scans(root, ["1"])] == ["sub-1"]
+    assert len(find_scans(root, ["2"])) == 2
+    one, two = find_scans(root, b0_below=51)
+    assert (one.files.b0_below, one.files.b0) == (51, None)
+    assert two.files.dwi.name == "sub-2_acq-b1000_dwi.nii.gz"
+    assert two.files.b0 == root / "sub-2/dwi/sub-2_acq-b50_dwi.nii.gz"
+    assert two.files.b0_bvalue == 50
+
+
 def test_a_series_inherits_its_b_values_from_further_up(tmp_path: Path) -> None:
     d = "sub-1/dwi/sub-1_acq-x"
     root = dataset(tmp_path / "d", f"{d}_dwi.nii.gz", "dwi.bval=0 500", "acq-x_dwi.bval=0 1000")

@@ -33,6 +33,12 @@ def test_a_table_defines_each_case(tmp_path: Path) -> None:
     assert (two.files.adc, two.files.b0, two.files.bvalue) == (Path("/far/a.nii"), None, None)
 
 
+def test_the_limit_of_b0_applies_to_every_case(tmp_path: Path) -> None:
+    put(tmp_path, "a/dwi.nii.gz", "b/dwi.nii.gz")
+    jobs = find_jobs(f"{tmp_path}/*/dwi.nii.gz", tmp_path / "out", 51)
+    assert [job.files.b0_below for job in jobs] == [51, 51]
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_any_common_delimiter_is_read(tmp_path: Path, delimiter: str) -> None:
     put(tmp_path, "dwi.nii.gz")

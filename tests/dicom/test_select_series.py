@@ -78,6 +78,22 @@ def test_a_b0_in_the_same_series_is_preferred() -> None:
     assert second.b0.series.number == 4
 
 
+def test_the_b_value_of_a_separate_b0_is_kept(head, tmp_path: Path) -> None:
+    grid = Grid(head.dwi.shape, head.affine)
+    images = []
+    for number, b, data in ((3, 50, head.b0 * np.exp(-50 * head.adc)), (4, 1000, head.dwi)):
+        path = tmp_path / f"{number}.nii"
+        nib.Nifti1Image(data.astype(np.float32), head.affine).to_filename(path)
+        series = replace(SERIES, uid=f"1.2.{number}", number=number)
+        images.append(Image(series, path, "signal", (b,), grid, b0_below=51))
+    (choice,) = rank(images)
+    (tmp_path / "case").mkdir()
+    files = write_case(choice, tmp_path / "case")
+    assert (files.b0_below, files.b0_bvalue, files.bvalue) == (51, 50, 1000)
+    case = open_case(files)
+    assert np.allclose(case.adc.data[head.brain], head.adc[head.brain], atol=2e-6)
+
+
 def test_an_adc_map_identified_by_image_type_is_preferred() -> None:
     named, sure = image(4), image(5)
     named = replace(named, series=replace(named.series, reason=ADC_BY_NAME))

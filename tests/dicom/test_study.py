@@ -4,8 +4,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
-from dicom_scanner import ADC, SMALL, TRACE, Protocol, Study, noise, save_classic
+from dicom_scanner import ADC, SMALL, TRACE, Protocol, Study, noise, save_classic, save_mosaic
 
 from infarct.core.errors import ContentError, InputFileError, OutputError
 from infarct.core.findings import Finding
@@ -106,6 +107,65 @@ def test_unreadable_files_are_reported(visit: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "in" / "c")
     with pytest.raises(ContentError, match=r"1 empty"), opened_folder(tmp_path / "in"):
         pass
+
+
+def test_a_low_b_value_is_b0_only_on_request(tmp_path: Path) -> None:
+    volumes = [(50, noise(900)), (1000, noise(400))]
+    save_classic(tmp_path, Study.new("SIEMENS"), Protocol(4, "dwi"), SMALL, volumes)
+    with pytest.raises(ContentError, match="add --b0-below 51"), opened_folder(tmp_path):
+        pass
+    with opened_folder(tmp_path, b0_below=51) as found:
+        assert found.files.dwi.with_suffix(".bval").read_text().split() == ["50", "1000"]
+        assert found.files.b0_below == 51
+
+
+def _three_mosaics(folder: Path) -> Path:
+    """Save a b0 and two weighted volumes, one file each."""
+    volumes = [(0, noise(900)), (1000, noise(400, seed=1)), (1000, noise(400, seed=2))]
+    save_mosaic(folder, Study.new("SIEMENS"), Protocol(4, "dwi"), SMALL, volumes)
+    return folder
+
+
+def test_a_volume_without_modality_is_used_if_its_class_is_mr(tmp_path: Path) -> None:
+    folder = _three_mosaics(tmp_path)
+    for path in sorted(folder.iterdir()):
+        image = pydicom.dcmread(path)
+        image.Modality = ""
+        image.save_as(path)
+    with opened_folder(folder) as found:
+        assert nib.load(found.files.dwi).shape[3] == 3
+        assert "dicom-unusable" not in {finding.code for finding in found.findings}
+
+
+@pytest.mark.parametrize(
+    ("element", "value", "reason"),
+    [
+        ("Modality", "CT", "1 modality CT"),
+        ("PhotometricInterpretation", "MONOCHROME1", "1 MONOCHROME1 pixels, not grayscale"),
+        ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.2", "1 CT Image Storage, not an MR image"),
+    ],
+)
+def test_a_volume_that_is_left_out_of_its_series_is_reported(
+    element, value, reason, tmp_path: Path
+) -> None:
+    folder = _three_mosaics(tmp_path)
+    image = pydicom.dcmread(folder / "mosaic-1.dcm")
+    setattr(image, element, value)
+    image.save_as(folder / "mosaic-1.dcm")
+    with opened_folder(folder) as found:
+        assert nib.load(found.files.dwi).shape[3] == 2
+        (finding,) = (f for f in found.findings if f.code == "dicom-unusable")
+    assert f"series 4: 1 of its 3 images were not used ({reason})" in finding.message
+
+
+def test_phase_images_in_the_series_are_not_reported(tmp_path: Path) -> None:
+    folder = _three_mosaics(tmp_path)
+    image = pydicom.dcmread(folder / "mosaic-2.dcm")
+    image.ImageType = ["ORIGINAL", "PRIMARY", "P", "MOSAIC"]
+    image.save_as(folder / "mosaic-2.dcm")
+    with opened_folder(folder) as found:
+        assert nib.load(found.files.dwi).shape[3] == 2
+        assert "dicom-unusable" not in {finding.code for finding in found.findings}
 
 
 def test_a_trace_with_its_adc_alone_is_a_case(tmp_path: Path) -> None:

@@ -201,6 +201,27 @@ def test_companions_on_another_grid_are_resampled_with_a_note(head, tmp_path: Pa
     assert codes(case) == {"resampled"}
 
 
+@pytest.mark.parametrize(("moved", "notes"), [(0.04, set()), (0.06, {"resampled"})])
+def test_a_rounding_error_of_the_header_does_not_blur_a_companion(
+    head, moved: float, notes: set[str], tmp_path: Path
+) -> None:
+    paths = head.save(tmp_path)
+    affine = head.affine.copy()
+    affine[0, 3] += moved * 2.0
+    nib.Nifti1Image(head.b0.astype(np.float32), affine).to_filename(tmp_path / "moved.nii.gz")
+    case = open_case(CaseFiles(paths["dwi"], tmp_path / "moved.nii.gz", bvalue=1000))
+    assert codes(case) == notes
+    exact = np.array_equal(case.b0.data[head.brain], head.b0.astype(np.float32)[head.brain])
+    assert exact is (not notes)
+
+
+def test_the_b_value_of_a_separate_b0_is_subtracted(head, tmp_path: Path) -> None:
+    low = head.b0 * np.exp(-50 * head.adc)
+    paths = head.save(tmp_path, dwi=head.dwi, b0=low)
+    case = open_case(CaseFiles(**paths, bvalue=1000, b0_bvalue=50))
+    assert near(case.adc.data[head.brain], head.adc[head.brain], absolute=2e-6)
+
+
 def test_a_square_companion_with_another_axis_order_is_reordered(head, tmp_path: Path) -> None:
     """The first, the last and one more corner coincide with those of the DWI."""
     wide = ((8, 8), (0, 0), (0, 0))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infarct.core.bids_names import Name, Role, read_name, stem_of
+from infarct.core.bvalues import read_bvalues
 from infarct.core.diffusion import B0_BELOW
 from infarct.core.errors import InputFileError
 from infarct.core.file_search import entries_of, matching
@@ -49,12 +50,14 @@ class _Image:
         role: Kind of image; the b-values take precedence over the name.
         name: Parsed file name.
         raw: Whether it belongs to the dataset itself rather than to one of its derivatives.
+        bvalue: s/mm^2; b-value of a b0.
     """
 
     path: Path
     role: Role
     name: Name
     raw: bool
+    bvalue: float = 0.0
 
     @property
     def identity(self) -> frozenset[tuple[str, str]]:
@@ -100,7 +103,10 @@ class Unused:
 
 
 def find_scans(
-    root: Path, participants: Sequence[str] = (), sessions: Sequence[str] = ()
+    root: Path,
+    participants: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    b0_below: float = B0_BELOW,
 ) -> list[BidsScan]:
     """Find the diffusion scans of a dataset, raw or in derivatives of other software.
 
@@ -108,6 +114,7 @@ def find_scans(
         root: Dataset folder.
         participants: Labels, with or without `sub-`; all if empty.
         sessions: Labels, with or without `ses-`; all if empty.
+        b0_below: s/mm^2; volumes with a lower b-value are b0.
 
     Returns:
         One scan for each set of entities that has a DWI, sorted.
@@ -133,7 +140,7 @@ def find_scans(
         scan
         for (_, session), group in _sessions(root, wanted or sorted(known))
         if not chosen or session in chosen
-        for scan in _scans(group, root)
+        for scan in _scans(group, root, b0_below)
     ]
     if not scans:
         where = f" for ses-{', ses-'.join(sorted(chosen))}" if chosen else ""
@@ -157,11 +164,12 @@ def participants_of(root: Path) -> list[Path]:
     return [path for path in matching(root, "sub-*") if path.is_dir()]
 
 
-def unused(root: Path) -> Unused:
+def unused(root: Path, b0_below: float = B0_BELOW) -> Unused:
     """Find the diffusion images that no scan of a dataset uses.
 
     Args:
         root: Dataset folder.
+        b0_below: As for `find_scans`.
 
     Raises:
         InputFileError: If a folder cannot be read.
@@ -172,7 +180,7 @@ def unused(root: Path) -> Unused:
     unclaimed: list[str] = []
     labels = [path.name.removeprefix("sub-") for path in participants_of(root)]
     for _, images in _sessions(root, labels):
-        candidates, companions = _sorted_by_role(images, root)
+        candidates, companions = _sorted_by_role(images, root, b0_below)
         chosen = [_best(group)[0] for group in candidates]
         # A session without a DWI is reported once, not file by file.
         for other in companions if chosen else ():
@@ -245,15 +253,15 @@ def _image(path: Path, *, raw: bool) -> _Image | None:
     return _Image(path, name.role, name, raw)
 
 
-def _scans(images: Sequence[_Image], root: Path) -> Iterator[BidsScan]:
+def _scans(images: Sequence[_Image], root: Path, b0_below: float) -> Iterator[BidsScan]:
     """Group the images of one session into scans."""
-    groups, companions = _sorted_by_role(images, root)
+    groups, companions = _sorted_by_role(images, root, b0_below)
     chosen = [_best(group)[0] for group in groups]
     claims = {other.path: _claims(other, chosen) for other in companions}
     for group, best in zip(groups, chosen, strict=True):
         rivals = [candidate.image for candidate in _best(group)]
         problems = [_doubt("dwi", rivals, root)] if len(rivals) > 1 else []
-        found: dict[str, Path] = {}
+        found: dict[str, _Image] = {}
         shared: list[str] = []
         for role in ("adc",) if best.own_b0 else ("b0", "adc"):
             of_role = [other for other in companions if other.role == role]
@@ -261,22 +269,24 @@ def _scans(images: Sequence[_Image], root: Path) -> Iterator[BidsScan]:
             if len(fitting) > 1:
                 problems.append(_doubt(role, fitting, root))
             elif fitting:
-                found[role] = fitting[0].path
+                found[role] = fitting[0]
             elif torn := [o for o in of_role if best in claims[o.path]]:
                 shared += [_shared(role, torn[0], claims[torn[0].path], root)]
         # An ambiguous companion matters only if the scan has no other companion.
         problems += shared if not found and not best.own_b0 else []
-        files = replace(best.files, b0=found.get("b0"), adc=found.get("adc"))
+        files = replace(best.files, **{role: image.path for role, image in found.items()})
+        if "b0" in found:
+            files = replace(files, b0_bvalue=found["b0"].bvalue)
         yield BidsScan(best.image.name.identity, files, "; ".join(problems))
 
 
 def _sorted_by_role(
-    images: Sequence[_Image], root: Path
+    images: Sequence[_Image], root: Path, b0_below: float
 ) -> tuple[list[list[_Candidate]], list[_Image]]:
     """Return the DWI of one session grouped by scan, and its b0 and ADC images."""
     candidates: dict[frozenset[tuple[str, str]], list[_Candidate]] = {}
     companions = []
-    for image in images:
+    for image in (_with_low_bvalue(image, b0_below) for image in images):
         if image.role in ("b0", "adc"):
             companions.append(image)
         if image.role != "dwi":
@@ -284,10 +294,10 @@ def _sorted_by_role(
         bval = _inherited_bval(image.path, root)
         bvalues = _bvalues(bval)
         named = image.name.described
-        if bvalues and max(bvalues) < B0_BELOW and not named:
+        if bvalues and max(bvalues) < b0_below and not named:
             # Reversed phase encoding, or a b0 saved separately.
             if len(bvalues) == 1:
-                companions.append(replace(image, role="b0"))
+                companions.append(replace(image, role="b0", bvalue=bvalues[0]))
             continue
         series = len(bvalues) > 1
         single = bvalues[0] if len(bvalues) == 1 else image.name.bvalue
@@ -295,12 +305,23 @@ def _sorted_by_role(
             image.path,
             bvalue=None if series else single,
             bval=bval if series else None,
+            b0_below=b0_below,
         )
         rank = 1 if named else 0 if series else 2
-        own_b0 = rank == 0 and min(bvalues) < B0_BELOW
+        own_b0 = rank == 0 and min(bvalues) < b0_below
         candidate = _Candidate(image, files, rank, own_b0)
         candidates.setdefault(image.identity, []).append(candidate)
     return list(candidates.values()), companions
+
+
+def _with_low_bvalue(image: _Image, b0_below: float) -> _Image:
+    """Return an image with a low b-value in its name (`acq-b50_dwi`) as b0."""
+    bvalue = image.name.bvalue
+    if image.role != "dwi" or bvalue is None or bvalue >= b0_below:
+        return image
+    word = f"b{bvalue:g}"
+    identity = {k: v for k, v in image.name.identity.items() if v.lower() != word}
+    return replace(image, role="b0", name=replace(image.name, identity=identity), bvalue=bvalue)
 
 
 def _best(group: Sequence[_Candidate]) -> list[_Candidate]:
@@ -365,8 +386,10 @@ def _inherited_bval(image: Path, root: Path) -> Path | None:
     while True:
         fitting = [
             path
-            for path in matching(folder, "*.bval")
-            if set(path.stem.split("_")) <= own and not _is_of_another(path, stem)
+            for path in matching(folder, "*.*")
+            if path.suffix.lower() in (".bval", ".bvals")
+            and set(path.stem.split("_")) <= own
+            and not _is_of_another(path, stem)
         ]
         if fitting:
             return max(fitting, key=lambda path: len(path.stem.split("_")))
@@ -386,6 +409,6 @@ def _is_of_another(bval: Path, stem: str) -> bool:
 def _bvalues(path: Path | None) -> list[float]:
     """Read b-values; a damaged file is reported later, when the case is loaded."""
     try:
-        return [float(word) for word in path.read_text("utf-8").split()] if path else []
-    except (OSError, ValueError):
+        return read_bvalues(path).tolist() if path else []
+    except InputFileError:
         return []

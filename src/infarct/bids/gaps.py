@@ -13,16 +13,20 @@ from infarct.bids.dataset import (
 )
 from infarct.bids.participants import read_participants, row_of
 from infarct.core.bids_names import read_name
+from infarct.core.diffusion import B0_BELOW
 from infarct.core.file_search import matching
 from infarct.core.units import format_names
 
 
-def gaps(scans: Sequence[BidsScan], root: Path, *, table: bool) -> list[str]:
+def gaps(
+    scans: Sequence[BidsScan], root: Path, b0_below: float = B0_BELOW, *, table: bool
+) -> list[str]:
     """List everything that is left out of a dataset, one sentence per reason.
 
     Args:
         scans: All scans of the dataset.
         root: Dataset folder.
+        b0_below: As for `find_scans`.
         table: Whether to compare the scans with `participants.tsv`.
 
     Raises:
@@ -30,7 +34,7 @@ def gaps(scans: Sequence[BidsScan], root: Path, *, table: bool) -> list[str]:
     """
     root = root.resolve()
     without_row, without_scans = not_joined(scans, root) if table else ([], [])
-    left = unused(root)
+    left = unused(root, b0_below)
     found = {
         "no diffusion scan found for": without_scan(scans, root),
         "not used, file name not recognised as a diffusion image:": not_understood(root),

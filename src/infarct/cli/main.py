@@ -60,6 +60,9 @@ OwnLabels = Annotated[
         help="Region names for --atlas: a TSV with columns index, name and optional side."
     ),
 ]
+B0Below = Annotated[
+    float, typer.Option(help="Volumes of a series with a lower b-value (s/mm^2) are b0.")
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -170,9 +173,7 @@ def segment(
             "is used."
         ),
     ] = None,
-    b0_below: Annotated[
-        float, typer.Option(help="Volumes of a series with a lower b-value (s/mm^2) are b0.")
-    ] = 50.0,
+    b0_below: B0Below = 50.0,
     brain: Annotated[Path | None, typer.Option(help="Brain mask; computed if not given.")] = None,
     model: Model = DEFAULT_MODEL,
     atlas: OwnAtlas = None,
@@ -204,9 +205,9 @@ def segment(
     if atlas and labels:
         check_place(out, (atlas, labels))
     if dicom is not None:
-        if dwi or b0 or adc or bvalue is not None or b0_below != 50:
+        if dwi or b0 or adc or bvalue is not None:
             raise typer.BadParameter(
-                "--dicom cannot be combined with --dwi, --b0, --adc, --bvalue or --b0-below"
+                "--dicom cannot be combined with --dwi, --b0, --adc or --bvalue"
             )
         if keep_identity and not dicom_out:
             raise typer.BadParameter("--keep-identity requires --dicom-out")
@@ -216,6 +217,7 @@ def segment(
             dicom,
             out,
             series=series,
+            b0_below=b0_below,
             brain=brain,
             model=model,
             territories=territories,
@@ -352,6 +354,7 @@ def cohort(
     ],
     out: Annotated[Path, typer.Argument(help="Output folder, with one subfolder per case.")],
     model: Model = DEFAULT_MODEL,
+    b0_below: B0Below = 50.0,
     workers: Workers = None,
     scheduler: Scheduler = None,
     unencrypted: Unencrypted = False,
@@ -364,7 +367,7 @@ def cohort(
     from infarct.cohort.runner import Pool
 
     options = {"retry_failed": retry_failed, "overwrite_corrected": overwrite_corrected}
-    jobs = find_jobs(cases, out)
+    jobs = find_jobs(cases, out, b0_below)
     pool = Pool(workers, scheduler, unencrypted)
     outcomes = _run_jobs(jobs, out, model, pool, **options)
     _write_group_report(jobs, out)
@@ -396,6 +399,7 @@ def bids(
         ),
     ] = None,
     model: Model = DEFAULT_MODEL,
+    b0_below: B0Below = 50.0,
     workers: Workers = None,
     scheduler: Scheduler = None,
     unencrypted: Unencrypted = False,
@@ -413,12 +417,13 @@ def bids(
 
     get_model(model)
     check_place(bids_dir, out_dir)
-    scans = find_scans(bids_dir, participant_label or (), session_label or ())
+    scans = find_scans(bids_dir, participant_label or (), session_label or (), b0_below)
     jobs = jobs_of(scans, bids_dir, out_dir)
+    group = level is Level.group
     entire_dataset = not participant_label and not session_label
-    for gap in gaps(scans, bids_dir, table=level is Level.group) if entire_dataset else ():
+    for gap in gaps(scans, bids_dir, b0_below, table=group) if entire_dataset else ():
         typer.echo(gap, err=True)
-    if level is Level.group:
+    if group:
         _write_group_report(jobs, out_dir, join_participants(scans, bids_dir))
         return
     describe(bids_dir, out_dir)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infarct.cli.console import live_progress, show_result
+from infarct.core.diffusion import B0_BELOW
 from infarct.dicom.export import make_objects, write_objects
 from infarct.dicom.source_images import find_source_images
 from infarct.dicom.study import DicomCase, Row, check_outside, opened_folder
@@ -30,6 +31,7 @@ class DicomRequest:
         folder: Folder with DICOM files.
         out: Output folder.
         series: Number or UID of the series to use as DWI; None selects the best.
+        b0_below: s/mm^2; volumes with a lower b-value are averaged to the b0.
         brain: Your own brain mask.
         model: Name of the segmentation method.
         territories: Atlas for the table of territories; None uses the bundled one.
@@ -42,6 +44,7 @@ class DicomRequest:
     folder: Path
     out: Path
     series: str | None = None
+    b0_below: float = B0_BELOW
     brain: Path | None = None
     model: str = DEFAULT
     territories: Atlas | None = None
@@ -57,6 +60,7 @@ class DicomRequest:
         if self.series is not None:
             # UIDs of some manufacturers contain the date and the scanner's serial number.
             options += ["--series", self.series if self.series.isdigit() else "UID"]
+        options += ["--b0-below", f"{self.b0_below:g}"] if self.b0_below != B0_BELOW else []
         options += ["--brain", "BRAIN"] if self.brain is not None else []
         own_atlas = ["--atlas", "ATLAS", "--labels", "LABELS"]
         options += own_atlas if self.territories is not None else []
@@ -86,7 +90,7 @@ def segment_folder(request: DicomRequest) -> Segmentation:
             overwrite_corrected=request.overwrite_corrected,
         ),
         Console(stderr=True).status("reading and converting the DICOM folder") as status,
-        opened_folder(request.folder, request.series) as found,
+        opened_folder(request.folder, request.series, request.b0_below) as found,
     ):
         status.stop()
         show_series(found.rows)

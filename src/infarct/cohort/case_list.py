@@ -6,9 +6,11 @@ import csv
 import glob
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from infarct.cohort.jobs import Job, id_problem
+from infarct.core.diffusion import B0_BELOW
 from infarct.core.errors import InputFileError
 from infarct.core.file_search import entries_of
 from infarct.core.input_files import why_missing
@@ -21,7 +23,7 @@ COLUMNS = (*_IMAGES, "bvalue", "id")
 _MOST_TOLD = 10
 
 
-def find_jobs(cases: str, out: Path) -> list[Job]:
+def find_jobs(cases: str, out: Path, b0_below: float = B0_BELOW) -> list[Job]:
     """Return the cases given by a table or a pattern.
 
     Args:
@@ -29,6 +31,7 @@ def find_jobs(cases: str, out: Path) -> list[Job]:
             images, e.g. `DATA/*/dwi.nii.gz`; b0 and ADC are found next to the DWI by replacing
             `dwi` in its name.
         out: Output folder; each case gets a subfolder named after its id.
+        b0_below: s/mm^2; volumes of a series with a lower b-value are averaged to the b0.
 
     Raises:
         InputFileError: If the table or the pattern is invalid (lists the problems of each row), or
@@ -37,7 +40,7 @@ def find_jobs(cases: str, out: Path) -> list[Job]:
     by_pattern = glob.has_magic(cases) and not Path(cases).is_file()
     found = _by_pattern(cases) if by_pattern else _from_table(Path(cases))
     out = out.resolve()
-    return [Job(name, files, out / name) for name, files in found]
+    return [Job(name, replace(files, b0_below=b0_below), out / name) for name, files in found]
 
 
 def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:

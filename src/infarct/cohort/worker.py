@@ -123,6 +123,8 @@ def _recipe(job: Job, settings: Settings) -> dict[str, Any]:
         "cohort": {
             "id": job.id,
             "bvalue": job.files.bvalue,
+            "b0_below": job.files.b0_below,
+            "b0_bvalue": job.files.b0_bvalue,
             "bval": assets.sha256(bval) if bval else None,
         },
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 import dcm2niix
 import numpy as np
 
+from infarct.core.bvalues import read_bvalues
 from infarct.core.diffusion import B0_BELOW, find_shell
 from infarct.core.errors import ContentError, InfarctError, InputFileError
 from infarct.core.findings import Finding, FindingCode
@@ -48,6 +49,7 @@ class Image:
         bvalues: b-value of each volume, s/mm^2; empty for an ADC map.
         grid: Grid of one volume.
         findings: Findings to report if the image is used.
+        b0_below: s/mm^2; volumes with a lower b-value count as b0.
     """
 
     series: Series
@@ -56,16 +58,17 @@ class Image:
     bvalues: tuple[float, ...]
     grid: Grid
     findings: tuple[Finding, ...] = ()
+    b0_below: float = B0_BELOW
 
     @property
     def has_b0(self) -> bool:
         """Whether the image contains a volume without diffusion weighting."""
-        return any(b < B0_BELOW for b in self.bvalues)
+        return any(b < self.b0_below for b in self.bvalues)
 
     @property
     def shell(self) -> tuple[int, ...]:
         """Indices of the volumes with b-value nearest 1000 s/mm^2; empty if none is weighted."""
-        return find_shell(self.bvalues)
+        return find_shell(self.bvalues, b0_below=self.b0_below)
 
     @property
     def bvalue(self) -> float:
@@ -84,12 +87,13 @@ class Image:
         return float(self.grid.spacing[2] * self.grid.shape[2])
 
 
-def convert(series: Series, into: Path) -> list[Image]:
+def convert(series: Series, into: Path, b0_below: float = B0_BELOW) -> list[Image]:
     """Convert one series.
 
     Args:
         series: Diffusion or ADC series.
         into: Empty temporary folder; file names in it are neutral.
+        b0_below: s/mm^2; volumes with a lower b-value count as b0.
 
     Returns:
         The images; more than one if signal and ADC are stored in the same series.
@@ -125,7 +129,8 @@ def convert(series: Series, into: Path) -> list[Image]:
             "images have none, and b0 cannot be identified by its signal); "
             "convert the series yourself and use --dwi, --b0 and --bvalue"
         )
-    return [replace(image, findings=check_distance(series) + image.findings) for image in images]
+    found = check_distance(series)
+    return [replace(image, findings=found + image.findings, b0_below=b0_below) for image in images]
 
 
 def _run(series: Series, files: Path, made: Path) -> None:
@@ -209,7 +214,7 @@ def _bvalues(series: Series, bval: Path, volume: Volume) -> tuple[float | None, 
         b-value of each volume, s/mm^2, None where unknown; None for all if dcm2niix and the headers
         contradict each other.
     """
-    found = tuple(float(word) for word in bval.read_text().split()) if bval.is_file() else ()
+    found = tuple(read_bvalues(bval).tolist()) if bval.is_file() else ()
     count, frames = _count(volume), series.frames_of("signal")
     stated = [frame.bvalue for frame in frames if frame.bvalue is not None]
     # Frames per volume; each mosaic file is a complete volume.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infarct.core.diffusion import B0_BELOW, USUAL_BVALUE
+from infarct.core.diffusion import USUAL_BVALUE
 from infarct.core.errors import ContentError
 from infarct.core.findings import Finding, FindingCode
 from infarct.core.nifti import read, write
@@ -108,7 +109,7 @@ def explain(choice: Choice, others: int, studies: int) -> tuple[Finding, ...]:
             "because that series has no b0. The head may have moved between the two: compare them"
         )
         found.append(Finding(FindingCode.DICOM_ADC, "warning", text))
-    weighted = {i: round(b) for i, b in enumerate(dwi.bvalues) if b >= B0_BELOW}
+    weighted = {i: round(b) for i, b in enumerate(dwi.bvalues) if b >= dwi.b0_below}
     for image in {id(each): each for each in (dwi, b0, adc) if each is not None}.values():
         found += image.findings
     left = sorted({b for i, b in weighted.items() if i not in dwi.shell})
@@ -145,19 +146,22 @@ def write_case(choice: Choice, into: Path) -> CaseFiles:
     """
     series = read(choice.dwi.path)
     dwi_path, b0_path, adc_path = (into / f"{name}.nii" for name in ("dwi", "b0", "adc"))
-    own = [i for i, b in enumerate(choice.dwi.bvalues) if b < B0_BELOW]
+    below = choice.dwi.b0_below
+    own = [i for i, b in enumerate(choice.dwi.bvalues) if b < below]
     kept = [*own, *choice.dwi.shell]
     bvalue = choice.dwi.bvalue
     if len(kept) > 1:
         write(replace(series, data=series.data[..., kept]), dwi_path)
-        bvalues = [0.0] * len(own) + [bvalue] * len(choice.dwi.shell)
+        bvalues = [choice.dwi.bvalues[i] for i in own] + [bvalue] * len(choice.dwi.shell)
         dwi_path.with_suffix(".bval").write_text(" ".join(f"{b:g}" for b in bvalues) + "\n")
     else:
         single = series.data if series.data.ndim == 3 else series.data[..., kept[0]]
         write(replace(series, data=single), dwi_path)
+    b0_bvalue = 0.0
     if choice.b0 is not None and choice.b0 is not choice.dwi:
         signal = read(choice.b0.path)
-        low = [i for i, b in enumerate(choice.b0.bvalues) if b < B0_BELOW]
+        low = [i for i, b in enumerate(choice.b0.bvalues) if b < below]
+        b0_bvalue = sum(choice.b0.bvalues[i] for i in low) / len(low)
         mean = signal.data if signal.data.ndim == 3 else signal.data[..., low].mean(axis=-1)
         write(replace(signal, data=mean), b0_path)
     if choice.adc is not None:
@@ -167,6 +171,8 @@ def write_case(choice: Choice, into: Path) -> CaseFiles:
         b0=b0_path if b0_path.is_file() else None,
         adc=adc_path if adc_path.is_file() else None,
         bvalue=bvalue,
+        b0_below=below,
+        b0_bvalue=b0_bvalue,
     )
 
 
@@ -302,6 +308,12 @@ def _what_is_missing(images: list[Image]) -> str:
             "the same study and frame of reference; DWI alone cannot distinguish an infarct from a "
             "bright vessel or an old scar"
         )
+        lowest = min(weighted[0].bvalues)
+        if lowest < weighted[0].bvalue / 2:
+            return (
+                f"{text}. The lowest b-value of the series is {lowest:g} s/mm^2; to use it as b0, "
+                f"add --b0-below {math.floor(lowest) + 1}"
+            )
         apart = [
             # Terminal only: UIDs contain dates and serial numbers and are never stored.
             f"series {image.series.number} ({'b0' if image.has_b0 else 'ADC'}) has a different "

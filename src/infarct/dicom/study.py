@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infarct.core.atomic_write import scratch
+from infarct.core.diffusion import B0_BELOW
 from infarct.core.errors import ContentError, InfarctError, InputFileError, OutputError
 from infarct.core.findings import Finding, FindingCode
 from infarct.dicom.convert import Image, convert
@@ -72,12 +74,15 @@ class DicomCase:
 
 
 @contextmanager
-def opened_folder(folder: Path, wanted: str | None = None) -> Iterator[DicomCase]:
+def opened_folder(
+    folder: Path, wanted: str | None = None, b0_below: float = B0_BELOW
+) -> Iterator[DicomCase]:
     """Find and convert the diffusion MRI in a folder, without modifying the folder.
 
     Args:
         folder: Export of a scanner, a PACS or a CD.
         wanted: Number or UID of the series to use as DWI; None selects the best.
+        b0_below: s/mm^2; volumes with a lower b-value are averaged to the b0.
 
     Yields:
         The case. Its converted files are deleted when the context ends.
@@ -94,7 +99,7 @@ def opened_folder(folder: Path, wanted: str | None = None) -> Iterator[DicomCase
         for index, series in enumerate(found):
             if series.content != "other":
                 try:
-                    images[series.uid] = convert(series, made / str(index))
+                    images[series.uid] = convert(series, made / str(index), b0_below)
                 except InfarctError as error:
                     broken[series.uid] = error
         ranked = _ranked(contents, images, broken)
@@ -103,6 +108,7 @@ def opened_folder(folder: Path, wanted: str | None = None) -> Iterator[DicomCase
         findings = [
             *explain(choice, len(ranked) - 1, studies),
             *_broken(found, broken),
+            *_left_out(found, choice),
             *_not_read(contents),
         ]
         rows = [
@@ -204,6 +210,25 @@ def _broken(found: list[Series], broken: dict[str, InfarctError]) -> list[Findin
         for series in found
         if series.uid in broken
     ]
+
+
+def _left_out(found: list[Series], choice: Choice) -> list[Finding]:
+    """Warn about images of the selected series that were not used: they may be damaged volumes."""
+    used = {image.series.uid for image in (choice.dwi, choice.b0, choice.adc) if image is not None}
+    findings = []
+    for series in found:
+        if series.uid not in used:
+            continue
+        reasons = Counter(h.reason for h in series.left_out)
+        if reasons:
+            listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+            text = (
+                f"DICOM: series {series.number}: {reasons.total()} of its "
+                f"{len(series.headers)} images were not used ({listed}); check that they do not "
+                "belong to the scan"
+            )
+            findings.append(Finding(FindingCode.DICOM_UNUSABLE, "warning", text))
+    return findings
 
 
 def _not_read(contents: Contents) -> list[Finding]:

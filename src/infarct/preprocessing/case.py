@@ -26,6 +26,7 @@ class CaseFiles:
         brain: Brain mask from another source; computed if missing.
         bval: File of b-values, if it is not the `.bval` file next to the DWI.
         b0_below: s/mm^2; volumes of a series with a lower b-value are averaged to the b0.
+        b0_bvalue: s/mm^2; b-value of the image given as `b0`.
     """
 
     dwi: Path
@@ -35,6 +36,7 @@ class CaseFiles:
     brain: Path | None = None
     bval: Path | None = None
     b0_below: float = B0_BELOW
+    b0_bvalue: float = 0.0
 
     def paths(self) -> dict[str, Path]:
         """Return the given files by role, including both files of a two-file image."""

@@ -23,6 +23,7 @@ from infarct.core.diffusion import (
 )
 from infarct.core.errors import ContentError, GeometryError, InputFileError
 from infarct.core.findings import Finding, FindingCode
+from infarct.core.geometry import SAME_VOXEL, reorder
 from infarct.core.nifti import Volume, read
 from infarct.core.resampling import reached, resample
 from infarct.preprocessing import checks, companion_alignment, consistency, corruption, image_checks
@@ -138,7 +139,7 @@ def _read_signals(
     image_checks.check_signal("DWI", dwi.data)  # before other images are compared with it
     if files.b0 is not None:
         data, reach = _read_on(dwi, "b0", files.b0, findings)
-        dwi, b0, b0_bvalue = _within(dwi, reach), dwi.like(data), 0.0
+        dwi, b0, b0_bvalue = _within(dwi, reach), dwi.like(data), files.b0_bvalue
     return dwi, b0, bvalue, b0_bvalue
 
 
@@ -254,8 +255,13 @@ def _read_on(
             f"{name}: {path} holds {volume.data.shape[3]} volumes; give a single 3D image"
         )
     findings += image_checks.check_grid(name, volume)
-    if volume.grid.matches(dwi.grid):
-        return volume.data, np.ones(dwi.grid.shape, dtype=bool)
+    # Voxels that coincide are copied: interpolation over a rounding error would only blur.
+    reordered = reorder(volume.data, volume.grid, dwi.grid)
+    if reordered is not None:
+        if not volume.grid.matches(dwi.grid, SAME_VOXEL * float(dwi.grid.spacing.min())):
+            text = f"{name}: stores its axes in another order or direction and was reordered"
+            findings.append(Finding(FindingCode.RESAMPLED, "note", text))
+        return reordered, np.ones(dwi.grid.shape, dtype=bool)
     moved = resample(volume, dwi.grid, labels=labels)
     reach = reached(volume, dwi.grid)
     seen = dwi.data > np.percentile(dwi.data[np.isfinite(dwi.data)], 75)
