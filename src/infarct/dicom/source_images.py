@@ -81,6 +81,9 @@ def find_source_images(choice: Choice, *, keep_identity: bool) -> SourceImages:
                     "FrameOfReferenceUID, so a SEG cannot refer to it; run without --dicom-out"
                 )
             _share_plane(image)
+            if not several_in_one and image.get("SliceThickness") is None:
+                # highdicom needs a number; the SEG stores the spacing of the grid anyway.
+                image.SliceThickness = round(float(choice.dwi.grid.spacing[2]), 6)
             if choice.dwi.series.mosaic and "ImagePositionPatient" not in image:
                 # highdicom needs it to recognise patient coordinates; it is not written.
                 image.ImagePositionPatient = [0, 0, 0]

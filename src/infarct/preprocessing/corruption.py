@@ -195,7 +195,7 @@ def _slices_with_values(data: Image, axis: int) -> Mask:
     return np.broadcast_to(np.asarray(some), data.shape)
 
 
-def _fill_value(values: NDArray[np.floating], tissue: float) -> float:
+def _fill_value(values: Image, tissue: float) -> float:
     """Return the most frequent value of dark voxels, which may fill a hole; 0 if there is none."""
     dark, counts = np.unique(values[(values > 0) & (values < _DARK * tissue)], return_counts=True)
     return float(dark[counts.argmax()]) if dark.size else 0.0
