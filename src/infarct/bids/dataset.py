@@ -274,9 +274,11 @@ def _scans(images: Sequence[_Image], root: Path, b0_below: float) -> Iterator[Bi
                 shared += [_shared(role, torn[0], claims[torn[0].path], root)]
         # An ambiguous companion matters only if the scan has no other companion.
         problems += shared if not found and not best.own_b0 else []
-        files = replace(best.files, **{role: image.path for role, image in found.items()})
+        files = best.files
+        if "adc" in found:
+            files = replace(files, adc=found["adc"].path)
         if "b0" in found:
-            files = replace(files, b0_bvalue=found["b0"].bvalue)
+            files = replace(files, b0=found["b0"].path, b0_bvalue=found["b0"].bvalue)
         yield BidsScan(best.image.name.identity, files, "; ".join(problems))
 
 

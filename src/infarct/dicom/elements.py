@@ -44,9 +44,16 @@ def drop_malformed(data: Dataset) -> None:
             element = data[tag]
             for item in element.value if element.VR == "SQ" else ():
                 drop_malformed(item)
-            if element.VR != "SQ":
+            if element.VR in ("DS", "IS"):
+                # Many scanners write more digits than DICOM allows; any number is accepted.
+                malformed = bool(as_tuple(element.value)) and as_numbers(element.value) is None
+            else:
                 # Stricter than reading, which only warns: what is copied must be valid.
-                DataElement(tag, element.VR, element.value, validation_mode=config.RAISE)
+                malformed = False
+                if element.VR != "SQ":
+                    DataElement(tag, element.VR, element.value, validation_mode=config.RAISE)
+            if malformed:
+                del data[tag]
         except Exception:
             del data[tag]
 
