@@ -31,7 +31,7 @@ def look_at(mask: Path, out: Path) -> tuple[str, str]:
     lesion = outline.data > 0
     truth = read(out / "cases" / name / "lesion.nii.gz").data > 0
     second = read(out / SECOND_READER / name / mask.name).data > 0
-    reading = compare_readers(lesion, second, outline.grid.voxel_ml, SECOND_READER)
+    reading = compare_readers(lesion, second, outline.grid, outline.slice_axis, SECOND_READER)
     found = second_reader_findings(reading, float(lesion.sum()) * outline.grid.voxel_ml)
     group = "nothing outlined"
     if lesion.any():

@@ -23,6 +23,7 @@ TESTED_ELSEWHERE = {
     "__main__": "cli/test_main.py",
     "cli/lab": "lab/test_patients.py",
     "cohort/local_runner": "cohort/test_runner.py",
+    "cohort/numbers_table": "cohort/test_group_report.py",
     "core/bids_names": "bids/test_dataset.py",
     "core/errors": "core/test_assets.py",
     "core/normalisation": "core/test_diffusion.py",

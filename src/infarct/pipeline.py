@@ -21,6 +21,7 @@ from infarct.preprocessing.load import open_case
 from infarct.preprocessing.preprocess import preprocess
 from infarct.preprocessing.registration import refine
 from infarct.preprocessing.templates import load_template
+from infarct.reporting.case_label import CaseLabel
 from infarct.reporting.writer import destination, write_results
 from infarct.segmentation.measured_lattice import onto_slices
 from infarct.segmentation.models import BRAIN_NETWORK, DEFAULT, Model, get_model
@@ -74,6 +75,8 @@ class RunRequest:
         overwrite: Replace an unchanged earlier result in `out`.
         overwrite_corrected: Replace it even if it was corrected manually or contains other files.
         command: Command-line arguments, for the manifest.
+        label: Identifies the case in the report; the name of the output folder if None.
+        keep_mni: Write the scan and the maps in MNI space.
         findings: Findings about the origin of the files, reported before all others.
         seconds: Seconds of the steps that were done before, such as the conversion from DICOM.
         add: Called with the result and the output folder before it is published, to add files.
@@ -86,6 +89,8 @@ class RunRequest:
     overwrite: bool = False
     overwrite_corrected: bool = False
     command: Sequence[str] = ()
+    label: CaseLabel | None = None
+    keep_mni: bool = True
     findings: tuple[Finding, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     add: Callable[[Segmentation, Path], object] = lambda *_: None
@@ -117,6 +122,8 @@ def run(request: RunRequest, listener: Listener = lambda _: None) -> Segmentatio
                 result,
                 out,
                 command=request.command,
+                label=request.label,
+                keep_mni=request.keep_mni,
                 add=lambda folder: request.add(result, folder),
                 **may,
             )
@@ -205,7 +212,9 @@ def segment_case(
         )
     second = None
     if reading.second is not None:
-        second = compare_readers(lesion, reading.second, native.grid.voxel_ml, SECOND_READER)
+        second = compare_readers(
+            lesion, reading.second, native.grid, case.slice_axis, SECOND_READER
+        )
     return Segmentation(
         case=case,
         prepared=prepared,
@@ -222,6 +231,7 @@ def segment_case(
         filtered=filtered,
         anatomy=anatomy,
         second_reading=second,
+        second_mask=None if reading.second is None else case.dwi.like(reading.second),
         refinement=refinement,
         findings=(
             *case.findings,

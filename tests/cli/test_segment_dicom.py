@@ -236,4 +236,4 @@ def test_the_error_without_the_dicom_extra_says_how_to_install_it(tmp_path: Path
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 7
-    assert "pip install 'infarct[dicom]'" in done.stderr
+    assert "pip install '.[dicom]'" in done.stderr

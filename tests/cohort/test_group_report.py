@@ -11,6 +11,7 @@ import pytest
 from infarct.cohort.case_log import Ledger
 from infarct.cohort.group_report import Row, _render, write_group
 from infarct.cohort.jobs import Job, Outcome, Settings
+from infarct.cohort.numbers_table import cells, columns
 from infarct.core.errors import OutputError
 from infarct.core.geometry import MNI_GRID
 from infarct.core.nifti import Volume, write
@@ -54,7 +55,7 @@ def summary(ml: float, codes: tuple[str, ...] = ()) -> dict:
         "registration": {"translation_mm": [1.0, 2.0], "scale": [1.0, 1.01]},
         "warnings": [{"code": c, "level": "warning", "message": f"<{c}>"} for c in codes],
         "notes": [],
-        "seconds": {"cfuzzy map": 1.25},
+        "seconds": {"is map": 1.25},
     }
 
 
@@ -104,7 +105,8 @@ def test_the_table_has_every_number_of_every_case(cohort) -> None:
     small = rows["small"]
     assert (small["participant_id"], small["age"], small["sex"]) == ("sub-1", "70", "n/a")
     assert (small["model"], small["participants_model"]) == ("cfuzzy", "Prisma")
-    assert (small["registration_scale_2"], small["seconds_cfuzzy_map"]) == ("1.01", "1.25")
+    assert (small["confidence_infarct_probability"], small["seconds"]) == ("0.97", "1.25")
+    assert small["confidence_volume_interval_ml_2"] == "3.25"
     assert rows["doubtful"]["warnings"] == "adc-not-low;brain-cropped"
     assert rows["none"]["adc_ratio"] == "n/a"
     assert (rows["broken"]["status"], rows["broken"]["reason"]) == ("failed", "<dwi> is truncated")
@@ -136,40 +138,72 @@ def test_the_numbers_of_a_real_result_fit_into_one_line(written: Path, tmp_path:
     assert float(rows["real"][column]) == pytest.approx(sub["ml"], rel=1e-4)
     assert rows["real"]["aspects_affected"].split(";") == summary["aspects"]["affected"]
     assert rows["bare"]["warnings"] == "n/a"
+    # Every number of a real result has a column, and every column a value.
+    undefined = {name for name, cell in rows["real"].items() if cell == "n/a"}
+    assert not {name for name in undefined if name.startswith(("terr", "reg", "pattern", "dwi"))}
 
 
-def test_nested_fields_that_are_null_elsewhere_have_no_column(tmp_path: Path) -> None:
-    jobs = [Job(name, CaseFiles(Path("dwi.nii.gz")), tmp_path / name) for name in ("a", "b")]
-    score = {"aspects": ASPECTS, "confidence": None}
-    for job, more in zip(jobs, (score, {"aspects": None, "confidence": None}), strict=True):
-        (job.folder / "mni").mkdir(parents=True)
-        (job.folder / "manifest.json").write_text(json.dumps(MANIFEST))
-        (job.folder / "summary.json").write_text(json.dumps(summary(2.0) | more))
-        blank = Volume(np.zeros(MNI_GRID.shape, np.uint8), MNI_GRID.affine)
-        for name in ("lesion_mask", "dwi"):
-            write(blank, job.folder / f"mni/{name}.nii.gz", np.uint8)
-    write_group(jobs, tmp_path)
-    with (tmp_path / "group" / "numbers.tsv").open() as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    assert [row["aspects_score"] for row in rows] == ["8", "n/a"]
-    assert "aspects" not in rows[0]
-    assert rows[0]["confidence"] == "n/a"  # unknown for all cases, which is reported
+def test_the_columns_do_not_depend_on_the_cases() -> None:
+    names = [column.name for column in columns()]
+    assert len(names) == len(set(names))
+    for one in (summary(2.0) | {"aspects": ASPECTS}, summary(0.0), {}):
+        assert len(cells(one)) == len(names)
+    row = dict(zip(names, cells(summary(2.0) | {"aspects": ASPECTS}), strict=True))
+    assert (row["aspects_score"], row["aspects_affected"]) == ("8", "M1;M2")
+    assert row["confidence_infarct_probability"] == "n/a"
+    assert row["regions_pons_left_ml"] == "0"
+    assert dict(zip(names, cells({}), strict=True))["regions_pons_left_ml"] == "n/a"
+
+
+def test_every_column_is_described(cohort) -> None:
+    group = cohort[0] / "group"
+    described = json.loads((group / "numbers.json").read_text())
+    header = (group / "numbers.tsv").read_text().splitlines()[0].split("\t")
+    assert set(header) == set(described)
+    assert all(entry["Description"] for entry in described.values())
+    assert {described[name].get("Units") for name in header if name.endswith("_ml")} == {"ml"}
+    assert described["age"]["Description"] == "Copied from the table of participants"
 
 
 def test_small_volumes_are_not_rounded_to_zero() -> None:
     page = _render([Row(str(v), "done", "", summary(v)) for v in (0.03, 0.04, 0.2)], b"")
-    assert "<b>0.040 ml</b>median volume (0.035 ml to 0.12 ml)" in page
+    assert "<b>0.040 ml</b>median volume of the 3 cases with a lesion" in page
+    assert "(quartiles 0.035 ml and 0.12 ml)" in page
+
+
+def test_medians_are_over_the_cases_with_a_lesion() -> None:
+    page = _render([Row(str(v), "done", "", summary(v)) for v in (0.0, 0.0, 0.0, 2.0)], b"")
+    assert "<b>2.0 ml</b>median volume of the 1 case with a lesion" in page
+    assert "median volume" not in _render([Row("a", "done", "", summary(0.0))], b"")
+
+
+def test_corrected_and_doubtful_cases_are_marked() -> None:
+    corrected = summary(2.0) | {"corrections": [{"by": "AB"}]}
+    doubtful = summary(3.0)
+    doubtful["lesions"][0]["probability"] = 0.3
+    page = _render([Row("c", "done", "", corrected), Row("d", "done", "", doubtful)], b"")
+    assert page.count('<span class="chip">corrected</span>') == 1
+    assert "<b>1</b>corrected manually" in page
+    assert "<b>1</b>with doubtful lesions" in page
+
+
+def test_every_case_can_be_ticked_as_reviewed(cohort) -> None:
+    page = (cohort[0] / "group" / "report.html").read_text()
+    for name in ("small", "doubtful", "none", "broken", "later"):
+        assert f'value="{name}" aria-label="{name} reviewed"' in page
 
 
 def test_the_report_is_self_contained_and_sorted_by_review_priority(cohort) -> None:
     page = (cohort[0] / "group" / "report.html").read_text()
     assert "http://" not in page
     assert "https://" not in page
-    assert "3 of 5 cases segmented, 1 failed, 1 not run" in page
+    assert "3 of 5 cases finished, 1 failed, 1 not run yet" in page
     body = page[page.index("<tbody>") :]
     ids = re.findall(r'<td class="id">(?:<a href="[^"]*">)?(\w+)', body)
     assert ids == ["broken", "later", "doubtful", "none", "small"]
-    assert body.count('loading="lazy"') == 3
+    assert body.count("data-picture=") == 3
+    assert "failed: &lt;dwi&gt; is truncated" in body
+    assert "not run yet" in body
     assert "&lt;dwi&gt; is truncated" in body
     assert "&lt;brain-cropped&gt;" in page
 
@@ -201,8 +235,8 @@ def test_the_report_shows_probability_and_interval(cohort) -> None:
         name: re.findall(r'<td class="n">(.*?)</td>', rest)
         for name, rest in re.findall(r'<td class="id"><a[^>]*>(\w+)</a></td>(.*)', page)
     }
-    assert cells["small"][:3] == ["97%", "2.00", "1.50 to 3.25"]
-    assert cells["none"][:3] == ["-", "0.00", "-"]
+    assert cells["small"][:3] == ["97%", "2.0", "1.5 to 3.2"]
+    assert cells["none"][:3] == ["-", "0", "-"]
 
 
 def test_the_report_links_to_the_cases(cohort) -> None:
@@ -224,7 +258,7 @@ def test_a_damaged_result_counts_as_failed(name: str, how: str, cohort, tmp_path
     else:
         (bad.folder / name).write_text("{")
     page = write_group([bad], tmp_path / "Roe_Jane").read_text()
-    assert "0 of 1 cases segmented, 1 failed" in page
+    assert "0 of 1 cases finished, 1 failed" in page
     assert Path(name).name in page or how == "cut"
     assert "Roe_Jane" not in page
 

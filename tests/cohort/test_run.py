@@ -14,8 +14,10 @@ import stubs
 from infarct.cohort import run
 from infarct.cohort.case_log import Ledger
 from infarct.cohort.jobs import Job, Outcome, Settings
-from infarct.cohort.run import Request, Watcher, run_cohort
+from infarct.cohort.run import Request, Watcher, plan, run_cohort
+from infarct.cohort.runner import Pool
 from infarct.core.errors import AssetError, OutputError
+from infarct.preprocessing.case import CaseFiles
 
 SETTINGS = Settings("cfuzzy")
 
@@ -195,3 +197,21 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_nothing_else(
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_the_plan_counts_cases_and_estimates_time_and_space(tmp_path: Path) -> None:
+    (tmp_path / "dwi.nii.gz").touch()
+    jobs = [
+        Job(name, CaseFiles(tmp_path / f"{dwi}.nii.gz"), tmp_path / name)
+        for name, dwi in (("a", "dwi"), ("b", "gone"), ("c", "dwi"))
+    ]
+    request = Request(tmp_path, Settings("cfuzzy"), Pool(workers=1))
+    told: list[str] = []
+    plan(jobs, {}, request, told.append)
+    assert told[0] == "3 cases, 0 done before, the remaining time is known after the first case"
+    assert told[1].startswith("about 0.1 GB of disk space needed")
+    assert told[2].endswith(f"b: dwi {tmp_path / 'gone.nii.gz'} not found")
+    assert len(told) == 3
+    told.clear()
+    plan(jobs, {"a": {"status": "done", "seconds": "5400"}}, request, told.append)
+    assert told[0] == "3 cases, 1 done before, about 3 h left"

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -38,6 +39,12 @@ class Opened:
     findings: tuple[Finding, ...] = ()
 
 
+class Segmented(tuple):
+    """What was given to the segmentation, with a preprocessed scan for the thumbnail."""
+
+    prepared = SimpleNamespace(dwi=np.zeros(MNI_GRID.shape, np.uint8))
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Write a result in no time; the pipeline and the report have tests of their own."""
@@ -65,7 +72,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return out
 
     monkeypatch.setattr(pipeline, "open_case", Opened)
-    monkeypatch.setattr(pipeline, "segment_case", lambda *given: given)
+    monkeypatch.setattr(pipeline, "segment_case", lambda *given: Segmented(given))
     monkeypatch.setattr(pipeline, "write_results", write_results)
     monkeypatch.setattr(worker, "read", lambda _: blank)
     return made

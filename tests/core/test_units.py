@@ -1,22 +1,29 @@
 import pytest
 
-from infarct.core.units import format_names, format_probability, format_volume
+from infarct.core.units import (
+    format_duration,
+    format_names,
+    format_probability,
+    format_volume,
+)
 
 
 @pytest.mark.parametrize(
     ("volume", "said"),
     [
-        (114.23, "114.2 ml"),
-        (9.996, "10.0 ml"),
-        (9.994, "9.99 ml"),
-        (4.435, "4.43 ml"),
+        (114.53, "115 ml"),
+        (9.96, "10 ml"),
+        (9.94, "9.9 ml"),
+        (4.435, "4.4 ml"),
         (0.0863, "0.086 ml"),
-        (0.00512, "0.005 ml"),
+        (0.00512, "0.0051 ml"),
         (0.0003, "0.0003 ml"),
-        (0.0, "0.00 ml"),
+        (0.0, "0 ml"),
     ],
 )
-def test_small_volumes_keep_their_digits(volume: float, said: str) -> None:
+def test_volumes_have_two_significant_digits_below_ten_millilitres(
+    volume: float, said: str
+) -> None:
     assert format_volume(volume) == said
 
 
@@ -30,3 +37,8 @@ def test_long_lists_of_names_are_cut_and_counted() -> None:
     assert format_names([]) == ""
     assert format_names(["a", "b"], most=2) == "a, b"
     assert format_names(["a", "b", "c", "d"], most=2) == "a, b and 2 more"
+
+
+def test_durations_have_their_natural_unit() -> None:
+    said = [format_duration(seconds) for seconds in (4.4, 99, 100, 5400, 32_400, 172_800)]
+    assert said == ["4 s", "99 s", "2 min", "90 min", "9 h", "2 days"]

@@ -1,8 +1,9 @@
+import nibabel as nib
 import numpy as np
 import pytest
 
 from infarct.core.errors import ContentError, GeometryError
-from infarct.core.findings import Finding
+from infarct.core.findings import Finding, FindingCode
 from infarct.core.geometry import MNI_GRID, Grid
 from infarct.core.nifti import Volume
 from infarct.core.normalisation import TissuePeak
@@ -137,3 +138,33 @@ def test_too_little_brain_on_the_template_is_rejected() -> None:
 def test_a_failed_fit_is_reported() -> None:
     good, bad = TissuePeak(1, 1, converged=True), TissuePeak(1, 1, converged=False)
     assert codes(checks.check_peaks(good, bad)) == ["adc-peak-fit-failed"]
+
+
+@pytest.mark.parametrize(
+    ("shift_mm", "level"), [(0.9, None), (2.4, "note"), (2.6, "warning"), (9.0, "warning")]
+)
+def test_forms_that_differ_by_less_than_half_a_slice_are_a_note(shift_mm, level) -> None:
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    image = nib.Nifti1Image(np.ones((100, 100, 20), np.float32), affine)
+    image.set_sform(affine, code=1)
+    moved = affine.copy()
+    moved[0, 3] = shift_mm
+    image.set_qform(moved, code=1)
+    volume = Volume(np.ones((100, 100, 20), np.float32), affine, image.header)
+    found = [f for f in image_checks.check_grid("DWI", volume) if f.code == "sform-qform-mismatch"]
+    assert [f.level for f in found] == ([level] if level else [])
+
+
+def test_equal_form_findings_of_several_images_become_one() -> None:
+    def finding(name: str, level: str, text: str) -> Finding:
+        return Finding(FindingCode.SFORM_QFORM_MISMATCH, level, f"{name}: {text}")
+
+    other = Finding(FindingCode.NEGATIVE_VOXELS, "note", "b0: 3 voxels are negative")
+    damaged = finding("brain", "warning", "the qform is damaged")
+    notes = [finding(name, "note", "the forms differ") for name in ("DWI", "b0", "ADC")]
+    joined = image_checks.join_form_findings([notes[0], other, *notes[1:], damaged])
+    assert [f.message for f in joined] == [
+        *("DWI, b0, ADC: the forms differ", "b0: 3 voxels are negative"),
+        "brain: the qform is damaged",
+    ]
+    assert image_checks.join_form_findings([notes[0], other]) == [notes[0], other]

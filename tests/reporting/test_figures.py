@@ -31,3 +31,14 @@ def test_figure_without_lesion_shows_the_whole_brain(stored) -> None:
     figure = slice_figure(replace(stored, lesion=nothing))
     assert len([a for a in figure.axes if a.images]) >= 4 * 10
     assert not any(a.collections for a in figure.axes)
+
+
+def test_figure_names_the_case_and_says_that_it_was_corrected(stored) -> None:
+    def title(case):
+        return " ".join(text.get_text() for text in slice_figure(case).texts)
+
+    assert "case" in title(stored)
+    assert "dwi.nii.gz" in title(stored)
+    assert "corrected" not in title(stored)
+    corrected = replace(stored, summary={**stored.summary, "corrections": [{"by": "AB"}]})
+    assert "mask corrected manually" in title(corrected)

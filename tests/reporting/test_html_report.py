@@ -15,9 +15,10 @@ import pytest
 from infarct.reporting.html_report import render
 from infarct.reporting.narrative import describe_confidence, impression, verdict
 from infarct.reporting.reader import Stored
+from infarct.reporting.slice_viewer import slice_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-_VOID = {"meta", "input", "img", "br", "path", "use", "image", "rect"}
+_VOID = {"meta", "input", "img", "br", "path", "use", "image", "rect", "circle"}
 
 
 class Outline(HTMLParser):
@@ -110,13 +111,59 @@ def test_report_is_well_formed_and_every_image_is_labelled(page) -> None:
 def test_report_starts_with_the_verdict_and_labels_left_and_right(stored, page) -> None:
     assert f"<h1>{verdict(stored.summary)}</h1>" in page
     assert describe_confidence(stored.summary) in page
-    assert "The probability that an acute lesion is visible is" in page
+    assert "Probability that an acute infarct is visible:" in page
     assert impression(stored.summary) in page
     assert "Radiological convention" in page
     assert ">R</span>" in page
     assert ">L</span>" in page
     assert "not a medical device" in page
     assert page.index("<h1>") < page.index('id="viewer"') < page.index("Methods and provenance")
+
+
+def test_report_says_whose_scan_it_shows(stored) -> None:
+    case = {"id": "p<7", "scan_date": "2020-01-02", "links": {"next": "../p8/report.html"}}
+    page = render(replace(stored, manifest={**stored.manifest, "case": case}))
+    assert "<title>p&lt;7: " in page
+    assert "<strong>p&lt;7</strong><span>scanned 2020-01-02</span>" in page
+    assert 'href="../p8/report.html">Next case' in page
+    assert "Previous case" not in page
+    # Printed on top of every page.
+    assert '@top-left { content: "p\\3c 7' in page
+
+
+def test_doubtful_lesions_are_marked(everything) -> None:
+    rows = [dict(row) for row in everything.summary["lesions"][:3]]
+    for row, (probability, adc) in zip(rows, ((0.9, 0.6), (0.49, 0.6), (0.9, 1.1)), strict=True):
+        row |= {"probability": probability, "adc_ratio": adc, "volume_ml": 2.0}
+    summary = {**everything.summary, "lesions": rows, "lesion_volume_ml": 6.0}
+    page = render(replace(everything, summary=summary))
+    assert page.count('<tr class="doubtful">') == page.count(">doubtful</span>") == 2
+    assert "<dt>Without doubtful lesions</dt><dd>2.0 ml</dd>" in page
+
+
+def test_ventricles_and_small_shares_are_collapsed(everything) -> None:
+    shares = (("pons", "infratentorial", 0.5), ("ventricle", "ventricle", 0.4))
+    regions = [
+        {**{"name": name, "side": "left", "class": kind, "ml": share}, "share_of_region": 0.1}
+        | {"share_of_lesion": share}
+        for name, kind, share in (*shares, ("insula", "cortical", 0.009))
+    ]
+    page = render(replace(everything, summary={**everything.summary, "regions": regions}))
+    start = page.index("<h3>Regions</h3>")
+    details = page.index("<details>", start)
+    assert start < page.index("<td>pons</td>") < details
+    assert details < page.index("<td>ventricle</td>") < page.index("<td>insula</td>", details)
+
+
+def test_second_method_links_to_the_slice_where_it_differs(everything) -> None:
+    at = everything.summary["lesions"][0]["centroid_mm"]
+    for agrees, told in ((True, 2), (False, 2), (None, 1)):
+        second = {"model": "cfuzzy", "volume_ml": 5.0, "agrees": agrees, "differs_at_mm": at}
+        certain = {**everything.summary["confidence"], "second_method": second}
+        page = render(replace(everything, summary={**everything.summary, "confidence": certain}))
+        number = slice_of(everything, at)
+        # Silent at the top for small lesions; the viewer always leads there.
+        assert page.count(f'data-slice="{number}" data-second>') == told
 
 
 def test_report_gives_the_provenance_without_folders(stored, page) -> None:
@@ -136,8 +183,8 @@ def test_report_is_reproducible(stored, page) -> None:
 
 
 def test_embedded_contours_match_the_slices_with_lesion(stored, page) -> None:
-    (text,) = re.findall(r'id="outlines">(.*?)</script>', page)
-    outlines = json.loads(text)
+    (text,) = re.findall(r'id="data">(.*?)</script>', page)
+    outlines = json.loads(text)["outlines"]
     assert len(outlines) == stored.dwi.data.shape[2]
     drawn = [bool(outline) for outline in outlines]
     assert drawn == stored.lesion.data.any(axis=(0, 1)).tolist()
@@ -146,14 +193,15 @@ def test_embedded_contours_match_the_slices_with_lesion(stored, page) -> None:
 def test_optional_entries_are_shown_when_present(everything) -> None:
     page = render(everything)
     for text in (
-        *("middle cerebral artery (MCA)", "MCA deep", "83.0%", "11.0%"),
-        *("insula", "31.0%", "<summary>4 more</summary>"),
-        *("ASPECTS 7 (left)", "M1, M2", "PC-ASPECTS 10", "10% of it."),
+        *("middle cerebral artery (MCA)", "MCA deep", "83%", "11%"),
+        *("insula", "31%", "<summary>4 more, with small shares"),
+        *("ASPECTS (left), computed from the lesion mask, is 7", "M1, M2", "10% of it."),
+        *("PC-ASPECTS: no region reaches the required size", 'class="affected"'),
         *(
-            "is visible is 97%",
-            "10.2 ml and 14.8 ml",
+            "is visible: 97%",
+            "10 ml and 15 ml",
             "dominant territory: left MCA",
-            "border: 12.3%",
+            "border: 12%",
         ),
         *("<td>cortical</td>", "<td>93%</td>"),
         *("the borders of the arterial territories", 'class="parcel"'),
@@ -180,7 +228,10 @@ def test_report_of_a_lesion_free_scan(stored) -> None:
             summary={**stored.summary, **nothing},
         )
     )
-    assert "No acute lesion was segmented." in page
+    assert "No acute infarct was segmented." in page
+    assert "Location in MNI space" not in page
+    assert "Lesion volume" not in page
+    assert 'class="negative"' in page
     assert "Table of lesions" not in page
 
 

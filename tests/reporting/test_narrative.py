@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infarct.reporting.narrative import artery, describe_confidence, impression, verdict
+from infarct.reporting.narrative import artery, aspects, describe_confidence, impression, verdict
 
 LESION = {
     "label": 1,
@@ -22,7 +22,7 @@ PLAIN: dict[str, Any] = {
     "lesion_count": 8,
     "left_ml": 0.622,
     "right_ml": 15.971,
-    "lesions": [LESION],
+    "lesions": [LESION, *({**LESION, "label": n, "volume_ml": 2.323 / 7} for n in range(2, 9))],
     "warnings": [],
 }
 FULL: dict[str, Any] = {
@@ -71,7 +71,7 @@ def without(key: str) -> dict[str, Any]:
 def test_every_number_in_the_impression_comes_from_the_summary() -> None:
     for summary in (PLAIN, FULL, *(without(key) for key in ("territories", "aspects"))):
         found = numbers_in(impression(summary))
-        assert {"8", "7", "2.01", "0.40", "0.32"} <= found
+        assert {"8", "7", "17", "2.01", "0.40", "0.32"} <= found
         assert found <= set(numbers_known(summary))
 
 
@@ -94,31 +94,100 @@ def test_no_sentence_contains_a_number_missing_from_the_summary(
         "left_ml": share * total,
         "right_ml": (1 - share) * total,
         "lesions": [first, *({**LESION, "volume_ml": v} for v in volumes[1:])],
+        "others": len(volumes) - 1,
+        "volume_without_doubtful_ml": total - volumes[0],
     }
     for text in (impression(summary), verdict(summary), describe_confidence(summary)):
         assert numbers_in(text) <= set(numbers_known(summary))
 
 
+def summary_of(*lesions: tuple[float, float | None, float], **changes: Any) -> dict[str, Any]:
+    """Return a summary of lesions on the left, each with volume, probability and ADC ratio."""
+    rows = [
+        {**LESION, "volume_ml": ml, "probability": p, "adc_ratio": adc, "side": "left"}
+        for ml, p, adc in lesions
+    ]
+    total = sum(row["volume_ml"] for row in rows)
+    volumes = {"lesion_volume_ml": total, "left_ml": total, "right_ml": 0.0}
+    return {**PLAIN, **volumes, "lesion_count": len(rows), "lesions": rows, **changes}
+
+
 def test_verdict_gives_lesion_count_side_and_volume() -> None:
-    assert verdict(PLAIN) == "8 acute lesions segmented on the right, total volume 16.6 ml."
-    both = {**PLAIN, "lesion_volume_ml": 10.0, "lesion_count": 1, "left_ml": 4.0, "right_ml": 6.0}
-    assert verdict(both) == "1 acute lesion segmented on both sides, volume 10.0 ml."
-    assert verdict({**PLAIN, "lesion_count": 0}) == "No acute lesion was segmented."
+    assert verdict(PLAIN) == "8 acute lesions on the right, total volume 17 ml."
+    both = {**PLAIN, "left_ml": 8.0, "right_ml": 8.6}
+    assert verdict(both) == "8 acute lesions on both sides, total volume 17 ml."
+    nothing = {**PLAIN, "lesion_count": 0, "lesions": []}
+    assert verdict(nothing) == "No acute infarct was segmented."
+
+
+def test_verdict_names_a_large_lesion_and_counts_doubtful_components() -> None:
+    summary = summary_of(
+        (117.0, 0.99, 0.7), (1.4, 0.4, 0.8), (1.0, 0.7, 1.1), (0.6, 0.3, 1.2), (0.4, 0.6, 0.9)
+    )
+    assert verdict(summary) == (
+        "One large lesion (117 ml) on the left and 4 small components, 3 of them doubtful. "
+        "Total volume 120 ml, 117 ml without the doubtful components."
+    )
+    assert verdict(summary_of((5.0, 0.9, 0.6), (0.2, 0.4, 0.6))) == (
+        "One lesion (5.0 ml) on the left and 1 small component, which is doubtful. "
+        "Total volume 5.2 ml, 5.0 ml without the doubtful component."
+    )
+    assert verdict(summary_of((20.0, 0.9, 0.6), (0.2, 0.6, 0.6))) == (
+        "One large lesion (20 ml) on the left and 1 small component, total volume 20 ml."
+    )
+
+
+@pytest.mark.parametrize(
+    ("lesions", "expected"),
+    [
+        (((0.2, 0.4, 0.7),), "1 doubtful lesion on the left, 0.20 ml."),
+        (((0.2, None, 1.01),), "1 doubtful lesion on the left, 0.20 ml."),
+        (((0.2, 0.5, 1.0),), "1 acute lesion on the left, 0.20 ml."),
+        (((0.2, None, 1.0),), "1 acute lesion on the left, 0.20 ml."),
+        (((0.2, 0.4, 0.7), (0.1, 0.1, 0.7)), "2 doubtful lesions on the left, total volume 0.30"),
+        (
+            ((0.2, 0.8, 0.7), (0.1, 0.1, 0.7)),
+            "2 acute lesions on the left, 1 of them doubtful. "
+            "Total volume 0.30 ml, 0.20 ml without the doubtful component.",
+        ),
+    ],
+)
+def test_lesions_below_half_or_with_a_high_adc_are_doubtful(lesions, expected) -> None:
+    assert verdict(summary_of(*lesions)).startswith(expected)
+
+
+def test_region_of_a_lesion_is_named() -> None:
+    pons = summary_of((0.22, 0.7, 0.7))
+    pons["lesions"][0]["region"] = "pons left"
+    assert verdict(pons) == "1 acute lesion in the left pons, 0.22 ml."
+    assert impression(pons).startswith("Suspected acute ischemia in the left pons: 1 lesion")
+    large = summary_of((40.0, 0.9, 0.7))
+    large["lesions"][0]["region"] = "insula left"
+    large["lesions"][0]["territory"] = "MCA left"
+    assert verdict(large) == "1 acute lesion in the left MCA territory, 40 ml."
+    large["lesions"][0]["territory"] = "unknown"
+    assert verdict(large) == "1 acute lesion on the left, 40 ml."
+
+
+def test_a_corrected_mask_is_marked_in_the_verdict() -> None:
+    rows = [{"ml_before": 3.0, "by": "AB"}]
+    for summary in (PLAIN, summary_of((1.0, None, 0.7)), {**PLAIN, "lesions": []}):
+        assert "(mask corrected manually)" in verdict({**summary, "corrections": rows})
 
 
 def test_confidence_is_described_or_stated_to_be_missing() -> None:
     assert "no calibrated confidence" in describe_confidence(PLAIN)
     text = describe_confidence(FULL)
     assert "97%" in text
-    assert "between 10.2 ml and 24.8 ml" in text
+    assert "between 10 ml and 25 ml" in text
     assert "rejected 2 candidates (0.13 ml) as too improbable" in text
-    assert "cfuzzy: 9.14 ml) disagrees" in text
+    assert "cfuzzy: 9.1 ml) disagrees" in text
     assert "no calibrated confidence" not in text
     assert "Calibrated on 232 synthetic scans, 99 of them with an infarct" in text
     assert "treat as indicative for patients" in text
     second = {"second_method": FULL["confidence"]["second_method"]}
     text = describe_confidence({**PLAIN, "confidence": second})
-    assert "cfuzzy: 9.14 ml) disagrees" in text
+    assert "cfuzzy: 9.1 ml) disagrees" in text
     assert "no calibrated confidence" in text
     poor = {**FULL, "warnings": [{"code": "registration-poor"}]}
     assert "review every slice" in describe_confidence(poor)
@@ -174,8 +243,32 @@ def test_pc_aspects_is_reported_for_posterior_infarcts_only() -> None:
     assert "PC-ASPECTS (left)" in impression({**without("territories"), "pc_aspects": score})
 
 
+def test_a_score_of_ten_is_not_given_next_to_a_lesion() -> None:
+    rule = "a region is affected if at least 5% or 0.5 ml of it is lesion"
+    text = aspects("PC-ASPECTS", {"score": 10, "side": "", "affected": [], "rule": rule})
+    assert text == f"PC-ASPECTS: no region reaches the required size ({rule})."
+    assert aspects("PC-ASPECTS", None) == ""
+
+
+def test_aspects_is_reported_for_anterior_infarcts_only() -> None:
+    for share, reported in ((0.06, True), (0.04, False)):
+        territories = [
+            {"name": "VB", "side": "left", "ml": 5.0, "share_of_lesion": 1 - share},
+            {"name": "MCA", "side": "left", "ml": 5.0, "share_of_lesion": share},
+        ]
+        assert ("DWI-ASPECTS" in impression({**FULL, "territories": territories})) is reported
+
+
+def test_small_lesions_are_not_compared_with_the_second_method() -> None:
+    second = {"model": "cfuzzy", "volume_ml": 7.0, "agrees": None}
+    text = describe_confidence(
+        {**FULL, "confidence": {**FULL["confidence"], "second_method": second}}
+    )
+    assert "second method" not in text
+
+
 def test_impression_questions_a_lesion_without_reduced_adc() -> None:
-    doubtful = {**PLAIN, "lesions": [{**LESION, "adc_ratio": 1.01}]}
+    doubtful = {**PLAIN, "lesions": [{**LESION, "adc_ratio": 1.01}, *PLAIN["lesions"][1:]]}
     assert "not reduced argues against acute ischemia" in impression(doubtful)
     assert "argues against" not in impression(PLAIN)
 
@@ -188,7 +281,7 @@ def test_impression_without_lesion_mentions_missed_infarcts() -> None:
 def test_impression_of_a_corrected_mask_gives_the_automatic_volume() -> None:
     rows = [{"ml_before": 3.25, "by": ""}, {"ml_before": 9.0, "by": "AB"}]
     text = impression({**PLAIN, "corrections": rows})
-    assert "manually by AB; the volume of the automatic mask was 3.25 ml." in text
+    assert "manually by AB; the volume of the automatic mask was 3.2 ml." in text
 
 
 def test_unknown_territories_keep_their_name() -> None:
@@ -202,12 +295,12 @@ def test_unknown_territories_keep_their_name() -> None:
 def test_probability_is_never_rounded_to_100_per_cent() -> None:
     confidence = {"infarct_probability": 0.9974}
     text = describe_confidence({**PLAIN, "confidence": confidence})
-    assert "The probability that an acute lesion is visible is over 99%." in text
+    assert "Probability that an acute infarct is visible: over 99%." in text
 
 
 @pytest.mark.parametrize(
     ("low", "expected"),
-    [(0.31, "is between 0.31 ml and 2.40 ml with"), (0.0001, "is no larger than 2.40 ml with")],
+    [(0.31, "is between 0.31 ml and 2.4 ml with"), (0.0001, "is no larger than 2.4 ml with")],
 )
 def test_interval_omits_a_lower_bound_of_zero(low: float, expected: str) -> None:
     confidence = {"volume_interval_ml": [low, 2.4], "volume_interval_probability": 0.9}
@@ -224,6 +317,6 @@ def test_confidence_without_lesion_bounds_the_missed_infarcts() -> None:
     text = describe_confidence(
         {**PLAIN, "lesion_count": 0, "lesions": [], "confidence": confidence}
     )
-    assert "an acute lesion is visible is 4%" in text
+    assert "acute infarct is visible: 4%" in text
     assert "90% of the infarcts that this method misses are no larger than 0.31 ml." in text
     assert "are not recorded" in text

@@ -14,7 +14,7 @@ from infarct.bids.dataset import BidsScan
 from infarct.bids.derivatives import jobs_of
 from infarct.cohort.worker import publish
 from infarct.core import assets
-from infarct.core.errors import ContentError, GeometryError, OutputError
+from infarct.core.errors import ContentError, GeometryError, InputFileError, OutputError
 from infarct.measurement.anatomy import Anatomy, find_anatomy
 from infarct.preprocessing.case import CaseFiles
 from infarct.reporting import recompute as correction
@@ -46,7 +46,7 @@ def audit_of(folder: Path) -> list[dict[str, str]]:
 def test_unchanged_mask_gives_unchanged_measurements(copy, tmp_path) -> None:
     before = summary_of(copy)
     same = Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz"))
-    recompute(copy, same)
+    recompute(copy, same, by="AB")
     after = summary_of(copy)
     for name in ("lesion_volume_ml", "left_ml", "right_ml", "lesion_count", "registration"):
         assert after[name] == before[name]
@@ -110,17 +110,17 @@ def test_coverage_note_describes_the_corrected_mask(copy, tmp_path, monkeypatch)
     same = Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz"))
     with monkeypatch.context() as patch:
         patch.setattr(correction, "find_anatomy", too_short)
-        recompute(copy, same)
+        recompute(copy, same, by="AB")
         (text,) = coverage_notes()
         assert "every region of PC-ASPECTS" in text
-    recompute(copy, same)
+    recompute(copy, same, by="AB")
     assert coverage_notes() == []
 
 
 def test_correction_of_a_bids_result_updates_the_dataset(copy, tmp_path) -> None:
     data, out = tmp_path / "data", tmp_path / "data" / "derivatives" / "infarct"
     source = CaseFiles(data / "sub-1" / "dwi.nii.gz", adc=data / "sub-1" / "adc.nii.gz")
-    (job,) = jobs_of([BidsScan({"sub": "1"}, source)], data, out)
+    (job,) = jobs_of([BidsScan({"subterritories": "1"}, source)], data, out)
     job.folder.parent.mkdir(parents=True)
     stored = read_stored(copy)
     publish(copy, job)
@@ -169,7 +169,7 @@ def test_correction_updates_the_file_list(copy, tmp_path) -> None:
     manifest[FILES] = list_files(copy)
     (copy / "manifest.json").write_text(json.dumps(manifest))
     (copy / "notes.txt").write_text("mine")
-    recompute(copy, Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz")))
+    recompute(copy, Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz")), by="AB")
     listed = json.loads((copy / "manifest.json").read_text())[FILES]
     assert {**listed, "notes.txt": assets.sha256(copy / "notes.txt")} == list_files(copy)
     assert manual_work(copy) == [
@@ -181,7 +181,7 @@ def test_correction_updates_the_file_list(copy, tmp_path) -> None:
 
 def test_correction_removes_the_thumbnail_of_the_old_mask(copy, tmp_path) -> None:
     (copy / THUMBNAIL).write_bytes(b"the old one")
-    recompute(copy, Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz")))
+    recompute(copy, Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz")), by="AB")
     assert not (copy / THUMBNAIL).exists()
 
 
@@ -190,7 +190,7 @@ def test_earlier_masks_are_kept_and_automatic_dicom_is_renamed(copy, tmp_path) -
     (copy / "dicom" / "segmentation.dcm").write_bytes(b"DICM")
     stored = read_stored(copy)
     first = save(tmp_path / "a.nii", stored.lesion.data.astype(np.uint8), stored.dwi.affine)
-    recompute(copy, first)
+    recompute(copy, first, by="AB")
     assert not (copy / "dicom").exists()
     # An empty mask means that there is no lesion; the mask may be inside the result folder.
     second = save(copy / "none.nii.gz", np.zeros(stored.dwi.data.shape), stored.dwi.affine)
@@ -228,7 +228,7 @@ def test_findings_and_confidence_of_the_old_mask_are_dropped(copy, tmp_path) -> 
     stored = read_stored(copy)
     outside = ~stored.brain.data
     edited = save(tmp_path / "edited.nii.gz", outside.astype(np.uint8), stored.dwi.affine)
-    recompute(copy, edited)
+    recompute(copy, edited, by="AB")
     new = summary_of(copy)
     assert new["confidence"] is None
     assert new["territories"]
@@ -266,7 +266,7 @@ def test_invalid_mask_is_rejected_and_the_result_unchanged(copy, tmp_path) -> No
         (np.where(mask > 0, np.inf, 0), affine, ContentError, "inf"),
     ):
         with pytest.raises(error, match=reason):
-            recompute(copy, save(tmp_path / "bad.nii.gz", data, grid))
+            recompute(copy, save(tmp_path / "bad.nii.gz", data, grid), by="AB")
     assert before == {path: assets.sha256(path) for path in copy.rglob("*") if path.is_file()}
 
 
@@ -279,7 +279,7 @@ def test_failed_correction_leaves_the_result_unchanged(copy, tmp_path, monkeypat
 
     monkeypatch.setattr(correction, "write_page", full_disk)
     with pytest.raises(OutputError, match="No space left"):
-        recompute(copy, same)
+        recompute(copy, same, by="AB")
     assert before == {path: assets.sha256(path) for path in copy.rglob("*") if path.is_file()}
     assert {path.name for path in tmp_path.iterdir()} == {"case", "same.nii.gz"}
 
@@ -288,5 +288,21 @@ def test_erasing_a_large_infarct_causes_an_asymmetry_warning(copy, tmp_path) -> 
     assert "asymmetry" not in {w["code"] for w in summary_of(copy)["warnings"]}
     dwi = read_stored(copy).dwi
     nothing = save(tmp_path / "edited.nii.gz", np.zeros(dwi.data.shape, np.uint8), dwi.affine)
-    recompute(copy, nothing)
+    recompute(copy, nothing, by="AB")
     assert "asymmetry" in {w["code"] for w in summary_of(copy)["warnings"]}
+
+
+def test_a_correction_without_a_name_is_refused(copy, tmp_path) -> None:
+    same = Path(shutil.copyfile(copy / OUTLINE, tmp_path / "same.nii.gz"))
+    with pytest.raises(InputFileError, match="--by"):
+        recompute(copy, same, by=" ")
+    assert not (copy / "audit.tsv").exists()
+
+
+def test_the_label_image_follows_the_corrected_mask(copy, tmp_path) -> None:
+    stored = read_stored(copy)
+    half = stored.lesion.data.copy()
+    half[:, : int(np.argwhere(half)[:, 1].mean())] = False
+    recompute(copy, save(tmp_path / "half.nii.gz", 1.0 * half, stored.dwi.affine), by="AB")
+    labels = np.asarray(nib.load(copy / "lesion_labels.nii.gz").dataobj)
+    assert np.array_equal(labels > 0, half)

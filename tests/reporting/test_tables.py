@@ -23,10 +23,27 @@ def test_summary_and_tables_agree(segmentation: Segmentation, tmp_path: Path) ->
         assert float(row["volume_ml"]) == pytest.approx(lesion["volume_ml"], rel=1e-5)
         assert row["territory"] == lesion["territory"]
         assert row["compartment"] == lesion["compartment"]
+        assert row["region"] == lesion["region"]
+        assert (row["doubtful"] == "yes") is lesion["doubtful"]
     with (tmp_path / "regions.tsv").open() as stream:
         kinds = [row["kind"] for row in csv.DictReader(stream, delimiter="\t")]
     assert kinds.count("territory") == len(summary["territories"]) > 0
     assert kinds.count("region") == len(summary["regions"]) > 0
+
+
+def test_volume_without_doubtful_lesions(segmentation: Segmentation) -> None:
+    (lesion, *_) = segmentation.measurements.lesions
+    (place, *_) = segmentation.anatomy.places.lesions
+    lesions = [
+        replace(lesion, volume_ml=ml, probability=p, adc_ratio=adc)
+        for ml, p, adc in ((5.0, 0.5, 1.0), (3.0, 0.49, 0.5), (2.0, 0.9, 1.01), (1.0, None, 0.9))
+    ]
+    measurements = replace(segmentation.measurements, lesions=tuple(lesions))
+    places = replace(segmentation.anatomy.places, lesions=(place,) * 4)
+    summary = numbers(measurements, replace(segmentation.anatomy, places=places))
+    assert [row["doubtful"] for row in summary["lesions"]] == [False, True, True, False]
+    assert summary["doubtful_count"] == 2
+    assert summary["volume_without_doubtful_ml"] == pytest.approx(6.0)
 
 
 def test_undefined_numbers_become_null(segmentation: Segmentation) -> None:
@@ -38,9 +55,9 @@ def test_undefined_numbers_become_null(segmentation: Segmentation) -> None:
 
 def test_names_that_are_not_utf8_are_replaced_in_json(tmp_path: Path) -> None:
     name = os.fsdecode(b"M\xfcller.nii.gz")
-    write_json({"networks": {name: "München"}, "made": None}, tmp_path / "x.json")
+    write_json({"networks": {name: "München"}, "created": None}, tmp_path / "x.json")
     text = (tmp_path / "x.json").read_text(encoding="utf-8")
-    assert json.loads(text) == {"networks": {"M?ller.nii.gz": "München"}, "made": None}
+    assert json.loads(text) == {"networks": {"M?ller.nii.gz": "München"}, "created": None}
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_result_contains_all_documented_files(written) -> None:
     names = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
     assert names == {
         *("lesion_mask.nii.gz", "lesion_probability.nii.gz", "brain_mask.nii.gz"),
-        "uncertainty.nii.gz",
+        *("uncertainty.nii.gz", "lesion_labels.nii.gz", "second_mask.nii.gz"),
         *(
             "lesions.tsv",
             "regions.tsv",
@@ -58,6 +58,19 @@ def test_masks_have_the_geometry_of_the_dwi(segmentation, written) -> None:
     mask = np.asarray(nib.load(written / "lesion_mask.nii.gz").dataobj)
     assert mask.dtype == np.uint8
     assert np.array_equal(mask > 0, segmentation.lesion.data)
+
+
+def test_rows_of_the_lesion_table_are_found_in_the_label_image(written) -> None:
+    labels = nib.load(written / "lesion_labels.nii.gz")
+    data = np.asarray(labels.dataobj)
+    voxel_ml = float(np.prod(labels.header.get_zooms())) / 1000
+    lesions = json.loads((written / "summary.json").read_text())["lesions"]
+    assert data.max() == len(lesions) > 0
+    for lesion in lesions:
+        at = np.argwhere(data == lesion["label"])
+        assert len(at) * voxel_ml == pytest.approx(lesion["volume_ml"], rel=1e-4)
+        centre = nib.affines.apply_affine(labels.affine, at.mean(axis=0))
+        assert centre == pytest.approx(lesion["centroid_mm"], abs=1e-2)
 
 
 def test_measurements_agree_with_the_written_mask(written) -> None:

@@ -3,43 +3,79 @@
 import numpy as np
 import pytest
 
+from infarct.core.geometry import Grid
 from infarct.uncertainty.second_reader import compare_readers, second_reader_findings
 
+GRID = Grid((40, 5, 5), np.diag([2.0, 10.0, 5.0, 1.0]))
+"""A layer of 25 voxels of 0.1 ml, 2.5 ml in total."""
 
-def masks_of(first: slice, second: slice) -> tuple[np.ndarray, np.ndarray]:
-    masks = np.zeros((2, 40, 5, 5), dtype=bool)
+
+def compare(first: slice, second: slice):
+    masks = np.zeros((2, *GRID.shape), dtype=bool)
     masks[0, first], masks[1, second] = True, True
-    return masks[0], masks[1]
+    reading = compare_readers(masks[0], masks[1], GRID, 2, "cfuzzy")
+    volume = float(masks[0].sum()) * 0.1
+    return reading, [finding.level for finding in second_reader_findings(reading, volume)]
 
 
 @pytest.mark.parametrize(
     ("first", "second", "agrees", "levels"),
     [
-        (slice(0), slice(0), True, []),
-        (slice(0, 10), slice(0, 29), True, []),
-        (slice(0, 10), slice(0, 31), False, ["note"]),
-        (slice(0), slice(0, 10), False, ["note"]),
-        (slice(0, 10), slice(0), False, ["warning"]),
-        (slice(0, 10), slice(0, 3), False, ["warning"]),
+        # A third of the smaller mask is shared, whatever the volumes.
+        (slice(0, 6), slice(4, 40), True, []),
+        (slice(0, 36), slice(34, 40), True, []),
+        (slice(0, 7), slice(5, 40), False, ["warning"]),
+        (slice(0, 36), slice(35, 40), False, ["warning"]),
         (slice(0, 10), slice(20, 30), False, ["warning"]),
-        (slice(0, 5), slice(20, 40), False, ["warning"]),
+        (slice(0, 10), slice(0), False, ["warning"]),
+        # Without a lesion there is nothing to confirm.
+        (slice(0), slice(0), None, []),
+        (slice(0), slice(0, 10), None, []),
     ],
 )
-def test_methods_agree_on_empty_or_overlapping_masks_of_similar_volume(
+def test_methods_agree_if_they_share_a_third_of_the_smaller_mask(
     first, second, agrees, levels
 ) -> None:
-    one, other = masks_of(first, second)
-    reading = compare_readers(one, other, 0.01, "cfuzzy")
+    reading, found = compare(first, second)
     assert reading.agrees is agrees
-    findings = second_reader_findings(reading, float(one.sum()) * 0.01)
-    assert [finding.level for finding in findings] == levels
+    assert found == levels
+
+
+@pytest.mark.parametrize(
+    ("voxels", "agrees"),
+    # 0.9 ml are not compared; of 1 ml at least 0.34 ml must be shared.
+    [(9, None), (10, False)],
+)
+def test_lesions_below_one_millilitre_are_not_compared(voxels, agrees) -> None:
+    first, second = np.zeros((2, 2500), dtype=bool)
+    first[:voxels], second[100:200] = True, True
+    masks = (mask.reshape(100, 5, 5) for mask in (first, second))
+    grid = Grid((100, 5, 5), GRID.affine)
+    assert compare_readers(*masks, grid, 2, "cfuzzy").agrees is agrees
+
+
+def test_a_second_mask_below_one_millilitre_must_share_a_third_of_one() -> None:
+    first, second = np.zeros((2, *GRID.shape), dtype=bool)
+    first[:10] = True
+    second[0, 0, :3] = True
+    assert compare_readers(first, second, GRID, 2, "cfuzzy").agrees is False
+    second[0, 0, :4] = True
+    assert compare_readers(first, second, GRID, 2, "cfuzzy").agrees is True
 
 
 def test_volumes_are_in_millilitres() -> None:
-    reading = compare_readers(*masks_of(slice(0, 10), slice(5, 25)), 0.01, "cfuzzy")
-    assert reading.volume_ml == pytest.approx(20 * 25 * 0.01)
-    assert reading.overlap_ml == pytest.approx(5 * 25 * 0.01)
-    message = second_reader_findings(
-        compare_readers(*masks_of(slice(0, 10), slice(0)), 0.01, "cfuzzy"), 2.5
-    )
-    assert "2.50 ml" in message[0].message
+    reading, _ = compare(slice(0, 10), slice(5, 25))
+    assert reading.volume_ml == pytest.approx(50.0)
+    assert reading.overlap_ml == pytest.approx(12.5)
+    (finding,) = second_reader_findings(compare(slice(0, 10), slice(0))[0], 25.0)
+    assert "25 ml by the network and 0 ml by the cfuzzy map do not overlap" in finding.message
+
+
+def test_the_largest_difference_is_a_point_in_scanner_space() -> None:
+    affine = np.array([[-2.0, 0, 0, 50], [0, 10, 0, -20], [0, 0, 5, 7], [0, 0, 0, 1]])
+    first, second = np.zeros((2, *GRID.shape), dtype=bool)
+    first[10:13, 2, 1] = True
+    second[20:25, 2, 3] = True
+    grid = Grid(GRID.shape, affine)
+    assert compare_readers(first, second, grid, 2, "cfuzzy").differs_at_mm == (6.0, 0.0, 22.0)
+    assert compare_readers(first, first, grid, 2, "cfuzzy").differs_at_mm is None

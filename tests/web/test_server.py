@@ -45,7 +45,8 @@ def test_every_file_of_the_page_is_served_and_loads_nothing_from_elsewhere(visit
             elsewhere = re.findall(r"https?://(?!www\.w3\.org)[^\s\"']+", response.text)
             assert elsewhere == [], path.name
             assert "innerHTML" not in response.text
-    assert visitor.get("/static/report.css").status_code == 200
+    for name in ("style.css", "report.css"):
+        assert visitor.get(f"/static/{name}").status_code == 200
     for name in ("server.py", "nothing.js", "frontend"):
         assert visitor.get(f"/static/{name}").status_code == 404
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from infarct.bids.dataset import BidsScan
-from infarct.cohort.jobs import Export, Job
+from infarct.cohort.jobs import Export, Job, in_order
 from infarct.core.atomic_write import atomic_file
 from infarct.core.errors import OutputError
 
@@ -24,6 +24,10 @@ _SIDECARS: dict[str, tuple[str, dict[str, Any]]] = {
     "lesion_mask.nii.gz": (
         "space-orig_label-lesion_mask.nii.gz",
         {"Type": "Lesion", "Description": "Acute ischemic lesions, on the grid of the DWI"},
+    ),
+    "lesion_labels.nii.gz": (
+        "space-orig_desc-lesions_dseg.nii.gz",
+        {"Description": "Number of each lesion, as in lesions.tsv; on the grid of the DWI"},
     ),
     "brain_mask.nii.gz": (
         "space-orig_label-brain_mask.nii.gz",
@@ -68,6 +72,11 @@ _SIDECARS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """BIDS name (after the entities) and sidecar of each output of `infarct segment`."""
 
+MNI_VOLUMES = {name for name in _SIDECARS if name.startswith("mni/")} - {
+    *("mni/lesion_mask.nii.gz", "mni/mni_from_native.txt"),
+}
+"""Outputs in MNI space that a cohort keeps only on request, because of their size."""
+
 _HIDDEN = ".*.partial-*\n.*.old-*\n.*.lock\n"
 """Temporary file names, as lines of `.bidsignore`."""
 
@@ -86,13 +95,16 @@ For research use only; not a medical device.
 """
 
 
-def jobs_of(scans: Sequence[BidsScan], root: Path, out: Path) -> list[Job]:
+def jobs_of(
+    scans: Sequence[BidsScan], root: Path, out: Path, *, keep_mni: bool = True
+) -> list[Job]:
     """Return one job per scan.
 
     Args:
         scans: Scans of the dataset.
         root: Dataset folder.
         out: Derivatives folder.
+        keep_mni: Whether the scan and the maps are written in MNI space.
     """
     root, out = root.resolve(), out.resolve()
     jobs = []
@@ -111,9 +123,10 @@ def jobs_of(scans: Sequence[BidsScan], root: Path, out: Path) -> list[Job]:
                 },
             )
             for name, (ending, sidecar) in _SIDECARS.items()
+            if keep_mni or name not in MNI_VOLUMES
         )
         jobs.append(Job(scan.name, scan.files, out / REPORTS / scan.name, exports, scan.problem))
-    return jobs
+    return in_order(jobs)
 
 
 def check_place(root: Path, out: Path) -> None:

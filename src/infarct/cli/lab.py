@@ -20,7 +20,22 @@ app = typer.Typer(
 
 @app.callback()
 def lab() -> None:
-    """Simulate scans; train, calibrate and export networks; build templates and atlases."""
+    """Simulate scans; train, calibrate and export networks; build templates and atlases.
+
+    To train your own network, begin with a rehearsal of two minutes:
+
+    1. infarct lab bank --data DATA --out bank.npz
+
+    2. infarct lab synth --bank bank.npz --n 2 --out synthetic
+
+    3. infarct lab train rehearsal --bank bank.npz --out runs/rehearsal
+
+    4. infarct lab score runs/rehearsal --bank bank.npz
+
+    5. infarct lab export runs/rehearsal/weights.pt
+
+    6. INFARCT_MODELS=runs/rehearsal/export infarct segment --model rehearsal ...
+    """
 
 
 @app.command()
@@ -134,10 +149,12 @@ def bank(
     out: Annotated[Path, typer.Option(help="Output file (.npz).")],
 ) -> None:
     """Pack anatomies, lesions and lesion-free scans into one file for training."""
+    from infarct.cli.console import busy
     from infarct.lab.sources.packing import build
 
-    packed = build(data)
-    packed.save(out)
+    with busy("packing anatomies, lesions and backgrounds (about two minutes)"):
+        packed = build(data)
+        packed.save(out)
     typer.echo(
         f"{out}: {len(packed.anatomies)} anatomies, {len(packed.lesions)} lesions, "
         f"{len(packed.backgrounds)} backgrounds, {out.stat().st_size / 1e6:.1f} MB"
@@ -199,11 +216,14 @@ def _train(chosen: Recipe, bank: Path | None, out: Path, *, resume: bool) -> Non
 
     if resume and not any((*out.glob("last.pt"), *out.glob("weights.pt*"))):
         typer.echo(f"{out}: no run to resume; starting a new one", err=True)
+    typer.echo(f"training; scores and speed are added to {out / 'log.csv'}", err=True)
     position = run(chosen, bank, out, resume)
     if not is_over(chosen, position):
         done = progress_of(chosen, position)
         typer.echo(f"stopped at {done:.0%}; run the same command with --resume", err=True)
         raise typer.Exit(130)
+    typer.echo(f"network: {out / 'weights.pt'}")
+    typer.echo(f"next: infarct lab score {out}, then infarct lab export {out / 'weights.pt'}")
 
 
 @app.command()
@@ -235,9 +255,11 @@ def score(
     ] = None,
 ) -> None:
     """Score the last weights of a run on the validation set and append the scores to its log."""
+    from infarct.cli.console import busy
     from infarct.lab.training.scoring import score_run
 
-    scores = score_run(run, bank, validate_on)
+    with busy("scoring the validation set"):
+        scores = score_run(run, bank, validate_on)
     typer.echo(f"validation Dice {scores.dice:.3f}, false voxels {scores.false_voxels:.0f}")
     if not math.isnan(scores.real_dice):
         typer.echo(f"real cases: Dice {scores.real_dice:.3f}")
@@ -278,27 +300,42 @@ def search(
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="weights.pt or best.pt of a run.")],
     out: Annotated[
-        Path | None, typer.Option(help="Output folder. Default: the installed package.")
+        Path | None, typer.Option(help="Output folder. Default: `export` in the run folder.")
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the files. Default: the name of the run folder.")
     ] = None,
-    start: Annotated[bool, typer.Option(help="Also ship the weights for fine-tuning.")] = True,
+    licence: Annotated[
+        str, typer.Option(help="Licence of your network, for its model card. Default: not stated.")
+    ] = "",
+    into_package: Annotated[
+        bool, typer.Option("--into-package", help="Add the network to the package instead.")
+    ] = False,
+    start: Annotated[
+        bool, typer.Option(help="With --into-package: also ship the weights for fine-tuning.")
+    ] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing network.")] = False,
 ) -> None:
     """Export a trained network as ONNX, with its model card and SHA-256."""
     from infarct.core.assets import sha256
     from infarct.lab.training.export_onnx import export as write
     from infarct.lab.training.export_onnx import ship
+    from infarct.lab.training.model_card import UNDECIDED
 
+    if into_package and (out or licence):
+        raise typer.BadParameter("--into-package cannot be combined with --out or --licence")
     stem = name or checkpoint.resolve().parent.name
+    folder = out or checkpoint.resolve().parent / "export"
     written = (
-        write(checkpoint, out, stem, overwrite=overwrite)
-        if out
-        else ship(checkpoint, stem, start=start, overwrite=overwrite)
+        ship(checkpoint, stem, start=start, overwrite=overwrite)
+        if into_package
+        else write(checkpoint, folder, stem, licence=licence or UNDECIDED, overwrite=overwrite)
     )
     for file in written:
         typer.echo(f"{file}  {sha256(file)}")
+    if not into_package:
+        name = stem.lower().replace("_", "-")
+        typer.echo(f"next: INFARCT_MODELS={folder} infarct segment --model {name} ...")
 
 
 @app.command()

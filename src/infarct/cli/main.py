@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -41,6 +42,13 @@ app.add_typer(models, name="models")
 
 DEFAULT_MODEL = "ensemble"
 """Same as `infarct.segmentation.models.DEFAULT`, which is too slow to import for `--help`."""
+
+
+class Kept(StrEnum):
+    """Outputs that a cohort writes only on request."""
+
+    mni = "mni"
+
 
 Model = Annotated[
     str,
@@ -88,6 +96,10 @@ OverwriteCorrected = Annotated[
     typer.Option(
         help="Replace existing results even if they contain manual corrections or your own files."
     ),
+]
+Keep = Annotated[
+    list[Kept] | None,
+    typer.Option(help="mni: also keep scan and maps in MNI space (about 25 MB per case)."),
 ]
 RetryFailed = Annotated[bool, typer.Option(help="Retry cases that failed in an earlier run.")]
 
@@ -195,10 +207,22 @@ def segment(
             "--keep-identity", help="With --dicom-out: keep patient name and ID in SEG and SR."
         ),
     ] = False,
+    case_id: Annotated[
+        str,
+        typer.Option(
+            "--id",
+            help="Id or pseudonym of the case in the report. Default: the name of OUT; with "
+            "--dicom, a pseudonym made from the image.",
+        ),
+    ] = "",
+    scan_date: Annotated[
+        str, typer.Option(help="Date of the scan in the report, if it may be shown.")
+    ] = "",
 ) -> None:
     """Segment and measure the lesions of one scan (--dwi with --b0 and/or --adc, or --dicom)."""
     from infarct.pipeline import RunRequest
     from infarct.preprocessing.case import CaseFiles
+    from infarct.reporting.case_label import CaseLabel
     from infarct.reporting.writer import check_place
 
     territories = _read_atlas(atlas, labels)
@@ -225,6 +249,7 @@ def segment(
             overwrite_corrected=overwrite_corrected,
             dicom_out=dicom_out,
             keep_identity=keep_identity,
+            label=CaseLabel(case_id, scan_date),
         )
         segment_folder(request)
         return
@@ -241,6 +266,7 @@ def segment(
         overwrite=overwrite,
         overwrite_corrected=overwrite_corrected,
         command=sys.argv[1:],
+        label=CaseLabel(case_id, scan_date),
     )
     _run_and_show(scan)
 
@@ -360,13 +386,18 @@ def cohort(
     unencrypted: Unencrypted = False,
     retry_failed: RetryFailed = False,
     overwrite_corrected: OverwriteCorrected = False,
+    keep: Keep = None,
 ) -> None:
     """Segment and measure many scans in parallel. Run it again to resume."""
     from infarct.cohort.case_list import find_jobs
     from infarct.cohort.jobs import check_outcomes
     from infarct.cohort.runner import Pool
 
-    options = {"retry_failed": retry_failed, "overwrite_corrected": overwrite_corrected}
+    options = {
+        "retry_failed": retry_failed,
+        "overwrite_corrected": overwrite_corrected,
+        "keep_mni": Kept.mni in (keep or ()),
+    }
     jobs = find_jobs(cases, out, b0_below)
     pool = Pool(workers, scheduler, unencrypted)
     outcomes = _run_jobs(jobs, out, model, pool, **options)
@@ -405,6 +436,7 @@ def bids(
     unencrypted: Unencrypted = False,
     retry_failed: RetryFailed = False,
     overwrite_corrected: OverwriteCorrected = False,
+    keep: Keep = None,
 ) -> None:
     """Segment and measure the diffusion scans of a BIDS dataset (BIDS App)."""
     from infarct.bids.dataset import find_scans
@@ -418,7 +450,7 @@ def bids(
     get_model(model)
     check_place(bids_dir, out_dir)
     scans = find_scans(bids_dir, participant_label or (), session_label or (), b0_below)
-    jobs = jobs_of(scans, bids_dir, out_dir)
+    jobs = jobs_of(scans, bids_dir, out_dir, keep_mni=Kept.mni in (keep or ()))
     group = level is Level.group
     entire_dataset = not participant_label and not session_label
     for gap in gaps(scans, bids_dir, b0_below, table=group) if entire_dataset else ():
@@ -427,7 +459,11 @@ def bids(
         _write_group_report(jobs, out_dir, join_participants(scans, bids_dir))
         return
     describe(bids_dir, out_dir)
-    options = {"retry_failed": retry_failed, "overwrite_corrected": overwrite_corrected}
+    options = {
+        "retry_failed": retry_failed,
+        "overwrite_corrected": overwrite_corrected,
+        "keep_mni": Kept.mni in (keep or ()),
+    }
     pool = Pool(workers, scheduler, unencrypted)
     outcomes = _run_jobs(jobs, out_dir, model, pool, **options)
     check_outcomes(outcomes)
@@ -452,7 +488,7 @@ def recompute(
         Path, typer.Argument(metavar="DIR", help="Result folder of infarct segment.")
     ],
     mask: Annotated[Path, typer.Option(help="Corrected lesion mask, on the grid of the DWI.")],
-    by: Annotated[str, typer.Option(help="Your name or initials, for the audit trail.")] = "",
+    by: Annotated[str, typer.Option(help="Your name or initials, for the audit trail.")],
     reason: Annotated[
         str, typer.Option(help="Reason for the correction, for the audit trail.")
     ] = "",
@@ -470,6 +506,7 @@ def recompute(
         f"after; old mask: {done.previous_mask}"
     )
     typer.echo(f"report: {folder / 'report.html'}")
+    typer.echo("next: open the report; in a cohort, repeat its command to update the group page")
 
 
 @app.command()
@@ -505,12 +542,18 @@ def serve(
 
 
 @models.command("list")
-def list_models() -> None:
-    """List the models accepted by `--model`, with their size and calibration."""
+def list_models(
+    every: Annotated[
+        bool, typer.Option("--all", help="Also list networks that only compare designs.")
+    ] = False,
+) -> None:
+    """List the models accepted by `--model`, with their size, calibration and use."""
     from infarct.cli.console import show_methods
-    from infarct.segmentation.models import get_model, model_names
+    from infarct.segmentation.models import BRIEF, DEFAULT, get_model, model_names
 
-    show_methods([get_model(name) for name in model_names()])
+    names = sorted(model_names(), key=lambda name: name != DEFAULT)
+    listed = [name for name in names if every or not name.endswith(BRIEF)]
+    show_methods([get_model(name) for name in listed], len(names) - len(listed))
     check_printed()
 
 
@@ -572,9 +615,10 @@ def _run_and_show(request: RunRequest) -> Segmentation:
     from infarct.pipeline import run
 
     assert request.out is not None
+    start = time.monotonic()
     with live_progress() as listener:
         result = run(request, listener)
-    show_result(result, request.out)
+    show_result(result, request.out, time.monotonic() - start)
     return result
 
 
@@ -586,13 +630,14 @@ def _run_jobs(
     *,
     retry_failed: bool,
     overwrite_corrected: bool,
+    keep_mni: bool,
 ) -> Sequence[Outcome]:
     from infarct.cli.console import live_cohort, show_cohort
     from infarct.cohort.jobs import Settings
     from infarct.cohort.run import Request, run_cohort
 
     command = tuple(sys.argv[1:])
-    settings = Settings(model, command, overwrite_corrected=overwrite_corrected)
+    settings = Settings(model, command, overwrite_corrected=overwrite_corrected, keep_mni=keep_mni)
     request = Request(out, settings, pool, retry_failed)
     with live_cohort() as watcher:
         outcomes = run_cohort(jobs, request, watcher)

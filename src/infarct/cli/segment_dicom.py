@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from infarct.cli.console import live_progress, show_result
+from infarct.core import assets
 from infarct.core.diffusion import B0_BELOW
 from infarct.dicom.export import make_objects, write_objects
 from infarct.dicom.source_images import find_source_images
 from infarct.dicom.study import DicomCase, Row, check_outside, opened_folder
 from infarct.measurement.atlas import Atlas
 from infarct.pipeline import RunRequest, run
+from infarct.reporting.case_label import CaseLabel
 from infarct.reporting.writer import destination
 from infarct.segmentation.models import DEFAULT, get_model
 from infarct.segmentation.result import Segmentation
@@ -39,6 +41,7 @@ class DicomRequest:
         overwrite_corrected: Replace it even if it was corrected manually or contains other files.
         dicom_out: Also write SEG and SR.
         keep_identity: Keep the patient's identity in SEG and SR.
+        label: Identifies the case in the report; without id, a pseudonym made from the image.
     """
 
     folder: Path
@@ -52,6 +55,7 @@ class DicomRequest:
     overwrite_corrected: bool = False
     dicom_out: bool = False
     keep_identity: bool = False
+    label: CaseLabel = field(default_factory=CaseLabel)
 
     @property
     def command(self) -> list[str]:
@@ -96,7 +100,7 @@ def segment_folder(request: DicomRequest) -> Segmentation:
         show_series(found.rows)
         with live_progress() as listener:
             result = run(_run_request(request, found, time.perf_counter() - start), listener)
-    show_result(result, request.out)
+    show_result(result, request.out, time.perf_counter() - start)
     return result
 
 
@@ -110,6 +114,8 @@ def _run_request(request: DicomRequest, found: DicomCase, seconds: float) -> Run
         if sources is not None:
             write_objects(make_objects(result, sources), folder)
 
+    # The name of the output folder may contain the patient's name.
+    pseudonym = f"scan-{assets.sha256(found.files.dwi)[:8]}"
     return RunRequest(
         found.with_brain(request.brain).files,
         request.out,
@@ -118,6 +124,7 @@ def _run_request(request: DicomRequest, found: DicomCase, seconds: float) -> Run
         overwrite=request.overwrite,
         overwrite_corrected=request.overwrite_corrected,
         command=request.command,
+        label=replace(request.label, id=request.label.id or pseudonym),
         findings=found.findings,
         seconds={"convert": seconds},
         add=add_objects,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from infarct.cohort.jobs import Job, id_problem
+from infarct.cohort.jobs import Job, id_problem, in_order
 from infarct.core.diffusion import B0_BELOW
 from infarct.core.errors import InputFileError
 from infarct.core.file_search import entries_of
@@ -17,7 +17,7 @@ from infarct.core.input_files import why_missing
 from infarct.preprocessing.case import CaseFiles
 
 _IMAGES = ("dwi", "b0", "adc", "brain")
-COLUMNS = (*_IMAGES, "bvalue", "id")
+COLUMNS = (*_IMAGES, "bvalue", "id", "scan_date")
 """Columns of a case table; `dwi` and `id` are required."""
 
 _MOST_TOLD = 10
@@ -38,12 +38,20 @@ def find_jobs(cases: str, out: Path, b0_below: float = B0_BELOW) -> list[Job]:
             a folder matched by the pattern cannot be read.
     """
     by_pattern = glob.has_magic(cases) and not Path(cases).is_file()
-    found = _by_pattern(cases) if by_pattern else _from_table(Path(cases))
     out = out.resolve()
-    return [Job(name, replace(files, b0_below=b0_below), out / name) for name, files in found]
+    if by_pattern:
+        given = [(name, files, "") for name, files in _by_pattern(cases)]
+    else:
+        given = _from_table(Path(cases))
+    return in_order(
+        [
+            Job(name, replace(files, b0_below=b0_below), out / name, scan_date=date)
+            for name, files, date in given
+        ]
+    )
 
 
-def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:
+def _from_table(path: Path) -> list[tuple[str, CaseFiles, str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -69,7 +77,7 @@ def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:
             "duplicate columns are not allowed"
         )
     problems: list[str] = []
-    found: dict[str, CaseFiles] = {}
+    found: dict[str, tuple[CaseFiles, str]] = {}
     first: dict[str, int] = {}
     try:
         rows = [(table.line_num, row) for row in table]
@@ -86,21 +94,22 @@ def _from_table(path: Path) -> list[tuple[str, CaseFiles]]:
         problems += [f"row {number}: {problem}" for problem in told]
         if not told:
             first[key] = number
-            found[row["id"].strip()] = _files(row, folder)
+            date = (row.get("scan_date") or "").strip()
+            found[row["id"].strip()] = (_files(row, folder), date)
     if problems:
         more = len(problems) - _MOST_TOLD
         told = problems[:_MOST_TOLD] + ([f"and {more} more"] if more > 0 else [])
         raise InputFileError(f"{path} cannot be used:\n  " + "\n  ".join(told))
     if not found:
         raise InputFileError(f"{path}: no rows below the header; expected one row per case")
-    if not any(files.dwi.is_file() for files in found.values()):
-        example = next(iter(found.values())).dwi
+    if not any(files.dwi.is_file() for files, _ in found.values()):
+        example = next(iter(found.values()))[0].dwi
         raise InputFileError(
             f"{path}: none of the DWI images exists; {example}, for example: "
             f"{why_missing(example)}; use paths that are absolute or relative to the folder of "
             "the table"
         )
-    return list(found.items())
+    return [(name, files, date) for name, (files, date) in found.items()]
 
 
 def _problems_of_row(

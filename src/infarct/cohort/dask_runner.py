@@ -92,7 +92,7 @@ def _client(address: str, starts: Callable[[str], None]) -> Iterator[Client]:
         from distributed.comm.addressing import resolve_address  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CohortError(
-            f"--scheduler needs Dask ({error}): pip install 'infarct[cluster]'"
+            f"--scheduler needs Dask ({error}): pip install '.[cluster]' in your clone"
         ) from error
     try:
         # An invalid address would leave an incomplete client with a running thread.

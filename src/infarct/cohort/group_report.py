@@ -6,35 +6,45 @@ import base64
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from infarct.cohort.case_log import Ledger
 from infarct.cohort.figures import overlap_figure, thumbnail, volume_figure
 from infarct.cohort.jobs import GROUP, NUMBERS, Job, refuse_foreign_group
+from infarct.cohort.numbers_table import EMPTY, cells, columns, dictionary
 from infarct.core.atomic_write import atomic_directory, reserved
 from infarct.core.diffusion import Mask
 from infarct.core.errors import InfarctError, OutputError
 from infarct.core.geometry import MNI_GRID
 from infarct.core.nifti import Volume, read, write
-from infarct.core.serialization import write_tsv
-from infarct.core.units import format_probability, format_volume
+from infarct.core.resampling import resample
+from infarct.core.serialization import write_json, write_tsv
+from infarct.core.units import format_volume
 from infarct.reporting import result_schema
 from infarct.reporting.figures import to_png
 from infarct.reporting.methods import METHODS, write_methods
+from infarct.reporting.narrative import doubtful_lesion
+from infarct.reporting.pages import page_environment
 from infarct.reporting.reader import THUMBNAIL
 
-_OURS = {NUMBERS, "lesion_overlap.nii.gz", "lesion_overlap.png", "report.html", *METHODS}
+DICTIONARY = "numbers.json"
+"""Data dictionary of the table."""
 
-_PARTS = ("territories", "regions")
-"""Fields of a summary that list brain regions."""
+_OURS = {
+    *(NUMBERS, DICTIONARY, "lesion_overlap.nii.gz", "lesion_overlap.png", "report.html"),
+    *METHODS,
+}
+
+
+_ROWS_SHOWN = 200
+"""Rows shown at first; browsers are slow to lay out tables of thousands of rows."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,21 @@ class Row:
         """Interval of the lesion volume given a visible infarct; None if not calibrated."""
         interval: tuple[float, float] | None = self._confidence.get("volume_interval_ml")
         return interval
+
+    @property
+    def doubtful(self) -> int:
+        """Number of doubtful lesions, see `volumetry.is_doubtful`."""
+        return sum(map(doubtful_lesion, self.summary.get("lesions", ())))
+
+    @property
+    def corrected(self) -> bool:
+        """Whether the lesion mask was corrected manually."""
+        return bool(self.summary.get("corrections"))
+
+    @staticmethod
+    def number(volume: float) -> str:
+        """Format a volume without its unit, for the table."""
+        return format_volume(volume).removesuffix(" ml")
 
     @property
     def doubt(self) -> tuple[int, int, float, float]:
@@ -145,7 +170,7 @@ def _write_group(
                 shutil.copytree(path, partial / name, symlinks=True)
             else:
                 shutil.copy2(path, partial / name, follow_symlinks=False)
-        _write_numbers(rows, about, partial / NUMBERS)
+        _write_numbers(rows, about, partial)
         write(Volume(count, MNI_GRID.affine), partial / "lesion_overlap.nii.gz", np.uint16)
         results = [(row.summary, row.manifest) for row in rows if row.status == "done"]
         if results:
@@ -187,7 +212,7 @@ def _collect(job: Job, record: Mapping[str, str], group: Path) -> tuple[Row, Mas
         if picture.is_file() and not summary.get("corrections"):
             image = picture.read_bytes()
         else:
-            image = thumbnail(read(job.output("mni/dwi.nii.gz")), lesion)
+            image = thumbnail(_dwi_in_mni(job), lesion)
     except (OSError, ValueError, InfarctError) as error:
         reason = job.without_folders(f"its stored result is damaged ({error})")
         return Row(job.id, "failed", reason), nothing
@@ -196,104 +221,64 @@ def _collect(job: Job, record: Mapping[str, str], group: Path) -> tuple[Row, Mas
     return row, lesion.data > 0.5
 
 
-def _write_numbers(rows: Sequence[Row], about: Mapping[str, Mapping[str, str]], path: Path) -> None:
-    numbers = {row.id: dict(_numbers(row.summary)) for row in rows}
-    ours = {"case", "status", "reason"}.union(*numbers.values())
+def _dwi_in_mni(job: Job) -> Volume:
+    """Return the DWI of a case on the MNI grid; it is resampled if it was not kept there."""
+    path = job.output("mni/dwi.nii.gz")
+    if path.is_file():
+        return read(path)
+    mni_from_native = np.loadtxt(job.output("mni/mni_from_native.txt"))
+    dwi = read(job.output("scan/dwi.nii.gz"))
+    return Volume(resample(dwi, MNI_GRID, np.linalg.inv(mni_from_native)), MNI_GRID.affine)
+
+
+def _write_numbers(
+    rows: Sequence[Row], about: Mapping[str, Mapping[str, str]], folder: Path
+) -> None:
+    """Write `numbers.tsv` and its data dictionary `numbers.json`."""
+    ours = ["case", "status", "reason", *(column.name for column in columns())]
+    study = list(dict.fromkeys(name for row in rows for name in about.get(row.id, {})))
+    # Columns of the study that have the name of one of our columns get a prefix.
+    joined = [f"participants_{name}" if name in ours else name for name in study]
     lines = []
     for row in rows:
-        # Columns of the study that have the name of one of our columns get a prefix.
-        known = {
-            f"participants_{name}" if name in ours else name: value
-            for name, value in about.get(row.id, {}).items()
-        }
-        state = {"status": row.status, "reason": row.reason}
-        lines.append({"case": row.id, **known, **state, **numbers[row.id]})
-    # Column order follows the longest lines; failed cases have few columns.
-    columns = list(dict.fromkeys(name for line in sorted(lines, key=len)[::-1] for name in line))
-    # A field may be nested in one summary and null in another, e.g. `aspects` without a lesion.
-    nulls = {name for name in ours if {line.get(name, "n/a") for line in lines} == {"n/a"}}
-    divided = {name for name in nulls if any(other.startswith(f"{name}_") for other in ours)}
-    columns = [name for name in columns if name not in divided]
-    # A summary lists only regions that contain lesion; the volume of all others is 0.
-    parts = {name: "0" for name in columns if name in ours and name.startswith(_PARTS)}
-    cells = []
-    for line in lines:
-        untouched = parts if line["status"] == "done" else {}
-        full = {**untouched, **{name: cell or "n/a" for name, cell in line.items()}}
-        cells.append([full.get(name, "n/a") for name in columns])
-    write_tsv(path, columns, cells)
-
-
-def _numbers(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Flatten a summary to column names and cells.
-
-    Warnings and notes become their codes; lesions and corrections, which have their own tables,
-    become counts.
-    """
-    for key, value in summary.items():
-        if key in {"warnings", "notes"}:
-            yield key, ";".join(finding["code"] for finding in value)
-        elif key in {"lesions", "corrections"}:
-            yield key, str(len(value))
-        elif key in _PARTS:
-            for part in value:
-                yield from _part(part, key)
-        else:
-            yield from _flat(value, key)
-
-
-def _part(part: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:
-    """Yield volume and shares of a territory or region, and of its subdivisions."""
-    lead = "_".join(word for word in (name, part["name"], part["side"]) if word)
-    measured = {key: value for key, value in part.items() if isinstance(value, float)}
-    yield from _flat(measured, lead.replace(" ", "_"))
-    for sub in part.get("subterritories", ()):
-        yield from _part(sub, name)
-
-
-def _flat(content: Any, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(content, Mapping):
-        for key, value in content.items():
-            yield from _flat(value, f"{name}_{key}".replace(" ", "_"))
-    elif isinstance(content, list) and all(isinstance(item, str) for item in content):
-        yield name, ";".join(content)
-    elif isinstance(content, list):
-        for number, value in enumerate(content, 1):
-            yield from _flat(value, f"{name}_{number}")
-    elif isinstance(content, float):
-        yield name, f"{content:.6g}"
-    else:
-        yield name, "n/a" if content is None else str(content)
+        known = about.get(row.id, {})
+        lines.append(
+            [row.id, row.status, row.reason or EMPTY, *cells(row.summary)]
+            + [known.get(name) or EMPTY for name in study]
+        )
+    write_tsv(folder / NUMBERS, [*ours, *joined], lines)
+    write_json(dictionary(joined), folder / DICTIONARY)
 
 
 def _render(rows: Sequence[Row], overlap: bytes) -> str:
-    environment = Environment(
-        loader=PackageLoader("infarct", "data"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"chance": format_probability, "ml": format_volume}
     done = [row for row in rows if row.status == "done"]
     volumes = [float(row.summary["lesion_volume_ml"]) for row in done]
     kinds = Counter(code for row in done for code in {w["code"] for w in row.warnings})
     example = {w["code"]: w["message"] for row in done for w in row.warnings}
-    quartiles = np.percentile(volumes, (25, 50, 75)) if volumes else None
-    return environment.get_template("group.html.j2").render(
-        rows=[
-            (row, _jpeg(row.picture)) for row in sorted(rows, key=lambda r: r.doubt, reverse=True)
-        ],
-        counts=Counter(row.status for row in rows),
-        with_lesion=sum(volume > 0 for volume in volumes),
-        total=len(rows),
-        quartiles=quartiles,
-        warned=sum(bool(row.warnings) for row in done),
-        kinds=[(code, n, example[code]) for code, n in kinds.most_common()],
-        methods=_methods(done),
-        overlap=base64.b64encode(overlap).decode(),
-        volumes=base64.b64encode(to_png(volume_figure(volumes))).decode(),
-        version=version("infarct"),
+    lesions = [volume for volume in volumes if volume > 0]
+    quartiles = np.percentile(lesions, (25, 50, 75)) if lesions else None
+    return (
+        page_environment()
+        .get_template("group.html.j2")
+        .render(
+            rows=[
+                (row, _jpeg(row.picture))
+                for row in sorted(rows, key=lambda r: r.doubt, reverse=True)
+            ],
+            counts=Counter(row.status for row in rows),
+            with_lesion=len(lesions),
+            doubtful=sum(row.doubtful > 0 for row in done),
+            corrected=sum(row.corrected for row in done),
+            total=len(rows),
+            rows_shown=_ROWS_SHOWN,
+            quartiles=quartiles,
+            warned=sum(bool(row.warnings) for row in done),
+            kinds=[(code, n, example[code]) for code, n in kinds.most_common()],
+            methods=_methods(done),
+            overlap=base64.b64encode(overlap).decode(),
+            volumes=base64.b64encode(to_png(volume_figure(volumes))).decode(),
+            version=version("infarct"),
+        )
     )
 
 

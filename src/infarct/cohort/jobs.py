@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from infarct.core.errors import CohortError, OutputError
 from infarct.core.units import format_names
 from infarct.preprocessing.case import CaseFiles
+from infarct.reporting.case_label import CaseLabel
 
 GROUP = "group"
 """Folder of the group results; reserved, so no case may use it as id."""
@@ -48,6 +49,9 @@ class Job:
         folder: Output folder (absolute path); complete or absent.
         exports: Output files stored outside `folder`.
         problem: Why the case cannot be run, or empty.
+        scan_date: Date of the scan, only if it may be shown.
+        previous: Id of the case before it; empty for the first.
+        next: Id of the case after it; empty for the last.
     """
 
     id: str
@@ -55,6 +59,20 @@ class Job:
     folder: Path
     exports: tuple[Export, ...] = ()
     problem: str = ""
+    scan_date: str = ""
+    previous: str = ""
+    next: str = ""
+
+    @property
+    def label(self) -> CaseLabel:
+        """What identifies the case in its report, with links to the other pages."""
+        # In a BIDS dataset, the folders of the scans lie one level deeper.
+        group = "../../group" if self.exports else "../group"
+        links = {"group": f"{group}/report.html"}
+        for name, other in (("previous", self.previous), ("next", self.next)):
+            if other:
+                links[name] = f"../{other}/report.html"
+        return CaseLabel(self.id, self.scan_date, links)
 
     def output(self, name: str) -> Path:
         """Return the path of an output file, given its name in the output of `infarct segment`."""
@@ -84,12 +102,14 @@ class Settings:
         infarct: Version; workers with another version refuse to run.
         overwrite_corrected: Replace outdated results even if they contain manual corrections or
             the user's own files.
+        keep_mni: Write the scan and the maps of each case in MNI space.
     """
 
     model: str
     command: tuple[str, ...] = ()
     infarct: str = field(default_factory=lambda: version("infarct"))
     overwrite_corrected: bool = False
+    keep_mni: bool = True
 
 
 @dataclass(frozen=True)
@@ -121,6 +141,15 @@ class Outcome:
 
 Work = Callable[[Job, Settings], Outcome]
 """Function that processes one case."""
+
+
+def in_order(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs of a cohort, each with the ids of its neighbours."""
+    ids = ["", *(job.id for job in jobs), ""]
+    return [
+        replace(job, previous=before, next=after)
+        for job, before, after in zip(jobs, ids, ids[2:], strict=False)
+    ]
 
 
 def id_problem(name: str) -> str:

@@ -21,8 +21,9 @@ from infarct.core.errors import (
     MemoryShortageError,
     OutputError,
 )
+from infarct.core.geometry import MNI_GRID
 from infarct.core.input_files import check_file
-from infarct.core.nifti import read
+from infarct.core.nifti import Volume, read
 from infarct.core.serialization import as_json, write_json
 from infarct.core.units import format_names
 from infarct.inference.network import load_network
@@ -154,7 +155,13 @@ def _make(job: Job, settings: Settings) -> bool:
         with workplace(job.folder) as place:
             made = place / "result"
             request = RunRequest(
-                job.files, made, settings.model, command=settings.command, add=_add_thumbnail
+                job.files,
+                made,
+                settings.model,
+                command=settings.command,
+                label=job.label,
+                keep_mni=settings.keep_mni,
+                add=_add_thumbnail,
             )
             run(request)
             manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
@@ -165,8 +172,9 @@ def _make(job: Job, settings: Settings) -> bool:
     return True
 
 
-def _add_thumbnail(_: Segmentation, folder: Path) -> None:
-    picture = thumbnail(read(folder / "mni/dwi.nii.gz"), read(folder / "mni/lesion_mask.nii.gz"))
+def _add_thumbnail(result: Segmentation, folder: Path) -> None:
+    dwi = Volume(result.prepared.dwi, MNI_GRID.affine)
+    picture = thumbnail(dwi, read(folder / "mni/lesion_mask.nii.gz"))
     (folder / THUMBNAIL).write_bytes(picture)
 
 

@@ -72,7 +72,7 @@ class FindingCode(StrEnum):
 
     # Files and headers
     ORIENTATION_UNKNOWN = "orientation-unknown", _WARNING
-    SFORM_QFORM_MISMATCH = "sform-qform-mismatch", _WARNING
+    SFORM_QFORM_MISMATCH = "sform-qform-mismatch", _EITHER
     RESAMPLED = "resampled", _NOTE
     PARTIAL_COVERAGE = "partial-coverage", _WARNING
     SERIES_SPLIT = "series-split", _NOTE

@@ -1,4 +1,4 @@
-"""Uniform formatting of volumes, probabilities and lists of names."""
+"""Uniform formatting of volumes, probabilities, durations and lists of names."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 
 def format_volume(volume: float) -> str:
-    """Format a volume: one decimal from 10 ml, two below, more for very small volumes.
+    """Format a volume: whole ml from 10 ml, two significant digits below.
 
     Args:
         volume: ml, 0 or more.
     """
-    if volume >= 9.995:
-        return f"{volume:.1f} ml"
-    digits = 2 if volume >= 0.095 or volume == 0 else 3 if volume >= 0.0005 else 4
-    return f"{volume:.{digits}f} ml"
+    limits = ((9.95, 0), (0.995, 1), (0.0995, 2), (0.00995, 3))
+    digits = next((digits for limit, digits in limits if volume >= limit), 4)
+    return f"{volume:.{digits}f} ml" if volume else "0 ml"
 
 
 def format_probability(probability: float | None) -> str:
@@ -39,3 +38,15 @@ def format_names(names: Sequence[str], most: int = 10) -> str:
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration in its natural unit: seconds, minutes, hours or days.
+
+    Args:
+        seconds: 0 or more.
+    """
+    for unit, length, most in (("s", 1, 99.5), ("min", 60, 99.5), ("h", 3600, 47.5)):
+        if seconds / length < most:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"

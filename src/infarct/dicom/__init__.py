@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     raise AssetError(
         f"DICOM support requires packages that are not installed ({error.name}); "
-        "run: pip install 'infarct[dicom]'"
+        "run: pip install '.[dicom]' in your clone"
     ) from error
 
 from infarct.dicom.export import DicomObjects, make_objects, write_objects

@@ -10,11 +10,14 @@ from pathlib import Path
 from infarct.core.diffusion import USUAL_BVALUE
 from infarct.core.errors import ContentError
 from infarct.core.findings import Finding, FindingCode
-from infarct.core.nifti import read, write
+from infarct.core.nifti import Volume, form_disagreement_mm, read, write
 from infarct.dicom.convert import Image
 from infarct.dicom.headers import ADC_BY_NAME, TRACE
 from infarct.dicom.series import Series
 from infarct.preprocessing.case import CaseFiles
+
+_SAME_FORMS_MM = 0.1
+"""Distance between sform and qform up to which they agree, mm."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def write_case(choice: Choice, into: Path) -> CaseFiles:
         choice: The selected case.
         into: Temporary folder.
     """
-    series = read(choice.dwi.path)
+    series = _read_converted(choice.dwi.path)
     dwi_path, b0_path, adc_path = (into / f"{name}.nii" for name in ("dwi", "b0", "adc"))
     below = choice.dwi.b0_below
     own = [i for i, b in enumerate(choice.dwi.bvalues) if b < below]
@@ -159,13 +162,13 @@ def write_case(choice: Choice, into: Path) -> CaseFiles:
         write(replace(series, data=single), dwi_path)
     b0_bvalue = 0.0
     if choice.b0 is not None and choice.b0 is not choice.dwi:
-        signal = read(choice.b0.path)
+        signal = _read_converted(choice.b0.path)
         low = [i for i, b in enumerate(choice.b0.bvalues) if b < below]
         b0_bvalue = sum(choice.b0.bvalues[i] for i in low) / len(low)
         mean = signal.data if signal.data.ndim == 3 else signal.data[..., low].mean(axis=-1)
         write(replace(signal, data=mean), b0_path)
     if choice.adc is not None:
-        write(read(choice.adc.path), adc_path)
+        write(_read_converted(choice.adc.path), adc_path)
     return CaseFiles(
         dwi=dwi_path,
         b0=b0_path if b0_path.is_file() else None,
@@ -174,6 +177,16 @@ def write_case(choice: Choice, into: Path) -> CaseFiles:
         b0_below=below,
         b0_bvalue=b0_bvalue,
     )
+
+
+def _read_converted(path: Path) -> Volume:
+    """Read an image of the converter; its qform is dropped where it contradicts the exact sform."""
+    volume = read(path)
+    if volume.header is None or form_disagreement_mm(volume) < _SAME_FORMS_MM:
+        return volume
+    header = volume.header.copy()
+    header["qform_code"] = 0
+    return replace(volume, header=header)
 
 
 def _origin(image: Image, owners: tuple[int, ...]) -> str:

@@ -93,7 +93,8 @@ def load(path: Path | str, threads: int | None = None) -> Engine:
             return _ENGINES[wanted](str(path), threads)
     except ModuleNotFoundError:
         raise AssetError(
-            f"{ENGINE}={wanted}: the engine is not installed; run pip install 'infarct[{wanted}]'"
+            f"{ENGINE}={wanted}: the engine is not installed; run pip install '.[{wanted}]' in "
+            "your clone"
         ) from None
     except MemoryShortageError:
         raise

@@ -69,11 +69,14 @@ class LesionLocation:
         territory: Name and side of the territory with most of the lesion; `unknown` outside all.
         compartment: Infratentorial if at least half of the lesion is; otherwise cortical if at
             least a fifth is; otherwise deep, or ventricle if it lies only there.
+        region: Name and side of the region with most of the lesion, ventricles excluded; `unknown`
+            outside all.
     """
 
     label: int
     territory: str
     compartment: Compartment
+    region: str
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,7 @@ def locate(
             label,
             _named(by_territory.within(ranked == label).parts(_group)),
             _compartment(by_region.within(ranked == label).parts(_group)),
+            _named([p for p in by_region.within(ranked == label).parts(_name) if _is_tissue(p)]),
         )
         for label in range(1, int(ranked.max(initial=0)) + 1)
     )
@@ -244,6 +248,11 @@ def _name(entry: Entry) -> str:
 
 def _group(entry: Entry) -> str:
     return entry.group
+
+
+def _is_tissue(part: Part) -> bool:
+    # Lesion in a ventricle is residual registration error.
+    return part.group != "ventricle"
 
 
 def _with_parts(found: Lookup) -> list[Part]:

@@ -17,6 +17,12 @@ Side = Literal["left", "right", "bilateral"]
 
 _ONE_SIDED = 0.9
 
+DOUBTFUL_BELOW = 0.5
+"""Probability below which a lesion is doubtful."""
+
+DOUBTFUL_ADC = 1.0
+"""ADC ratio (lesion / normal tissue) above which a lesion is doubtful."""
+
 
 @dataclass(frozen=True, eq=False)
 class MeasurementImages:
@@ -147,6 +153,17 @@ def measure(lesion: Mask, scan: MeasurementImages, slice_axis: int) -> Measureme
         mean_adc=_mean(scan.adc, lesion),
         lesions=tuple(lesions),
     )
+
+
+def is_doubtful(probability: float | None, adc_ratio: float | None) -> bool:
+    """Return whether a lesion is doubtful: improbable, or with an ADC above that of normal tissue.
+
+    Args:
+        probability: Calibrated probability that the lesion is an infarct; None if unknown.
+        adc_ratio: Mean ADC of the lesion / mean ADC of normal tissue; None or NaN if unknown.
+    """
+    improbable = probability is not None and probability < DOUBTFUL_BELOW
+    return improbable or (adc_ratio is not None and adc_ratio > DOUBTFUL_ADC)
 
 
 def pieces(lesion: Mask) -> NDArray[np.int32]:

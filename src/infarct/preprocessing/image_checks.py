@@ -56,17 +56,41 @@ def check_grid(name: str, volume: Volume) -> list[Finding]:
         )
     apart = form_disagreement_mm(volume)
     if apart > 1.0:
+        level: Level = "warning"
         problem = f"sform and qform differ by up to {apart:.1f} mm"
         if np.isinf(apart):
             problem = "the qform is damaged"
-        findings.append(
-            Finding(
-                FindingCode.SFORM_QFORM_MISMATCH,
-                "warning",
-                f"{name}: {problem}; the sform was used",
-            )
-        )
+        elif apart < spacing[volume.slice_axis] / 2:
+            # Without the distance, so that the notes of all images of a scan can be joined.
+            problem, level = "sform and qform differ by less than half a slice", "note"
+        text = f"{name}: {problem}; the sform was used"
+        findings.append(Finding(FindingCode.SFORM_QFORM_MISMATCH, level, text))
     return findings
+
+
+def join_form_findings(findings: list[Finding]) -> list[Finding]:
+    """Join equal findings about sform and qform of several images into one.
+
+    Args:
+        findings: Findings about all images of a scan.
+
+    Returns:
+        The same findings in the same order; a joined finding names all its images.
+    """
+    names: dict[tuple[Level, str], list[str]] = {}
+    for finding in findings:
+        if finding.code is FindingCode.SFORM_QFORM_MISMATCH:
+            name, _, text = finding.message.partition(": ")
+            names.setdefault((finding.level, text), []).append(name)
+    joined = []
+    for finding in findings:
+        key = finding.level, finding.message.partition(": ")[2]
+        if finding.code is not FindingCode.SFORM_QFORM_MISMATCH:
+            joined.append(finding)
+        elif key in names:
+            message = f"{', '.join(names.pop(key))}: {key[1]}"
+            joined.append(Finding(finding.code, finding.level, message))
+    return joined
 
 
 def check_signal(name: str, data: Image) -> list[Finding]:

@@ -115,7 +115,7 @@ def open_case(files: CaseFiles) -> Case:
     findings += consistency.check_contrast(
         dwi.data, b0.data, adc, brain, adc_given=files.adc is not None
     )
-    return replace(case, findings=tuple(findings))
+    return replace(case, findings=tuple(image_checks.join_form_findings(findings)))
 
 
 def _read_signals(

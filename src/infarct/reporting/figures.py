@@ -59,10 +59,10 @@ def slice_figure(stored: Stored) -> Figure:
     across = per_row * len(_COLUMNS)
     cell = 1.6
     tall = cell * height * aspect / width
-    figure = Figure(figsize=(across * cell, rows * tall + 0.35), facecolor="black")
+    figure = Figure(figsize=(across * cell, rows * tall + 0.6), facecolor="black")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, across, squeeze=False)
-    figure.subplots_adjust(0, 0, 1, 1 - 0.3 / (rows * tall + 0.35), wspace=0.02, hspace=0.02)
+    figure.subplots_adjust(0, 0, 1, 1 - 0.55 / (rows * tall + 0.6), wspace=0.02, hspace=0.02)
     for panel in grid.flat:
         panel.set_axis_off()
     for i, z in enumerate(shown):
@@ -79,6 +79,9 @@ def slice_figure(stored: Stored) -> Figure:
             panel.contour(outline, levels=[0.5], colors="black", linewidths=1.8, alpha=0.6)
             panel.contour(outline, levels=[0.5], colors=CONTOUR, linewidths=0.9)
         _label(grid[row, first], z)
+    corrected = ", mask corrected manually" if stored.summary.get("corrections") else ""
+    style: dict[str, Any] = {"color": "white", "fontsize": 9, "va": "top"}
+    figure.text(0.005, 1 - 0.04 / (rows * tall + 0.6), stored.identity + corrected, **style)
     return figure
 
 

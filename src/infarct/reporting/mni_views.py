@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image as Picture
 
 from infarct.core.diffusion import Mask
 from infarct.core.geometry import MNI_GRID
+from infarct.core.resampling import resample
+from infarct.measurement.atlas import Atlas
 from infarct.preprocessing.templates import TEMPLATE_GRID, Template
 from infarct.reporting.radiological_view import contour_path
 
@@ -20,6 +23,13 @@ _THICKNESS_MM = (0, 5, 15)
 """Thickness levels of the glass brain; each thicker level is drawn darker."""
 
 _SLICES = 6
+
+_UPPER = ("M4", "M5", "M6")
+"""ASPECTS regions of the supraganglionic level."""
+
+_SHORT = {"caudate": "C", "insula": "I", "internal capsule": "IC", "lentiform": "L"}
+"""Usual abbreviations of ASPECTS regions."""
+
 _BOX = (slice(10, 182), slice(10, 214))
 """Columns and rows of the MNI grid that are shown on axial slices."""
 
@@ -49,6 +59,7 @@ class Drawing:
         height: Height in mm.
         shapes: (CSS class, SVG path) pairs from back to front.
         picture: Background image as a data URI; empty if there is none.
+        labels: (x, y, text) of each label, mm.
     """
 
     title: str
@@ -58,6 +69,7 @@ class Drawing:
     height: int
     shapes: tuple[tuple[str, str], ...]
     picture: str = ""
+    labels: tuple[tuple[float, float, str], ...] = ()
 
 
 def glass_brain(lesion: Mask, template: Template) -> tuple[Drawing, ...]:
@@ -105,6 +117,39 @@ def mni_slices(
     return tuple(_mni_slice(int(z), lesion, template, parcels) for z in sorted(set(at.tolist())))
 
 
+def aspects_slices(
+    affected: Collection[str], side: str, atlas: Atlas, template: Template
+) -> tuple[Drawing, ...]:
+    """Draw the ten regions of ASPECTS on the two levels of the score.
+
+    Args:
+        affected: Names of the affected regions.
+        side: Scored side, `left` or `right`.
+        atlas: The atlas of the ASPECTS regions, on the MNI grid.
+        template: The MNI template.
+
+    Returns:
+        The ganglionic and the supraganglionic level, each where its smallest region is largest.
+    """
+    entries = [e for e in atlas.entries if e.group == "ASPECTS" and e.side == side]
+    labels = resample(atlas.labels, MNI_GRID, labels=True)
+    drawings = []
+    for title, upper in (("ganglionic level", False), ("supraganglionic level", True)):
+        own = [entry for entry in entries if (entry.name in _UPPER) is upper]
+        areas = np.array([(labels == entry.index).sum(axis=(0, 1)) for entry in own])
+        z = int(areas.min(axis=0).argmax())
+        shapes, names = [], []
+        for entry in own:
+            here: Mask = labels[(*_BOX, z)] == entry.index
+            kind = "affected" if entry.name in affected else "region"
+            shapes.append((kind, contour_path(here, _placed)))
+            x, y = _placed(*np.argwhere(here).mean(axis=0))
+            names.append((float(x), float(y), _SHORT.get(entry.name, entry.name)))
+        drawing = _slice(z, template, shapes)
+        drawings.append(replace(drawing, title=f"{title}, {drawing.title}", labels=tuple(names)))
+    return tuple(drawings)
+
+
 def _through(
     title: str, letters: tuple[str, str], lesion: Mask, brain: Mask, *, axis: int, mirror: bool
 ) -> Drawing:
@@ -126,18 +171,25 @@ def _through(
     return Drawing(title, *letters, width, height, tuple(shapes))
 
 
-def _mni_slice(z: int, lesion: Mask, template: Template, parcels: Parcels | None) -> Drawing:
+def _placed(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Map pixels of an axial slice to the drawing, with the patient's right on the left."""
     width, height = (part.stop - part.start for part in _BOX)
+    return width - (x + 0.5), height - (y + 0.5)
 
-    def place(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        return width - (x + 0.5), height - (y + 0.5)
 
+def _mni_slice(z: int, lesion: Mask, template: Template, parcels: Parcels | None) -> Drawing:
     shapes = []
     if parcels is not None:
         here = parcels.labels[(*_BOX, z)]
         borders = ((here == label).astype(bool) for label in np.unique(here[here > 0]))
-        shapes = [("parcel", contour_path(border, place)) for border in borders]
-    shapes.append(("lesion", contour_path(lesion[(*_BOX, z)], place)))
+        shapes = [("parcel", contour_path(border, _placed)) for border in borders]
+    shapes.append(("lesion", contour_path(lesion[(*_BOX, z)], _placed)))
+    return _slice(z, template, shapes)
+
+
+def _slice(z: int, template: Template, shapes: list[tuple[str, str]]) -> Drawing:
+    """Draw shapes on an axial slice of the template."""
+    width, height = (part.stop - part.start for part in _BOX)
     columns, rows = (slice(part.start // 2, part.stop // 2) for part in _BOX)
     backdrop = template.b0.data[columns, rows, z // 2]
     grey = (np.clip(backdrop / 2.2, 0, 1) * 255).astype(np.uint8)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from infarct.core.findings import stored_code
 from infarct.core.units import format_probability, format_volume
+from infarct.measurement.volumetry import is_doubtful
 
 Summary = Mapping[str, Any]
 
@@ -25,19 +27,82 @@ _POSTERIOR_SHARE = 0.25
 _ADC_NOT_REDUCED = 0.95
 """ADC ratio (lesion / normal tissue) above which diffusion is not restricted."""
 
+_DOMINANT = 0.9
+"""Share of the total volume from which one of several lesions is named on its own."""
+
+_LARGE_ML = 10.0
+"""Volume from which a lesion is called large, and is located by territory instead of region."""
+
 
 def verdict(summary: Summary) -> str:
-    """Summarise the result in one sentence: number of lesions, side and total volume.
+    """Summarise the result: number of lesions, side or region, and volume.
+
+    Doubtful lesions (see `volumetry.is_doubtful`) are counted separately, and the volume is given
+    with and without them.
 
     Args:
         summary: Content of `summary.json`.
     """
-    count = summary["lesion_count"]
-    if count == 0:
-        return "No acute lesion was segmented."
-    lesions, total = ("1 acute lesion", "") if count == 1 else (f"{count} acute lesions", "total ")
-    volume = format_volume(summary["lesion_volume_ml"])
-    return f"{lesions} segmented {_sides(summary)}, {total}volume {volume}."
+    corrected = " (mask corrected manually)" if summary.get("corrections") else ""
+    lesions = summary["lesions"]
+    if not lesions:
+        return f"No acute infarct was segmented{corrected}."
+    doubtful = sum(map(doubtful_lesion, lesions))
+    total = summary["lesion_volume_ml"]
+    if len(lesions) == 1:
+        kind = "doubtful lesion" if doubtful else "acute lesion"
+        return f"1 {kind} {location(lesions[0])}, {format_volume(total)}{corrected}."
+    text = _composition(summary) + corrected + "."
+    if 0 < doubtful < len(lesions):
+        certain = math.fsum(row["volume_ml"] for row in lesions if not doubtful_lesion(row))
+        text += (
+            f" Total volume {format_volume(total)}, {format_volume(certain)} without the doubtful "
+            f"{'component' if doubtful == 1 else 'components'}."
+        )
+    return text
+
+
+def doubtful_lesion(row: Mapping[str, Any]) -> bool:
+    """Return whether a lesion of a summary is doubtful, see `volumetry.is_doubtful`."""
+    return is_doubtful(row.get("probability"), row["adc_ratio"])
+
+
+def location(row: Mapping[str, Any]) -> str:
+    """Return where a lesion of a summary lies: `in the left pons`, `in the left MCA territory`."""
+    region, territory = row.get("region"), row.get("territory")
+    if row["volume_ml"] >= _LARGE_ML and territory and territory.split()[0] in _ARTERIES:
+        return f"in the {side_first(territory)} territory"
+    if row["volume_ml"] < _LARGE_ML and region and region != "unknown":
+        return f"in the {side_first(region)}"
+    return {"bilateral": "on both sides"}.get(row["side"], f"on the {row['side']}")
+
+
+def side_first(name: str) -> str:
+    """Put the side of a region or territory before its name: `pons left` becomes `left pons`."""
+    words = name.split()
+    return " ".join([words[-1], *words[:-1]]) if words[-1] in {"left", "right"} else name
+
+
+def _composition(summary: Summary) -> str:
+    """Describe several lesions: one that dominates and the rest, or their number and side."""
+    lesions, total = summary["lesions"], summary["lesion_volume_ml"]
+    first, *others = lesions
+    doubtful = sum(map(doubtful_lesion, lesions))
+    if first["volume_ml"] < _DOMINANT * total or doubtful_lesion(first):
+        kind = "doubtful lesions" if doubtful == len(lesions) else "acute lesions"
+        some = f", {doubtful} of them doubtful" if 0 < doubtful < len(lesions) else ""
+        volume = "" if some else f", total volume {format_volume(total)}"
+        return f"{len(lesions)} {kind} {_sides(summary)}{some}{volume}"
+    size = "large lesion" if first["volume_ml"] >= _LARGE_ML else "lesion"
+    rest = "1 small component" if len(others) == 1 else f"{len(others)} small components"
+    some = f", {doubtful} of them doubtful" if doubtful else ""
+    if doubtful == len(others):
+        some = ", which is doubtful" if doubtful == 1 else ", all of them doubtful"
+    volume = "" if doubtful else f", total volume {format_volume(total)}"
+    return (
+        f"One {size} ({format_volume(first['volume_ml'])}) {location(first)} and {rest}"
+        f"{some}{volume}"
+    )
 
 
 def describe_confidence(summary: Summary) -> str:
@@ -58,14 +123,14 @@ def describe_confidence(summary: Summary) -> str:
     sentences = []
     if confidence.get("infarct_probability") is not None:
         probability = format_probability(confidence["infarct_probability"])
-        sentences.append(f"The probability that an acute lesion is visible is {probability}.")
+        sentences.append(f"Probability that an acute infarct is visible: {probability}.")
     if confidence.get("volume_interval_ml"):
         low, high = confidence["volume_interval_ml"]
         coverage = f"{confidence['volume_interval_probability']:.0%}"
         # A lower bound that would be printed as zero is omitted.
         bounds = f"between {format_volume(low)} and" if low >= 0.0005 else "no larger than"
         sentences.append(
-            f"If a lesion is present, its volume is {bounds} {format_volume(high)} with "
+            f"If an infarct is present, its volume is {bounds} {format_volume(high)} with "
             f"{coverage} probability."
             if summary["lesion_count"]
             else (
@@ -82,7 +147,8 @@ def describe_confidence(summary: Summary) -> str:
             "improbable."
         )
     second = confidence.get("second_method")
-    if second:
+    # Small lesions are not compared.
+    if second and second["agrees"] is not None:
         verb = "agrees" if second["agrees"] else "disagrees"
         sentences.append(
             f"A second method ({second['model']}: {format_volume(second['volume_ml'])}) {verb}."
@@ -132,18 +198,13 @@ def impression(summary: Summary) -> str:
             _extent(summary),
             _largest(summary["lesions"][0], alone=summary["lesion_count"] == 1),
             _territories(summary.get("territories") or []),
-            _score("DWI-ASPECTS", summary.get("aspects")),
-            _score("PC-ASPECTS", summary.get("pc_aspects")) if _posterior(summary) else "",
+            aspects("DWI-ASPECTS", summary.get("aspects")) if _anterior(summary) else "",
+            aspects("PC-ASPECTS", summary.get("pc_aspects")) if _posterior(summary) else "",
         ]
     sentences.append(_correction(summary))
     if summary["warnings"]:
         sentences.append("The warnings above limit the interpretation of these findings.")
     return " ".join(sentence for sentence in sentences if sentence)
-
-
-def _lesions(summary: Summary) -> str:
-    count = summary["lesion_count"]
-    return "1 lesion" if count == 1 else f"{count} lesions"
 
 
 def _sides(summary: Summary) -> str:
@@ -154,14 +215,21 @@ def _sides(summary: Summary) -> str:
 
 
 def _extent(summary: Summary) -> str:
+    lesions = summary["lesions"]
     sides = [
         f"{format_volume(summary[f'{s}_ml'])} {s}"
         for s in ("left", "right")
         if summary[f"{s}_ml"] > 0
     ]
     split = f" ({', '.join(sides)})" if len(sides) > 1 else ""
+    where = location(lesions[0]) if len(lesions) == 1 else _sides(summary)
+    count = "1 lesion" if len(lesions) == 1 else f"{len(lesions)} lesions"
+    doubtful = sum(map(doubtful_lesion, lesions))
+    some = f", {doubtful} of them doubtful," if 0 < doubtful < len(lesions) else ""
+    if doubtful == len(lesions):
+        count = count.replace("lesion", "doubtful lesion")
     return (
-        f"Suspected acute ischemia {_sides(summary)}: {_lesions(summary)} with a total volume of "
+        f"Suspected acute ischemia {where}: {count}{some} with a total volume of "
         f"{format_volume(summary['lesion_volume_ml'])}{split}."
     )
 
@@ -176,7 +244,8 @@ def _largest(lesion: Mapping[str, Any], *, alone: bool) -> str:
         "bilateral": "crosses the midline",
     }[lesion["side"]]
     slices = "a single slice" if lesion["slices"] == 1 else f"{lesion['slices']} slices"
-    extent = f"{subject} {side} and is visible on {slices}"
+    region = "" if alone else f", {location(lesion)},"
+    extent = f"{subject} {side}{region} and is visible on {slices}"
     if lesion["dwi_ratio"] is None or lesion["adc_ratio"] is None:
         return f"{extent}."
     doubt = (
@@ -203,20 +272,44 @@ def _territories(territories: list[Mapping[str, Any]]) -> str:
     return f"Arterial territories (share of lesion volume): {', '.join(parts)}."
 
 
-def _score(name: str, score: Mapping[str, Any] | None) -> str:
+def aspects(name: str, score: Mapping[str, Any] | None) -> str:
+    """Describe ASPECTS or PC-ASPECTS; a score of 10 would read as a normal scan and is not given.
+
+    Args:
+        name: Name of the score.
+        score: Its entry in `summary.json`, or None.
+    """
     if not score:
         return ""
+    if not score["affected"]:
+        return f"{name}: no region reaches the required size ({score['rule']})."
     side = f" ({score['side']})" if score.get("side") else ""
-    regions = f"; affected regions: {', '.join(score['affected'])}" if score["affected"] else ""
-    return f"{name}{side}, computed from the lesion mask, is {score['score']}{regions}."
+    return (
+        f"{name}{side}, computed from the lesion mask, is {score['score']}; affected regions: "
+        f"{', '.join(score['affected'])}."
+    )
 
 
 def _posterior(summary: Summary) -> bool:
     """Return whether enough of the lesion lies in the posterior circulation for PC-ASPECTS."""
-    # A custom atlas may use other names; PC-ASPECTS is then always reported.
-    known = [t for t in summary.get("territories") or [] if t["name"] in _ARTERIES]
-    shares = [t["share_of_lesion"] for t in known if t["name"] in {"PCA", "VB"}]
-    return not known or sum(shares) >= _POSTERIOR_SHARE
+    shares = _shares(summary)
+    # A custom atlas may use other names; both scores are then always reported.
+    return not shares or shares.get("PCA", 0) + shares.get("VB", 0) >= _POSTERIOR_SHARE
+
+
+def _anterior(summary: Summary) -> bool:
+    """Return whether enough of the lesion lies in the anterior circulation for ASPECTS."""
+    shares = _shares(summary)
+    return not shares or shares.get("ACA", 0) + shares.get("MCA", 0) >= _SMALLEST_SHARE_NAMED
+
+
+def _shares(summary: Summary) -> dict[str, float]:
+    """Return the share of the lesion in each arterial territory, both sides together."""
+    shares: dict[str, float] = {}
+    for part in summary.get("territories") or []:
+        if part["name"] in _ARTERIES:
+            shares[part["name"]] = shares.get(part["name"], 0.0) + part["share_of_lesion"]
+    return shares
 
 
 def _correction(summary: Summary) -> str:

@@ -41,6 +41,25 @@ def to_radiological(data: NDArray[Any], affine: Affine) -> NDArray[Any]:
     return reordered[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
 
 
+def radiological_affine(affine: Affine, shape: tuple[int, int, int]) -> Affine:
+    """Return (4, 4) the affine of an image in radiological orientation -> world RAS+ mm.
+
+    Args:
+        affine: (4, 4) voxel -> world RAS+ mm, in the order of the file.
+        shape: Number of voxels along each axis of the file.
+    """
+    axes = closest_axes(affine)
+    file_from_shown = np.zeros((4, 4))
+    file_from_shown[3, 3] = 1.0
+    for world in range(3):
+        voxel = int(np.argmax(np.abs(axes[world])))
+        flipped = (axes[world, voxel] < 0) != (world == 0)
+        file_from_shown[voxel, world] = -1.0 if flipped else 1.0
+        file_from_shown[voxel, 3] = shape[voxel] - 1 if flipped else 0
+    shown: Affine = affine @ file_from_shown
+    return shown
+
+
 def radiological_spacing(affine: Affine) -> NDArray[np.float64]:
     """Return (3,) the voxel spacing along the axes of the reordered image, mm."""
     spacing: NDArray[np.float64] = np.abs(closest_axes(affine)) @ np.linalg.norm(

@@ -17,9 +17,16 @@ from infarct.core.errors import InputFileError
 from infarct.core.geometry import Affine
 from infarct.core.nifti import Volume, read
 from infarct.reporting import result_schema
+from infarct.reporting.case_label import CaseLabel, stored_label
 
 OUTLINE = "lesion_mask.nii.gz"
 """The lesion mask, the one file that users correct; the manifest holds its checksum."""
+
+LABELS = "lesion_labels.nii.gz"
+"""The lesion mask with the number of each lesion, as in `lesions.tsv`."""
+
+SECOND = "second_mask.nii.gz"
+"""Lesion mask of the second method; absent for classical methods."""
 
 AUDIT = "audit.tsv"
 """Audit trail; present once the lesion mask has been corrected."""
@@ -37,7 +44,15 @@ FILES = "files"
 
 _WRITTEN = {
     *("lesion_mask.nii.gz", "lesion_probability.nii.gz", "brain_mask.nii.gz"),
-    *("uncertainty.nii.gz", "lesions.tsv", "regions.tsv", "summary.json", "figure.png"),
+    *(
+        LABELS,
+        SECOND,
+        "uncertainty.nii.gz",
+        "lesions.tsv",
+        "regions.tsv",
+        "summary.json",
+        "figure.png",
+    ),
     *("report.html", "thumbnail.jpg", "mni", "scan", "dicom"),
 }
 """Files and folders written by earlier versions, whose manifests list no files."""
@@ -63,6 +78,9 @@ class Stored:
         probability: Lesion probability, 0 - 1.
         lesion: Lesion mask, bool.
         brain: Brain mask, bool.
+        second: Lesion mask of the second method, bool; None if there is none.
+        uncertainty: SD of the probability over the networks of an ensemble, 0 - 0.5; None if there
+            is none.
         lesion_mni: (192, 224, 192) bool, lesion mask on the MNI grid.
         mni_from_native: (4, 4) scanner coordinates -> MNI mm.
         atlas_from_native: (4, 4) the same transform, refined for anatomical look-up.
@@ -78,12 +96,26 @@ class Stored:
     probability: Volume
     lesion: Volume
     brain: Volume
+    second: Volume | None
+    uncertainty: Volume | None
     lesion_mni: Mask
     mni_from_native: Affine
     atlas_from_native: Affine
     summary: dict[str, Any]
     manifest: dict[str, Any]
     elsewhere: dict[str, Path]
+
+    @property
+    def label(self) -> CaseLabel:
+        """What identifies the case."""
+        return stored_label(self.manifest)
+
+    @property
+    def identity(self) -> str:
+        """Case id, scan date if recorded, and file name of the DWI, for titles and figures."""
+        label = self.label
+        file = (self.manifest["inputs"].get("dwi") or {}).get("file", "")
+        return " \N{MIDDLE DOT} ".join(part for part in (label.id, label.scan_date, file) if part)
 
 
 def is_result(folder: Path) -> bool:
@@ -212,6 +244,9 @@ def read_stored(folder: Path) -> Stored:
         volume = native(name)
         return volume.like(volume.data > 0.5)
 
+    def present(name: str) -> bool:
+        return (folder / name).is_file() or name in _elsewhere(folder, manifest)
+
     return Stored(
         dwi=dwi,
         b0=native("scan/b0"),
@@ -219,6 +254,8 @@ def read_stored(folder: Path) -> Stored:
         probability=native("lesion_probability"),
         lesion=mask("lesion_mask"),
         brain=mask("brain_mask"),
+        second=mask("second_mask") if present(SECOND) else None,
+        uncertainty=native("uncertainty") if present("uncertainty.nii.gz") else None,
         lesion_mni=image("mni/lesion_mask").data > 0.5,
         mni_from_native=_matrix(find_file(folder, "mni/mni_from_native.txt", manifest)),
         atlas_from_native=_matrix(find_file(folder, "mni/atlas_from_native.txt", manifest)),

@@ -23,15 +23,30 @@ from infarct.core.serialization import as_utf8, write_json, write_tsv
 from infarct.measurement.anatomy import find_anatomy
 from infarct.measurement.atlas import Atlas
 from infarct.measurement.volumetry import MeasurementImages, Measurements, measure
-from infarct.reporting.reader import AUDIT, FILES, OUTLINE, THUMBNAIL, Stored, read_stored, settle
+from infarct.reporting.reader import (
+    AUDIT,
+    FILES,
+    LABELS,
+    OUTLINE,
+    THUMBNAIL,
+    Stored,
+    read_stored,
+    settle,
+)
 from infarct.reporting.tables import numbers, write_tables
-from infarct.reporting.writer import DOCUMENTS, relisted, write_documents, write_outline_mni
+from infarct.reporting.writer import (
+    DOCUMENTS,
+    relisted,
+    write_documents,
+    write_labels,
+    write_outline_mni,
+)
 from infarct.segmentation.measured_lattice import lattice
 from infarct.uncertainty.asymmetry import Asymmetry, asymmetry_beyond, asymmetry_findings
 from infarct.uncertainty.result_checks import lesion_findings, score_findings
 
 _CHANGED = (
-    *(OUTLINE, f"mni/{OUTLINE}", THUMBNAIL, AUDIT),
+    *(OUTLINE, LABELS, f"mni/{OUTLINE}", THUMBNAIL, AUDIT),
     *("lesions.tsv", "regions.tsv", "summary.json"),
 )
 """Files that a correction writes or removes."""
@@ -46,7 +61,7 @@ class Correction:
 
     Attributes:
         date_utc: Date and time, ISO 8601.
-        by: Name of the editor as given; may be empty.
+        by: Name of the editor as given; empty only in results of earlier versions.
         reason: Reason as given; may be empty.
         previous_mask: File name under which the previous mask is kept.
         sha256_before: SHA-256 of the previous mask.
@@ -71,7 +86,7 @@ def recompute(
     folder: Path,
     edited: Path,
     *,
-    by: str = "",
+    by: str,
     reason: str = "",
     territories: Atlas | None = None,
 ) -> Correction:
@@ -82,7 +97,7 @@ def recompute(
             `infarct bids`. It is updated completely or not at all.
         edited: NIfTI file with the corrected mask on the grid of the DWI, axes in any order;
             voxels above 0 are lesion.
-        by: Name of the editor.
+        by: Name or initials of the editor; not empty.
         reason: Reason for the correction.
         territories: Atlas for the territory table; the bundled atlas if None.
 
@@ -90,12 +105,16 @@ def recompute(
         The line added to the audit trail.
 
     Raises:
-        InputFileError: If the mask cannot be read, the result is incomplete, or the result was
-            made with a different atlas.
+        InputFileError: If the mask cannot be read, the result is incomplete, the result was made
+            with a different atlas, or the editor is not named.
         GeometryError: If the mask is not on the grid of the DWI.
         ContentError: If the image is not a mask.
         OutputError: If the result cannot be written, or another process is using it.
     """
+    if not by.strip():
+        raise InputFileError(
+            "the audit trail needs the name or initials of the editor; name the editor with --by"
+        )
     with reserved(folder):
         settle(folder)
         return _recompute(folder, edited, by, reason, territories)
@@ -131,6 +150,7 @@ def _recompute(
         # The thumbnail shows the old mask; the cohort page draws its own.
         (partial / THUMBNAIL).unlink(missing_ok=True)
         write(lesion, partial / OUTLINE, np.uint8)
+        write_labels(lesion, partial)
         write_outline_mni(lesion, stored.mni_from_native, partial / "mni")
         write_tables(measurements, anatomy.places, partial)
         correction = Correction(

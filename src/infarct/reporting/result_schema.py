@@ -47,7 +47,7 @@ SUMMARY: dict[str, Any] = {
             **{"label": _INTEGER, "volume_ml": _NUMBER, "slices": _INTEGER, **_MEANS},
             **{"side": ("left", "right", "bilateral"), "mean_probability": _Maybe(_NUMBER)},
             **{"centroid_mm": _POINT, "centroid_mni_mm": _POINT, "probability": _Maybe(_NUMBER)},
-            **{"territory": _Maybe(_TEXT), "compartment": _Maybe(_TEXT)},
+            **{"territory": _Maybe(_TEXT), "compartment": _Maybe(_TEXT), "region?": _Maybe(_TEXT)},
         }
     ],
     **{"warnings": _FINDINGS, "notes": _FINDINGS},
@@ -66,7 +66,12 @@ SUMMARY: dict[str, Any] = {
             "calibration?": _Maybe(
                 {"learned_from": _TEXT, "scans": _INTEGER, "with_infarct": _INTEGER}
             ),
-            "second_method?": _Maybe({"model": _TEXT, "volume_ml": _NUMBER, "agrees": _BOOLEAN}),
+            "second_method?": _Maybe(
+                {
+                    **{"model": _TEXT, "volume_ml": _NUMBER, "agrees": _Maybe(_BOOLEAN)},
+                    "differs_at_mm?": _Maybe(_POINT),
+                }
+            ),
         }
     ),
     "corrections?": [
@@ -82,8 +87,10 @@ MANIFEST: dict[str, Any] = {
     **{"infarct": _TEXT, "model": _TEXT, "python": _TEXT, "created": _TEXT},
     **{"libraries": _Table(_TEXT), "command": _Maybe([_TEXT])},
     "territories": {"file": _TEXT, "sha256": _TEXT, "names_sha256?": _Maybe(_TEXT)},
+    "case?": {"id": _TEXT, "scan_date?": _Maybe(_TEXT), "links?": _Maybe(_Table(_TEXT))},
+    "cohort?": {"id": _TEXT},
     "inputs": _Table({"file": _TEXT, "sha256": _TEXT}),
-    **{"outputs?": _Maybe(_Table(_TEXT)), "exported?": _Maybe(_Table(_TEXT))},
+    **{"outputs?": _Maybe(_Table(_TEXT)), "elsewhere?": _Maybe(_Table(_TEXT))},
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from infarct.core.serialization import finite, table_cell, write_tsv
 from infarct.measurement.anatomy import Anatomy
 from infarct.measurement.localization import LesionLocation, Localization, Part
-from infarct.measurement.volumetry import Lesion, Measurements
+from infarct.measurement.volumetry import Lesion, Measurements, is_doubtful
 
 _PLACE = [field.name for field in fields(LesionLocation) if field.name != "label"]
 
@@ -20,8 +20,16 @@ def numbers(measurements: Measurements, anatomy: Anatomy) -> dict[str, Any]:
     content: dict[str, Any] = finite(
         {
             **asdict(measurements),
+            "doubtful_count": sum(map(_doubtful, measurements.lesions)),
+            "volume_without_doubtful_ml": math.fsum(
+                lesion.volume_ml for lesion in measurements.lesions if not _doubtful(lesion)
+            ),
             "lesions": [
-                {**asdict(lesion), **{name: getattr(place, name) for name in _PLACE}}
+                {
+                    **asdict(lesion),
+                    "doubtful": _doubtful(lesion),
+                    **{name: getattr(place, name) for name in _PLACE},
+                }
                 for lesion, place in _lesions(measurements, places)
             ],
             "territories": [_part(part, "territory") for part in places.territories],
@@ -32,6 +40,10 @@ def numbers(measurements: Measurements, anatomy: Anatomy) -> dict[str, Any]:
         }
     )
     return content
+
+
+def _doubtful(lesion: Lesion) -> bool:
+    return is_doubtful(lesion.probability, lesion.adc_ratio)
 
 
 def write_tables(measurements: Measurements, places: Localization, folder: Path) -> None:
@@ -79,8 +91,9 @@ def _write_lesions(measurements: Measurements, places: Localization, path: Path)
             row += (
                 [table_cell(v) for v in value] if isinstance(value, tuple) else [table_cell(value)]
             )
-        rows.append(row + [getattr(place, name) for name in _PLACE])
-    write_tsv(path, columns + _PLACE, rows)
+        doubtful = "yes" if _doubtful(lesion) else "no"
+        rows.append([*row, doubtful, *(getattr(place, name) for name in _PLACE)])
+    write_tsv(path, [*columns, "doubtful", *_PLACE], rows)
 
 
 def _write_regions(places: Localization, path: Path) -> None:

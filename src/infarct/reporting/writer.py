@@ -30,11 +30,15 @@ from infarct.core.nifti import Volume, write
 from infarct.core.resampling import resample
 from infarct.core.serialization import finite, write_json
 from infarct.core.units import format_names
+from infarct.measurement.volumetry import pieces
+from infarct.reporting.case_label import CaseLabel
 from infarct.reporting.html_report import write_page
 from infarct.reporting.methods import METHODS, write_methods
 from infarct.reporting.reader import (
     FILES,
+    LABELS,
     OUTLINE,
+    SECOND,
     Stored,
     is_result,
     list_files,
@@ -67,6 +71,8 @@ def write_results(
     overwrite: bool = False,
     overwrite_corrected: bool = False,
     command: Sequence[str] = (),
+    label: CaseLabel | None = None,
+    keep_mni: bool = True,
     add: Callable[[Path], object] = lambda _: None,
 ) -> Path:
     """Write the result for one scan to its own folder.
@@ -78,6 +84,9 @@ def write_results(
         overwrite_corrected: Also replace a result that was corrected or edited, or that contains
             the user's own files.
         command: Command-line arguments, for the manifest.
+        label: Identifies the case in the report; the name of the output folder if None.
+        keep_mni: Write the scan and the maps in MNI space, which take most of the disk space; the
+            lesion mask in MNI space is always written.
         add: Called with the temporary folder before it is published, to add more files.
 
     Returns:
@@ -95,9 +104,11 @@ def write_results(
         atomic_directory(out, lambda old: _refuse_to_lose(old, out, **may)) as partial,
     ):
         _write_images(result, partial)
+        _write_mni(result, partial / "mni", keep_volumes=keep_mni)
         write_tables(result.measurements, result.anatomy.places, partial)
         write_json(summarise(result), partial / "summary.json")
         manifest = _manifest(result, command)
+        manifest["case"] = (label or CaseLabel()).record(out.resolve().name)
         manifest["outputs"] = {OUTLINE: assets.sha256(partial / OUTLINE)}
         write_json(manifest, partial / "manifest.json")
         # Render from the folder, to verify that the report can be rebuilt from it later.
@@ -282,33 +293,54 @@ def summarise(result: Segmentation) -> dict[str, Any]:
 
 def _write_images(result: Segmentation, folder: Path) -> None:
     write(result.lesion, folder / OUTLINE, np.uint8)
+    write_labels(result.lesion, folder)
+    if result.second_mask is not None:
+        write(result.second_mask, folder / SECOND, np.uint8)
     write(result.brain, folder / "brain_mask.nii.gz", np.uint8)
     write(result.probability, folder / "lesion_probability.nii.gz", np.float32)
     if result.disagreement is not None:
         write(result.disagreement, folder / "uncertainty.nii.gz", np.float32)
-    case, scan = result.case, result.prepared
+    case = result.case
     native = folder / "scan"
     native.mkdir()
     _write_signal(case.dwi, result.brain.data, native / "dwi.nii.gz")
     _write_signal(case.b0, result.brain.data, native / "b0.nii.gz")
     write(case.adc.like(np.clip(case.adc.data, -0.03, 0.03)), native / "adc.nii.gz", np.int16, 1e-6)
-    mni = folder / "mni"
+
+
+def _write_mni(result: Segmentation, mni: Path, *, keep_volumes: bool) -> None:
+    """Write the transforms and the lesion mask in MNI space and, if wanted, scan and maps."""
+    scan = result.prepared
     mni.mkdir()
-
-    def write_mni(image: Image, name: str, step: float) -> None:
-        # Quantised to 16 bits, because a 1 mm image has 8 million voxels.
-        write(Volume(image, MNI_GRID.affine), mni / f"{name}.nii.gz", np.int16, step)
-
-    for name, signal in (("dwi", scan.dwi), ("b0", scan.b0)):
-        _write_signal(Volume(signal, MNI_GRID.affine), scan.brain, mni / f"{name}.nii.gz")
-    write_mni(np.clip(scan.adc, -0.01, 0.01), "adc", 1e-6)
-    write_mni(np.clip(scan.dwi_normalised * scan.brain, -30, 30), "dwi_normalised", 1e-3)
-    write_mni(resample(result.is_map_mni, MNI_GRID), "is_map", 1e-4)
-    write_mni(resample(result.probability_mni, MNI_GRID), "lesion_probability", 1e-4)
     mni_from_native = scan.registration.mni_from_native
     write_outline_mni(result.lesion, mni_from_native, mni)
     np.savetxt(mni / "mni_from_native.txt", mni_from_native, fmt="%.9g")
     np.savetxt(mni / "atlas_from_native.txt", result.refinement.mni_from_native, fmt="%.9g")
+    if not keep_volumes:
+        return
+
+    def write_mni(image: Image, name: str, step: float) -> None:
+        # Quantised to 16 bits, because a 1 mm image has 8 million voxels.
+        kept = np.clip(image, -32000 * step, 32000 * step)
+        write(Volume(kept, MNI_GRID.affine), mni / f"{name}.nii.gz", np.int16, step)
+
+    for name, signal in (("dwi", scan.dwi), ("b0", scan.b0)):
+        # For display only: a thousand grey levels up to the brightest tissue.
+        write_mni(signal, name, max(float(np.percentile(signal[scan.brain], 99.5)) / 1000, 1e-12))
+    write_mni(np.clip(scan.adc, -0.01, 0.01), "adc", 5e-6)
+    write_mni(np.clip(scan.dwi_normalised * scan.brain, -30, 30), "dwi_normalised", 1e-3)
+    write_mni(resample(result.is_map_mni, MNI_GRID), "is_map", 1e-4)
+    write_mni(resample(result.probability_mni, MNI_GRID), "lesion_probability", 1e-4)
+
+
+def write_labels(lesion: Volume, folder: Path) -> None:
+    """Write `lesion_labels.nii.gz`, in which row n of `lesions.tsv` has the value n.
+
+    Args:
+        lesion: Lesion mask, bool.
+        folder: The result folder.
+    """
+    write(lesion.like(pieces(lesion.data)), folder / LABELS, np.uint16)
 
 
 def write_outline_mni(lesion: Volume, mni_from_native: Affine, folder: Path) -> None:

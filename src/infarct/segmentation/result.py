@@ -36,6 +36,8 @@ class Segmentation:
         filtered: Output of the candidate filter; None if the method is not calibrated.
         anatomy: Territories, regions and scores.
         second_reading: Result of the second method (c-fuzzy map); None for classical methods.
+        second_mask: Lesion mask of the second method, bool, on the grid of the DWI; None for
+            classical methods.
         refinement: Refined transform to MNI space for anatomical look-up.
         findings: Notes and warnings, in the order of the checks.
         seconds: Wall-clock time of each step, seconds.
@@ -55,6 +57,7 @@ class Segmentation:
     filtered: FilteredLesions | None
     anatomy: Anatomy
     second_reading: SecondReading | None
+    second_mask: Volume | None
     refinement: Refinement
     findings: tuple[Finding, ...]
     seconds: dict[str, float]

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from infarct.core.diffusion import Mask
 from infarct.core.findings import Finding, FindingCode
+from infarct.core.geometry import Grid
 from infarct.core.units import format_volume
 
-FAR_APART = 3.0
-"""Volume ratio above which two methods disagree."""
+SMALLEST_ML = 1.0
+"""Volume below which lesion masks are not compared: a classical map cannot confirm small lesions
+and segments small artefacts in most scans."""
+
+SHARED = 1 / 3
+"""Share of the smaller mask that two methods must have in common to agree."""
 
 
 @dataclass(frozen=True)
@@ -20,56 +27,71 @@ class SecondReading:
         model: Name of the second method.
         volume_ml: Lesion volume of the second method, ml.
         overlap_ml: Volume segmented by both methods, ml.
-        agrees: Whether both methods segment nothing, or overlapping lesions of similar volume.
+        agrees: Whether the shared volume is at least a third of the smaller mask (and of
+            `SMALLEST_ML`); None if the mask of the requested method is too small to be compared.
+        differs_at_mm: (x, y, z) in scanner space, RAS+ mm: centre of the difference between the two
+            masks on the slice where it is largest; None if the masks are equal.
     """
 
     model: str
     volume_ml: float
     overlap_ml: float
-    agrees: bool
+    agrees: bool | None
+    differs_at_mm: tuple[float, float, float] | None
 
 
-def compare_readers(first: Mask, second: Mask, voxel_ml: float, model: str) -> SecondReading:
+def compare_readers(
+    first: Mask, second: Mask, grid: Grid, slice_axis: int, model: str
+) -> SecondReading:
     """Compare two lesion masks of one scan.
 
     Args:
         first: (X, Y, Z) bool, lesion mask of the requested method.
         second: Same shape, lesion mask of the second method.
-        voxel_ml: Voxel volume, ml.
+        grid: Grid of both masks.
+        slice_axis: Voxel axis along which slices are stacked.
         model: Name of the second method.
     """
-    volumes = [float(mask.sum()) * voxel_ml for mask in (first, second)]
-    shared = float((first & second).sum()) * voxel_ml
-    low, high = sorted(volumes)
-    agrees = high == 0 or (shared > 0 and high <= FAR_APART * low)
-    return SecondReading(model, volumes[1], shared, agrees)
+    volume, other = (float(mask.sum()) * grid.voxel_ml for mask in (first, second))
+    shared = float((first & second).sum()) * grid.voxel_ml
+    agrees = None
+    if volume >= SMALLEST_ML:
+        agrees = shared >= SHARED * max(min(volume, other), SMALLEST_ML)
+    return SecondReading(
+        model, other, shared, agrees, _largest_difference(first, second, grid, slice_axis)
+    )
+
+
+def _largest_difference(
+    first: Mask, second: Mask, grid: Grid, slice_axis: int
+) -> tuple[float, float, float] | None:
+    differs = np.argwhere(first != second)
+    if not len(differs):
+        return None
+    slices = differs[:, slice_axis]
+    at = differs[slices == np.bincount(slices).argmax()].mean(axis=0)
+    x, y, z = grid.affine[:3, :3] @ at + grid.affine[:3, 3]
+    return float(x), float(y), float(z)
 
 
 def second_reader_findings(reading: SecondReading, volume_ml: float) -> list[Finding]:
-    """Report a strong disagreement between the two methods.
+    """Report that the second method does not confirm the lesion mask.
 
     Args:
         reading: From `compare_readers`.
         volume_ml: Lesion volume of the requested method, ml.
 
     Returns:
-        A warning if the second method does not confirm the lesion mask of the network; a note if
-        it segments more, or if only it segments anything, because it often segments artefacts; no
-        finding if the methods agree.
+        A warning if the methods disagree.
     """
-    if reading.agrees:
+    if reading.agrees is not False:
         return []
-    volumes = (
-        f"{format_volume(volume_ml)} by the network, {format_volume(reading.volume_ml)} by the "
-        f"{reading.model} map"
+    shared = (
+        f"share {format_volume(reading.overlap_ml)}" if reading.overlap_ml else "do not overlap"
     )
-    confirmed = reading.overlap_ml > 0 or volume_ml == 0
-    if confirmed and reading.volume_ml > volume_ml:
-        text = f"the second method segments more: {volumes}; check for missed lesions"
-        return [Finding(FindingCode.SECOND_METHOD_DISAGREES, "note", text)]
-    volumes += "" if confirmed else ", no overlap"
     text = (
-        f"the second method does not confirm the lesion mask: {volumes}; check whether the lesion "
-        "is an infarct"
+        f"the second method does not confirm the lesion mask: {format_volume(volume_ml)} by the "
+        f"network and {format_volume(reading.volume_ml)} by the {reading.model} map {shared}; "
+        "check whether the lesion is an infarct"
     )
     return [Finding(FindingCode.SECOND_METHOD_DISAGREES, "warning", text)]

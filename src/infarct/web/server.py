@@ -16,8 +16,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from infarct.core import assets
 from infarct.core.errors import InfarctError, OutputError
+from infarct.reporting.pages import TEMPLATES
 from infarct.web import reading_routes, scan_routes
 from infarct.web.scan_routes import error_body
 from infarct.web.security import Guard
@@ -90,9 +90,9 @@ async def openapi(_: Request) -> Response:
 async def static(request: Request) -> Response:
     """Answer with a file of the page."""
     name = request.path_params["name"]
-    if name == "report.css":
-        # The page and the report share one stylesheet.
-        return FileResponse(assets.ROOT / "report.css", media_type=_KINDS[".css"])
+    if name in {"style.css", "report.css"}:
+        # The page and the report share their style sheets.
+        return FileResponse(TEMPLATES / name, media_type=_KINDS[".css"])
     if name == "niivue.js" and not VIEWER.is_file():
         raise HTTPException(404, NO_VIEWER)
     return _static(name)

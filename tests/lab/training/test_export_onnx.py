@@ -139,6 +139,7 @@ def test_export_writes_network_and_model_card(tmp_path: Path) -> None:
     card = page.read_text()
     for fact in (assets.sha256(path), "Made for a test.", "seed | 11", "20 volumes", "Apache-2.0"):
         assert fact in card
+    assert "| licence | not stated: chosen by whoever trained the network |" in card
     recipe_in_card = json.loads(card.split("```json")[1].split("```")[0])
     assert recipe_in_card["features"] == 4
     loaded = open_network(path)

@@ -38,7 +38,14 @@ TOLERANCE = 1e-3
 """Largest difference in probability that rounding the weights may cause."""
 
 
-def export(weights: Path, out: Path, stem: str, *, overwrite: bool = False) -> list[Path]:
+def export(
+    weights: Path,
+    out: Path,
+    stem: str,
+    *,
+    licence: str = model_card.UNDECIDED,
+    overwrite: bool = False,
+) -> list[Path]:
     """Export a network as ONNX, check it against torch, and write its model card.
 
     Args:
@@ -46,6 +53,7 @@ def export(weights: Path, out: Path, stem: str, *, overwrite: bool = False) -> l
             from the same folder.
         out: Output folder.
         stem: Name of the files.
+        licence: Licence of the network, for the model card.
         overwrite: Whether to replace an existing network.
 
     Returns:
@@ -87,7 +95,7 @@ def export(weights: Path, out: Path, stem: str, *, overwrite: bool = False) -> l
     if (run / "log.csv").is_file():
         draw_curve(run / "log.csv", out / f"{stem}.png")
         written.append(out / f"{stem}.png")
-    facts = model_card.Facts(path, assets.sha256(path), difference)
+    facts = model_card.Facts(path, assets.sha256(path), difference, licence)
     with atomic_file(out / f"{stem}.md") as draft:
         draft.write_text(model_card.write(trained, run, facts), encoding="utf-8")
     return [*written, out / f"{stem}.md"]
@@ -113,7 +121,7 @@ def ship(
     Returns:
         The files, which are all registered in `assets.json`.
     """
-    files = export(weights, out / "networks", stem, overwrite=overwrite)
+    files = export(weights, out / "networks", stem, licence=model_card.LICENCE, overwrite=overwrite)
     trained = read_weights(weights)
     recipe = trained.recipe
     if start:

@@ -12,6 +12,10 @@ from infarct.lab.training.config import Recipe, to_dict
 from infarct.lab.training.log import read_log
 
 LICENCE = "Apache-2.0"
+"""Licence of the bundled networks."""
+
+UNDECIDED = "not stated: chosen by whoever trained the network"
+"""Licence of your own network until you state one."""
 
 _LIMITS = {
     "lesion": """\
@@ -36,11 +40,13 @@ class Facts:
         file: The ONNX file.
         sha256: SHA-256 of the file.
         difference: Largest difference in probability from torch in float32.
+        licence: Licence of the network.
     """
 
     file: Path
     sha256: str
     difference: float
+    licence: str = UNDECIDED
 
 
 def write(trained: Weights, run: Path, facts: Facts) -> str:
@@ -70,7 +76,7 @@ def write(trained: Weights, run: Path, facts: Facts) -> str:
         "|---|---|",
         f"| file | `{facts.file.name}`, {facts.file.stat().st_size / 1e6:.1f} MB |",
         f"| sha256 | `{facts.sha256}` |",
-        f"| licence | {LICENCE} |",
+        f"| licence | {facts.licence} |",
         f"| largest difference from torch | {facts.difference:.1e} (weights stored as float16) |",
         f"| seed | {recipe.seed} |",
         f"| training | {position.seconds:,.0f} s, {position.samples:,} volumes,"
