@@ -120,7 +120,7 @@ def test_coverage_note_describes_the_corrected_mask(copy, tmp_path, monkeypatch)
 def test_correction_of_a_bids_result_updates_the_dataset(copy, tmp_path) -> None:
     data, out = tmp_path / "data", tmp_path / "data" / "derivatives" / "infarct"
     source = CaseFiles(data / "sub-1" / "dwi.nii.gz", adc=data / "sub-1" / "adc.nii.gz")
-    (job,) = jobs_of([BidsScan({"subterritories": "1"}, source)], data, out)
+    (job,) = jobs_of([BidsScan({"sub": "1"}, source)], data, out)
     job.folder.parent.mkdir(parents=True)
     stored = read_stored(copy)
     publish(copy, job)
