@@ -213,7 +213,7 @@ def test_inputs_that_change_during_a_run_are_an_error(
 ) -> None:
     def replaced(*given: object) -> tuple[object, ...]:
         job.files.dwi.write_text("another scan")
-        return given
+        return Segmented(given)
 
     monkeypatch.setattr(pipeline, "segment_case", replaced)
     failed = process(job, SETTINGS)
@@ -322,7 +322,7 @@ def test_a_correction_made_while_the_case_is_at_work_stays(
 
     def corrected(*given: object) -> tuple[object, ...]:
         audit.write_text("by\n")
-        return given
+        return Segmented(given)
 
     monkeypatch.setattr(pipeline, "segment_case", corrected)
     assert process(job, Settings("tscore")).code == 6
