@@ -27,7 +27,7 @@ from infarct.lab.simulation import write_cases
 from infarct.preprocessing.load import open_case
 from infarct.preprocessing.preprocess import preprocess
 from infarct.preprocessing.templates import load_template
-from infarct.segmentation.measured_lattice import measured_slices, onto_slices
+from infarct.segmentation.measured_slices import measured_slices, onto_slices
 from infarct.segmentation.models import BRAIN_NETWORK, DEFAULT
 from infarct.uncertainty.asymmetry import LARGE_ML, asymmetry_beyond
 

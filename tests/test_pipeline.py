@@ -110,7 +110,7 @@ def test_contradiction_between_mask_and_probability_causes_a_warning(segmentatio
     rejected = replace(confident, infarct_probability=0.001, rejected=1, rejected_ml=0.004)
     warning, note = (finding.message for finding in filter_findings(rejected))
     assert "shows an infarct is below 1%" in warning
-    assert note.startswith("1 candidate (0.004 ml) was rejected as too improbable")
+    assert note.startswith("1 candidate (0.0040 ml) was rejected as too improbable")
     nothing = replace(confident.measurements, lesion_count=0)
     empty = replace(confident, measurements=nothing, rejected=0)
     assert [f.code for f in filter_findings(replace(empty, infarct_probability=0.7))] == [

@@ -23,7 +23,7 @@ from infarct.preprocessing.registration import refine
 from infarct.preprocessing.templates import load_template
 from infarct.reporting.case_label import CaseLabel
 from infarct.reporting.writer import destination, write_results
-from infarct.segmentation.measured_lattice import onto_slices
+from infarct.segmentation.measured_slices import onto_slices
 from infarct.segmentation.models import BRAIN_NETWORK, DEFAULT, Model, get_model
 from infarct.segmentation.predict import (
     SECOND_READER,

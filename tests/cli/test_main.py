@@ -84,7 +84,7 @@ def test_segment_writes_the_results_and_another_atlas_makes_the_table_of_territo
     assert run(monkeypatch, "segment", *given, "--out", str(tmp_path / "atlas"), *both) == 6
     assert run(monkeypatch, "segment", *given, *out, *both) == 0
     assert (tmp_path / "out" / "lesion_mask.nii.gz").is_file()
-    assert re.search(r"acute lesions? segmented on the left, .*volume", capsys.readouterr().out)
+    assert re.search(r"acute lesions? on the left, [\d.]+ ml", capsys.readouterr().out)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()}
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [row["name"] for row in summary["territories"]] == ["brain"]
@@ -194,7 +194,7 @@ def test_a_cohort_runs_sums_up_and_ends_with_9_if_cases_failed(
     assert (requests[0].pool.workers, requests[0].retry_failed) == (2, True)
     assert requests[0].settings.model == "tscore"
     said = capsys.readouterr()
-    assert "good: 1.50 ml, 2 lesions, 1 warning, 9 s" in said.err
+    assert "good: 1.5 ml, 2 lesions, 1 warning, 9 s" in said.err
     assert "bad: failed, is broken" in said.err
     assert "1 of 2 cases failed (bad)" in said.err
     assert (out / "group" / "report.html").is_file()
@@ -241,7 +241,9 @@ def test_labels_are_accepted_as_in_other_bids_apps(
 ) -> None:
     found: list[tuple[Path, list[str], list[str]]] = []
 
-    def find(root: Path, participants: Sequence[str], sessions: Sequence[str]) -> list[BidsScan]:
+    def find(
+        root: Path, participants: Sequence[str], sessions: Sequence[str], b0_below: float
+    ) -> list[BidsScan]:
         found.append((root, [*participants], [*sessions]))
         raise InputFileError("found")
 
@@ -305,6 +307,11 @@ def test_models_are_listed_and_their_files_checked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert run(monkeypatch, "models", "list") == 0
+    shown = capsys.readouterr().out
+    assert shown.index(models.DEFAULT) < shown.index(models.NETWORK)
+    assert models.BRIEF not in shown
+    assert "list them with --all" in shown
+    assert run(monkeypatch, "models", "list", "--all") == 0
     shown = capsys.readouterr().out
     for name in models.model_names():
         assert name in shown

@@ -102,7 +102,8 @@ def test_what_decides_a_result_is_in_its_manifest(job: Job, quick: list[str]) ->
     manifest = json.loads((job.folder / "manifest.json").read_text())
     assert manifest["python"] == "3"
     assert manifest["model"] == "cfuzzy"
-    assert manifest["cohort"] == {"id": "s1", "bvalue": 1000.0, "bval": None}
+    given = {"bvalue": 1000.0, "bval": None, "b0_below": 50.0, "b0_bvalue": 0.0}
+    assert manifest["cohort"] == {"id": "s1", **given}
     assert manifest["inputs"]["b0"]["file"] == "b0.nii.gz"
     assert len(manifest["inputs"]["b0"]["sha256"]) == 64
 

@@ -159,5 +159,5 @@ def test_an_unavailable_engine_is_named(network: Path, monkeypatch: pytest.Monke
         backends.load(network)
     monkeypatch.setenv(backends.ENGINE, "openvino")
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(AssetError, match=r"pip install 'infarct\[openvino\]'"):
+    with pytest.raises(AssetError, match=r"pip install '\.\[openvino\]'"):
         backends.load(network)

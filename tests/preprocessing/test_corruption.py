@@ -70,7 +70,7 @@ def test_holes_in_tissue_are_reported_in_ml(value: float) -> None:
     holed[24:30, 20:26, 8:12] = value
     (finding,) = check(holed)
     assert (finding.code, finding.level) == ("invalid-voxels", "warning")
-    assert f"{6 * 6 * 4 * 80 / 1000:.1f} ml" in finding.message
+    assert f"{6 * 6 * 4 * 80 / 1000:.2g} ml" in finding.message
 
 
 def test_fluid_without_signal_is_not_a_hole() -> None:

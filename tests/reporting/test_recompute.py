@@ -201,7 +201,7 @@ def test_earlier_masks_are_kept_and_automatic_dicom_is_renamed(copy, tmp_path) -
     ]
     assert summary_of(copy)["lesion_count"] == 0
     assert summary_of(copy)["adc_ratio"] is None
-    assert "No acute lesion was segmented" in (copy / "report.html").read_text()
+    assert "No acute infarct was segmented" in (copy / "report.html").read_text()
     assert audit_of(copy)[1]["sha256_before"] == audit_of(copy)[0]["sha256_after"]
     assert not (copy / "dicom").exists()
     assert (copy / "dicom_automatic" / "segmentation.dcm").read_bytes() == b"DICM"
@@ -277,7 +277,7 @@ def test_failed_correction_leaves_the_result_unchanged(copy, tmp_path, monkeypat
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(correction, "write_page", full_disk)
+    monkeypatch.setattr(correction, "write_documents", full_disk)
     with pytest.raises(OutputError, match="No space left"):
         recompute(copy, same, by="AB")
     assert before == {path: assets.sha256(path) for path in copy.rglob("*") if path.is_file()}

@@ -326,7 +326,7 @@ def test_manifest_names_engine_and_calibration(segmentation, written, quick) -> 
     }
     assert writer._manifest(quick, ())["calibration"] is None
     data = json.loads((written / "summary.json").read_text())["confidence"]["calibration"]
-    assert data == {"scans": 232, "with_infarct": 99, "learned_from": "synthetic scans"}
+    assert data == {"scans": 143, "with_infarct": 56, "learned_from": "synthetic scans"}
 
 
 def test_rebuilding_the_report_does_not_hide_manual_work(written, tmp_path) -> None:

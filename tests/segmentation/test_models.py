@@ -209,7 +209,7 @@ def test_networks_run_on_the_slices_or_the_sub_volumes_they_were_trained_on(
         return slices.is_map
 
     monkeypatch.setattr("infarct.segmentation.models.lesion_probability", on_sub_volumes)
-    monkeypatch.setattr("infarct.segmentation.measured_lattice.lesion_probability", on_slices)
+    monkeypatch.setattr("infarct.segmentation.measured_slices.lesion_probability", on_slices)
     for name in (ENSEMBLE, NETWORK):
         for reader in get_model(name).readers:
             reader(inputs)

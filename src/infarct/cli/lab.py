@@ -216,7 +216,7 @@ def _train(chosen: Recipe, bank: Path | None, out: Path, *, resume: bool) -> Non
 
     if resume and not any((*out.glob("last.pt"), *out.glob("weights.pt*"))):
         typer.echo(f"{out}: no run to resume; starting a new one", err=True)
-    typer.echo(f"training; scores and speed are added to {out / 'log.csv'}", err=True)
+    typer.echo(f"training; scores and speed are added to {out / 'log.csv'}")
     position = run(chosen, bank, out, resume)
     if not is_over(chosen, position):
         done = progress_of(chosen, position)

@@ -176,7 +176,7 @@ def lesion_probability(network: Network, images: Mapping[str, Image], brain: Mas
     if contract.slices:
         raise AssetError(
             f"{contract.name} takes measured slices, not interleaved sub-volumes; run it with "
-            "`infarct.segmentation.measured_lattice.lesion_probability`"
+            "`infarct.segmentation.measured_slices.lesion_probability`"
         )
     channels = [split(images[name]) for name in contract.channels]
     brains = split(brain)

@@ -18,6 +18,7 @@ from infarct.core.geometry import Affine
 from infarct.core.nifti import Volume, read
 from infarct.reporting import result_schema
 from infarct.reporting.case_label import CaseLabel, stored_label
+from infarct.reporting.methods import METHODS
 
 OUTLINE = "lesion_mask.nii.gz"
 """The lesion mask, the one file that users correct; the manifest holds its checksum."""
@@ -53,6 +54,7 @@ _WRITTEN = {
         "summary.json",
         "figure.png",
     ),
+    *METHODS,
     *("report.html", "thumbnail.jpg", "mni", "scan", "dicom"),
 }
 """Files and folders written by earlier versions, whose manifests list no files."""

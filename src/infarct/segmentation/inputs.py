@@ -11,7 +11,7 @@ from infarct.preprocessing.case import Case
 from infarct.preprocessing.preprocess import Prepared
 from infarct.segmentation.classical import is_map
 from infarct.segmentation.controls import load_healthy
-from infarct.segmentation.measured_lattice import MeasuredSlices, measured_slices
+from infarct.segmentation.measured_slices import MeasuredSlices, measured_slices
 
 
 class MethodInputs:

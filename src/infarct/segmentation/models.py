@@ -18,7 +18,7 @@ from infarct.core.geometry import MNI_GRID
 from infarct.core.nifti import Volume
 from infarct.inference import backends
 from infarct.inference.network import expect_answer, lesion_probability, network_of
-from infarct.segmentation import measured_lattice
+from infarct.segmentation import measured_slices
 from infarct.segmentation.classical import t_score_mask
 from infarct.segmentation.controls import load_healthy
 from infarct.segmentation.inputs import MethodInputs
@@ -113,7 +113,7 @@ def _run_network(file: Path, digest: str, inputs: MethodInputs) -> Volume:
         # Calibration and manifest describe the file that was present at the start of the run.
         raise AssetError(f"{file} was replaced during the run; run the command again")
     if expect_answer(network, "lesion").slices:
-        return measured_lattice.lesion_probability(network, inputs.slices)
+        return measured_slices.lesion_probability(network, inputs.slices)
     scan = inputs.prepared
     images = {"DWI": scan.dwi_normalised, "ADC": scan.adc_normalised, "IS": inputs.is_map_mni}
     return Volume(lesion_probability(network, images, scan.brain), MNI_GRID.affine)

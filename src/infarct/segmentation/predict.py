@@ -16,7 +16,7 @@ from infarct.measurement.volumetry import MeasurementImages
 from infarct.preprocessing.case import Case
 from infarct.preprocessing.preprocess import Prepared, restore
 from infarct.segmentation.inputs import MethodInputs
-from infarct.segmentation.measured_lattice import MeasuredSlices
+from infarct.segmentation.measured_slices import MeasuredSlices
 from infarct.segmentation.models import Model, Predictor, get_model
 from infarct.segmentation.postprocess import outline
 from infarct.uncertainty.candidate_features import Evidence

@@ -78,7 +78,7 @@ def test_deepmedic_in_tiles_of_any_size_equals_torch_on_the_volume(tmp_path: Pat
     brain[6:26, 6:28, 4:44] = True
     rng = np.random.default_rng(0)
     images = {n: rng.normal(size=brain.shape).astype(np.float32) for n in ("DWI", "ADC")}
-    answer = lesion_probability(open_network(path), images, brain, phases=1)
+    answer = lesion_probability(open_network(path), images, brain)
 
     def whole(image: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(network(image)[0])
@@ -91,7 +91,7 @@ def test_deepmedic_in_tiles_of_any_size_equals_torch_on_the_volume(tmp_path: Pat
             with torch.no_grad():
                 return whole(torch.from_numpy(image)).numpy()
 
-    expected = lesion_probability(Whole(), images, brain, phases=1)  # type: ignore[arg-type]
+    expected = lesion_probability(Whole(), images, brain)  # type: ignore[arg-type]
     # Interpolation reaches one voxel beyond the box, where tiles are 0.
     inner = (slice(8, 24), slice(8, 26), slice(10, 40))
     np.testing.assert_allclose(answer[inner], expected[inner], atol=1e-3)
@@ -137,7 +137,13 @@ def test_export_writes_network_and_model_card(tmp_path: Path) -> None:
     write_weights(tmp_path / "weights.pt", recipe, position, trained("BrainMask"))
     path, page = export_onnx.export(tmp_path / "weights.pt", tmp_path / "out", "brain")
     card = page.read_text()
-    for fact in (assets.sha256(path), "Made for a test.", "seed | 11", "20 volumes", "Apache-2.0"):
+    for fact in (
+        assets.sha256(path),
+        "Made for a test.",
+        "seed | 11",
+        "20 volumes",
+        "licence | not stated",
+    ):
         assert fact in card
     assert "| licence | not stated: chosen by whoever trained the network |" in card
     recipe_in_card = json.loads(card.split("```json")[1].split("```")[0])
