@@ -95,7 +95,8 @@ def test_segment_writes_the_results_and_another_atlas_makes_the_table_of_territo
     assert "borders of the arterial territories" not in page
     assert "Arterial territories (share of lesion volume): brain 100%." in page
     # It is measured again by the same names only.
-    again = ["recompute", str(tmp_path / "out"), "--mask", str(tmp_path / "out/brain_mask.nii.gz")]
+    mask = str(tmp_path / "out/brain_mask.nii.gz")
+    again = ["recompute", str(tmp_path / "out"), "--mask", mask, "--by", "AB"]
     names.write_text("index\tname\n1\thead\n")
     assert run(monkeypatch, *again) == 3
     assert run(monkeypatch, *again, *both) == 3
