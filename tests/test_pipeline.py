@@ -47,7 +47,10 @@ def test_results_are_on_the_grid_of_the_dwi(segmentation) -> None:
     for volume in (segmentation.lesion, segmentation.probability, segmentation.brain):
         assert volume.data.shape == segmentation.case.dwi.data.shape
         assert np.array_equal(volume.affine, segmentation.case.dwi.affine)
-    assert segmentation.probability_mni.data.shape == segmentation.is_map_mni.data.shape
+    # Slices are axial in the painted head: every one has its own plane in MNI space.
+    for in_mni in (segmentation.probability_mni, segmentation.is_map_mni):
+        assert in_mni.data.shape[:2] == (192, 224)
+        assert 0 < in_mni.data.shape[2] <= segmentation.case.dwi.data.shape[2]
 
 
 def test_sides_and_centroids_use_the_same_transform_as_territories(segmentation) -> None:

@@ -72,3 +72,23 @@ def test_a_small_or_constant_sample_is_not_checked() -> None:
     few = np.zeros(SHAPE, bool)
     few[:5, :5, :5] = True
     assert check_types(IMAGES["adc"], IMAGES["b0"], IMAGES["eadc"], few) == []
+
+
+def test_atrophic_brain_with_fluid_in_most_voxels_passes() -> None:
+    rng = np.random.default_rng(0)
+
+    def smooth() -> np.ndarray:
+        field = ndimage.gaussian_filter(rng.normal(size=SHAPE), 1.5)
+        return field / field.std()
+
+    fluid = np.clip(0.3 * smooth() + 0.15, 0, 1)
+    adc = 0.8e-3 + 0.05e-3 * smooth() + 2.2e-3 * fluid
+    b0 = 300 * np.exp(0.15 * smooth()) * (1 + 1.5 * fluid)
+    dwi = b0 * np.exp(-1000 * adc)
+    dwi, b0 = (s * np.exp(0.05 * rng.normal(size=SHAPE)) for s in (dwi, b0))
+    # Over all tissue the images look opposed; at equal attenuation they agree.
+    assert np.corrcoef(dwi.ravel(), b0.ravel())[0, 1] < 0
+    assert check_types(dwi, b0, None, BRAIN) == []
+    for wrong in (np.log(b0 / dwi), dwi / b0):
+        with pytest.raises(ContentError):
+            check_types(dwi, np.abs(wrong), None, BRAIN)

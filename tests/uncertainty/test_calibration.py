@@ -126,8 +126,8 @@ def test_bundled_methods_are_calibrated_with_ordered_operating_points(name: str)
     assert least == sorted(least)
     assert alarms == sorted(alarms, reverse=True)
     assert shipped.outlined.low < shipped.outlined.high
-    # A single network may miss a very large infarct; the default must not.
-    assert 0 < shipped.missed_ml < (100 if name == DEFAULT else 400)
+    # FCN_CH2_slices alone misses one calibration infarct of 311 ml.
+    assert 0 < shipped.missed_ml < (312 if name == "fcn-ch2-slices" else 100)
     assert get_model(name).candidate_filter.calibration == shipped
 
 
