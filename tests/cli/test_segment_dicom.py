@@ -114,7 +114,7 @@ def test_the_terminal_lists_all_series_and_their_use(run) -> None:
     text = " ".join(run.stdout.split())
     assert "used as DWI and b0" in text
     assert "t1_mprage" in text
-    assert re.search(r"lesions?\b.*\bleft\b.* [\d.]+ ml", text)
+    assert re.search(r"1 acute lesion in the left MCA territory, [\d.]+ ml\.", text)
 
 
 def test_dates_and_uids_of_studies_are_shown_on_the_terminal_only(run, written) -> None:
