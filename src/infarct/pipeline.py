@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -177,11 +178,14 @@ def segment_case(
     template = load_template()
     brain_network = load_network(BRAIN_NETWORK)
     prepared = preprocess(case, template, brain_network, timer)
-    reading = predict(case, prepared, segmenter, timer)
-    with timer.step("refine registration"):
+    # ITK releases the interpreter lock, so that the networks can run at the same time.
+    with ThreadPoolExecutor(1) as pool:
         brain = prepared.brain_native
-        refinement = refine(case.b0, brain, template.b0, prepared.registration)
-        place = refinement.mni_from_native
+        refining = pool.submit(refine, case.b0, brain, template.b0, prepared.registration)
+        reading = predict(case, prepared, segmenter, timer)
+        with timer.step("refine registration"):
+            refinement = refining.result()
+            place = refinement.mni_from_native
     with timer.step("measure"):
         native = measurement_images(case, prepared, reading, place)
         evidence = (

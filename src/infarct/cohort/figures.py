@@ -136,3 +136,10 @@ def volume_figure(volumes_ml: Sequence[float]) -> Figure:
     axes.set_xlabel("lesion volume (ml)", fontsize=9)
     figure.tight_layout()
     return figure
+
+
+def to_png(figure: Figure, dpi: int = 110) -> bytes:
+    """Render a figure as PNG, without metadata that would change between runs."""
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=dpi, facecolor=figure.get_facecolor(), metadata={"Software": None})
+    return stream.getvalue()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infarct.cohort.case_log import Ledger
-from infarct.cohort.figures import overlap_figure, thumbnail, volume_figure
+from infarct.cohort.figures import overlap_figure, thumbnail, to_png, volume_figure
 from infarct.cohort.jobs import GROUP, NUMBERS, Job, refuse_foreign_group
 from infarct.cohort.numbers_table import EMPTY, cells, columns, dictionary
 from infarct.core.atomic_write import atomic_directory, reserved
@@ -28,7 +28,6 @@ from infarct.core.resampling import resample
 from infarct.core.serialization import write_json, write_tsv
 from infarct.core.units import format_volume
 from infarct.reporting import result_schema
-from infarct.reporting.figures import to_png
 from infarct.reporting.methods import METHODS, write_methods
 from infarct.reporting.narrative import doubtful_lesion
 from infarct.reporting.pages import page_environment

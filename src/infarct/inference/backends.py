@@ -152,6 +152,10 @@ def _memory_checked() -> Iterator[None]:
 def _onnxruntime(path: str, threads: int) -> Engine:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    # Waiting threads would take the cores from the steps that run at the same time.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # An arena would keep the largest memory each network ever needed until the end of the run.
+    options.enable_cpu_mem_arena = False
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     image = session.get_inputs()[0].name
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from infarct.core.diffusion import Mask
+from infarct.core.distances import box_around
 from infarct.core.geometry import Affine, Grid
 from infarct.core.resampling import resample
 from infarct.measurement.atlas import Atlas, Entry, Hemisphere, Labels, load_atlas, load_certainty
@@ -190,11 +191,13 @@ def look_up(
     if whole:
         lost &= resample(whole.labels, grid, mni_from_native, labels=True) == 0
     if lost.any():
+        box = box_around(lost, _REACH_MM, grid.spacing)
+        near, wanted = labels[box], lost[box]
         apart, nearest = ndimage.distance_transform_edt(
-            labels == 0, sampling=grid.spacing, return_indices=True
+            near == 0, sampling=grid.spacing, return_indices=True
         )
-        lost &= apart <= _REACH_MM
-        labels[lost] = labels[tuple(axis[lost] for axis in nearest)]
+        wanted &= apart <= _REACH_MM
+        near[wanted] = near[tuple(axis[wanted] for axis in nearest)]
     size = max(entry.index for entry in atlas.entries) + 1
     seen = labels.ravel() if scanned is None else labels[scanned | lesion]
     return Lookup(labels, np.bincount(seen, minlength=size), lesion, atlas.entries, grid.voxel_ml)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from infarct.core.diffusion import Image, Mask
+from infarct.core.distances import box_around
 from infarct.core.errors import ContentError
 from infarct.core.findings import Finding, FindingCode
 from infarct.core.nifti import Volume, closest_axes
@@ -106,8 +107,11 @@ def check_alignment(name: str, companion: Image, dwi: Volume, brain: Mask) -> li
 
 def _without_rim(brain: Mask, spacing: _Numbers) -> Mask:
     """Remove voxels near the rim."""
-    depth = ndimage.distance_transform_edt(np.pad(brain, 1), sampling=spacing)
-    inner: Mask = depth[1:-1, 1:-1, 1:-1] > _RIM_MM
+    inner = np.zeros(brain.shape, dtype=bool)
+    box = box_around(brain, 0.0, spacing)
+    # Padded, because the border of the image counts as rim.
+    depth = ndimage.distance_transform_edt(np.pad(brain[box], 1), sampling=spacing)
+    inner[box] = depth[1:-1, 1:-1, 1:-1] > _RIM_MM
     return inner
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -35,8 +36,6 @@ class Prepared:
         dwi: Diffusion-weighted signal.
         b0: Signal without diffusion weighting.
         adc: mm^2/s.
-        dwi_normalised: DWI scaled so that the tissue peak has mean 0 and SD 1.
-        adc_normalised: The same for the ADC.
         brain: Brain mask, bool.
         brain_native: (X, Y, Z) brain mask on the grid of the scan, bool.
         brain_method: How the brain mask was obtained.
@@ -49,8 +48,6 @@ class Prepared:
     dwi: Image
     b0: Image
     adc: Image
-    dwi_normalised: Image
-    adc_normalised: Image
     brain: Mask
     brain_native: Mask
     brain_method: BrainMethod
@@ -58,6 +55,16 @@ class Prepared:
     adc_peak: TissuePeak
     registration: Registration
     findings: tuple[Finding, ...]
+
+    @cached_property
+    def dwi_normalised(self) -> Image:
+        """DWI scaled so that the tissue peak has mean 0 and SD 1."""
+        return normalise(self.dwi, self.dwi_peak)
+
+    @cached_property
+    def adc_normalised(self) -> Image:
+        """ADC scaled so that the tissue peak has mean 0 and SD 1."""
+        return normalise(self.adc, self.adc_peak)
 
 
 def preprocess(
@@ -117,8 +124,6 @@ def preprocess(
         dwi=dwi,
         b0=b0,
         adc=adc,
-        dwi_normalised=normalise(dwi, dwi_peak),
-        adc_normalised=normalise(adc, adc_peak),
         brain=brain,
         brain_native=brain_native,
         brain_method=brain_method,

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from infarct.core.diffusion import Image, Mask
+from infarct.core.distances import distance_to
 from infarct.core.errors import MemoryShortageError, RegistrationError, is_shortage
 from infarct.core.geometry import Affine
 from infarct.core.nifti import Volume, closest_axes
@@ -106,9 +109,8 @@ def register(b0: Volume, brain: Mask, template: Volume, template_brain: Mask) ->
         Mattes et al. 2003 (mutual information); SimpleITK `ScaleVersor3DTransform`.
     """
     plane_from_voxel = _plane_from_voxel(b0)
-    spacing = b0.grid.spacing
     # Thresholding a distance map is ten times faster than a dilation with a large ball.
-    apart = ndimage.distance_transform_edt(~brain, sampling=spacing)
+    apart = distance_to(brain, _WHERE_MM, b0.grid.spacing)
     near, where = apart <= _NEAR_MM, apart <= _WHERE_MM
     ceiling = np.percentile(b0.data[brain], 99.5)
     fixed = _to_itk(np.clip(b0.data, 0, ceiling) * near, plane_from_voxel)
@@ -121,7 +123,9 @@ def register(b0: Volume, brain: Mask, template: Volume, template_brain: Mask) ->
     onto = _centre(template_brain, template.affine) - centre
     with _one_thread():
         starts = _search(levels, centre, onto)
-        found = [_refine(levels, start) for start in starts]
+        # ITK releases the interpreter lock, so that the starts use several cores.
+        with ThreadPoolExecutor(len(starts)) as pool:
+            found = list(pool.map(partial(_refine, levels), starts))
     value, transform = min(found, key=lambda pair: pair[0])
     in_plane = _to_in_plane(transform)
     mni_from_voxel = in_plane.matrix @ plane_from_voxel
@@ -218,8 +222,7 @@ def refine(b0: Volume, brain: Mask, template: Volume, found: Registration) -> Re
 
     if np.ptp(placed[:, 2]) < _LEAST_EXTENT_MM:
         return kept(f"the scan covers only {np.ptp(placed[:, 2]):.0f} mm of the brain along z")
-    spacing = b0.grid.spacing
-    apart = ndimage.distance_transform_edt(~brain, sampling=spacing)
+    apart = distance_to(brain, _WHERE_MM, b0.grid.spacing)
     ceiling = np.percentile(b0.data[brain], 99.5)
     levels = _Levels(
         _to_itk(np.clip(b0.data, 0, ceiling) * (apart <= _NEAR_MM), found.mni_from_voxel),

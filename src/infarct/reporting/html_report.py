@@ -15,7 +15,7 @@ from infarct.core.resampling import resample
 from infarct.core.units import format_volume
 from infarct.measurement.atlas import load_atlas
 from infarct.preprocessing.templates import load_template
-from infarct.reporting.figures import slice_figure, to_png
+from infarct.reporting.figures import slice_figure
 from infarct.reporting.mni_views import Drawing, Parcels, aspects_slices, glass_brain, mni_slices
 from infarct.reporting.narrative import (
     aspects,
@@ -65,7 +65,7 @@ def write_page(stored: Stored, folder: Path) -> None:
         stored: The result; equal results give identical files.
         folder: Output folder.
     """
-    (folder / "figure.png").write_bytes(to_png(slice_figure(stored)))
+    slice_figure(stored).save(folder / "figure.png", compress_level=3)
     (folder / "report.html").write_text(render(stored), encoding="utf-8")
 
 

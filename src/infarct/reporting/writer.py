@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -102,9 +103,13 @@ def write_results(
         destination(out, inputs, **may),
         # Check again: the earlier result may have been edited in the meantime.
         atomic_directory(out, lambda old: _refuse_to_lose(old, out, **may)) as partial,
+        ThreadPoolExecutor(1) as pool,
     ):
+        (partial / "mni").mkdir()
+        # Compression releases the interpreter lock, so that the page can be made meanwhile.
+        volumes = pool.submit(_write_mni_volumes, result, partial / "mni") if keep_mni else None
         _write_images(result, partial)
-        _write_mni(result, partial / "mni", keep_volumes=keep_mni)
+        _write_placement(result, partial / "mni")
         write_tables(result.measurements, result.anatomy.places, partial)
         write_json(summarise(result), partial / "summary.json")
         manifest = _manifest(result, command)
@@ -113,6 +118,8 @@ def write_results(
         write_json(manifest, partial / "manifest.json")
         # Render from the folder, to verify that the report can be rebuilt from it later.
         write_documents(read_stored(partial), partial)
+        if volumes:
+            volumes.result()
         add(partial)
         write_json({**manifest, FILES: list_files(partial)}, partial / "manifest.json")
     return out
@@ -308,16 +315,17 @@ def _write_images(result: Segmentation, folder: Path) -> None:
     write(case.adc.like(np.clip(case.adc.data, -0.03, 0.03)), native / "adc.nii.gz", np.int16, 1e-6)
 
 
-def _write_mni(result: Segmentation, mni: Path, *, keep_volumes: bool) -> None:
-    """Write the transforms and the lesion mask in MNI space and, if wanted, scan and maps."""
-    scan = result.prepared
-    mni.mkdir()
-    mni_from_native = scan.registration.mni_from_native
+def _write_placement(result: Segmentation, mni: Path) -> None:
+    """Write the lesion mask in MNI space, and the transforms."""
+    mni_from_native = result.prepared.registration.mni_from_native
     write_outline_mni(result.lesion, mni_from_native, mni)
     np.savetxt(mni / "mni_from_native.txt", mni_from_native, fmt="%.9g")
     np.savetxt(mni / "atlas_from_native.txt", result.refinement.mni_from_native, fmt="%.9g")
-    if not keep_volumes:
-        return
+
+
+def _write_mni_volumes(result: Segmentation, mni: Path) -> None:
+    """Write the scan and the maps in MNI space."""
+    scan = result.prepared
 
     def write_mni(image: Image, name: str, step: float) -> None:
         # Quantised to 16 bits, because a 1 mm image has 8 million voxels.

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -82,10 +82,10 @@ class Model:
     candidate_filter: CandidateFilter | None = None
     networks_sha256: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def on_slices(self) -> bool:
         """Whether all its networks read the measured slices."""
-        # Read from the files, so that networks with any name work. Loaded networks are kept.
+        # Read from the files, so that networks with any name work.
         return bool(self.networks) and all(
             network_of(file).contract.slices for file in self.networks
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from scipy import ndimage
 from scipy.special import logit
 
 from infarct.core.diffusion import Image, Mask
+from infarct.core.distances import depth_in
 from infarct.measurement.volumetry import MeasurementImages, Measurements, pieces
 
 FEATURES = (
@@ -85,17 +87,20 @@ def features(evidence: Evidence, measured: Measurements) -> list[tuple[float, ..
     scan, ranked = evidence.scan, pieces(evidence.candidates)
     labels = [one.label for one in measured.lesions]
 
-    def mean(image: Image | Mask) -> list[float]:
+    def mean(image: NDArray[Any]) -> list[float]:
         return [float(x) for x in ndimage.mean(image, ranked, labels)]
 
-    peaks = ndimage.maximum(scan.probability, ranked, labels)
-    depth = ndimage.distance_transform_edt(scan.brain, scan.grid.spacing)
+    inside = ranked > 0
+    peaks = np.zeros(len(labels) + 1)
+    # ndimage.maximum would sort all voxels of the scan.
+    np.maximum.at(peaks, ranked[inside], scan.probability[inside])
+    depth = depth_in(scan.brain, scan.grid.spacing)
     # Sorted by size: the largest other candidate is the second for the first, else the first.
     largest, second = (*(one.volume_ml for one in measured.lesions), 0.0)[:2]
     foci = sum(one.mean_probability for one in measured.lesions)
     columns = zip(
         measured.lesions,
-        peaks,
+        peaks[labels],
         mean(evidence.second),
         _log_ratios(mean(scan.dwi), mean(evidence.opposite_dwi)),
         _log_ratios(mean(scan.adc), mean(evidence.opposite_adc)),
