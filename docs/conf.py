@@ -60,6 +60,8 @@ def write_command_reference(*_: object) -> None:
     )
     # The page has its own title; a command is a section, and a command of a group a subsection.
     lines = done.stdout.replace("# `infarct`", "## `infarct`", 1)
+    # A backspace tells the terminal to keep the lines of a paragraph as they are.
+    lines = lines.replace("\b\n", "")
     GENERATED.mkdir(exist_ok=True)
     (GENERATED / "cli.md").write_text(lines, encoding="utf-8")
 

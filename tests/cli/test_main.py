@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from infarct.bids.dataset import BidsScan
-from infarct.cli import main
+from infarct.cli import commands, main, options
 from infarct.cohort.jobs import Job, Outcome
 from infarct.cohort.run import Request, Watcher
 from infarct.core import assets
@@ -33,7 +33,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 def test_the_default_method_is_that_of_the_runtime() -> None:
-    assert main.DEFAULT_MODEL == models.DEFAULT
+    assert options.DEFAULT_MODEL == models.DEFAULT
 
 
 @pytest.mark.parametrize("asked", ["version", "--version"])
@@ -58,11 +58,20 @@ def test_help_imports_nothing_heavy() -> None:
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'numpy', 'scipy', 'nibabel', 'SimpleITK', 'torch', 'matplotlib', 'onnxruntime'}\n"
-        "heavy |= {'pydicom', 'highdicom', 'dcm2niix', 'dask', 'distributed'}\n"
+        "heavy |= {'pydicom', 'highdicom', 'dcm2niix', 'dask', 'distributed', 'rich'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_command_is_a_module_with_its_name_and_fits_on_one_line(capsys, monkeypatch) -> None:
+    assert run(monkeypatch, "--help") == 0
+    shown = capsys.readouterr().out
+    listed = re.findall(r"^  (\w+)  ", shown.split("Commands:")[1], flags=re.MULTILINE)
+    folder = Path(commands.__file__).parent
+    assert sorted(listed) == sorted(file.stem for file in folder.glob("[!_]*.py"))
+    assert "..." not in shown.split("Commands:")[1]
 
 
 def test_segment_writes_the_results_and_another_atlas_makes_the_table_of_territories(
@@ -176,7 +185,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
             watcher.ends(outcome, len(jobs))
         return outcomes
 
-    monkeypatch.setattr("infarct.cohort.run.run_cohort", run_cohort)
+    monkeypatch.setattr("infarct.cli.run_cases.run_cohort", run_cohort)
     return asked
 
 

@@ -5,7 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from infarct.cli.demo import demo_files
+from infarct.cli.demo_scan import demo_files
 from infarct.core.errors import ContentError
 from infarct.preprocessing.case import Case, CaseFiles
 from infarct.preprocessing.companion_alignment import check_alignment

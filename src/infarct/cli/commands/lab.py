@@ -13,29 +13,23 @@ from infarct.core.process_setup import check_printed
 if TYPE_CHECKING:
     from infarct.lab.training.config import Recipe
 
-app = typer.Typer(
-    no_args_is_help=True, help="Simulate scans; train, calibrate and export networks."
-)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def lab() -> None:
-    """Simulate scans; train, calibrate and export networks; build templates and atlases.
+    """Simulate scans; train, calibrate and export networks.
 
     To train your own network, begin with a rehearsal of two minutes:
 
+    \b
     1. infarct lab bank --data DATA --out bank.npz
-
     2. infarct lab synth --bank bank.npz --n 2 --out synthetic
-
     3. infarct lab train rehearsal --bank bank.npz --out runs/rehearsal
-
     4. infarct lab score runs/rehearsal --bank bank.npz
-
     5. infarct lab export runs/rehearsal/weights.pt
-
     6. INFARCT_MODELS=runs/rehearsal/export infarct segment --model rehearsal ...
-    """
+    """  # noqa: D301 - click reads the backspace
 
 
 @app.command()
@@ -104,7 +98,7 @@ def recover(
         int, typer.Option(min=1, help="Number of synthetic scans for the batch statistics.")
     ] = 12,
 ) -> None:
-    """Recover trainable weights of a bundled network that ships as ONNX only."""
+    """Recover the trainable weights of an ONNX network."""
     from infarct.lab.training.from_onnx import recover_weights
 
     recover_weights(name, features, bank, scans, out)
@@ -125,7 +119,7 @@ def regions(
 def territories(
     lesions: Annotated[Path, typer.Option(help="Folder of lesion masks in MNI space, 1 mm.")],
 ) -> None:
-    """Rebuild the bundled atlas of arterial territories and the ASPECTS regions."""
+    """Rebuild the atlases of territories and ASPECTS regions."""
     from infarct.lab.atlases import aspects
     from infarct.lab.atlases.territories import build
 
@@ -148,7 +142,7 @@ def bank(
     data: Annotated[Path, typer.Option(help="Folder with anatomies, lesions and normals.")],
     out: Annotated[Path, typer.Option(help="Output file (.npz).")],
 ) -> None:
-    """Pack anatomies, lesions and lesion-free scans into one file for training."""
+    """Pack anatomies, lesions and backgrounds for training."""
     from infarct.cli.console import busy
     from infarct.lab.sources.packing import build
 
@@ -205,7 +199,7 @@ def final(
     ] = None,
     resume: Annotated[bool, typer.Option(help="Continue the run in --out.")] = False,
 ) -> None:
-    """Train on all patients, for the number of epochs of a run's best snapshot."""
+    """Train on all patients, as long as a run's best snapshot."""
     from infarct.lab.training.loop import final_recipe
 
     _train(final_recipe(run), bank, out, resume=resume)
@@ -235,7 +229,7 @@ def average(
         typer.Option(help="Bank written by `infarct lab bank`. Default: the ICBM brain only."),
     ] = None,
 ) -> None:
-    """Average the weights of runs fine-tuned from one another, to reduce false positives."""
+    """Average the weights of runs, to reduce false positives."""
     from infarct.lab.training.weight_averaging import write_average
 
     scores = write_average(runs, bank, out)
@@ -254,7 +248,7 @@ def score(
         typer.Option(help="Folder of `infarct lab prepare-cases`, scored in addition."),
     ] = None,
 ) -> None:
-    """Score the last weights of a run on the validation set and append the scores to its log."""
+    """Score the last weights of a run, and log the scores."""
     from infarct.cli.console import busy
     from infarct.lab.training.scoring import score_run
 
@@ -283,7 +277,7 @@ def search(
         typer.Option(min=2, help="Number of lesion-free control scans, smoothed like the cases."),
     ] = 60,
 ) -> None:
-    """Search the parameter grids of the paper for the best settings of the classical methods."""
+    """Search the best settings of the classical methods."""
     from infarct.lab.tuning.grids import METHODS
     from infarct.lab.tuning.search import Plan, run
 
@@ -316,7 +310,7 @@ def export(
     ] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing network.")] = False,
 ) -> None:
-    """Export a trained network as ONNX, with its model card and SHA-256."""
+    """Export a trained network as ONNX, with a model card."""
     from infarct.core.assets import sha256
     from infarct.lab.training.export_onnx import export as write
     from infarct.lab.training.export_onnx import ship
@@ -405,7 +399,7 @@ def prepare_cases(
     ],
     out: Annotated[Path, typer.Option(help="Output folder for the prepared cases.")],
 ) -> None:
-    """Prepare real cases with lesion masks for training or scoring."""
+    """Prepare real labelled cases for training or scoring."""
     from infarct.lab.training.prepare_real_cases import prepare_cases as prepare
 
     for name, outcome in prepare(folder, out):

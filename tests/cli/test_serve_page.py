@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from infarct.cli import serve
+from infarct.cli import serve_page as serve
 from infarct.core.errors import AssetError, SettingError
 
 

@@ -1,4 +1,4 @@
-from infarct.cli.demo import demo_files, score
+from infarct.cli.demo_scan import demo_files, score
 from infarct.core import assets
 from infarct.core.nifti import read
 from infarct.pipeline import segment_case

@@ -1,0 +1,1 @@
+"""The commands of `infarct`, one module each."""

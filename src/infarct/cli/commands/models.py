@@ -1,0 +1,38 @@
+"""`infarct models`: list the models and verify their files."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from infarct.core.process_setup import check_printed
+
+app = typer.Typer(help="List the available models and verify their files.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(
+    every: Annotated[
+        bool, typer.Option("--all", help="Also list networks that only compare designs.")
+    ] = False,
+) -> None:
+    """List the models, their size, calibration and use."""
+    from infarct.cli.console import show_methods
+    from infarct.segmentation.models import BRIEF, DEFAULT, get_model, model_names
+
+    names = sorted(model_names(), key=lambda name: name != DEFAULT)
+    listed = [name for name in names if every or not name.endswith(BRIEF)]
+    show_methods([get_model(name) for name in listed], len(names) - len(listed))
+    check_printed()
+
+
+@app.command()
+def verify() -> None:
+    """Verify the SHA-256 checksums of all bundled files."""
+    from infarct.core import assets
+
+    for name in assets.index():
+        assets.path(name)
+    typer.echo(f"{len(assets.index())} files verified")
+    check_printed()
