@@ -73,12 +73,12 @@ def run_case(bank: Path, cohort: str, index: int, models: Sequence[str], out: Pa
         case = open_case(files)
         prepared = preprocess(case, load_template(), load_network(BRAIN_NETWORK))
         reference = read(files.dwi.with_name("lesion.nii.gz")).data > 0
-        readings = predict_several(case, prepared, open_work)
-        for segmenter, reading in zip(open_work, readings, strict=True):
-            if segmenter.networks:
-                row = row_of(case, prepared, reading, reference)
-                write_row(row, rows[segmenter.name])
-            save(case.dwi.like(reading.candidates), candidates[segmenter.name])
+        predictions = predict_several(case, prepared, open_work)
+        for model, prediction in zip(open_work, predictions, strict=True):
+            if model.networks:
+                row = row_of(case, prepared, prediction, reference)
+                write_row(row, rows[model.name])
+            save(case.dwi.like(prediction.candidates), candidates[model.name])
     for model, file in candidates.items():
         found = read(file)
         lesion = found.data > 0

@@ -85,8 +85,8 @@ def test_the_network_finds_the_same_lesion_in_a_scan_stored_another_way(
     paths = {role: tmp_path / f"{role}.nii.gz" for role in ("dwi", "b0", "adc")}
     for role, path in paths.items():
         turn(as_image(head, role)).to_filename(path)
-    result = infarct.segment(**paths, model=segmentation.segmenter.name)
-    assert result.segmenter.networks
+    result = infarct.segment(**paths, model=segmentation.model.name)
+    assert result.model.networks
     assert result.lesion.data.shape != segmentation.lesion.data.shape
     back = resample(result.lesion, segmentation.lesion.grid, np.eye(4), labels=True)
     assert dice(segmentation.lesion.data, back) > 0.98

@@ -23,7 +23,7 @@ def test_classical_method_segments_a_painted_infarct(head, quick) -> None:
     assert dice(head.lesion, quick.lesion.data) > 0.9
     assert quick.measurements.lesions[0].side == "left"
     assert quick.measurements.adc_ratio == pytest.approx(0.55, abs=0.05)
-    assert quick.second_reading is None
+    assert quick.second_method is None
 
 
 def test_network_segments_a_painted_infarct_and_the_second_method_agrees(
@@ -31,8 +31,8 @@ def test_network_segments_a_painted_infarct_and_the_second_method_agrees(
 ) -> None:
     assert dice(head.lesion, segmentation.lesion.data) > 0.8
     assert segmentation.measurements.lesions[0].side == "left"
-    assert segmentation.second_reading is not None
-    assert segmentation.second_reading.agrees
+    assert segmentation.second_method is not None
+    assert segmentation.second_method.agrees
 
 
 def test_misaligned_images_void_the_lesion_probabilities(segmentation) -> None:
@@ -129,9 +129,9 @@ def files(head, tmp_path) -> CaseFiles:
 
 def test_the_planned_steps_are_those_that_ran(quick, segmentation) -> None:
     for result in (quick, segmentation):
-        planned = planned_steps(result.segmenter, written=False)
+        planned = planned_steps(result.model, written=False)
         assert ["read and check", *result.seconds] == list(planned)
-        assert [*planned, "write"] == list(planned_steps(result.segmenter))
+        assert [*planned, "write"] == list(planned_steps(result.model))
 
 
 @pytest.mark.parametrize("written", [True, False])

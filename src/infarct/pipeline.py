@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from infarct.core.diffusion import scanned_slices
+from infarct.core.diffusion import Mask, scanned_slices
 from infarct.core.findings import Finding, FindingCode, void_reason
 from infarct.core.step_timer import Listener, StepTimer
 from infarct.inference.network import load_network
 from infarct.measurement.anatomy import find_anatomy
 from infarct.measurement.atlas import Atlas
-from infarct.measurement.volumetry import measure
+from infarct.measurement.volumetry import Measurements, measure
 from infarct.preprocessing.case import Case, CaseFiles
 from infarct.preprocessing.load import open_case
-from infarct.preprocessing.preprocess import preprocess
+from infarct.preprocessing.preprocess import Prepared, preprocess
 from infarct.preprocessing.registration import refine
 from infarct.preprocessing.templates import load_template
 from infarct.reporting.case_label import CaseLabel
@@ -27,13 +27,14 @@ from infarct.reporting.writer import destination, write_results
 from infarct.segmentation.measured_slices import onto_slices
 from infarct.segmentation.models import BRAIN_NETWORK, DEFAULT, Model, get_model
 from infarct.segmentation.predict import (
-    SECOND_READER,
+    SECOND_METHOD,
+    Prediction,
     candidate_evidence,
     measurement_images,
     predict,
 )
 from infarct.segmentation.result import Segmentation
-from infarct.uncertainty.asymmetry import asymmetry_beyond, asymmetry_findings
+from infarct.uncertainty.asymmetry import Asymmetry, asymmetry_beyond, asymmetry_findings
 from infarct.uncertainty.candidate_filter import filter_candidates
 from infarct.uncertainty.result_checks import (
     engine_findings,
@@ -42,7 +43,7 @@ from infarct.uncertainty.result_checks import (
     localization_findings,
     score_findings,
 )
-from infarct.uncertainty.second_reader import compare_readers, second_reader_findings
+from infarct.uncertainty.second_method import compare_methods, second_method_findings
 
 File = str | PathLike[str]
 
@@ -174,7 +175,7 @@ def segment_case(
         InfarctError: A subclass that describes the problem and its remedy.
     """
     timer = timer or StepTimer()
-    segmenter = get_model(model)
+    method = get_model(model)
     template = load_template()
     brain_network = load_network(BRAIN_NETWORK)
     prepared = preprocess(case, template, brain_network, timer)
@@ -182,76 +183,81 @@ def segment_case(
     with ThreadPoolExecutor(1) as pool:
         brain = prepared.brain_native
         refining = pool.submit(refine, case.b0, brain, template.b0, prepared.registration)
-        reading = predict(case, prepared, segmenter, timer)
+        prediction = predict(case, prepared, method, timer)
         with timer.step("refine registration"):
             refinement = refining.result()
             place = refinement.mni_from_native
     with timer.step("measure"):
-        native = measurement_images(case, prepared, reading, place)
-        evidence = (
-            candidate_evidence(case, prepared, reading, place)
-            if segmenter.candidate_filter
-            else None
-        )
+        native = measurement_images(case, prepared, prediction, place)
         void = bool(void_reason((*case.findings, *prepared.findings)))
         filtered = None
-        if evidence and segmenter.candidate_filter:
-            filtered = filter_candidates(evidence, segmenter.candidate_filter, keep_all=void)
-        lesion = filtered.lesion if filtered else reading.candidates
+        if method.candidate_filter:
+            evidence = candidate_evidence(case, prepared, prediction, place)
+            if evidence:
+                filtered = filter_candidates(evidence, method.candidate_filter, keep_all=void)
+        lesion = filtered.lesion if filtered else prediction.candidates
         measurements = (
             filtered.measurements if filtered else measure(lesion, native, case.slice_axis)
         )
         if void:
-            lesions = tuple(replace(one, probability=None) for one in measurements.lesions)
-            measurements = replace(measurements, lesions=lesions)
+            measurements = _without_probabilities(measurements)
     with timer.step("locate"):
         scanned = scanned_slices(case.dwi.data, case.slice_axis)
         anatomy = find_anatomy(lesion, case.dwi.grid, place, territories, scanned)
     with timer.step("compare hemispheres"):
-        slices = reading.slices
-        outline = onto_slices(lesion.astype(np.float32), case, prepared.registration, slices.grid)
-        spacing_mm = float(slices.grid.spacing[2])
-        asymmetry = asymmetry_beyond(
-            slices.dwi, slices.adc, slices.brain, outline >= 0.5, spacing_mm
-        )
+        asymmetry = _asymmetry(case, prepared, prediction, lesion)
     second = None
-    if reading.second is not None:
-        second = compare_readers(
-            lesion, reading.second, native.grid, case.slice_axis, SECOND_READER
+    if prediction.second is not None:
+        second = compare_methods(
+            lesion, prediction.second, native.grid, case.slice_axis, SECOND_METHOD
         )
     return Segmentation(
         case=case,
         prepared=prepared,
-        segmenter=segmenter,
+        model=method,
         lesion=case.dwi.like(lesion),
-        probability=case.dwi.like(reading.probability.astype(np.float32)),
+        probability=case.dwi.like(prediction.probability.astype(np.float32)),
         disagreement=(
-            None if reading.disagreement is None else case.dwi.like(reading.disagreement)
+            None if prediction.disagreement is None else case.dwi.like(prediction.disagreement)
         ),
         brain=case.dwi.like(native.brain),
-        probability_mni=reading.probability_mni,
-        is_map_mni=reading.is_map_mni,
+        probability_mni=prediction.probability_mni,
+        is_map_mni=prediction.is_map_mni,
         measurements=measurements,
         filtered=filtered,
         anatomy=anatomy,
-        second_reading=second,
-        second_mask=None if reading.second is None else case.dwi.like(reading.second),
+        second_method=second,
+        second_mask=None if prediction.second is None else case.dwi.like(prediction.second),
         refinement=refinement,
         findings=(
             *case.findings,
             *prepared.findings,
             *lesion_findings(measurements),
-            *(second_reader_findings(second, measurements.lesion_volume_ml) if second else []),
+            *(second_method_findings(second, measurements.lesion_volume_ml) if second else []),
             *(filter_findings(filtered, void=void) if filtered else []),
             *asymmetry_findings(asymmetry),
             *localization_findings(refinement),
             *score_findings(anatomy),
             *engine_findings(brain_network.engine.name),
-            Finding(FindingCode.METHOD, "note", segmenter.caution),
+            Finding(FindingCode.METHOD, "note", method.caution),
         ),
         seconds=dict(timer.seconds),
         engine=brain_network.engine.record(),
     )
+
+
+def _without_probabilities(measurements: Measurements) -> Measurements:
+    """Withhold the probability of each lesion, where a finding makes the calibration invalid."""
+    lesions = tuple(replace(lesion, probability=None) for lesion in measurements.lesions)
+    return replace(measurements, lesions=lesions)
+
+
+def _asymmetry(case: Case, prepared: Prepared, prediction: Prediction, lesion: Mask) -> Asymmetry:
+    """Compare the hemispheres outside the lesion mask, on the measured slices."""
+    slices = prediction.slices
+    outline = onto_slices(lesion.astype(np.float32), case, prepared.registration, slices.grid)
+    spacing_mm = float(slices.grid.spacing[2])
+    return asymmetry_beyond(slices.dwi, slices.adc, slices.brain, outline >= 0.5, spacing_mm)
 
 
 def segment(

@@ -423,7 +423,7 @@ def test_a_real_result_is_published_completely(
     monkeypatch.setattr(pipeline, "segment_case", lambda *_: segmentation)
     monkeypatch.setattr(pipeline, "open_case", Opened)
     job = Job("s1", files, tmp_path / "out" / "s1")
-    settings = Settings(segmentation.segmenter.name)
+    settings = Settings(segmentation.model.name)
     outcome = process(job, settings)
     assert outcome.volume_ml == pytest.approx(segmentation.measurements.lesion_volume_ml)
     assert is_done(job, settings)

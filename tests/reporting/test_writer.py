@@ -322,7 +322,7 @@ def test_manifest_names_engine_and_calibration(segmentation, written, quick) -> 
         "sha256": assets.sha256(calibration),
     }
     assert manifest["networks"] == {
-        file.name: assets.sha256(file) for file in segmentation.segmenter.networks
+        file.name: assets.sha256(file) for file in segmentation.model.networks
     }
     assert writer._manifest(quick, ())["calibration"] is None
     data = json.loads((written / "summary.json").read_text())["confidence"]["calibration"]

@@ -137,7 +137,7 @@ def test_network_replaced_during_a_run_is_rejected(tmp_path, monkeypatch, quick)
         "infarct.segmentation.models.lesion_probability", lambda network, *_: network
     )
     inputs = MethodInputs(quick.case, quick.prepared)
-    (first,) = (reader(inputs).data for reader in method.readers)
+    (first,) = (predictor(inputs).data for predictor in method.predictors)
     assert first.sha256 == assets.sha256(network)
     # Different content with the same size and time stamps.
     times = network.stat()
@@ -146,8 +146,8 @@ def test_network_replaced_during_a_run_is_rejected(tmp_path, monkeypatch, quick)
     network.write_bytes(content)
     os.utime(network, ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(AssetError, match="replaced during the run"):
-        method.readers[0](inputs)
-    (again,) = (reader(inputs).data for reader in get_model("mine").readers)
+        method.predictors[0](inputs)
+    (again,) = (predictor(inputs).data for predictor in get_model("mine").predictors)
     assert again.sha256 == assets.sha256(network) != first.sha256
 
 
@@ -211,8 +211,8 @@ def test_networks_run_on_the_slices_or_the_sub_volumes_they_were_trained_on(
     monkeypatch.setattr("infarct.segmentation.models.lesion_probability", on_sub_volumes)
     monkeypatch.setattr("infarct.segmentation.measured_slices.lesion_probability", on_slices)
     for name in (ENSEMBLE, NETWORK):
-        for reader in get_model(name).readers:
-            reader(inputs)
+        for predictor in get_model(name).predictors:
+            predictor(inputs)
     lattice = inputs.slices.grid.shape
     assert lattice[2] < MNI_GRID.shape[2]
     assert calls == [

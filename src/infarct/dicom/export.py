@@ -39,7 +39,7 @@ def make_objects(result: Segmentation, sources: SourceImages) -> DicomObjects:
     with warnings.catch_warnings():
         # Warnings of highdicom quote values, which may include patient names.
         warnings.simplefilter("ignore")
-        seg = segmentation(result.lesion, result.brain, sources, result.segmenter.name)
+        seg = segmentation(result.lesion, result.brain, sources, result.model.name)
         report = structured_report(result.measurements, seg, sources, result.findings)
         return DicomObjects(seg, report)
 

@@ -274,10 +274,10 @@ def summarise(result: Segmentation) -> dict[str, Any]:
     summary: dict[str, Any] = finite(
         {
             **numbers(result.measurements, result.anatomy),
-            "model": result.segmenter.name,
-            "method": result.segmenter.title,
-            "threshold": result.segmenter.threshold,
-            "sampling": "measured slices" if result.segmenter.on_slices else "1 mm",
+            "model": result.model.name,
+            "method": result.model.title,
+            "threshold": result.model.threshold,
+            "sampling": "measured slices" if result.model.on_slices else "1 mm",
             "engine": "{name} {version}, {precision}".format(**result.engine),
             "bvalue_s_per_mm2": result.case.bvalue,
             "brain_method": result.prepared.brain_method,
@@ -375,8 +375,8 @@ def _write_signal(signal: Volume, brain: Mask, path: Path) -> None:
 
 
 def _confidence(result: Segmentation) -> dict[str, Any] | None:
-    """Return the confidence of the result; None for methods without a second reader."""
-    second, filtered = result.second_reading, result.filtered
+    """Return the confidence of the result; None for methods without a second method."""
+    second, filtered = result.second_method, result.filtered
     if second is None:
         return None
     if filtered is None:
@@ -387,16 +387,16 @@ def _confidence(result: Segmentation) -> dict[str, Any] | None:
         "volume_interval_ml": None if void else filtered.volume_interval_ml,
         "volume_interval_probability": COVERAGE,
         "operating_point": filtered.point,
-        "calibration": _calibration_data(result.segmenter),
+        "calibration": _calibration_data(result.model),
         "rejected": {"candidates": filtered.rejected, "ml": filtered.rejected_ml},
         "second_method": asdict(second),
     }
 
 
-def _calibration_data(segmenter: Model) -> dict[str, Any] | None:
-    if segmenter.candidate_filter is None:
+def _calibration_data(model: Model) -> dict[str, Any] | None:
+    if model.candidate_filter is None:
         return None
-    calibration = segmenter.candidate_filter.calibration
+    calibration = model.candidate_filter.calibration
     return {
         "scans": calibration.scans,
         "with_infarct": calibration.scans - calibration.lesion_free,
@@ -410,9 +410,9 @@ def _without_folder(word: str) -> str:
     return f"{option}{is_value}{Path(value).name or value}"
 
 
-def calibration_record(segmenter: Model) -> dict[str, str] | None:
+def calibration_record(model: Model) -> dict[str, str] | None:
     """Return the calibration file of a method and its SHA-256 for the manifest, None if none."""
-    candidate_filter = segmenter.candidate_filter
+    candidate_filter = model.candidate_filter
     return (
         {"file": candidate_filter.file, "sha256": candidate_filter.sha256}
         if candidate_filter
@@ -431,10 +431,10 @@ def _manifest(result: Segmentation, command: Sequence[str]) -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "command": ["infarct", *map(_without_folder, command)] if command else None,
-        "model": result.segmenter.name,
+        "model": result.model.name,
         "operating_point": result.filtered.point if result.filtered else None,
-        "networks": result.segmenter.networks_sha256,
-        "calibration": calibration_record(result.segmenter),
+        "networks": result.model.networks_sha256,
+        "calibration": calibration_record(result.model),
         "engine": result.engine,
         "territories": {
             "file": territories.file,

@@ -66,7 +66,7 @@ class Model:
         networks: ONNX files; empty for classical methods. For networks, the c-fuzzy map serves as
             second method.
         caution: Known limitations, reported as a note.
-        readers: Predictors that are averaged: one per network, or the classical method.
+        predictors: Predictors that are averaged: one per network, or the classical method.
         weights: Weights of the predictors; their sum is 1.
         candidate_filter: Candidate filter with calibrated confidence; None if the method is not
             calibrated.
@@ -77,7 +77,7 @@ class Model:
     title: str
     networks: tuple[Path, ...]
     caution: str
-    readers: tuple[Predictor, ...]
+    predictors: tuple[Predictor, ...]
     weights: tuple[float, ...] = (1.0,)
     candidate_filter: CandidateFilter | None = None
     networks_sha256: Mapping[str, str] = field(default_factory=dict)
@@ -229,7 +229,7 @@ def get_model(name: str) -> Model:
         title=_title_of(members),
         networks=files,
         caution="; ".join(cautions),
-        readers=tuple(
+        predictors=tuple(
             _predictor(file, digest) for file, digest in zip(files, digests, strict=True)
         ),
         weights=tuple(members.values()),

@@ -21,7 +21,7 @@ from infarct.segmentation.models import Model, Predictor, get_model
 from infarct.segmentation.postprocess import outline
 from infarct.uncertainty.candidate_features import Evidence
 
-SECOND_READER = "cfuzzy"
+SECOND_METHOD = "cfuzzy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,24 +51,24 @@ class Prediction:
 
 
 def predict(
-    case: Case, prepared: Prepared, segmenter: Model, timer: StepTimer | None = None
+    case: Case, prepared: Prepared, model: Model, timer: StepTimer | None = None
 ) -> Prediction:
     """Apply a method to a scan; for networks also the c-fuzzy map as second method.
 
     Args:
         case: Input images.
         prepared: The preprocessed scan.
-        segmenter: Method to apply.
+        model: Method to apply.
         timer: Records the duration of each step.
     """
-    (reading,) = predict_several(case, prepared, [segmenter], timer)
-    return reading
+    (prediction,) = predict_several(case, prepared, [model], timer)
+    return prediction
 
 
 def predict_several(
     case: Case,
     prepared: Prepared,
-    segmenters: Iterable[Model],
+    models: Iterable[Model],
     timer: StepTimer | None = None,
 ) -> Iterator[Prediction]:
     """Apply several methods to a scan; networks that they share are computed once.
@@ -76,7 +76,7 @@ def predict_several(
     Args:
         case: Input images.
         prepared: The preprocessed scan.
-        segmenters: Methods to apply.
+        models: Methods to apply.
         timer: Records the duration of each step.
 
     Yields:
@@ -86,31 +86,31 @@ def predict_several(
     inputs = MethodInputs(case, prepared)
     maps: dict[Predictor, Volume] = {}
     by_second: dict[bool, Mask] = {}
-    for segmenter in segmenters:
+    for model in models:
         with timer.step("cfuzzy map"):
-            is_map = inputs.is_map(on_slices=segmenter.on_slices)
+            is_map = inputs.is_map(on_slices=model.on_slices)
         with timer.step("segment"):
-            for reader in segmenter.readers:
-                if reader not in maps:
-                    maps[reader] = reader(inputs)
-            members = _on_one_grid([maps[reader] for reader in segmenter.readers])
+            for predictor in model.predictors:
+                if predictor not in maps:
+                    maps[predictor] = predictor(inputs)
+            members = _on_one_grid([maps[predictor] for predictor in model.predictors])
             images = [member.data for member in members]
-            weights = np.array(segmenter.weights, dtype=np.float32)
+            weights = np.array(model.weights, dtype=np.float32)
             mean = members[0].like(np.asarray(np.average(images, axis=0, weights=weights)))
             probability = restore(mean, case, prepared.registration)
-            candidates = _mask(probability, case, prepared, segmenter)
+            candidates = _mask(probability, case, prepared, model)
             disagreement = None
             if len(members) > 1:
                 spread = members[0].like(np.std(images, axis=0, dtype=np.float32))
                 disagreement = restore(spread, case, prepared.registration)
         second = None
-        if segmenter.networks:
-            if segmenter.on_slices not in by_second:
+        if model.networks:
+            if model.on_slices not in by_second:
                 with timer.step("second method"):
                     is_map_native = restore(is_map, case, prepared.registration)
-                    mask = _mask(is_map_native, case, prepared, get_model(SECOND_READER))
-                    by_second[segmenter.on_slices] = mask
-            second = by_second[segmenter.on_slices]
+                    mask = _mask(is_map_native, case, prepared, get_model(SECOND_METHOD))
+                    by_second[model.on_slices] = mask
+            second = by_second[model.on_slices]
         yield Prediction(probability, disagreement, candidates, second, mean, is_map, inputs.slices)
 
 
@@ -134,14 +134,14 @@ def _on_one_grid(maps: Sequence[Volume]) -> Sequence[Volume]:
 
 
 def measurement_images(
-    case: Case, prepared: Prepared, reading: Prediction, mni_from_native: Affine | None = None
+    case: Case, prepared: Prepared, prediction: Prediction, mni_from_native: Affine | None = None
 ) -> MeasurementImages:
     """Collect the images that lesions are measured on, all on the grid of the DWI.
 
     Args:
         case: Input images.
         prepared: The preprocessed scan.
-        reading: Output of a method.
+        prediction: Output of a method.
         mni_from_native: (4, 4) scanner coordinates -> MNI mm, used for sides and locations; the
             in-plane transform of the preprocessing if None.
     """
@@ -149,7 +149,7 @@ def measurement_images(
     return MeasurementImages(
         dwi=case.dwi.data,
         adc=case.adc.data,
-        probability=reading.probability,
+        probability=prediction.probability,
         brain=prepared.brain_native,
         grid=case.dwi.grid,
         mni_from_native=place,
@@ -157,20 +157,20 @@ def measurement_images(
 
 
 def candidate_evidence(
-    case: Case, prepared: Prepared, reading: Prediction, mni_from_native: Affine | None = None
+    case: Case, prepared: Prepared, prediction: Prediction, mni_from_native: Affine | None = None
 ) -> Evidence | None:
     """Collect the input of the candidate filter; None for classical methods.
 
     Args:
         case: Input images.
         prepared: The preprocessed scan.
-        reading: Output of a method.
+        prediction: Output of a method.
         mni_from_native: As for `measurement_images`.
     """
-    if reading.second is None:
+    if prediction.second is None:
         return None
 
-    slices = reading.slices
+    slices = prediction.slices
 
     def opposite(image: Image) -> Image:
         # Columns of the lattice lie symmetrically about the midsagittal plane.
@@ -178,9 +178,9 @@ def candidate_evidence(
         return restore(mirrored, case, prepared.registration)
 
     return Evidence(
-        scan=measurement_images(case, prepared, reading, mni_from_native),
-        candidates=reading.candidates,
-        second=reading.second,
+        scan=measurement_images(case, prepared, prediction, mni_from_native),
+        candidates=prediction.candidates,
+        second=prediction.second,
         opposite_dwi=opposite(slices.dwi),
         opposite_adc=opposite(slices.adc),
         slice_axis=case.slice_axis,

@@ -13,7 +13,7 @@ from infarct.preprocessing.preprocess import Prepared
 from infarct.preprocessing.registration import Refinement
 from infarct.segmentation.models import Model
 from infarct.uncertainty.candidate_filter import FilteredLesions
-from infarct.uncertainty.second_reader import SecondReading
+from infarct.uncertainty.second_method import MethodComparison
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Segmentation:
     Attributes:
         case: Input images.
         prepared: The scan on the MNI grid.
-        segmenter: Method that segmented the lesions.
+        model: Method that segmented the lesions.
         lesion: Lesion mask, bool, on the grid of the DWI.
         probability: Lesion probability, 0 - 1, same grid.
         disagreement: SD of the probabilities over the networks of an ensemble, same grid; None for
@@ -35,7 +35,7 @@ class Segmentation:
         measurements: Volumes and contrast, in total and per lesion.
         filtered: Output of the candidate filter; None if the method is not calibrated.
         anatomy: Territories, regions and scores.
-        second_reading: Result of the second method (c-fuzzy map); None for classical methods.
+        second_method: Result of the second method (c-fuzzy map); None for classical methods.
         second_mask: Lesion mask of the second method, bool, on the grid of the DWI; None for
             classical methods.
         refinement: Refined transform to MNI space for anatomical look-up.
@@ -46,7 +46,7 @@ class Segmentation:
 
     case: Case
     prepared: Prepared
-    segmenter: Model
+    model: Model
     lesion: Volume
     probability: Volume
     disagreement: Volume | None
@@ -56,7 +56,7 @@ class Segmentation:
     measurements: Measurements
     filtered: FilteredLesions | None
     anatomy: Anatomy
-    second_reading: SecondReading | None
+    second_method: MethodComparison | None
     second_mask: Volume | None
     refinement: Refinement
     findings: tuple[Finding, ...]

@@ -159,19 +159,19 @@ def make_rows(order: Order) -> dict[str, Row]:
     return rows
 
 
-def row_of(case: Case, prepared: Prepared, reading: Prediction, reference: Mask) -> Row:
+def row_of(case: Case, prepared: Prepared, prediction: Prediction, reference: Mask) -> Row:
     """Return the numbers of a case that the fit needs.
 
     Args:
         case: The scan; the folder of its DWI gives the name.
         prepared: The preprocessed scan.
-        reading: Prediction of the method.
+        prediction: Prediction of the method.
         reference: Reference mask of the infarcts, on the grid of the DWI.
 
     Raises:
         InputFileError: If the method is not a network.
     """
-    evidence = candidate_evidence(case, prepared, reading)
+    evidence = candidate_evidence(case, prepared, prediction)
     if evidence is None:
         raise InputFileError("only networks can be calibrated; name a network")
     scan, candidates = evidence.scan, evidence.candidates

@@ -1,6 +1,6 @@
-"""Try the second reader on cohorts that were outlined: whose outline does it not confirm?
+"""Count the cohort cases whose lesion mask the second method does not confirm.
 
-    python benchmarks/second_reader.py OUT [--model ensemble]
+    python benchmarks/second_method.py OUT [--model ensemble]
 
 OUT is the folder of `benchmarks/cohorts.py`, with the masks of the model and of the c-fuzzy map.
 Prints what is said of outlines that touch an infarct, of those that touch none, and of none.
@@ -18,8 +18,8 @@ from rich.table import Table
 
 from infarct.core.nifti import read
 from infarct.segmentation.models import DEFAULT
-from infarct.segmentation.predict import SECOND_READER
-from infarct.uncertainty.second_reader import compare_readers, second_reader_findings
+from infarct.segmentation.predict import SECOND_METHOD
+from infarct.uncertainty.second_method import compare_methods, second_method_findings
 
 SAID = ("warning", "note", "nothing")
 
@@ -30,9 +30,9 @@ def look_at(mask: Path, out: Path) -> tuple[str, str]:
     outline = read(mask)
     lesion = outline.data > 0
     truth = read(out / "cases" / name / "lesion.nii.gz").data > 0
-    second = read(out / SECOND_READER / name / mask.name).data > 0
-    reading = compare_readers(lesion, second, outline.grid, outline.slice_axis, SECOND_READER)
-    found = second_reader_findings(reading, float(lesion.sum()) * outline.grid.voxel_ml)
+    second = read(out / SECOND_METHOD / name / mask.name).data > 0
+    comparison = compare_methods(lesion, second, outline.grid, outline.slice_axis, SECOND_METHOD)
+    found = second_method_findings(comparison, float(lesion.sum()) * outline.grid.voxel_ml)
     group = "nothing outlined"
     if lesion.any():
         group = "touches an infarct" if (lesion & truth).any() else "touches none"

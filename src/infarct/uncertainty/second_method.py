@@ -20,7 +20,7 @@ SHARED = 1 / 3
 
 
 @dataclass(frozen=True)
-class SecondReading:
+class MethodComparison:
     """Result of the second method, which has no trained weights.
 
     Attributes:
@@ -40,9 +40,9 @@ class SecondReading:
     differs_at_mm: tuple[float, float, float] | None
 
 
-def compare_readers(
+def compare_methods(
     first: Mask, second: Mask, grid: Grid, slice_axis: int, model: str
-) -> SecondReading:
+) -> MethodComparison:
     """Compare two lesion masks of one scan.
 
     Args:
@@ -57,7 +57,7 @@ def compare_readers(
     agrees = None
     if volume >= SMALLEST_ML:
         agrees = shared >= SHARED * max(min(volume, other), SMALLEST_ML)
-    return SecondReading(
+    return MethodComparison(
         model, other, shared, agrees, _largest_difference(first, second, grid, slice_axis)
     )
 
@@ -74,24 +74,26 @@ def _largest_difference(
     return float(x), float(y), float(z)
 
 
-def second_reader_findings(reading: SecondReading, volume_ml: float) -> list[Finding]:
+def second_method_findings(comparison: MethodComparison, volume_ml: float) -> list[Finding]:
     """Report that the second method does not confirm the lesion mask.
 
     Args:
-        reading: From `compare_readers`.
+        comparison: From `compare_methods`.
         volume_ml: Lesion volume of the requested method, ml.
 
     Returns:
         A warning if the methods disagree.
     """
-    if reading.agrees is not False:
+    if comparison.agrees is not False:
         return []
     shared = (
-        f"share {format_volume(reading.overlap_ml)}" if reading.overlap_ml else "do not overlap"
+        f"share {format_volume(comparison.overlap_ml)}"
+        if comparison.overlap_ml
+        else "do not overlap"
     )
     text = (
         f"the second method does not confirm the lesion mask: {format_volume(volume_ml)} by the "
-        f"network and {format_volume(reading.volume_ml)} by the {reading.model} map {shared}; "
-        "check whether the lesion is an infarct"
+        f"network and {format_volume(comparison.volume_ml)} by the {comparison.model} map "
+        f"{shared}; check whether the lesion is an infarct"
     )
     return [Finding(FindingCode.SECOND_METHOD_DISAGREES, "warning", text)]

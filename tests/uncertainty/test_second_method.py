@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from infarct.core.geometry import Grid
-from infarct.uncertainty.second_reader import compare_readers, second_reader_findings
+from infarct.uncertainty.second_method import compare_methods, second_method_findings
 
 GRID = Grid((40, 5, 5), np.diag([2.0, 10.0, 5.0, 1.0]))
 """A layer of 25 voxels of 0.1 ml, 2.5 ml in total."""
@@ -13,9 +13,9 @@ GRID = Grid((40, 5, 5), np.diag([2.0, 10.0, 5.0, 1.0]))
 def compare(first: slice, second: slice):
     masks = np.zeros((2, *GRID.shape), dtype=bool)
     masks[0, first], masks[1, second] = True, True
-    reading = compare_readers(masks[0], masks[1], GRID, 2, "cfuzzy")
+    comparison = compare_methods(masks[0], masks[1], GRID, 2, "cfuzzy")
     volume = float(masks[0].sum()) * 0.1
-    return reading, [finding.level for finding in second_reader_findings(reading, volume)]
+    return comparison, [finding.level for finding in second_method_findings(comparison, volume)]
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def compare(first: slice, second: slice):
 def test_methods_agree_if_they_share_a_third_of_the_smaller_mask(
     first, second, agrees, levels
 ) -> None:
-    reading, found = compare(first, second)
-    assert reading.agrees is agrees
+    comparison, found = compare(first, second)
+    assert comparison.agrees is agrees
     assert found == levels
 
 
@@ -51,23 +51,23 @@ def test_lesions_below_one_millilitre_are_not_compared(voxels, agrees) -> None:
     first[:voxels], second[100:200] = True, True
     masks = (mask.reshape(100, 5, 5) for mask in (first, second))
     grid = Grid((100, 5, 5), GRID.affine)
-    assert compare_readers(*masks, grid, 2, "cfuzzy").agrees is agrees
+    assert compare_methods(*masks, grid, 2, "cfuzzy").agrees is agrees
 
 
 def test_a_second_mask_below_one_millilitre_must_share_a_third_of_one() -> None:
     first, second = np.zeros((2, *GRID.shape), dtype=bool)
     first[:10] = True
     second[0, 0, :3] = True
-    assert compare_readers(first, second, GRID, 2, "cfuzzy").agrees is False
+    assert compare_methods(first, second, GRID, 2, "cfuzzy").agrees is False
     second[0, 0, :4] = True
-    assert compare_readers(first, second, GRID, 2, "cfuzzy").agrees is True
+    assert compare_methods(first, second, GRID, 2, "cfuzzy").agrees is True
 
 
 def test_volumes_are_in_millilitres() -> None:
-    reading, _ = compare(slice(0, 10), slice(5, 25))
-    assert reading.volume_ml == pytest.approx(50.0)
-    assert reading.overlap_ml == pytest.approx(12.5)
-    (finding,) = second_reader_findings(compare(slice(0, 10), slice(0))[0], 25.0)
+    comparison, _ = compare(slice(0, 10), slice(5, 25))
+    assert comparison.volume_ml == pytest.approx(50.0)
+    assert comparison.overlap_ml == pytest.approx(12.5)
+    (finding,) = second_method_findings(compare(slice(0, 10), slice(0))[0], 25.0)
     assert "25 ml by the network and 0 ml by the cfuzzy map do not overlap" in finding.message
 
 
@@ -77,5 +77,5 @@ def test_the_largest_difference_is_a_point_in_scanner_space() -> None:
     first[10:13, 2, 1] = True
     second[20:25, 2, 3] = True
     grid = Grid(GRID.shape, affine)
-    assert compare_readers(first, second, grid, 2, "cfuzzy").differs_at_mm == (6.0, 0.0, 22.0)
-    assert compare_readers(first, first, grid, 2, "cfuzzy").differs_at_mm is None
+    assert compare_methods(first, second, grid, 2, "cfuzzy").differs_at_mm == (6.0, 0.0, 22.0)
+    assert compare_methods(first, first, grid, 2, "cfuzzy").differs_at_mm is None
