@@ -3,9 +3,9 @@
     python benchmarks/speed.py --dwi dwi.nii.gz [--b0 b0.nii.gz] [--adc adc.nii.gz]
         [--repeats 5] [--only NAME ...]
 
-Every competitor is a process of its own, from its start to its last file. In each round, all of them
-run once, in an order drawn anew, so that other work on the machine affects them alike; a ratio
-compares two runs of the same round. Linux and macOS only (`os.wait4`).
+Every competitor is a process of its own, from its start to its last file. In each round, all of
+them run once, in an order drawn anew, so that other work on the machine affects them alike; a
+ratio compares two runs of the same round. Linux and macOS only (`os.wait4`).
 
 Competitors: the default method; the same without volumes in MNI space; the method of the paper in
 this package (16 phases, onnxruntime); its network in torch on the same 16 sub-volumes, without any

@@ -114,6 +114,15 @@ def test_segment_writes_the_results_and_another_atlas_makes_the_table_of_territo
     assert run(monkeypatch, *again, *both) == 0
 
 
+def test_quick_omits_the_volumes_in_mni_space(monkeypatch, tmp_path) -> None:
+    requests = []
+    monkeypatch.setattr("infarct.cli.run_scan.run_and_show", requests.append)
+    words = ("segment", "--dwi", "dwi.nii", "--out", str(tmp_path))
+    for more in ((), ("--quick",)):
+        assert run(monkeypatch, *words, *more) == 0
+    assert [request.keep_mni for request in requests] == [True, False]
+
+
 def test_report_and_recompute_work_on_a_result(
     written: Path,
     tmp_path: Path,

@@ -37,6 +37,7 @@ class DicomRequest:
         brain: Your own brain mask.
         model: Name of the segmentation method.
         territories: Atlas for the table of territories; None uses the bundled one.
+        quick: Omit scan and maps in MNI space.
         overwrite: Replace an existing result in `out`.
         overwrite_corrected: Replace it even if it was corrected manually or contains other files.
         dicom_out: Also write SEG and SR.
@@ -51,6 +52,7 @@ class DicomRequest:
     brain: Path | None = None
     model: str = DEFAULT
     territories: Atlas | None = None
+    quick: bool = False
     overwrite: bool = False
     overwrite_corrected: bool = False
     dicom_out: bool = False
@@ -68,6 +70,7 @@ class DicomRequest:
         options += ["--brain", "BRAIN"] if self.brain is not None else []
         own_atlas = ["--atlas", "ATLAS", "--labels", "LABELS"]
         options += own_atlas if self.territories is not None else []
+        options += ["--quick"] if self.quick else []
         options += ["--overwrite"] if self.overwrite else []
         options += ["--overwrite-corrected"] if self.overwrite_corrected else []
         options += ["--dicom-out"] if self.dicom_out else []
@@ -121,6 +124,7 @@ def _run_request(request: DicomRequest, found: DicomCase, seconds: float) -> Run
         request.out,
         request.model,
         request.territories,
+        keep_mni=not request.quick,
         overwrite=request.overwrite,
         overwrite_corrected=request.overwrite_corrected,
         command=request.command,

@@ -42,6 +42,13 @@ def segment(
     model: Model = DEFAULT_MODEL,
     atlas: OwnAtlas = None,
     labels: OwnLabels = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Omit scan and maps in MNI space: faster, with a third of the disk space.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     overwrite_corrected: OverwriteCorrected = False,
     dicom: Annotated[
@@ -90,6 +97,7 @@ def segment(
             brain=brain,
             model=model,
             territories=territories,
+            quick=quick,
             overwrite=overwrite,
             overwrite_corrected=overwrite_corrected,
             dicom_out=dicom_out,
@@ -108,6 +116,7 @@ def segment(
         out,
         model,
         territories,
+        keep_mni=not quick,
         overwrite=overwrite,
         overwrite_corrected=overwrite_corrected,
         command=sys.argv[1:],
