@@ -218,6 +218,26 @@ def test_labels_are_recognised_in_every_layout(tmp_path: Path, names: tuple[str,
     assert path == tmp_path / f"{names[1]}.nii.gz"
 
 
+def test_each_subject_of_our_derivatives_has_one_lesion_and_one_brain_mask(tmp_path: Path) -> None:
+    names = (
+        *("space-orig_label-lesion_mask", "space-orig_desc-lesions_dseg"),
+        *("space-orig_label-brain_mask", "space-orig_label-lesion_probseg"),
+        *("space-MNI152NLin2009aSym_label-lesion_mask", "space-MNI152NLin2009aSym_trace"),
+    )
+    for subject in ("sub-1", "sub-2"):
+        for name in names:
+            save(tmp_path / subject / "dwi" / f"{subject}_{name}.nii.gz", LESION)
+    for kind in ("lesion", "brain"):
+        found = find_images(tmp_path, kind)
+        assert list(found) == ["sub-1", "sub-2"]
+        assert found["sub-1"].name == f"sub-1_space-orig_label-{kind}_mask.nii.gz"
+
+
+def test_numbered_lesions_alone_are_a_lesion_mask(tmp_path: Path) -> None:
+    save(tmp_path / "sub-1/dwi/sub-1_space-orig_desc-lesions_dseg.nii.gz", LESION)
+    assert list(find_images(tmp_path, "lesion")) == ["sub-1"]
+
+
 def test_published_datasets_are_read_unchanged(tmp_path: Path) -> None:
     soop, isles22, isles24 = (tmp_path / name for name in ("soop", "isles22", "isles24"))
     for name in (

@@ -51,6 +51,9 @@ _NOT_SUBJECT = {"rec"}
 _LABELLED = re.compile(r"_(?:desc-|label-)?(lesion[A-Z][A-Za-z0-9]*)(?:[_-]mask|[_-]msk)?$")
 """Suffix of a labelled mask, as in `P01_lesionAcute`."""
 
+_NUMBERED = "_desc-lesions_dseg.nii.gz"
+"""End of the name of a label map that numbers the lesions, as `infarct bids` writes them."""
+
 _IMAGE = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
@@ -72,6 +75,11 @@ class _Found:
     def labels(self) -> tuple[str, ...]:
         """Values of `--label` that select this image; the most specific last."""
         return (self.label, self.desc) if self.desc else (self.label,)
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether it numbers the lesions."""
+        return self.path.name.endswith(_NUMBERED)
 
 
 _FoundBySubject = dict[str, list[_Found]]
@@ -96,7 +104,7 @@ def find_images(directory: Path, kind: str, label: str | None = None) -> dict[st
     found = _find(directory, kind)
     if label is None:
         kept = {
-            subject: [file for file in files if kind != "lesion" or _is_usual(file)]
+            subject: _usual(files) if kind == "lesion" else files
             for subject, files in found.items()
         }
     else:
@@ -156,9 +164,11 @@ def _with_label(files: Sequence[_Found], label: str) -> list[_Found]:
     return []
 
 
-def _is_usual(file: _Found) -> bool:
-    """Return whether a mask is a lesion mask by default; `label-L_mask`, for example, is not."""
-    return file.label.lower().startswith("lesion")
+def _usual(files: Sequence[_Found]) -> list[_Found]:
+    """Return the masks that are lesion masks by default; `label-L_mask`, for example, is not."""
+    usual = [file for file in files if file.label.lower().startswith("lesion")]
+    # Next to a mask, the numbered lesions are the same voxels.
+    return [file for file in usual if not file.is_numbered] or usual
 
 
 def _single(subject: str, files: Sequence[_Found], kind: str) -> Path:
