@@ -143,6 +143,22 @@ def show_result(result: Segmentation, out: Path, seconds: float) -> None:
     )
 
 
+def show_follow_up(results: Sequence[str], remarks: Sequence[str], page: Path) -> None:
+    """Print the growth between the scans, what to check, and where the report is.
+
+    Args:
+        results: One sentence per comparison.
+        remarks: What a reader must know before using the numbers.
+        page: The report.
+    """
+    console = Console()
+    for result in results:
+        console.print(result, markup=False, highlight=False)
+    for remark in remarks:
+        console.print(f"check: {remark}", style="yellow", markup=False, highlight=False)
+    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+
+
 def show_next(text: str) -> None:
     """Print what to do next."""
     Console().print(f"next: {text}", style="dim", markup=False, highlight=False, soft_wrap=True)

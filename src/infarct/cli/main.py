@@ -1,7 +1,7 @@
 """The program `infarct`: its commands, and the exit code of each error.
 
 Each command is a module of `infarct.cli.commands` with the same name. Exit codes: 0 success,
-1 internal error, 2 usage error, 3 to 12 see `infarct.core.errors`, 130 interrupted, 128 + N
+1 internal error, 2 usage error, 3 to 13 see `infarct.core.errors`, 130 interrupted, 128 + N
 terminated by signal N.
 """
 
@@ -19,6 +19,7 @@ from infarct.cli.commands.bids import bids
 from infarct.cli.commands.cohort import cohort
 from infarct.cli.commands.demo import demo
 from infarct.cli.commands.evaluate import evaluate
+from infarct.cli.commands.follow import follow
 from infarct.cli.commands.recompute import recompute
 from infarct.cli.commands.report import report
 from infarct.cli.commands.segment import segment
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command(short_help="Segment and measure the lesions of one scan.")(segment)
 app.command(short_help="Segment a synthetic scan and compare it with the truth.")(demo)
 app.command(short_help="Open a page in the browser to review and correct scans.")(serve)
+app.command(short_help="Measure growth between scans of one patient.")(follow)
 app.command(short_help="Segment and measure many scans; repeat to resume.")(cohort)
 app.command(short_help="Segment and measure a BIDS dataset (BIDS App).", cls=BidsAppCommand)(bids)
 app.command(short_help="Measure a manually corrected mask.")(recompute)

@@ -77,6 +77,12 @@ class SettingError(InfarctError):
     exit_code = 12
 
 
+class FollowUpError(InfarctError):
+    """Two scans cannot be compared: same scan, wrong order, another patient or body part."""
+
+    exit_code = 13
+
+
 class TrainingError(InfarctError):
     """A training run diverged: the loss is not finite."""
 

@@ -35,7 +35,7 @@ sitk.ProcessObject.SetGlobalWarningDisplay(False)
 _FREE = (0, 0, 1, 1, 1, 1, 1, 1, 0)
 """Free parameters of ScaleVersor3D: all but the tilts (versor x, y) and the z scale."""
 
-_NEAR_MM, _WHERE_MM = 4.0, 8.0
+NEAR_MM, WHERE_MM = 4.0, 8.0
 """Distance from the brain within which the b0 is kept, and within which images are compared."""
 
 _SEARCH_MM = range(-60, 61, 4)
@@ -110,18 +110,18 @@ def register(b0: Volume, brain: Mask, template: Volume, template_brain: Mask) ->
     """
     plane_from_voxel = _plane_from_voxel(b0)
     # Thresholding a distance map is ten times faster than a dilation with a large ball.
-    apart = distance_to(brain, _WHERE_MM, b0.grid.spacing)
-    near, where = apart <= _NEAR_MM, apart <= _WHERE_MM
+    apart = distance_to(brain, WHERE_MM, b0.grid.spacing)
+    near, where = apart <= NEAR_MM, apart <= WHERE_MM
     ceiling = np.percentile(b0.data[brain], 99.5)
-    fixed = _to_itk(np.clip(b0.data, 0, ceiling) * near, plane_from_voxel)
-    levels = _Levels(
+    fixed = to_itk(np.clip(b0.data, 0, ceiling) * near, plane_from_voxel)
+    levels = Levels(
         fixed,
-        _to_itk(where.astype(np.float32), plane_from_voxel),
-        _to_itk(template.data, template.affine),
+        to_itk(where.astype(np.float32), plane_from_voxel),
+        to_itk(template.data, template.affine),
     )
     centre = _centre(brain, plane_from_voxel)
     onto = _centre(template_brain, template.affine) - centre
-    with _one_thread():
+    with one_thread():
         starts = _search(levels, centre, onto)
         # ITK releases the interpreter lock, so that the starts use several cores.
         with ThreadPoolExecutor(len(starts)) as pool:
@@ -152,13 +152,13 @@ def _centre(mask: Mask, affine: Affine) -> NDArray[np.float64]:
     return centre
 
 
-def _refuse_shortage(error: RuntimeError) -> None:
+def refuse_shortage(error: RuntimeError) -> None:
     """Raise `MemoryShortageError` if ITK ran out of memory; the scan is not the cause."""
     if is_shortage(error):
         raise MemoryShortageError from error
 
 
-def _to_itk(data: Image, affine: Affine) -> sitk.Image:
+def to_itk(data: Image, affine: Affine) -> sitk.Image:
     """Convert an image for SimpleITK; coordinates stay RAS+, for both images of a registration."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(data.astype(np.float32).transpose(2, 1, 0)))
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -169,7 +169,7 @@ def _to_itk(data: Image, affine: Affine) -> sitk.Image:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Restrict ITK to one thread, so that results are reproducible bit by bit."""
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -222,20 +222,20 @@ def refine(b0: Volume, brain: Mask, template: Volume, found: Registration) -> Re
 
     if np.ptp(placed[:, 2]) < _LEAST_EXTENT_MM:
         return kept(f"the scan covers only {np.ptp(placed[:, 2]):.0f} mm of the brain along z")
-    apart = distance_to(brain, _WHERE_MM, b0.grid.spacing)
+    apart = distance_to(brain, WHERE_MM, b0.grid.spacing)
     ceiling = np.percentile(b0.data[brain], 99.5)
-    levels = _Levels(
-        _to_itk(np.clip(b0.data, 0, ceiling) * (apart <= _NEAR_MM), found.mni_from_voxel),
-        _to_itk((apart <= _WHERE_MM).astype(np.float32), found.mni_from_voxel),
-        _to_itk(template.data, template.affine),
+    levels = Levels(
+        to_itk(np.clip(b0.data, 0, ceiling) * (apart <= NEAR_MM), found.mni_from_voxel),
+        to_itk((apart <= WHERE_MM).astype(np.float32), found.mni_from_voxel),
+        to_itk(template.data, template.affine),
     )
     transform = sitk.AffineTransform(3)
     transform.SetCenter(placed.mean(axis=0).tolist())
-    with _one_thread():
+    with one_thread():
         try:
             before, after = _descend(levels, transform)
         except RuntimeError as error:
-            _refuse_shortage(error)
+            refuse_shortage(error)
             return kept(f"the optimisation of mutual information failed ({error})")
     matrix = np.eye(4)
     matrix[:3, :3] = np.array(transform.GetMatrix()).reshape(3, 3)
@@ -252,7 +252,7 @@ def refine(b0: Volume, brain: Mask, template: Volume, found: Registration) -> Re
     return Refinement(matrix @ found.mni_from_native, True, moved, "")
 
 
-def _descend(levels: _Levels, transform: sitk.AffineTransform) -> tuple[float, float]:
+def _descend(levels: Levels, transform: sitk.AffineTransform) -> tuple[float, float]:
     """Optimise in place; return the finest-level metric before and after, lower is better."""
     finest = 2.0
     method, fixed, moving = levels.at(finest)
@@ -270,7 +270,7 @@ def _descend(levels: _Levels, transform: sitk.AffineTransform) -> tuple[float, f
 
 
 @dataclass(frozen=True)
-class _Levels:
+class Levels:
     """The images of a registration at any resolution."""
 
     fixed: sitk.Image
@@ -292,7 +292,7 @@ def _shrink(image: sitk.Image, mm: float) -> Any:
 
 
 def _search(
-    levels: _Levels, centre: NDArray[np.float64], onto: NDArray[np.float64]
+    levels: Levels, centre: NDArray[np.float64], onto: NDArray[np.float64]
 ) -> list[sitk.ScaleVersor3DTransform]:
     """Return start transforms: the best shift along z, and the second best if it is far away.
 
@@ -312,7 +312,7 @@ def _search(
         try:
             return float(method.MetricEvaluate(fixed, moving))
         except RuntimeError as error:
-            _refuse_shortage(error)
+            refuse_shortage(error)
             return math.inf  # every sample fell outside the template
 
     scored = sorted((misfit(dz), dz) for dz in _SEARCH_MM)
@@ -331,7 +331,7 @@ def _search(
 
 
 def _refine(
-    levels: _Levels, transform: sitk.ScaleVersor3DTransform
+    levels: Levels, transform: sitk.ScaleVersor3DTransform
 ) -> tuple[float, sitk.ScaleVersor3DTransform]:
     value = math.inf
     for mm, step, iterations in ((4.0, 2.0, 60), (2.0, 0.5, 15)):
@@ -345,7 +345,7 @@ def _refine(
         try:
             method.Execute(fixed, moving)
         except RuntimeError as error:
-            _refuse_shortage(error)
+            refuse_shortage(error)
             raise RegistrationError(
                 f"the registration failed ({error}); check the images and the brain mask"
             ) from error

@@ -114,7 +114,7 @@ class Viewer:
 
 
 @dataclass(frozen=True)
-class _Tiling:
+class Tiling:
     """Layout of a slice in its tile on a sheet.
 
     Attributes:
@@ -158,7 +158,7 @@ def view(stored: Stored) -> Viewer:
     lesion, brain = shown(stored.lesion), shown(stored.brain)
     second = None if stored.second is None else shown(stored.second)
     head = head_of(b0, brain)
-    tiling = _tile(box_around(head | lesion, 3), head.shape, radiological_spacing(affine))
+    tiling = make_tiling(box_around(head | lesion, 3), head.shape, radiological_spacing(affine))
     n = head.shape[2]
     columns = math.ceil(math.sqrt(n))
     # ADC is hidden in air, where its noise is brighter than the brain.
@@ -167,7 +167,7 @@ def view(stored: Stored) -> Viewer:
     whites["adc"] = ADC_WINDOW[1]
 
     def sheet(image: Image, told: Sheet) -> Sheet:
-        return replace(told, uri=_sheet(_grey(image, told.top), tiling, columns))
+        return replace(told, uri=make_sheet(grey(image, told.top), tiling, columns))
 
     sheets = [
         sheet(dwi, Sheet("dwi", "DWI", "", whites["dwi"] * _HEADROOM, whites["dwi"])),
@@ -181,7 +181,7 @@ def view(stored: Stored) -> Viewer:
     montage = tuple(key_slices(lesion, brain, _MONTAGE))
     chosen = list(montage)
     montage_sheets = tuple(
-        Sheet(key, title, _sheet(_grey(image[..., chosen], whites[key]), tiling, len(chosen)))
+        Sheet(key, title, make_sheet(grey(image[..., chosen], whites[key]), tiling, len(chosen)))
         for key, title, image in (("dwi", "DWI", dwi), ("adc", "ADC", adc))
     )
 
@@ -205,7 +205,7 @@ def view(stored: Stored) -> Viewer:
     )
 
 
-def _mirror(stored: Stored, tiling: _Tiling) -> tuple[tuple[float, ...], ...]:
+def _mirror(stored: Stored, tiling: Tiling) -> tuple[tuple[float, ...], ...]:
     """Return the transform of a point of a tile to the other hemisphere, see `Viewer.mirror`."""
     mni_from_shown = stored.atlas_from_native @ radiological_affine(
         stored.dwi.affine, stored.dwi.grid.shape
@@ -230,9 +230,16 @@ def slice_of(stored: Stored, point_mm: tuple[float, float, float]) -> int:
     return int(np.argwhere(to_radiological(marked, stored.dwi.affine))[0][2])
 
 
-def _tile(
+def make_tiling(
     box: tuple[slice, slice], shape: tuple[int, ...], spacing: NDArray[np.float64]
-) -> _Tiling:
+) -> Tiling:
+    """Lay out the slices of an image in tiles.
+
+    Args:
+        box: Columns and rows of the reordered image to show.
+        shape: Its number of voxels along each axis.
+        spacing: (3,) its voxel spacing, mm.
+    """
     voxels = np.array([part.stop - part.start for part in box])
     mm = voxels * spacing[:2]
     finest = float(spacing[:2].min())
@@ -243,7 +250,7 @@ def _tile(
     )
     width, height = (max(1, round(float(length) / pixel)) for length in mm)
     margin = tuple((-n % _BLOCK) // 2 for n in (width, height))
-    return _Tiling(
+    return Tiling(
         box,
         (width, height),
         (margin[0], margin[1]),
@@ -251,12 +258,12 @@ def _tile(
     )
 
 
-def _grey(image: Image, top: float) -> NDArray[np.uint8]:
+def grey(image: Image, top: float) -> NDArray[np.uint8]:
     """Store values from 0 to `top` in 8 bits."""
     return np.asarray(np.rint(np.clip(image / max(top, 1e-12), 0, 1) * 255), np.uint8)
 
 
-def _sheet(image: NDArray[np.uint8], tiling: _Tiling, columns: int) -> str:
+def make_sheet(image: NDArray[np.uint8], tiling: Tiling, columns: int) -> str:
     """Tile all slices into one JPEG and return it as a data URI."""
     width, height = tiling.tile
     n = image.shape[2]

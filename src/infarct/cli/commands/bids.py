@@ -64,13 +64,21 @@ def bids(
     retry_failed: RetryFailed = False,
     overwrite_corrected: OverwriteCorrected = False,
     keep: Keep = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow", help="Compare the sessions of each participant, in the order of the labels."
+        ),
+    ] = False,
 ) -> None:
     """Segment and measure the diffusion scans of a BIDS dataset (BIDS App)."""
     from infarct.bids.dataset import find_scans
     from infarct.bids.derivatives import check_place, describe, jobs_of
     from infarct.bids.gaps import gaps
     from infarct.bids.participants import join_participants
+    from infarct.bids.sessions import patients_of
     from infarct.cli.run_cases import run_cases, write_group_report
+    from infarct.cohort.follow_up import follow_patients
     from infarct.cohort.jobs import Settings, check_outcomes
     from infarct.cohort.run import Request
     from infarct.cohort.runner import Pool
@@ -92,4 +100,7 @@ def bids(
     command = tuple(sys.argv[1:])
     settings = Settings(model, command, overwrite_corrected=overwrite_corrected, keep_mni=keep_mni)
     pool = Pool(workers, scheduler, unencrypted)
-    check_outcomes(run_cases(jobs, Request(out_dir, settings, pool, retry_failed)))
+    outcomes = run_cases(jobs, Request(out_dir, settings, pool, retry_failed))
+    if follow:
+        follow_patients(patients_of(scans, jobs), out_dir, typer.echo)
+    check_outcomes(outcomes)

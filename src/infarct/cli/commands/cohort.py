@@ -42,15 +42,24 @@ def cohort(
     retry_failed: RetryFailed = False,
     overwrite_corrected: OverwriteCorrected = False,
     keep: Keep = None,
+    patients: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of patients with several scans: patient, followed by columns of case ids, "
+            "first scan first. Their scans are compared at the end."
+        ),
+    ] = None,
 ) -> None:
     """Segment and measure many scans in parallel. Run it again to resume."""
     from infarct.cli.run_cases import run_cases, write_group_report
     from infarct.cohort.case_list import find_jobs
+    from infarct.cohort.follow_up import follow_patients, read_patients
     from infarct.cohort.jobs import Settings, check_outcomes
     from infarct.cohort.run import Request
     from infarct.cohort.runner import Pool
 
     jobs = find_jobs(cases, out, b0_below)
+    followed = read_patients(patients, jobs) if patients else []
     settings = Settings(
         model,
         tuple(sys.argv[1:]),
@@ -60,4 +69,6 @@ def cohort(
     pool = Pool(workers, scheduler, unencrypted)
     outcomes = run_cases(jobs, Request(out, settings, pool, retry_failed))
     write_group_report(jobs, out)
+    if followed:
+        follow_patients(followed, out, typer.echo)
     check_outcomes(outcomes)

@@ -104,7 +104,8 @@ def _synthetic_depth(
     """Return a box and the depth of its voxels inside an ellipsoid with a rough border."""
     centre = warp.moved(spot.centre_mm, way.target_from_source)
     axes = np.array(spot.axes) / np.prod(spot.axes) ** (1 / 3)
-    radius = (3 * spot.volume_ml * 1000 / (4 * np.pi)) ** (1 / 3)
+    shape_ml = spot.volume_ml if spot.shape_ml is None else spot.shape_ml
+    radius = (3 * shape_ml * 1000 / (4 * np.pi)) ** (1 / 3)
     box = _box(centre, axes * radius * 2.0 + 4)
     squares = [
         ((torch.arange(s.start, s.stop, dtype=torch.float32, device=device) - c) / a) ** 2

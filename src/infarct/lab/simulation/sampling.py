@@ -207,7 +207,7 @@ def _draw_lesions(
     available = bank.lesions.of(cohort.split)
     if low:
         available = low_masks(bank, available)
-    look = _draw_look(phase, total, bvalue, rng)
+    look = draw_look(phase, total, bvalue, rng)
     spots = []
     side = float(rng.choice([-1.0, 1.0]))
     for number, volume_ml in enumerate(volumes):
@@ -250,7 +250,7 @@ def _draw_shower(cohort: Cohort, bvalue: float, rng: np.random.Generator) -> tup
     spots = []
     for _ in range(count):
         volume_ml = float(np.clip(np.exp(rng.normal(np.log(0.05), 1.1)), *EMBOLUS_ML))
-        look = _draw_look(kind, volume_ml, bvalue, rng)
+        look = draw_look(kind, volume_ml, bvalue, rng)
         site = str(rng.choice(SHOWERED[str(rng.choice(affected))]))
         here = float(rng.choice([-1.0, 1.0])) if both else side
         spots.append(spot_at(site, volume_ml, here, look, rng))
@@ -262,7 +262,7 @@ def infarct_ml(outlined_ml: float) -> float:
     return max(float((outlined_ml / OUTLINED_FACTOR) ** (1 / OUTLINED_POWER)), LEAST_ML)
 
 
-def _draw_look(kind: str, volume_ml: float, bvalue: float, rng: np.random.Generator) -> Look:
+def draw_look(kind: str, volume_ml: float, bvalue: float, rng: np.random.Generator) -> Look:
     """Draw the appearance of an infarct; small ones are fainter, but all are bright on DWI."""
     phase = PHASES[kind]
     faint = 0.3 * np.exp(-volume_ml / 5.0)

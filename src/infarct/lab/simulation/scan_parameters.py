@@ -73,6 +73,8 @@ class Spot:
         adc_gain: Factor on the ADC inside.
         b0_gain: Factor on the signal without diffusion weighting inside.
         texture: SD of the change inside, as a fraction of the change.
+        shape_ml: Volume that sets the scale of a synthetic shape; that of the spot if None. Time
+            points of one infarct share it, so that the smaller mask lies within the larger one.
     """
 
     kind: str
@@ -86,6 +88,7 @@ class Spot:
     adc_gain: float
     b0_gain: float
     texture: float
+    shape_ml: float | None = None
 
 
 @dataclass(frozen=True)

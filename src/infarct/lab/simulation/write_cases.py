@@ -214,7 +214,7 @@ def make_case(cohort: Cohort, bank: Bank, seed: int, index: int, folder: Path) -
         record = draw(cohort, bank, seed, index + attempt * APART)
         head, scan = scan_placed(record, saving, bank)
         if not record.lesions or scan.lesion.any():
-            _save(head, scan, saving, folder)
+            write_case(head, scan, saving, folder)
             return
     raise RuntimeError(f"none of {ATTEMPTS} infarcts drawn from cohort {cohort.name!r} is visible")
 
@@ -264,10 +264,18 @@ def save_case(record: Record, saving: Saving, bank: Bank, folder: Path) -> None:
         folder: Output folder, created if needed, for `dwi`, `b0`, `adc`, `lesion` and `brain`
             (`.nii.gz`) and `record.json`.
     """
-    _save(*scan_placed(record, saving, bank), saving, folder)
+    write_case(*scan_placed(record, saving, bank), saving, folder)
 
 
-def _save(head: Head, scan: SimulatedScan, saving: Saving, folder: Path) -> None:
+def write_case(head: Head, scan: SimulatedScan, saving: Saving, folder: Path) -> None:
+    """Write a simulated scan; files as in `save_case`.
+
+    Args:
+        head: The head in scanner space.
+        scan: Its scan on the native grid.
+        saving: Position and file conventions.
+        folder: Output folder, created if needed.
+    """
     record = scan.record
     affine = native_affine(record, saving)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""Growth, fate and response of infarcts between the scans of one patient."""
