@@ -87,7 +87,8 @@ def write_result(
         "confidence": {"volume_interval_ml": interval, "volume_interval_probability": 0.9},
     }
     manifest = {
-        **{"infarct": "0", "model": "test", "command": None},
+        **{"infarct": "0", "model": "test", "command": None, "python": "3", "created": "2026"},
+        **{"libraries": {}, "networks": {}, "assets": {}, "engine": {"name": "", "version": ""}},
         "territories": {"file": "t", "sha256": "0"},
         "case": {"id": folder.name, "scan_date": date},
         "inputs": {"dwi": {"file": "dwi.nii.gz", "sha256": folder.name}},

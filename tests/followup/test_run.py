@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from heads import ball, make_head, rigid, write_result
 
+from infarct.cli.main import main
 from infarct.core.errors import FollowUpError, InputFileError, OutputError
 from infarct.core.nifti import read
 from infarct.followup.change import Fate
@@ -110,7 +111,7 @@ def test_the_report_is_self_contained_and_draws_a_curve_for_three_scans(done):
     page = (done[0] / PAGE).read_text()
     assert not re.search(r'(src|href)="(?!#|data:)', page)
     assert '<svg class="curve"' in page
-    assert "nan" not in re.sub(r"base64,[^\"]*", "", page).lower()
+    assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", page), re.IGNORECASE)
 
 
 def test_the_same_scan_twice_is_refused(results, tmp_path):
@@ -149,6 +150,23 @@ def test_another_patient_is_refused_with_a_picture(results, tmp_path):
         follow(FollowRequest((results[1], other), tmp_path / "out"))
     assert (tmp_path / "out-mismatch.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_prints_the_growth_and_has_its_own_exit_code(results, tmp_path, capsys):
+    out = tmp_path / "out"
+    for scans, code in ((results[1:3], 0), (results[1:2] * 2, 13)):
+        with pytest.raises(SystemExit) as ended:
+            _run_command("follow", *map(str, scans), "--out", str(out / str(code)))
+        assert (ended.value.code or 0) == code
+    printed = capsys.readouterr()
+    assert "Growth: +" in printed.out
+    assert "same scan" in printed.err
+
+
+def _run_command(*arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["infarct", *arguments])
+        main()
 
 
 def test_one_scan_is_refused(results, tmp_path):

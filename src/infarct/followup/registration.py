@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import linalg, ndimage
 
 from infarct.core.diffusion import Image, Mask
+from infarct.core.distances import distance_to
 from infarct.core.errors import FollowUpError
 from infarct.core.geometry import Affine, Grid
 from infarct.core.nifti import Volume
@@ -167,19 +168,14 @@ def _best(fixed: Scan, moving: Scan, starts: list[Affine]) -> Affine:
 
 
 def _levels(fixed: Scan, moving: Scan) -> Levels:
-    apart = _distance_to_brain(fixed)
+    apart, other = (
+        distance_to(scan.brain, WHERE_MM, scan.b0.grid.spacing) for scan in (fixed, moving)
+    )
     return Levels(
         to_itk(_stripped(fixed, apart), fixed.b0.affine),
         to_itk((apart <= WHERE_MM).astype(np.float32), fixed.b0.affine),
-        to_itk(_stripped(moving, _distance_to_brain(moving)), moving.b0.affine),
+        to_itk(_stripped(moving, other), moving.b0.affine),
     )
-
-
-def _distance_to_brain(scan: Scan) -> NDArray[np.float64]:
-    distance: NDArray[np.float64] = ndimage.distance_transform_edt(
-        ~scan.brain, sampling=scan.b0.grid.spacing
-    )
-    return distance
 
 
 def _stripped(scan: Scan, apart: NDArray[np.float64]) -> Image:
