@@ -278,6 +278,7 @@ class Levels:
     moving: sitk.Image
 
     def at(self, mm: float) -> tuple[sitk.ImageRegistrationMethod, sitk.Image, sitk.Image]:
+        """Return the method with its metric, and the fixed and moving image at a resolution."""
         method = sitk.ImageRegistrationMethod()
         method.SetMetricAsMattesMutualInformation(32)
         method.SetInterpolator(sitk.sitkLinear)
