@@ -20,6 +20,7 @@ from infarct.segmentation.models import (
     MODELS_FOLDER,
     NETWORK,
     get_model,
+    left_out_networks,
     lesion_networks,
     model_names,
     trained_on,
@@ -192,6 +193,48 @@ def test_an_own_network_cannot_pass_for_one_that_ships(tmp_path, monkeypatch) ->
     monkeypatch.setenv(MODELS_FOLDER, str(tmp_path / "absent"))
     with pytest.raises(AssetError, match="which is not a folder"):
         model_names()
+
+
+@pytest.fixture
+def as_from_the_wheel(tmp_path, monkeypatch):
+    """The bundled files without those that the wheel leaves out; returns the complete folder."""
+    complete, installed = assets.ROOT, tmp_path / "installed"
+    for asset in assets.index().values():
+        if not asset.source_only:
+            (installed / asset.file).parent.mkdir(parents=True, exist_ok=True)
+            (installed / asset.file).symlink_to(complete / asset.file)
+    monkeypatch.setattr(assets, "ROOT", installed)
+    return complete
+
+
+def test_networks_that_the_wheel_leaves_out_are_not_offered(as_from_the_wheel) -> None:
+    assert model_names() == [ENSEMBLE, *ENSEMBLE_OF, "cfuzzy", "tscore"]
+    assert {NETWORK, f"unet-ch2{BRIEF}"} <= set(left_out_networks())
+    assert not {*left_out_networks(), "brainmask"} & set(model_names())
+    for name in model_names():
+        assert get_model(name).name == name
+    for name in (NETWORK, f"{NETWORK}:specific", f"fcn-ch2-slices,{NETWORK}"):
+        with pytest.raises(
+            AssetError, match=f"{NETWORK} is not part of .* copy .* {MODELS_FOLDER}"
+        ):
+            get_model(name)
+
+
+def test_a_network_that_the_wheel_leaves_out_may_be_in_the_users_folder(
+    as_from_the_wheel, tmp_path, monkeypatch
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    monkeypatch.setenv(MODELS_FOLDER, str(folder))
+    networks = as_from_the_wheel / "networks"
+    for stem in ("DAGMNet_CH3", "UNet_CH2_brief"):
+        shutil.copyfile(networks / f"{stem}.onnx", folder / f"{stem}.onnx")
+    assert get_model(f"{NETWORK}:specific").candidate_filter.point == "specific"
+    assert model_names().index(NETWORK) < model_names().index("cfuzzy")
+    assert "trained for only minutes" in get_model("unet-ch2-brief").caution
+    shutil.copyfile(networks / "UNet_CH2_brief.onnx", folder / "DAGMNet_CH3.onnx")
+    with pytest.raises(AssetError, match="is not the network dagmnet-ch3 of this version; rename"):
+        get_model(NETWORK)
 
 
 def test_networks_run_on_the_slices_or_the_sub_volumes_they_were_trained_on(

@@ -168,12 +168,13 @@ def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def show_methods(methods: Sequence[Model], hidden: int = 0) -> None:
+def show_methods(methods: Sequence[Model], hidden: int = 0, left_out: Sequence[str] = ()) -> None:
     """Print a table of models with the default first, and how many are not listed.
 
     Args:
         methods: Models to list.
         hidden: Number of models that are not listed.
+        left_out: Names of the networks that are not part of this installation.
     """
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("--model", "description", "MB", "calibrated on", "use"):
@@ -191,6 +192,12 @@ def show_methods(methods: Sequence[Model], hidden: int = 0) -> None:
     console.print(table)
     if hidden:
         text = f"{hidden} networks that only compare designs are not listed; list them with --all"
+        console.print(text, style="dim", markup=False, highlight=False)
+    if left_out:
+        text = (
+            f"not part of this installation: {', '.join(left_out)}. They compare methods only; "
+            "--model NAME says how to get one"
+        )
         console.print(text, style="dim", markup=False, highlight=False)
 
 

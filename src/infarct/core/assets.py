@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 
 from infarct.core.atomic_write import atomic_file
 from infarct.core.errors import AssetError
 
 ROOT = Path(__file__).parents[1] / "data"
 _INDEX = ROOT / "assets.json"
+
+SOURCE_ONLY = ("*.pt", "*_brief.*", "DAGMNet_CH3.*")
+"""Names of files that the index lists but the wheel leaves out, to stay small: checkpoints, and
+networks that only compare methods. The same as `exclude` of the wheel in `pyproject.toml`."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,17 @@ class Asset:
     sha256: str
     licence: str
     source: str
+
+    @property
+    def location(self) -> Path:
+        """Where the file is, if it is part of this installation."""
+        return ROOT / self.file
+
+    @property
+    def source_only(self) -> bool:
+        """Whether only a clone or the source archive contains the file, not the wheel."""
+        name = PurePosixPath(self.file).name
+        return any(fnmatchcase(name, pattern) for pattern in SOURCE_ONLY)
 
 
 def index() -> dict[str, Asset]:
@@ -55,16 +71,24 @@ def path(name: str) -> Path:
         name: A key of `index()`.
 
     Raises:
-        AssetError: If there is no such asset, or the file is missing or has changed.
+        AssetError: If there is no such asset, the file is missing or has changed, or the wheel
+            leaves it out.
     """
     assets = index()
     if name not in assets:
         raise AssetError(f"there is no bundled file {name!r}; choose from {', '.join(assets)}")
     asset = assets[name]
-    file = ROOT / asset.file
+    file = asset.location
+    if asset.source_only and not file.is_file():
+        raise AssetError(f"{file.name} is not part of this installation; {how_to_get(asset)}")
     if not file.is_file() or sha256(file) != asset.sha256:
         raise AssetError(f"{file} is missing or has changed; reinstall")
     return file
+
+
+def how_to_get(asset: Asset) -> str:
+    """Say how to get a file that the wheel leaves out."""
+    return f"copy src/infarct/data/{asset.file} of a clone of the repository to {asset.location}"
 
 
 def register_asset(*new: Asset) -> None:

@@ -169,32 +169,50 @@ def lesion_networks() -> dict[str, Path]:
     """Return the ONNX file of every lesion network, by its `--model` name.
 
     Includes the bundled networks and those in the folder given by `INFARCT_MODELS`. The name is the
-    file name in lower case, with `_` replaced by `-`.
+    file name in lower case, with `_` replaced by `-`. A network that the wheel leaves out may be in
+    that folder too.
 
     Raises:
-        AssetError: If a network in the folder has the name of a bundled method.
+        AssetError: If another network in the folder has the name of a bundled method.
     """
-    shipped = {
-        Path(asset.file).stem: assets.ROOT / asset.file
-        for asset in assets.index().values()
-        if asset.file.endswith(".onnx") and Path(asset.file).stem != BRAIN_NETWORK
+    listed = _listed_networks()
+    networks = {
+        name: asset.location
+        for name, asset in listed.items()
+        if asset.location.is_file() or not asset.source_only
     }
-    own = {file.stem: file for file in _own_files()}
-    networks = {_model_name(stem): file for stem, file in shipped.items()}
-    for stem, file in own.items():
-        name = _model_name(stem)
+    for file in _own_files():
+        name = _model_name(file.stem)
+        left_out = name in listed and name not in networks
+        if left_out and assets.sha256(file) != listed[name].sha256:
+            raise AssetError(f"{file} is not the network {name} of this version; rename the file")
         if name in {*networks, *_CLASSICAL_METHODS, ENSEMBLE}:
             raise AssetError(f"{file}: {name} is the name of a bundled method; rename the file")
         networks[name] = file
     return networks
 
 
+def left_out_networks() -> list[str]:
+    """Return the names of the networks that this installation lacks because the wheel does."""
+    return [name for name in _listed_networks() if name not in lesion_networks()]
+
+
+def _listed_networks() -> dict[str, assets.Asset]:
+    """Return every lesion network of the index of bundled files, by its `--model` name."""
+    return {
+        _model_name(Path(asset.file).stem): asset
+        for asset in assets.index().values()
+        if asset.file.endswith(".onnx") and Path(asset.file).stem != BRAIN_NETWORK
+    }
+
+
 def model_names() -> list[str]:
     """Return the names of all methods: the default first, briefly trained networks last."""
     others = lesion_networks()
     brief = [name for name, file in others.items() if _is_brief(file)]
-    rest = [name for name in others if name not in {*ENSEMBLE_OF, NETWORK, *brief}]
-    return [ENSEMBLE, *ENSEMBLE_OF, NETWORK, *rest, *_CLASSICAL_METHODS, *brief]
+    first = [*ENSEMBLE_OF, *(name for name in [NETWORK] if name in others)]
+    rest = [name for name in others if name not in {*first, *brief}]
+    return [ENSEMBLE, *first, *rest, *_CLASSICAL_METHODS, *brief]
 
 
 def get_model(name: str) -> Model:
@@ -268,6 +286,12 @@ def _members_of(method: str) -> dict[Path, float]:
         return {networks[name]: weight for name, weight in ENSEMBLE_OF.items()}
     for name in names:
         known = model_names()
+        if name in left_out_networks():
+            raise AssetError(
+                f"{name} is not part of this installation; "
+                f"{assets.how_to_get(_listed_networks()[name])}, "
+                f"or to a folder of yours and set {MODELS_FOLDER} to that folder"
+            )
         if name not in known:
             raise AssetError(f"there is no model called {name!r}; available: {', '.join(known)}")
         if name not in networks:
@@ -296,7 +320,8 @@ def _model_name(stem: str) -> str:
 
 
 def _is_brief(file: Path) -> bool:
-    return file.is_relative_to(assets.ROOT) and _model_name(file.stem).endswith(BRIEF)
+    name = _model_name(file.stem)
+    return name.endswith(BRIEF) and name in _listed_networks()
 
 
 def own_folder() -> Path | None:

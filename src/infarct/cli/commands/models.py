@@ -19,11 +19,18 @@ def list_models(
 ) -> None:
     """List the models, their size, calibration and use."""
     from infarct.cli.console import show_methods
-    from infarct.segmentation.models import BRIEF, DEFAULT, get_model, model_names
+    from infarct.segmentation.models import (
+        BRIEF,
+        DEFAULT,
+        get_model,
+        left_out_networks,
+        model_names,
+    )
 
     names = sorted(model_names(), key=lambda name: name != DEFAULT)
     listed = [name for name in names if every or not name.endswith(BRIEF)]
-    show_methods([get_model(name) for name in listed], len(names) - len(listed))
+    hidden = len(names) - len(listed)
+    show_methods([get_model(name) for name in listed], hidden, left_out_networks())
     check_printed()
 
 
@@ -32,7 +39,13 @@ def verify() -> None:
     """Verify the SHA-256 checksums of all bundled files."""
     from infarct.core import assets
 
-    for name in assets.index():
-        assets.path(name)
-    typer.echo(f"{len(assets.index())} files verified")
+    left_out = 0
+    for name, asset in assets.index().items():
+        if asset.source_only and not asset.location.is_file():
+            left_out += 1
+        else:
+            assets.path(name)
+    typer.echo(f"{len(assets.index()) - left_out} files verified")
+    if left_out:
+        typer.echo(f"{left_out} files are not part of this installation, only of the repository")
     check_printed()
