@@ -28,6 +28,7 @@ TESTED_ELSEWHERE = {
     },
     "cli/commands/demo": "test_docs.py",
     "cli/commands/follow": "followup/test_run.py",
+    "cli/commands/doctor": "cli/test_installation.py",
     "cli/commands/lab": "lab/test_patients.py",
     "cli/commands/serve": "cli/test_main.py",
     "cli/commands/version": "cli/test_main.py",

@@ -337,10 +337,19 @@ def test_models_are_listed_and_their_files_checked(
     assert run(monkeypatch, "models", "verify") == 0
     assert f"{len(assets.index())} files verified" in capsys.readouterr().out
     shutil.copytree(assets.ROOT, tmp_path / "data")
-    (tmp_path / "data" / "networks" / "DAGMNet_CH3.onnx").write_bytes(b"another")
+    paper = tmp_path / "data" / "networks" / "DAGMNet_CH3.onnx"
+    paper.write_bytes(b"another")
     monkeypatch.setattr(assets, "ROOT", tmp_path / "data")
     assert run(monkeypatch, "models", "verify") == 7
     assert "DAGMNet_CH3.onnx" in capsys.readouterr().err
+    # As in an installation from the wheel, which leaves this network out.
+    paper.unlink()
+    assert run(monkeypatch, "models", "verify") == 0
+    shown = capsys.readouterr().out
+    assert f"{len(assets.index()) - 1} files verified" in shown
+    assert "1 are not part of this installation" in shown
+    assert run(monkeypatch, "models", "list") == 0
+    assert f"not part of this installation: {models.NETWORK}." in capsys.readouterr().out
 
 
 def test_a_training_that_was_stopped_says_how_it_goes_on(monkeypatch, capsys, tmp_path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from infarct.core import assets
 from infarct.core.diffusion import USUAL_BVALUE
 from infarct.core.nifti import read
-from infarct.evaluation.metrics import overlap
+from infarct.evaluation.metrics import Overlap, overlap
 from infarct.preprocessing.case import CaseFiles
 from infarct.segmentation.result import Segmentation
 
@@ -15,6 +15,15 @@ def demo_files() -> CaseFiles:
     return CaseFiles(assets.path("demo/dwi"), assets.path("demo/b0"), bvalue=USUAL_BVALUE)
 
 
+def overlap_with_truth(result: Segmentation) -> Overlap:
+    """Compare a segmentation of the synthetic scan with its true lesion.
+
+    Args:
+        result: Segmentation of `demo_files()`.
+    """
+    return overlap(read(assets.path("demo/lesion")).data > 0.5, result.lesion.data)
+
+
 def score(result: Segmentation) -> str:
     """Compare a segmentation of the synthetic scan with its true lesion, in one sentence.
 
@@ -22,9 +31,8 @@ def score(result: Segmentation) -> str:
         result: Segmentation of `demo_files()`.
     """
     truth = read(assets.path("demo/lesion"))
-    lesion = truth.data > 0.5
-    agreement = overlap(lesion, result.lesion.data)
-    true_ml = float(lesion.sum()) * truth.grid.voxel_ml
+    agreement = overlap_with_truth(result)
+    true_ml = float((truth.data > 0.5).sum()) * truth.grid.voxel_ml
     return (
         f"True lesion volume of this synthetic scan: {true_ml:.2f} ml; segmented: "
         f"{result.measurements.lesion_volume_ml:.2f} ml. Dice {agreement.dice:.2f}, "

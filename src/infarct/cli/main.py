@@ -1,7 +1,7 @@
 """The program `infarct`: its commands, and the exit code of each error.
 
 Each command is a module of `infarct.cli.commands` with the same name. Exit codes: 0 success,
-1 internal error, 2 usage error, 3 to 13 see `infarct.core.errors`, 130 interrupted, 128 + N
+1 internal error, 2 usage error, 3 to 14 see `infarct.core.errors`, 130 interrupted, 128 + N
 terminated by signal N.
 """
 
@@ -18,6 +18,7 @@ from infarct.cli.commands import lab, models
 from infarct.cli.commands.bids import bids
 from infarct.cli.commands.cohort import cohort
 from infarct.cli.commands.demo import demo
+from infarct.cli.commands.doctor import doctor
 from infarct.cli.commands.evaluate import evaluate
 from infarct.cli.commands.follow import follow
 from infarct.cli.commands.recompute import recompute
@@ -47,6 +48,7 @@ app.command(short_help="Segment and measure a BIDS dataset (BIDS App).", cls=Bid
 app.command(short_help="Measure a manually corrected mask.")(recompute)
 app.command(short_help="Rebuild the HTML report of a result.")(report)
 app.command(short_help="Score the masks of any tool against reference masks.")(evaluate)
+app.command(short_help="Check the installation and describe it for a bug report.")(doctor)
 app.command(short_help="Print the version.")(version)
 app.add_typer(models.app, name="models", short_help="List the models and verify their files.")
 app.add_typer(lab.app, name="lab", short_help="Simulate scans; train and calibrate networks.")

@@ -86,6 +86,41 @@ def path(name: str) -> Path:
     return file
 
 
+@dataclass(frozen=True)
+class Verification:
+    """Result of verifying the checksums of all bundled files.
+
+    Attributes:
+        intact: Number of files with the listed checksum.
+        damaged: Paths of files that are missing or have changed, relative to the data folder.
+        left_out: Number of files that this installation lacks because the wheel leaves them out.
+    """
+
+    intact: int
+    damaged: tuple[str, ...]
+    left_out: int
+
+
+def verify() -> Verification:
+    """Verify the SHA-256 checksum of every bundled file.
+
+    Raises:
+        AssetError: If the index is damaged.
+    """
+    present, left_out = [], 0
+    for asset in index().values():
+        if asset.source_only and not asset.location.is_file():
+            left_out += 1
+        else:
+            present.append(asset)
+    damaged = tuple(
+        asset.file
+        for asset in present
+        if not asset.location.is_file() or sha256(asset.location) != asset.sha256
+    )
+    return Verification(len(present) - len(damaged), damaged, left_out)
+
+
 def how_to_get(asset: Asset) -> str:
     """Say how to get a file that the wheel leaves out."""
     return f"copy src/infarct/data/{asset.file} of a clone of the repository to {asset.location}"

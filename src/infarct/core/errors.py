@@ -83,6 +83,12 @@ class FollowUpError(InfarctError):
     exit_code = 13
 
 
+class SelfTestError(InfarctError):
+    """The self-test of `infarct doctor` failed: the installation gives no or a wrong result."""
+
+    exit_code = 14
+
+
 class TrainingError(InfarctError):
     """A training run diverged: the loss is not finite."""
 

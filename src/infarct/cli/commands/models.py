@@ -38,14 +38,12 @@ def list_models(
 def verify() -> None:
     """Verify the SHA-256 checksums of all bundled files."""
     from infarct.core import assets
+    from infarct.core.errors import AssetError
 
-    left_out = 0
-    for name, asset in assets.index().items():
-        if asset.source_only and not asset.location.is_file():
-            left_out += 1
-        else:
-            assets.path(name)
-    typer.echo(f"{len(assets.index()) - left_out} files verified")
-    if left_out:
-        typer.echo(f"{left_out} files are not part of this installation, only of the repository")
+    found = assets.verify()
+    if found.damaged:
+        raise AssetError(f"{', '.join(found.damaged)}: missing or changed; reinstall")
+    typer.echo(f"{found.intact} files verified")
+    if found.left_out:
+        typer.echo(f"{found.left_out} are not part of this installation, only of the repository")
     check_printed()
