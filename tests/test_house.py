@@ -27,6 +27,7 @@ TESTED_ELSEWHERE = {
         for name in ("bids", "cohort", "evaluate", "models", "recompute", "report", "segment")
     },
     "cli/commands/demo": "test_docs.py",
+    "cli/commands/export": "reporting/test_lesion_export.py",
     "cli/commands/follow": "followup/test_run.py",
     "cli/commands/doctor": "cli/test_installation.py",
     "cli/commands/lab": "lab/test_patients.py",

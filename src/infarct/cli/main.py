@@ -20,6 +20,7 @@ from infarct.cli.commands.cohort import cohort
 from infarct.cli.commands.demo import demo
 from infarct.cli.commands.doctor import doctor
 from infarct.cli.commands.evaluate import evaluate
+from infarct.cli.commands.export import export
 from infarct.cli.commands.follow import follow
 from infarct.cli.commands.recompute import recompute
 from infarct.cli.commands.report import report
@@ -48,6 +49,7 @@ app.command(short_help="Segment and measure a BIDS dataset (BIDS App).", cls=Bid
 app.command(short_help="Measure a manually corrected mask.")(recompute)
 app.command(short_help="Rebuild the HTML report of a result.")(report)
 app.command(short_help="Score the masks of any tool against reference masks.")(evaluate)
+app.command(short_help="Write lesion masks for lesion-symptom and disconnection tools.")(export)
 app.command(short_help="Check the installation and describe it for a bug report.")(doctor)
 app.command(short_help="Print the version.")(version)
 app.add_typer(models.app, name="models", short_help="List the models and verify their files.")
