@@ -34,6 +34,9 @@ from infarct.uncertainty.calibration import COVERAGE
 
 SEED = 40
 GROWN_ML = 10.0
+FEWEST_PAIRS = 30
+"""Pairs below which no correlation is learned: too few to show that the coverage is reached."""
+
 CORRELATIONS = np.arange(0.0, 1.0, 0.05)
 
 
@@ -128,8 +131,13 @@ def _registration_error(
 
 
 def learn(results: Sequence[Result]) -> PairedErrors:
-    """Return the highest correlation with which the intervals still reach their coverage."""
+    """Return the highest correlation with which the intervals still reach their coverage.
+
+    With fewer than `FEWEST_PAIRS` pairs it is 0, which gives the widest intervals.
+    """
     known = [result for result in results if result.intervals_ml is not None]
+    if len(known) < FEWEST_PAIRS:
+        return PairedErrors(0.0, 0)
     reached = [c for c in CORRELATIONS if coverage(known, c) >= COVERAGE]
     return PairedErrors(round(float(max(reached, default=0.0)), 2), len(known))
 

@@ -118,7 +118,7 @@ def check_alignment(first: TimePoint, second: TimePoint, found: Alignment) -> No
         f"similarity {found.similarity:.2f}, overlap {found.overlap:.2f}, "
         f"{found.disagreement_mm:.1f} mm between the two directions"
     )
-    if found.similarity < OTHER_PATIENT:
+    if not found.similarity >= OTHER_PATIENT:  # NaN, from constant images, fails as well
         raise FollowUpError(
             f"{pair} do not show the same brain ({facts}; expected a similarity of at least "
             f"{OTHER_PATIENT}); check that both are scans of the head of one patient, and that "
