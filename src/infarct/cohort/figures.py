@@ -20,7 +20,7 @@ from infarct.core.geometry import MNI_GRID
 from infarct.core.nifti import Volume
 from infarct.core.resampling import resample
 from infarct.preprocessing.templates import load_template
-from infarct.reporting.radiological_view import CONTOUR
+from infarct.reporting.radiological_view import CONTOUR, radiological_spacing, to_radiological
 
 _SLICES_MM = tuple(range(-40, 72, 8))
 """z of the slices that show all lesions, mm of MNI."""
@@ -29,6 +29,11 @@ _HEAD = (slice(16, 176), slice(14, 210))
 """The MNI grid without its empty rim."""
 
 _MIDDLE_SLICE = 80
+
+_PIXELS = (80, 98)
+"""Width and height of a thumbnail."""
+
+_PIXEL_MM = 2.0
 
 _VOLUME_EDGES_ML = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
@@ -46,7 +51,7 @@ def thumbnail(dwi: Volume, lesion: Volume) -> bytes:
     mask = lesion.data[_HEAD] > 0.5
     image = dwi.data[_HEAD]
     z = int(mask.sum(axis=(0, 1)).argmax()) if mask.any() else _MIDDLE_SLICE
-    window = float(np.percentile(image[image > 0], 99.5)) if (image > 0).any() else 1.0
+    window = _window(image)
 
     def blocks(data: NDArray[np.generic]) -> NDArray[np.generic]:
         x, y = data.shape
@@ -55,12 +60,61 @@ def thumbnail(dwi: Volume, lesion: Volume) -> bytes:
     # Downsample by 2; even a lesion of one voxel must remain visible.
     grey = blocks(image[:, :, z]).mean(axis=(1, 3))
     there = blocks(mask[:, :, z]).any(axis=(1, 3))
-    edge = ndimage.binary_dilation(there) & ~there
-    colours = np.repeat(np.clip(grey / window, 0, 1)[..., None], 3, axis=2)
+    return _jpeg(np.clip(grey / window, 0, 1)[::-1], there[::-1])
+
+
+def native_thumbnail(dwi: Volume, lesion: Volume) -> bytes:
+    """Draw the same from the images as they were acquired, which are much smaller.
+
+    Args:
+        dwi: DWI.
+        lesion: Lesion mask on the same grid; above .5 inside lesions.
+
+    Returns:
+        JPEG as by `thumbnail`, with the head in the centre.
+    """
+    affine = dwi.grid.affine
+    mask = to_radiological(lesion.data, affine) > 0.5
+    image = to_radiological(dwi.data, affine)
+    z = int(mask.sum(axis=(0, 1)).argmax()) if mask.any() else image.shape[2] // 2
+    window = _window(image)
+    head = np.argwhere(image[:, :, z] > 0.1 * window)
+    low, high = (head.min(axis=0), head.max(axis=0) + 1) if len(head) else (0, image.shape[:2])
+    spacing = radiological_spacing(affine)[:2]
+    fits = float(np.max((np.asarray(high) - low) * spacing / _PIXELS))
+    pixels_per_voxel = spacing / max(_PIXEL_MM, fits)
+    start = (np.asarray(low) + high) / 2 - np.array(_PIXELS) / 2 / pixels_per_voxel
+    centres = start[:, None, None] + (np.indices(_PIXELS) + 0.5) / pixels_per_voxel[:, None, None]
+    grey = ndimage.map_coordinates(image[:, :, z].astype(np.float32), centres - 0.5, order=1)
+    # Every lesion voxel marks its pixel, so that even a lesion of one voxel remains visible.
+    voxels = np.argwhere(mask[:, :, z]) + 0.5
+    pixels = np.floor((voxels - start) * pixels_per_voxel).astype(int)
+    pixels = pixels[((pixels >= 0) & (pixels < _PIXELS)).all(axis=1)]
+    there = np.zeros(_PIXELS, bool)
+    there[tuple(pixels.T)] = True
+    # Voxels larger than a pixel leave gaps between the pixels that they mark.
+    there = ndimage.binary_closing(np.pad(there, 2), np.ones((3, 3)))[2:-2, 2:-2]
+    return _jpeg(np.clip(grey / window, 0, 1), there)
+
+
+def _window(image: NDArray[np.generic]) -> float:
+    """Return the signal shown as white."""
+    return float(np.percentile(image[image > 0], 99.5)) if (image > 0).any() else 1.0
+
+
+def _jpeg(grey: NDArray[np.floating], lesion: NDArray[np.bool_]) -> bytes:
+    """Draw a contour on a slice.
+
+    Args:
+        grey: (X, Y) 0 to 1; x from the patient's right to left, y posterior to anterior.
+        lesion: (X, Y) bool.
+    """
+    edge = ndimage.binary_dilation(lesion) & ~lesion
+    colours = np.repeat(grey[..., None], 3, axis=2)
     colours[edge] = [int(CONTOUR[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     stream = io.BytesIO()
-    hung = np.ascontiguousarray(colours[::-1, ::-1].transpose(1, 0, 2))
-    imsave(stream, hung, format="jpg", pil_kwargs={"quality": 85, "subsampling": 0})
+    rows_from_above = np.ascontiguousarray(colours[:, ::-1].transpose(1, 0, 2))
+    imsave(stream, rows_from_above, format="jpg", pil_kwargs={"quality": 85, "subsampling": 0})
     return stream.getvalue()
 
 

@@ -183,11 +183,9 @@ async def thumbnail(request: Request) -> Response:
     result = site.result(request)
     cached = site.store.own / "thumbnails" / f"{result.id}-{result.version[:16]}.jpg"
     if not cached.is_file():
-        paths = [
-            site.worklist.file(result, f"mni/{name}.nii.gz") for name in ("dwi", "lesion_mask")
-        ]
+        paths = [site.worklist.file(result, name) for name in (IMAGES["dwi"], OUTLINE)]
         if None in paths:
-            raise HTTPException(404, "this result has no images in MNI space")
+            raise HTTPException(404, "this result has no DWI or no lesion mask")
         async with site.drawing:
             picture = await site.workers.run(
                 "draw_thumbnail", dwi=str(paths[0]), lesion=str(paths[1])

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from infarct.cohort.figures import thumbnail
+from infarct.cohort.figures import native_thumbnail
 from infarct.core.errors import InfarctError, MemoryShortageError, is_shortage
 from infarct.core.nifti import read
 from infarct.core.process_setup import prepared_process
@@ -26,8 +26,8 @@ from infarct.web.readings import store_reading, summarise_readings
 
 
 def draw_thumbnail(dwi: str, lesion: str) -> str:
-    """Draw the thumbnail of a result from its images in MNI space; JPEG in base64."""
-    return base64.b64encode(thumbnail(read(dwi), read(lesion))).decode()
+    """Draw the thumbnail of a result; JPEG in base64."""
+    return base64.b64encode(native_thumbnail(read(dwi), read(lesion))).decode()
 
 
 TASKS: dict[str, Callable[..., Any]] = {
