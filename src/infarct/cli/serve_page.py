@@ -48,7 +48,7 @@ def serve_page(
     except ModuleNotFoundError as error:
         raise AssetError(
             f"infarct serve needs the package {error.name}; install it with "
-            "pip install 'infarct[web]'"
+            "pip install '.[web]' in your clone"
         ) from error
     opened = server.listen(host, port)
     port = opened.getsockname()[1]
