@@ -94,6 +94,16 @@ def refused(page: Page) -> None:
     page.wait_for_selector(".refused")
 
 
+def worklist(page: Page) -> None:
+    """Wait for the thumbnails in view."""
+    page.wait_for_selector("tbody tr")
+    page.wait_for_function(
+        """[...document.querySelectorAll("img.thumbnail")]
+            .filter((each) => each.getBoundingClientRect().top < innerHeight)
+            .every((each) => each.complete && each.naturalWidth)"""
+    )
+
+
 def open_scan(name: str) -> Any:
     """Return a function that opens a scan."""
 
@@ -185,7 +195,7 @@ def photograph(options: argparse.Namespace, root: Path) -> None:
             source = sources[number] if number < len(sources) else sources[number % len(sources)]
             shutil.copytree(source, root / name)
         with server(root) as link:
-            camera.everywhere("worklist", link, lambda page: page.wait_for_selector("tbody tr"))
+            camera.everywhere("worklist", link, worklist)
             camera.everywhere("viewer", link, open_scan("demo"))
             camera.everywhere("images", link, all_images)
             for number in range(1, len(more) + 1):

@@ -120,6 +120,15 @@ def test_verdict_gives_lesion_count_side_and_volume() -> None:
     assert verdict(nothing) == "No acute infarct was segmented."
 
 
+def test_a_small_lesion_on_the_other_side_is_not_hidden_by_the_sum() -> None:
+    """As in a real embolic shower: 17 lesions on the left, and one of 0.05 ml on the right."""
+    summary = summary_of((1.5, 0.9, 0.7), (0.7, 0.9, 0.7), (0.05, 0.9, 0.7))
+    assert verdict(summary).startswith("3 acute lesions on the left")
+    summary["lesions"][2]["side"] = "right"
+    summary |= {"left_ml": 2.2, "right_ml": 0.05}
+    assert verdict(summary).startswith("3 acute lesions mainly on the left")
+
+
 def test_verdict_names_a_large_lesion_and_counts_doubtful_components() -> None:
     summary = summary_of(
         (117.0, 0.99, 0.7), (1.4, 0.4, 0.8), (1.0, 0.7, 1.1), (0.6, 0.3, 1.2), (0.4, 0.6, 0.9)

@@ -231,7 +231,8 @@ def show_evaluation(result: Evaluation) -> None:
     console.print(result.verdict, style="bold", markup=False, highlight=False)
     for note in result.notes:
         console.print(f"note: {note}", style="dim", markup=False, highlight=False)
-    console.print(f"report: {result.report}", markup=False, highlight=False)
+    console.print(f"report: {result.report}", markup=False, highlight=False, soft_wrap=True)
+    show_next(f"review the report; all tables: {result.report.parent}")
 
 
 @contextmanager

@@ -211,7 +211,10 @@ def _sides(summary: Summary) -> str:
     left, right = summary["left_ml"], summary["right_ml"]
     if min(left, right) > 0.1 * summary["lesion_volume_ml"]:
         return "on both sides"
-    return "on the left" if left > right else "on the right"
+    side = "left" if left > right else "right"
+    # A small lesion on the other side must not be hidden by the sum.
+    elsewhere = any(row["side"] != side for row in summary["lesions"])
+    return f"mainly on the {side}" if elsewhere else f"on the {side}"
 
 
 def _extent(summary: Summary) -> str:

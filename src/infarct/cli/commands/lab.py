@@ -53,6 +53,7 @@ def synth(
     source = Bank.load(bank) if bank else Bank.from_icbm()
     for folder in synthesise(load_cohort(cohort), source, n, seed, out):
         typer.echo(folder)
+    typer.echo("next: infarct segment --dwi CASE/dwi.nii.gz --b0 CASE/b0.nii.gz --out RESULT")
 
 
 @app.command()
@@ -99,9 +100,11 @@ def recover(
     ] = 12,
 ) -> None:
     """Recover the trainable weights of an ONNX network."""
+    from infarct.cli.console import busy
     from infarct.lab.training.from_onnx import recover_weights
 
-    recover_weights(name, features, bank, scans, out)
+    with busy("recovering the weights"):
+        recover_weights(name, features, bank, scans, out)
     typer.echo(out)
 
 
@@ -110,9 +113,13 @@ def regions(
     anatomies: Annotated[Path, typer.Option(help="Folder of whole heads with FreeSurfer labels.")],
 ) -> None:
     """Rebuild the bundled map of regions. Rebuild the territories afterwards; they depend on it."""
+    from infarct.cli.console import busy
     from infarct.lab.atlases.regions import build
 
-    typer.echo(build(anatomies))
+    with busy("building the map of regions"):
+        written = build(anatomies)
+    typer.echo(written)
+    typer.echo("next: infarct lab territories, which depend on the regions")
 
 
 @app.command()
@@ -120,11 +127,14 @@ def territories(
     lesions: Annotated[Path, typer.Option(help="Folder of lesion masks in MNI space, 1 mm.")],
 ) -> None:
     """Rebuild the atlases of territories and ASPECTS regions."""
+    from infarct.cli.console import busy
     from infarct.lab.atlases import aspects
     from infarct.lab.atlases.territories import build
 
-    typer.echo(build(lesions))
-    typer.echo(aspects.build())
+    with busy("building the atlases"):
+        written = build(lesions), aspects.build()
+    for file in written:
+        typer.echo(file)
 
 
 @app.command()
@@ -132,9 +142,12 @@ def demo_scan(
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the scans to choose from.")] = 0,
 ) -> None:
     """Rebuild the synthetic scan used by `infarct demo`."""
+    from infarct.cli.console import busy
     from infarct.lab.simulation.demo_scan import make_demo_scan
 
-    typer.echo(make_demo_scan(seed))
+    with busy("simulating the demo scan"):
+        written = make_demo_scan(seed)
+    typer.echo(written)
 
 
 @app.command()
@@ -153,6 +166,7 @@ def bank(
         f"{out}: {len(packed.anatomies)} anatomies, {len(packed.lesions)} lesions, "
         f"{len(packed.backgrounds)} backgrounds, {out.stat().st_size / 1e6:.1f} MB"
     )
+    typer.echo(f"next: infarct lab train rehearsal --bank {out} --out runs/rehearsal")
 
 
 @app.command()
@@ -230,10 +244,13 @@ def average(
     ] = None,
 ) -> None:
     """Average the weights of runs, to reduce false positives."""
+    from infarct.cli.console import busy
     from infarct.lab.training.weight_averaging import write_average
 
-    scores = write_average(runs, bank, out)
+    with busy("averaging the weights and scoring them"):
+        scores = write_average(runs, bank, out)
     typer.echo(f"validation Dice {scores.dice:.3f}, false voxels {scores.false_voxels:.0f}")
+    typer.echo(f"next: infarct lab export {out / 'weights.pt'}")
 
 
 @app.command()
@@ -257,6 +274,8 @@ def score(
     typer.echo(f"validation Dice {scores.dice:.3f}, false voxels {scores.false_voxels:.0f}")
     if not math.isnan(scores.real_dice):
         typer.echo(f"real cases: Dice {scores.real_dice:.3f}")
+    typer.echo(f"all scores: {run / 'log.csv'}")
+    typer.echo(f"next: infarct lab export {run / 'weights.pt'}")
 
 
 @app.command()
@@ -374,6 +393,7 @@ def calibrate(
             )
         ships = all(file.is_relative_to(assets.ROOT) for file in files)
         typer.echo(ship(calibration, None if ships else own_folder()))
+    typer.echo(f"next: infarct segment --model {models[0]} ...")
 
 
 @app.command()
@@ -404,3 +424,5 @@ def prepare_cases(
 
     for name, outcome in prepare(folder, out):
         typer.echo(f"{name}: {outcome}")
+    typer.echo(f"cases: {out}")
+    typer.echo(f"next: infarct lab train RECIPE --cases {out} --out RUN")

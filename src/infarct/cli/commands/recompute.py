@@ -23,11 +23,13 @@ def recompute(
     labels: OwnLabels = None,
 ) -> None:
     """Measure a manually corrected mask. Keeps the old mask and records the change in audit.tsv."""
+    from infarct.cli.console import busy
     from infarct.core.units import format_volume
     from infarct.reporting.recompute import recompute as remeasure
 
     territories = read_own_atlas(atlas, labels)
-    done = remeasure(folder, mask, by=by, reason=reason, territories=territories)
+    with busy("measuring the corrected mask"):
+        done = remeasure(folder, mask, by=by, reason=reason, territories=territories)
     typer.echo(
         f"lesion volume: {format_volume(done.ml_before)} before, {format_volume(done.ml_after)} "
         f"after; old mask: {done.previous_mask}"

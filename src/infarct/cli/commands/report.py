@@ -14,7 +14,12 @@ def report(
     ],
 ) -> None:
     """Rebuild the HTML report and the figure of an existing result."""
+    from infarct.cli.console import busy
     from infarct.reporting.writer import rebuild_page
 
-    rebuild_page(folder)
+    with busy("drawing the figure and the report"):
+        rebuild_page(folder)
     typer.echo(f"report: {folder / 'report.html'}")
+    typer.echo(
+        f"next: review it; to correct the mask: infarct recompute {folder} --mask EDITED --by NAME"
+    )

@@ -177,7 +177,7 @@ export class Viewer {
     for (const { nv, box } of this.panes) {
       if (box.hidden) continue;
       nv.drawBitmap = this.labels.data;
-      nv.drawOpacity = this.shown ? 0.4 : 0;
+      nv.drawOpacity = this.shown ? 0.2 : 0;
       nv.drawRimOpacity = this.shown ? 1 : 0;
       nv.refreshDrawing(true);
     }
