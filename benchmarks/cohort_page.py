@@ -14,6 +14,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -28,6 +29,7 @@ from infarct.core.resampling import resample
 from infarct.preprocessing.case import CaseFiles
 from infarct.preprocessing.templates import load_template
 from infarct.reporting.reader import THUMBNAIL
+from infarct.reporting.result_schema import SUMMARY, check
 
 WARNINGS = {
     "adc-not-low": "the outlined tissue has 1.02 times the ADC of normal tissue",
@@ -36,6 +38,13 @@ WARNINGS = {
     "registration-poor": "the brain overlaps the template's with a Dice of only .71",
     "bvalue-unusual": "b = 300 s/mm^2 is outside 500 to 3500",
     "lesion-very-large": "38% of the brain is outlined; look at the images before using a number",
+}
+
+MANIFEST = {
+    **{"infarct": "invented", "model": "cfuzzy", "python": "3", "created": "2026-12-01T00:00:00Z"},
+    **{"libraries": {}, "command": None, "files": {}},
+    "inputs": {role: {"file": role, "sha256": "none"} for role in ("dwi", "b0")},
+    "territories": {"file": "none", "sha256": "none"},
 }
 
 
@@ -50,6 +59,34 @@ def lesions(rng: np.random.Generator, count: int) -> list[np.ndarray]:
         apart = sum(((a - c) / r) ** 2 for a, c, r in zip((x, y, z), centre, radii, strict=True))
         drawn.append((apart < 1) & load_template().brain_at_1mm)
     return drawn
+
+
+def invented_summary(rng: np.random.Generator, ml: float, left: float) -> dict[str, Any]:
+    """Return a summary with lesions that share a volume, and with calibrated confidence."""
+    shares = rng.dirichlet(np.ones(int(rng.integers(1, 9)))) if ml else np.empty(0)
+    lesions = [
+        {
+            **{"label": number, "volume_ml": float(ml * share), "slices": 3, "mean_adc": 5e-4},
+            **{"dwi_ratio": 1.8, "adc_ratio": float(rng.uniform(0.5, 0.95)), "side": "left"},
+            **{"mean_probability": 0.8, "probability": float(rng.uniform(0.3, 1))},
+            **{"centroid_mm": [0.0] * 3, "centroid_mni_mm": [0.0] * 3, "doubtful": False},
+            **{"territory": "MCA left", "compartment": None, "region": "insula left"},
+        }
+        for number, share in enumerate(sorted(shares, reverse=True), 1)
+    ]
+    return {
+        **{"lesion_volume_ml": ml, "lesion_count": len(lesions), "lesions": lesions},
+        **{"left_ml": left, "right_ml": ml - left, "intracranial_volume_ml": 1400.0},
+        **{"mean_adc": 5e-4 if ml else None, "dwi_ratio": 1.8 if ml else None},
+        **{"adc_ratio": float(rng.uniform(0.5, 0.95)) if ml else None, "notes": []},
+        **{"method": "c-fuzzy", "model": "cfuzzy", "threshold": 0.5, "brain_method": "network"},
+        "bvalue_s_per_mm2": 1000.0,
+        "confidence": {
+            "infarct_probability": float(rng.uniform(0.01, 1)),
+            "volume_interval_ml": [0.7 * ml, 1.4 * ml + 0.1],
+            "volume_interval_probability": 0.9,
+        },
+    }
 
 
 def main() -> None:
@@ -81,19 +118,14 @@ def main() -> None:
         which = int(rng.integers(8))
         ml = float(volumes[which] * rng.uniform(0.5, 1.5)) if rng.random() < 0.85 else 0.0
         codes = [c for c in WARNINGS if rng.random() < 0.04]
-        left = ml * (0.97 if which % 3 else 0.03)
-        summary = {
-            "lesion_volume_ml": ml,
-            "lesion_count": int(rng.integers(1, 9)) if ml and number % 20 == 0 else 0,
-            "left_ml": left,
-            "right_ml": ml - left,
-            "adc_ratio": float(rng.uniform(0.5, 0.95)) if ml else None,
-            "model": "cfuzzy",
-            "warnings": [{"code": c, "level": "warning", "message": WARNINGS[c]} for c in codes],
-        }
+        summary = invented_summary(rng, ml, left=ml * (0.97 if which % 3 else 0.03))
+        summary["warnings"] = [
+            {"code": c, "level": "warning", "message": WARNINGS[c]} for c in codes
+        ]
+        check(summary, SUMMARY)
         (job.folder / "mni").mkdir(parents=True)
         (job.folder / "summary.json").write_text(json.dumps(summary))
-        (job.folder / "manifest.json").write_text("{}")
+        (job.folder / "manifest.json").write_text(json.dumps(MANIFEST))
         (job.folder / "report.html").write_text("invented")
         (job.folder / THUMBNAIL).write_bytes(pictures[which])
         (job.folder / "mni" / "lesion_mask.nii.gz").symlink_to(shelf / f"{which}.nii.gz")
@@ -107,6 +139,8 @@ def main() -> None:
     with mock.patch("infarct.cohort.group_report.read", lambda path: known[path.resolve()]):
         page = write_group(jobs, out)
     seconds = time.perf_counter() - start
+    if "is damaged" in page.read_text(encoding="utf-8"):
+        raise RuntimeError("the invented results no longer pass for results")
     size = page.stat().st_size / 1e6
     print(f"{given.cases} cases: {seconds:.0f} s, page of {size:.1f} MB: {page}")
     shutil.rmtree(shelf)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -53,13 +54,13 @@ def thumbnail(dwi: Volume, lesion: Volume) -> bytes:
     z = int(mask.sum(axis=(0, 1)).argmax()) if mask.any() else _MIDDLE_SLICE
     window = _window(image)
 
-    def blocks(data: NDArray[np.generic]) -> NDArray[np.generic]:
+    def blocks(data: NDArray[Any]) -> NDArray[Any]:
         x, y = data.shape
         return data.reshape(x // 2, 2, y // 2, 2)
 
     # Downsample by 2; even a lesion of one voxel must remain visible.
     grey = blocks(image[:, :, z]).mean(axis=(1, 3))
-    there = blocks(mask[:, :, z]).any(axis=(1, 3))
+    there = np.asarray(blocks(mask[:, :, z]).any(axis=(1, 3)))
     return _jpeg(np.clip(grey / window, 0, 1)[::-1], there[::-1])
 
 
@@ -97,7 +98,7 @@ def native_thumbnail(dwi: Volume, lesion: Volume) -> bytes:
     return _jpeg(np.clip(grey / window, 0, 1), there)
 
 
-def _window(image: NDArray[np.generic]) -> float:
+def _window(image: NDArray[Any]) -> float:
     """Return the signal shown as white."""
     return float(np.percentile(image[image > 0], 99.5)) if (image > 0).any() else 1.0
 
