@@ -32,7 +32,7 @@ _ADC_WHITE = 3.3
 """ADC shown as white, as a ratio to normal tissue; about 2.5e-3 mm^2/s."""
 
 _CURVE = (560, 230)
-_MARGIN = (56, 16, 16, 34)
+_MARGIN = (56, 40, 16, 34)
 """Left, right, upper and lower margin of the curve."""
 
 
@@ -243,7 +243,7 @@ def growth_curve(points: Sequence[TimePoint]) -> Curve:
     def y(ml: float) -> float:
         return round(height - below - ml / top * (height - above - below), 1)
 
-    names = [f"{format_duration(3600 * h)}" for h in known] if timed else []
+    names = [format_duration(3600 * h) if h else "first scan" for h in known] if timed else []
     return Curve(
         width,
         height,
