@@ -101,6 +101,30 @@ def test_standardised_and_inverted_images_are_rejected() -> None:
         corruption.refuse_negative("ADC", -painted(), BRAIN)
 
 
+def test_an_image_to_which_a_constant_was_added_is_rejected() -> None:
+    inside = painted()[BRAIN]
+    standardised = (painted() - inside.mean()) / inside.std()
+    for shift in (20, 100, 1000):
+        with pytest.raises(ContentError, match="background"):
+            check(standardised + shift)
+    with pytest.raises(ContentError, match="background"):
+        check(np.where(BRAIN, painted(), 2000.0))  # all air has one value
+    assert check(standardised - standardised.min()) == []  # only scaled
+
+
+def test_even_air_is_doubtful_at_a_level_at_which_noise_is_not() -> None:
+    rng = np.random.default_rng(0)
+    for coils, level, expected in (
+        (1, 0.15, []),
+        (64, 0.15, ["background-bright"]),
+        (1, 0.4, ["background-bright"]),
+    ):
+        noise = np.sqrt(rng.chisquare(2 * coils, SHAPE))
+        noise *= level * 20000 / np.percentile(noise, 25)
+        found = check(np.where(BRAIN, painted(), noise))
+        assert [finding.code for finding in found] == expected
+
+
 def test_an_adc_may_be_clipped_in_fluid_but_not_in_tissue() -> None:
     adc = np.where(FLUID, 3e-3, 0.8e-3) + np.random.default_rng(0).normal(0, 5e-5, SHAPE)
     for least, most, expected in (

@@ -27,6 +27,10 @@ _TYPE = (
     "An image may be of another type than stated, so no confidence is reported: check the input "
     "images."
 )
+_OFFSET = (
+    "A constant may have been added to an image, so no confidence is reported: give the original "
+    "magnitude images."
+)
 
 
 class FindingCode(StrEnum):
@@ -100,6 +104,7 @@ class FindingCode(StrEnum):
     OVERFLOW = "overflow", _WARNING, _DAMAGED
     SATURATED = "saturated", _EITHER, _DAMAGED
     ADC_MISSING = "adc-missing", _EITHER, _DAMAGED
+    BACKGROUND_BRIGHT = "background-bright", _WARNING, _OFFSET
     # Image types and consistency
     IMAGE_TYPE = "image-type", _WARNING, _TYPE
     ADC_UNIT_CONVERTED = "adc-unit-converted", _NOTE

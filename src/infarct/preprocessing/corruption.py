@@ -26,6 +26,16 @@ _SMALLEST_ML, _SMALLEST_OVERFLOW_ML = 0.5, 0.1
 _MOST_NEGATIVE = 0.2
 """Share of the brain. About half of a standardised DWI is negative."""
 
+_OFFSET, _BRIGHT, _CONSTANT = 0.5, 0.2, 0.05
+"""Signal of air relative to tissue at which an image is rejected, at which a warning is given, and
+at which it is rejected if most of the air has one value. At most 0.06 on 22 images of 12 scans at
+b = 0 to 2500 s/mm^2; the noise of many combined coils may reach 0.3 on a poor DWI."""
+
+_SHIFTED, _EVEN = 0.1, 0.7
+"""Signal of air relative to tissue at which a warning is given if the air is even, and the ratio of
+its percentiles 5 and 50 from which it is: noise gives 0.3, and zero to 0.5 on the same scans; after
+standardisation and a shift by 5 SD it is 0.9, and air is 0.17 times as bright as tissue."""
+
 _ABRUPT = 0.7
 """Ratio of the signal around a hole to tissue signal. Signal decreases gradually towards fluid and
 air, but not towards damaged voxels."""
@@ -78,7 +88,8 @@ def check_voxels(name: str, image: Volume, brain: Mask) -> list[Finding]:
         Warnings about damaged voxels.
 
     Raises:
-        ContentError: If values overflowed to negative numbers, or the image was standardised.
+        ContentError: If values overflowed to negative numbers, the image was standardised, or a
+            constant was added to it.
     """
     data, grid = image.data, image.grid
     inside = close(brain, _CLOSE_MM, grid.spacing)
@@ -86,7 +97,7 @@ def check_voxels(name: str, image: Volume, brain: Mask) -> list[Finding]:
     refuse_negative(name, data, inside)
     finite = np.isfinite(data)
     low, high = float(data[finite].min()), float(data[finite].max())
-    found = _check_slices(name, image, brain)
+    found = _check_slices(name, image, brain) + _check_background(name, image, inside)
     tissue = float(np.median(data[inside & finite & (data > 0)]))
     shown = finite & (data > 0) & (data != _fill_value(data[inside & finite], tissue))
     bad = ~shown
@@ -169,6 +180,33 @@ def refuse_negative(name: str, data: Image, inside: Mask) -> None:
             f"{name}: {share:.0%} of the brain is negative: the image was probably standardised "
             "(z-scored) or shifted, or is a phase image; give the original magnitude image"
         )
+
+
+def _check_background(name: str, image: Volume, inside: Mask) -> list[Finding]:
+    """Check that air is dark: it is not if an image was standardised and shifted above zero."""
+    axis = image.slice_axis
+    rim = np.zeros(image.data.shape, dtype=bool)
+    for across in {0, 1, 2} - {axis}:
+        np.moveaxis(rim, across, 0)[[0, -1]] = True
+    rim &= _slices_with_values(image.data, axis) & np.isfinite(image.data)
+    brain = image.data[inside & np.isfinite(image.data)]
+    if not rim.any() or not brain.size:
+        return []
+    # A large head may touch the rim, so its darker half is taken to be air.
+    darkest, air, middle = np.percentile(image.data[rim], [5, 25, 50])
+    share = float(air / np.median(brain))
+    text = (
+        f"{name}: the background is {share:.0%} as bright as the brain, but air has almost no "
+        "signal: the image was probably standardised (z-scored) and shifted above zero, or its "
+        "intercept was lost"
+    )
+    if share > (_CONSTANT if darkest == middle else _OFFSET):
+        raise ContentError(f"{text}; give the original magnitude image")
+    if share > (_SHIFTED if darkest > _EVEN * middle else _BRIGHT):
+        text = text.replace("was probably", "may be noisy, or was")
+        text = f"{text}; give the original magnitude image, because the ADC depends on it"
+        return [Finding(FindingCode.BACKGROUND_BRIGHT, "warning", text)]
+    return []
 
 
 def _check_slices(name: str, image: Volume, brain: Mask) -> list[Finding]:
