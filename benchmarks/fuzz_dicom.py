@@ -438,7 +438,7 @@ def _slices(image: Dataset) -> list[tuple[float | None, np.ndarray, np.ndarray]]
             found.append((bvalue, *_places(frame, place, axes, pitch)))
         return found
     axes, pitch, bvalue = image.ImageOrientationPatient, image.PixelSpacing, _bvalue(image)
-    tokens = set(image.get("ImageType") or [])
+    tokens = _tokens(image)
     if "VFRAME" in tokens:
         tiles = image[0x00651051].value
         across = int(np.ceil(np.sqrt(len(tiles))))
@@ -454,6 +454,14 @@ def _slices(image: Dataset) -> list[tuple[float | None, np.ndarray, np.ndarray]]
         frame = pixels[row : row + rows, column : column + columns]
         found.append((bvalue, *_places(frame, place, axes, pitch)))
     return found
+
+
+def _tokens(image: Dataset) -> set[str]:
+    try:
+        return set(image.get("ImageType") or [])
+    except NotImplementedError:
+        # The type of the element is damaged.
+        return set()
 
 
 _RESCALE = (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))

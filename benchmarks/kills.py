@@ -127,10 +127,11 @@ def main() -> None:
         place.mkdir(parents=True)
     how = ("--out", out, "--model", given.model)
     scan = ("--dwi", assets.path("demo/dwi"), "--b0", assets.path("demo/b0"), "--bvalue", "1000")
+    mask = assets.path("demo/lesion")
     kinds = {
         "segment": infarct("segment", *scan, *how),
         "segment --overwrite": infarct("segment", *scan, *how, "--overwrite"),
-        "recompute": infarct("recompute", out, "--mask", assets.path("demo/lesion")),
+        "recompute": infarct("recompute", out, "--mask", mask, "--by", "kills"),
     }
     if given.dicom:
         kinds["segment --dicom"] = infarct("segment", "--dicom", given.dicom.resolve(), *how)

@@ -40,3 +40,15 @@ def test_an_unsupported_transfer_syntax_is_named(tmp_path: Path) -> None:
     path = save_slice(tmp_path)
     path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0"))
     assert "transfer syntax 1.2.840.10008.1.2.9 cannot be converted" in read_header(path).fault
+
+
+@pytest.mark.parametrize(("stored", "high"), [(0, 15), (8, 15), (17, 16), (12, 15)])
+def test_contradictory_bits_are_detected(stored: int, high: int, tmp_path: Path) -> None:
+    path = save_slice(tmp_path)
+    image = pydicom.dcmread(path)
+    image.BitsStored, image.HighBit = stored, high
+    image.save_as(path)
+    assert "are contradictory" in read_header(path).fault
+    image.BitsStored, image.HighBit = 12, 11
+    image.save_as(path)
+    assert read_header(path).fault == ""

@@ -79,14 +79,6 @@ def test_fluid_without_signal_is_not_a_hole() -> None:
     assert codes(dark) == []
 
 
-def test_an_empty_slice_inside_the_brain_is_reported() -> None:
-    holed = painted()
-    holed[:, :, 11] = 0
-    (finding,) = check(holed)
-    assert finding.code == "empty-slices"
-    assert "slice 12" in finding.message
-
-
 def test_clipped_values_are_reported() -> None:
     clipped = np.minimum(painted(), 32767)
     assert [(f.code, f.level) for f in check(clipped)] == [("saturated", "warning")]

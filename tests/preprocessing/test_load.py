@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from infarct.core.errors import ContentError, GeometryError, InputFileError
+from infarct.preprocessing import load
 from infarct.preprocessing.case import CaseFiles
 from infarct.preprocessing.load import open_case
 
@@ -290,6 +291,43 @@ def test_companions_at_another_position_are_rejected(head, tmp_path: Path) -> No
     nib.Nifti1Image(image.get_fdata(), away).to_filename(tmp_path / "away.nii.gz")
     with pytest.raises(GeometryError, match="covers only"):
         open_case(CaseFiles(paths["dwi"], tmp_path / "away.nii.gz"))
+
+
+@pytest.mark.parametrize("names", [("dwi",), ("b0",), ("dwi", "b0")])
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_an_empty_slice_is_reported_and_does_not_cut_the_brain(
+    head, tmp_path: Path, names: tuple[str, ...], value: float
+) -> None:
+    images = {"dwi": head.dwi.copy(), "b0": head.b0.copy()}
+    for name in names:
+        images[name][:, :, 15] = value
+    case = open_case(CaseFiles(**head.save(tmp_path, **images)))
+    assert "empty-slices" in codes(case)
+    whole = open_case(CaseFiles(**head.save(tmp_path / "whole")))
+    kept = np.arange(head.dwi.shape[2]) != 15
+    assert not case.brain[:, :, 15].any()
+    both = (case.brain & whole.brain)[:, :, kept].sum()
+    assert 2 * both > 0.98 * (case.brain.sum() + whole.brain[:, :, kept].sum())
+
+
+def test_an_image_given_as_brain_mask_is_rejected(head, tmp_path: Path) -> None:
+    paths = head.save(tmp_path)
+    with pytest.raises(ContentError, match="is an image, not a mask"):
+        open_case(CaseFiles(**paths, brain=paths["dwi"]))
+
+
+def test_misalignment_is_named_when_it_spoils_the_contrast(
+    head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reject(*_: object) -> None:
+        raise ContentError("the contrast is wrong")
+
+    monkeypatch.setattr(load.image_type, "check_types", reject)
+    moved = head.save(tmp_path / "moved", dwi=head.dwi, b0=np.roll(head.b0, 10, axis=0))
+    with pytest.raises(ContentError, match=r"b0: .*Otherwise, the contrast is wrong"):
+        open_case(CaseFiles(**moved))
+    with pytest.raises(ContentError, match=r"^the contrast is wrong"):
+        open_case(CaseFiles(**head.save(tmp_path)))
 
 
 def test_swapped_files_are_rejected(head, tmp_path: Path) -> None:

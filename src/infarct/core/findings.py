@@ -27,6 +27,10 @@ _TYPE = (
     "An image may be of another type than stated, so no confidence is reported: check the input "
     "images."
 )
+_ADC = (
+    "The ADC is implausible, so no confidence is reported: check the b-value, and that DWI, b0 and "
+    "ADC come from the same scan and DWI and b0 were not scaled separately."
+)
 _OFFSET = (
     "A constant may have been added to an image, so no confidence is reported: give the original "
     "magnitude images."
@@ -101,6 +105,7 @@ class FindingCode(StrEnum):
     NEGATIVE_VOXELS = "negative-voxels", _EITHER
     INVALID_VOXELS = "invalid-voxels", _WARNING, _DAMAGED
     EMPTY_SLICES = "empty-slices", _WARNING, _DAMAGED
+    REPEATED_SLICES = "repeated-slices", _WARNING, _DAMAGED
     OVERFLOW = "overflow", _WARNING, _DAMAGED
     SATURATED = "saturated", _EITHER, _DAMAGED
     ADC_MISSING = "adc-missing", _EITHER, _DAMAGED
@@ -108,7 +113,7 @@ class FindingCode(StrEnum):
     # Image types and consistency
     IMAGE_TYPE = "image-type", _WARNING, _TYPE
     ADC_UNIT_CONVERTED = "adc-unit-converted", _NOTE
-    ADC_UNUSUAL = "adc-unusual", _WARNING
+    ADC_UNUSUAL = "adc-unusual", _WARNING, _ADC
     ADC_INCONSISTENT = "adc-inconsistent", _WARNING
     B0_COMPUTED = "b0-computed", _NOTE
     MISALIGNED = "misaligned", _WARNING, _IMAGES

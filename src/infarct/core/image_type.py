@@ -22,6 +22,9 @@ _MOST_VOXELS, _LEAST_VOXELS = 20000, 500
 _SAME = 0.98
 """Rank correlation above which one image was computed from the other."""
 
+_SAME_SIGNAL = 1e-3
+"""Largest ln(b0 / DWI) of identical images; in tissue at b = 500 s/mm^2 it is 0.4."""
+
 _LEAST_TAIL, _DOUBTFUL_TAIL = 1.2, 2.0
 """Ratio of the distances from the median to percentiles 97 and 3. Fluid extends the upper tail of
 an ADC map: 3.0 to 9.3 on twelve scans; 0.3 to 1.4 on DWI, exponential ADC and anisotropy (2.3 on a
@@ -134,8 +137,9 @@ def _check_adc(dwi: _Values, adc: _Values) -> list[str]:
     if seen.overall > _BOTH_BRIGHT or (seen.tissue > _SIGNAL_AGAIN and seen.overall > _UNRELATED):
         if _tail(dwi) < _LEAST_TAIL or seen.overall < _BOTH_BRIGHT:
             raise ContentError(
-                "ADC: this image has the contrast of an MRI signal, not of an ADC map; it is "
-                "probably the b0: give it as --b0"
+                "the image given as ADC varies like the one given as DWI: one of the two is "
+                "probably the b0; give the b0 as --b0, and the ADC map, on which fluid is bright, "
+                "as --adc"
             )
         raise ContentError(
             "fluid is bright on the image given as DWI, but dark on a DWI; the image may be the "
@@ -157,13 +161,18 @@ def _check_b0(dwi: _Values, b0: _Values) -> list[str]:
         return []
     attenuation = np.log(b0 / dwi)
     seen = _relate(dwi, b0, attenuation)
-    if np.ptp(attenuation) < 1e-3:
+    if np.abs(attenuation).max() < _SAME_SIGNAL:
+        raise ContentError(
+            "DWI and b0 are the same image; give the image without diffusion weighting as --b0"
+        )
+    if np.ptp(attenuation) < _SAME_SIGNAL:
         return []
     least_alike = min(_USUALLY_ALIKE, max(_LEAST_ALIKE, seen.tissue + _BEYOND_TISSUE))
     related = seen.alike >= least_alike
     if seen.overall < _UNRELATED and seen.tissue < _DOUBTFUL_FOLLOWS and not related:
         likely = (
-            "the image given as DWI is probably an ADC map, and the one given as b0 a DWI"
+            "the image given as DWI is probably an ADC map, and the one given as b0 a DWI; or the "
+            "image given as DWI is an exponential ADC (eADC)"
             if seen.tail < _LEAST_TAIL
             else "the image given as b0 is probably an ADC map, or the one given as DWI an "
             "exponential ADC (eADC) or a map of fractional anisotropy (FA)"
@@ -201,7 +210,7 @@ def _likely_if_fluid_is_bright(seen: _Relation, dwi: _Values, b0: _Values) -> st
     if seen.tail < _SWAPPED_TAIL and _tail(b0) < _LEAST_TAIL:
         return (
             "DWI and b0 appear to be swapped: fluid is bright on the image given as DWI and dark "
-            "on the one given as b0"
+            "on the one given as b0; or the image given as DWI is an ADC map"
         )
     if _tail(dwi) > _DOUBTFUL_TAIL or seen.tail < _SWAPPED_TAIL:
         return (

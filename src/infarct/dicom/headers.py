@@ -69,7 +69,8 @@ _NAMES = (
     *("ImagePositionPatient", "ImageOrientationPatient"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("SourceImageSequence", "ReferencedImageSequence", "SpecificCharacterSet", "SOPClassUID"),
-    *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation"),
+    *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit"),
+    "PhotometricInterpretation",
     *("PixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
 )
 # Includes the private creator elements: pydicom needs them to look up the types of private elements

@@ -40,8 +40,24 @@ def pixel_fault(file: BinaryIO, data: Dataset) -> str:
     expected = pixels * samples * bits // 8 * max(get_integer(data, "NumberOfFrames"), 1)
     if expected <= 0 or expected > _MOST_BYTES:
         return "Rows, Columns, BitsAllocated or NumberOfFrames is missing or impossible"
+    if fault := _bits_fault(data, bits):
+        return fault
     implicit, little = data.original_encoding
     return _length_fault(file, expected, implicit=bool(implicit), little=little is not False)
+
+
+def _bits_fault(data: Dataset, allocated: int) -> str:
+    """Check which bits hold the values: programs that trust different elements read other values.
+
+    References:
+        DICOM PS3.5, section 8.1.1.
+    """
+    if "BitsStored" not in data or "HighBit" not in data:
+        return ""
+    stored, high = get_integer(data, "BitsStored"), get_integer(data, "HighBit")
+    if 1 <= stored <= allocated and high == stored - 1:
+        return ""
+    return f"BitsStored {stored} and HighBit {high} of {allocated} allocated bits are contradictory"
 
 
 def _length_fault(file: BinaryIO, expected: int, *, implicit: bool, little: bool) -> str:

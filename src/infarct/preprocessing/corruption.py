@@ -19,6 +19,7 @@ from infarct.core.findings import Finding, FindingCode, Level
 from infarct.core.nifti import Volume
 from infarct.core.units import format_volume
 from infarct.preprocessing.skull_strip import close
+from infarct.preprocessing.slice_checks import mask_of, slices_with_values
 
 _SMALLEST_ML, _SMALLEST_OVERFLOW_ML = 0.5, 0.1
 """Smaller components are noise; an overflow is recognised by its edge and may be smaller."""
@@ -93,11 +94,12 @@ def check_voxels(name: str, image: Volume, brain: Mask) -> list[Finding]:
     """
     data, grid = image.data, image.grid
     inside = close(brain, _CLOSE_MM, grid.spacing)
-    inside &= _slices_with_values(data, image.slice_axis)
+    shown_slices = slices_with_values(data, image.slice_axis)
+    inside &= mask_of(shown_slices, data.shape, image.slice_axis)
     refuse_negative(name, data, inside)
     finite = np.isfinite(data)
     low, high = float(data[finite].min()), float(data[finite].max())
-    found = _check_slices(name, image, brain) + _check_background(name, image, inside)
+    found = _check_background(name, image, inside)
     tissue = float(np.median(data[inside & finite & (data > 0)]))
     shown = finite & (data > 0) & (data != _fill_value(data[inside & finite], tissue))
     bad = ~shown
@@ -188,7 +190,8 @@ def _check_background(name: str, image: Volume, inside: Mask) -> list[Finding]:
     rim = np.zeros(image.data.shape, dtype=bool)
     for across in {0, 1, 2} - {axis}:
         np.moveaxis(rim, across, 0)[[0, -1]] = True
-    rim &= _slices_with_values(image.data, axis) & np.isfinite(image.data)
+    rim &= mask_of(slices_with_values(image.data, axis), rim.shape, axis)
+    rim &= np.isfinite(image.data)
     brain = image.data[inside & np.isfinite(image.data)]
     if not rim.any() or not brain.size:
         return []
@@ -207,30 +210,6 @@ def _check_background(name: str, image: Volume, inside: Mask) -> list[Finding]:
         text = f"{text}; give the original magnitude image, because the ADC depends on it"
         return [Finding(FindingCode.BACKGROUND_BRIGHT, "warning", text)]
     return []
-
-
-def _check_slices(name: str, image: Volume, brain: Mask) -> list[Finding]:
-    """Report empty slices between slices that show brain."""
-    axis = image.slice_axis
-    across = tuple(each for each in range(3) if each != axis)
-    shown = np.flatnonzero(brain.any(axis=across))
-    if not shown.size:
-        return []
-    values = np.asarray(_slices_with_values(image.data, axis).any(axis=across))
-    empty = [int(k) + 1 for k in range(shown[0], shown[-1] + 1) if not values[k]]
-    if not empty:
-        return []
-    text = (
-        f"{name}: {len(empty)} slices inside the brain are empty (slice "
-        f"{', '.join(map(str, empty))}); the volume is a lower bound: export the image again"
-    )
-    return [Finding(FindingCode.EMPTY_SLICES, "warning", text)]
-
-
-def _slices_with_values(data: Image, axis: int) -> Mask:
-    across = tuple(each for each in range(3) if each != axis)
-    some = np.asarray((np.isfinite(data) & (data != 0)).any(axis=across, keepdims=True))
-    return np.broadcast_to(np.asarray(some), data.shape)
 
 
 def _fill_value(values: Image, tissue: float) -> float:

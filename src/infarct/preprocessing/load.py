@@ -26,15 +26,27 @@ from infarct.core.findings import Finding, FindingCode
 from infarct.core.geometry import SAME_VOXEL, reorder
 from infarct.core.nifti import Volume, read
 from infarct.core.resampling import reached, resample
-from infarct.preprocessing import checks, companion_alignment, consistency, corruption, image_checks
+from infarct.preprocessing import (
+    checks,
+    companion_alignment,
+    consistency,
+    corruption,
+    image_checks,
+    slice_checks,
+)
 from infarct.preprocessing.case import Case, CaseFiles
 from infarct.preprocessing.skull_strip import BrainMethod, find_brain
+from infarct.preprocessing.slice_checks import empty_between, slices_with_values
 
 _TRACE = 1e-7
 """Share of the largest value below which a voxel is set to 0; a 16-bit step is 1.5e-5."""
 
 _WHOLE = 0.98
 """A companion image that covers less than this share of the DWI does not cover the whole brain."""
+
+
+_MOST_LABELS = 200
+"""Largest number of values of a segmentation that is given as brain mask."""
 
 
 def _lone_dwi(findings: list[Finding]) -> InputFileError:
@@ -76,6 +88,7 @@ def open_case(files: CaseFiles) -> Case:
     b0_given = b0 is not None
     rough, found = _find_brain(dwi, b0)
     for name, volume in as_read.items():
+        findings += slice_checks.check_slices(name, volume)
         findings += corruption.check_voxels(name, volume, rough)
     if adc is not None:
         corruption.refuse_negative("ADC", adc, rough)
@@ -83,8 +96,8 @@ def open_case(files: CaseFiles) -> Case:
     given = _given_brain(dwi, files.brain, findings)
     # Alignment first: a mirrored companion image correlates as poorly with the DWI as an image of
     # another type.
-    findings += _check_alignment(dwi, b0, adc, rough if given is None else given)
-    findings += image_type.check_types(dwi.data, b0.data if b0 else None, adc, rough)
+    misaligned = _check_alignment(dwi, b0, adc, rough if given is None else given)
+    findings += [*misaligned, *_check_types(dwi, b0, adc, rough, misaligned)]
     if adc is not None:
         scale, unit_findings = consistency.adc_scale(adc, rough)
         findings += corruption.check_adc_voxels(dwi.like(adc), rough, scale)
@@ -292,8 +305,18 @@ def _clean(name: str, volume: Volume, findings: list[Finding]) -> Volume:
 
 
 def _find_brain(dwi: Volume, b0: Volume | None) -> tuple[Mask, BrainMethod]:
-    """Find the brain by thresholds, from the DWI alone if there is no b0."""
-    brain, method = find_brain(dwi.data, (b0 or dwi).data, dwi.grid.spacing)
+    """Find the brain by thresholds, from the DWI alone if there is no b0.
+
+    Empty slices are left out: they would cut the brain in two.
+    """
+    axis, other = dwi.slice_axis, b0 or dwi
+    shown = np.logical_and(*(slices_with_values(image.data, axis) for image in (dwi, other)))
+    kept = np.flatnonzero(~empty_between(shown))
+    whole, method = find_brain(
+        dwi.data.take(kept, axis), other.data.take(kept, axis), dwi.grid.spacing
+    )
+    brain = np.zeros(dwi.data.shape, dtype=bool)
+    np.moveaxis(brain, axis, 0)[kept] = np.moveaxis(whole, axis, 0)
     if not brain.any():
         raise ContentError(
             "no brain was found on the DWI: nothing is brighter than the background; "
@@ -315,10 +338,27 @@ def _check_alignment(
     return findings
 
 
+def _check_types(
+    dwi: Volume, b0: Volume | None, adc: Image | None, brain: Mask, misaligned: list[Finding]
+) -> list[Finding]:
+    """Check the types of the images; name a misalignment, which spoils their contrast."""
+    try:
+        return image_type.check_types(dwi.data, b0.data if b0 else None, adc, brain)
+    except ContentError as error:
+        if misaligned:
+            raise ContentError(f"{misaligned[0].message}. Otherwise, {error}") from error
+        raise
+
+
 def _given_brain(dwi: Volume, path: Path | None, findings: list[Finding]) -> Mask | None:
     if path is None:
         return None
     data, _ = _read_on(dwi, "brain", path, findings, labels=True)
+    if data.max() > 1 and np.unique(data).size > _MOST_LABELS:
+        raise ContentError(
+            f"{path}: holds {np.unique(data).size} different values and is an image, not a mask; "
+            "give a mask with 1 inside the brain and 0 outside as --brain"
+        )
     brain: Mask = data > 0.5
     if not brain.any():
         raise ContentError(
