@@ -122,6 +122,15 @@ def test_contradiction_between_mask_and_probability_causes_a_warning(segmentatio
     assert filter_findings(replace(empty, infarct_probability=0.2)) == []
 
 
+def test_a_mask_that_will_probably_fail_causes_a_warning(segmentation) -> None:
+    sure = replace(segmentation.filtered, rejected=0, failure_probability=0.2, failure_limit=0.3)
+    assert filter_findings(sure) == []
+    (warning,) = filter_findings(replace(sure, failure_probability=0.62))
+    assert (warning.code, warning.level) == ("mask-unreliable", "warning")
+    assert "probability 62%" in warning.message
+    assert filter_findings(replace(sure, failure_probability=None)) == []
+
+
 @pytest.fixture
 def files(head, tmp_path) -> CaseFiles:
     return CaseFiles(**head.save(tmp_path / "scan"))

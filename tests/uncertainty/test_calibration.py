@@ -11,6 +11,7 @@ from infarct.core.errors import AssetError
 from infarct.segmentation.models import BRIEF, DEFAULT, get_model, lesion_networks
 from infarct.uncertainty.calibration import (
     Calibration,
+    FailureGate,
     Interval,
     Logistic,
     OperatingPoint,
@@ -110,6 +111,22 @@ def test_calibration_fitted_to_fewer_features_uses_the_first_ones() -> None:
 def test_json_round_trip() -> None:
     one = calibration(mean_logit=0.5)
     assert Calibration.from_json(one.to_json()) == one
+    gated = replace(one, failure=FailureGate(Logistic((1.0, -1.0, -0.5), 0.2), 0.3, 0.9, 0.1))
+    assert Calibration.from_json(gated.to_json()) == gated
+
+
+def test_a_mask_of_uncertain_extent_will_probably_fail(evidence) -> None:
+    gate = FailureGate(Logistic((2.0, 0.0, 0.0), -3.0), 0.4, 0.9, 0.1)
+    rule = CandidateFilter(replace(calibration(), failure=gate))
+    clear = filter_candidates(evidence, rule, keep_all=True)
+    # Between the thresholds of a wide and a narrow mask.
+    undecided = np.where(evidence.candidates, 0.5, evidence.scan.probability)
+    scan = replace(evidence.scan, probability=undecided.astype(np.float32))
+    unclear = filter_candidates(replace(evidence, scan=scan), rule, keep_all=True)
+    assert unclear.failure_probability > clear.failure_probability
+    assert unclear.failure_limit == 0.4
+    without = filter_candidates(evidence, CandidateFilter(calibration()), keep_all=True)
+    assert without.failure_probability is None
 
 
 @pytest.mark.parametrize(

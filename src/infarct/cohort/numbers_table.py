@@ -67,6 +67,11 @@ _NESTED = (
     (("confidence", "volume_interval_ml", 0), "Lower end of the volume interval", "ml"),
     (("confidence", "volume_interval_ml", 1), "Upper end of the volume interval", "ml"),
     (("confidence", "volume_interval_probability"), "Coverage of the volume interval", ""),
+    (
+        ("confidence", "failure_probability"),
+        "Probability that the Dice of the mask with that of a reader is below 0.5",
+        "",
+    ),
     (("confidence", "operating_point"), "Operating point of the candidate filter", ""),
     (("confidence", "rejected", "candidates"), "Number of rejected candidates", ""),
     (("confidence", "rejected", "ml"), "Volume of the rejected candidates", "ml"),

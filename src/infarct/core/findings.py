@@ -131,6 +131,7 @@ class FindingCode(StrEnum):
     LESION_VERY_LARGE = "lesion-very-large", _WARNING, "", True
     SECOND_METHOD_DISAGREES = "second-method-disagrees", _EITHER, "", True
     MASK_CONTRADICTS_PROBABILITY = "mask-contradicts-probability", _WARNING, "", True
+    MASK_UNRELIABLE = "mask-unreliable", _WARNING, "", True
     CANDIDATES_REJECTED = "candidates-rejected", _NOTE, "", True
     FILTER_NOT_APPLIED = "filter-not-applied", _WARNING, "", True
     ASYMMETRY = "asymmetry", _WARNING, "", True

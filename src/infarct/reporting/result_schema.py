@@ -62,6 +62,7 @@ SUMMARY: dict[str, Any] = {
             "infarct_probability?": _Maybe(_NUMBER),
             "volume_interval_ml?": _Maybe((_NUMBER, _NUMBER)),
             "volume_interval_probability?": _NUMBER,
+            "failure_probability?": _Maybe(_NUMBER),
             "rejected?": {"candidates": _INTEGER, "ml": _NUMBER},
             "calibration?": _Maybe(
                 {"learned_from": _TEXT, "scans": _INTEGER, "with_infarct": _INTEGER}

@@ -386,6 +386,7 @@ def _confidence(result: Segmentation) -> dict[str, Any] | None:
         "infarct_probability": None if void else filtered.infarct_probability,
         "volume_interval_ml": None if void else filtered.volume_interval_ml,
         "volume_interval_probability": COVERAGE,
+        "failure_probability": None if void else filtered.failure_probability,
         "operating_point": filtered.point,
         "calibration": _calibration_data(result.model),
         "rejected": {"candidates": filtered.rejected, "ml": filtered.rejected_ml},

@@ -100,6 +100,27 @@ class Interval:
     base_spread: float
 
 
+FAILED_DICE = 0.5
+"""A mask with a lower Dice with that of a reader counts as a failure."""
+
+
+@dataclass(frozen=True)
+class FailureGate:
+    """Predicts which masks are failures, see `FAILED_DICE`.
+
+    Attributes:
+        risk: Regression for the probability of a failure, from `failure_terms`.
+        limit: A warning is given from this probability.
+        detected: Share of the failed masks of the calibration scans that are warned of.
+        false_alarms: Share of their other masks that are warned of.
+    """
+
+    risk: Logistic
+    limit: float
+    detected: float
+    false_alarms: float
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Calibration of a method, fitted to scans with known lesions.
@@ -119,6 +140,7 @@ class Calibration:
         lesion_free: Number of lesion-free calibration scans.
         networks: SHA-256 of each network file; the calibration is valid only for these.
         learned_from: Kind of calibration scans, such as `synthetic scans`; empty if not recorded.
+        failure: Prediction of failed masks; None if there were too few to learn from.
     """
 
     model: str
@@ -132,6 +154,7 @@ class Calibration:
     lesion_free: int
     networks: tuple[str, ...]
     learned_from: str = ""
+    failure: FailureGate | None = None
 
     def lesion_logit(self, features: Sequence[float]) -> float:
         """Return the logit of the probability that a candidate is an infarct.
@@ -152,6 +175,20 @@ class Calibration:
             return 0.0, self.missed_ml
         return volume_interval(volume_ml, spread, self.outlined)
 
+    def failure_logit(
+        self, volume_ml: float, spread: tuple[float, float], best: float
+    ) -> float | None:
+        """Return the logit of the probability that a mask is a failure; None if unknown.
+
+        Args:
+            volume_ml: Segmented volume, ml; without a lesion, nothing is predicted.
+            spread: Output of `spread_of`, ml.
+            best: Output of `likeliest`.
+        """
+        if self.failure is None or not volume_ml:
+            return None
+        return self.failure.risk.logit(failure_terms(volume_ml, spread, best))
+
     def to_json(self) -> str:
         """Return the calibration as JSON text, for `from_json`."""
         return json.dumps(asdict(self), indent=1) + "\n"
@@ -165,6 +202,11 @@ class Calibration:
         table["scales"] = tuple(Scale(**row) for row in table["scales"])
         table["outlined"] = Interval(**table["outlined"])
         table["networks"] = tuple(table["networks"])
+        if table.get("failure"):
+            risk = Logistic(
+                tuple(table["failure"]["risk"]["weights"]), table["failure"]["risk"]["offset"]
+            )
+            table["failure"] = FailureGate(**{**table["failure"], "risk": risk})
         table["points"] = {name: OperatingPoint(**row) for name, row in table["points"].items()}
         return Calibration(**table)
 
@@ -244,6 +286,28 @@ def terms(features: Sequence[float], scales: Sequence[Scale]) -> list[float]:
 def likeliest(logits: Sequence[float]) -> float:
     """Return the clipped logit of the most probable candidate; the lower bound if there is none."""
     return float(np.clip(max(logits, default=-LARGEST_LOGIT), -LARGEST_LOGIT, LARGEST_LOGIT))
+
+
+_SMALL_ML = 0.1
+"""Added to volumes before taking the logarithm."""
+
+
+def failure_terms(
+    volume_ml: float, spread: tuple[float, float], best: float
+) -> tuple[float, float, float]:
+    """Return what predicts the failure of a mask.
+
+    Args:
+        volume_ml: Segmented volume, ml.
+        spread: Output of `spread_of`, ml.
+        best: Output of `likeliest`.
+
+    Returns:
+        The distance between a wide and a narrow mask, the segmented volume (both as logarithms),
+        and the logit of the most probable lesion.
+    """
+    wide, narrow = (ml + _SMALL_ML for ml in spread)
+    return math.log(wide / narrow), math.log(volume_ml + _SMALL_ML), best
 
 
 def scale_of(spread: tuple[float, float], interval: Interval) -> float:

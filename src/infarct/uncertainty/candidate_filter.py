@@ -37,6 +37,9 @@ class FilteredLesions:
             `COVERAGE` if there is an infarct, ml.
         rejected: Number of rejected candidates.
         rejected_ml: Total volume of the rejected candidates, ml.
+        failure_probability: Probability that the mask is a failure, see `FailureGate`, 0 - 1; None
+            for an empty mask, or if the calibration does not predict it.
+        failure_limit: A warning is given from this probability.
     """
 
     lesion: Mask
@@ -46,6 +49,8 @@ class FilteredLesions:
     volume_interval_ml: tuple[float, float]
     rejected: int
     rejected_ml: float
+    failure_probability: float | None = None
+    failure_limit: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -129,14 +134,18 @@ def filter_candidates(
         for one, p in zip(kept.lesions, probabilities[keep], strict=True)
     )
     visible = calibration.scan.logit((likeliest(logits), peak_of(scan)))
+    spread = spread_of(scan)
+    failure = calibration.failure_logit(kept.lesion_volume_ml, spread, likeliest(logits))
     return FilteredLesions(
         lesion=lesion,
         measurements=replace(kept, lesions=lesions),
         point=by.point,
         infarct_probability=float(expit(visible)),
-        volume_interval_ml=calibration.interval_of(kept.lesion_volume_ml, spread_of(scan)),
+        volume_interval_ml=calibration.interval_of(kept.lesion_volume_ml, spread),
         rejected=int((~keep).sum()),
         rejected_ml=every.lesion_volume_ml - kept.lesion_volume_ml,
+        failure_probability=None if failure is None else float(expit(failure)),
+        failure_limit=calibration.failure.limit if calibration.failure else 1.0,
     )
 
 

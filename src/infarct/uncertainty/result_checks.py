@@ -58,6 +58,14 @@ def filter_findings(filtered: FilteredLesions, *, void: bool = False) -> list[Fi
             "review the images and try another operating point"
         )
         found.append(Finding(FindingCode.MASK_CONTRADICTS_PROBABILITY, "warning", text))
+    failure = filtered.failure_probability
+    if failure is not None and failure >= filtered.failure_limit and not void:
+        text = (
+            "the mask may share less than half with what a reader would outline (probability "
+            f"{format_probability(failure)}): the network is uncertain about its extent; review "
+            "every slice before using any number"
+        )
+        found.append(Finding(FindingCode.MASK_UNRELIABLE, "warning", text))
     if void and filtered.measurements.lesion_count:
         text = (
             "the candidate filter was not applied, because its calibration does not hold for this "

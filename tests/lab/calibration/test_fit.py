@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from infarct.core import assets
 from infarct.core.errors import InputFileError
@@ -44,6 +45,10 @@ def made(count: int, seed: int) -> list[Row]:
                 candidates=tuple(tuple(map(float, row)) for row in candidates),
                 candidate_ml=tuple(volumes),
                 is_infarct=tuple(infarct),
+                overlap_ml=tuple(
+                    0.8 * min(ml, true_ml) if real else 0.0
+                    for real, ml in zip(infarct, volumes, strict=True)
+                ),
                 peak_logit=float(rng.normal(3.0 if true_ml else -1.0, 2.0)),
                 spread_ml=(1.2 * sum(volumes) + 0.05, 0.7 * sum(volumes)),
             )
@@ -107,3 +112,36 @@ def test_probabilities_are_frequencies(found) -> None:
     for said, true, count in found[1].curve:
         assert said == pytest.approx(true, abs=0.08), count
     assert found[1].brier_visible < 0.15
+
+
+def vague(rows: list[Row], seed: int) -> list[Row]:
+    """Make every third mask miss its infarct where the network is uncertain of its extent."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for row in rows:
+        bad = bool(rng.random() < 1 / 3)
+        spread = (sum(row.candidate_ml) * (9 if bad else 1.3) + 0.05, 0.7 * sum(row.candidate_ml))
+        shared = tuple(ml * (0.1 if bad else 1.0) for ml in row.overlap_ml)
+        made.append(replace(row, spread_ml=spread, overlap_ml=shared))
+    return made
+
+
+def test_masks_that_fail_are_predicted_on_other_scans() -> None:
+    calibration = fit(vague(made(400, 6), 7), "made")
+    gate = calibration.failure
+    assert gate is not None
+    assert gate.detected > 0.7
+    assert gate.false_alarms == pytest.approx(0.1, abs=0.02)
+    unclear, clear = (calibration.failure_logit(5.0, (ml, 4.0), 3.0) for ml in (50.0, 6.0))
+    assert unclear > logit(gate.limit) > clear
+    assert calibration.failure_logit(0.0, (1.0, 0.1), 3.0) is None
+
+
+def test_without_failures_nothing_is_predicted() -> None:
+    def perfect(row: Row) -> Row:
+        if not row.true_ml:
+            return replace(row, candidates=(), candidate_ml=(), is_infarct=(), overlap_ml=())
+        true_ml = sum(row.candidate_ml) or row.true_ml
+        return replace(row, overlap_ml=row.candidate_ml, true_ml=true_ml)
+
+    assert fit([perfect(row) for row in made(200, 8)], "made").failure is None

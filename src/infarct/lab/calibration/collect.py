@@ -60,6 +60,7 @@ class Row:
         candidates: `FEATURES` of each candidate, largest first.
         candidate_ml: Volume of each candidate.
         is_infarct: Whether each candidate is an infarct.
+        overlap_ml: Volume of each candidate that is infarct.
         peak_logit: From `candidate_features.peak_of`.
         spread_ml: From `candidate_features.spread_of`.
     """
@@ -69,6 +70,7 @@ class Row:
     candidates: tuple[tuple[float, ...], ...]
     candidate_ml: tuple[float, ...]
     is_infarct: tuple[bool, ...]
+    overlap_ml: tuple[float, ...]
     peak_logit: float
     spread_ml: tuple[float, float]
 
@@ -182,6 +184,7 @@ def row_of(case: Case, prepared: Prepared, prediction: Prediction, reference: Ma
         candidates=tuple(features(evidence, measured)),
         candidate_ml=tuple(one.volume_ml for one in measured.lesions),
         is_infarct=tuple(bool(x) for x in true_candidates(candidates, reference)),
+        overlap_ml=tuple(overlaps_ml(candidates, reference, scan.grid.voxel_ml)),
         peak_logit=peak_of(scan),
         spread_ml=spread_of(scan),
     )
@@ -198,9 +201,22 @@ def read_row(path: Path) -> Row:
     """Read a row written by `write_row`."""
     table = json.loads(path.read_text(encoding="utf-8"))
     table["candidates"] = tuple(tuple(row) for row in table["candidates"])
-    for name in ("candidate_ml", "is_infarct", "spread_ml"):
+    for name in ("candidate_ml", "is_infarct", "overlap_ml", "spread_ml"):
         table[name] = tuple(table[name])
     return Row(**table)
+
+
+def overlaps_ml(candidates: Mask, reference: Mask, voxel_ml: float) -> list[float]:
+    """Return the volume that each candidate shares with the reference, largest candidate first.
+
+    Args:
+        candidates: (X, Y, Z) bool, mask of all candidates.
+        reference: Same shape, reference mask of the infarcts.
+        voxel_ml: Volume of a voxel, ml.
+    """
+    found = pieces(candidates)
+    counts = np.bincount(found[reference], minlength=int(found.max(initial=0)) + 1)
+    return [float(count) * voxel_ml for count in counts[1:]]
 
 
 def true_candidates(candidates: Mask, reference: Mask) -> NDArray[np.bool_]:

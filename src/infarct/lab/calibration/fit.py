@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
@@ -27,12 +27,15 @@ from infarct.lab.calibration.collect import Row
 from infarct.uncertainty.calibration import (
     COVERAGE,
     DEFAULT_POINT,
+    FAILED_DICE,
     Calibration,
+    FailureGate,
     Interval,
     Logistic,
     OperatingPoint,
     Scale,
     calibration_name,
+    failure_terms,
     likeliest,
     scale_of,
 )
@@ -49,6 +52,13 @@ _STRONG, _WEAK = 0.03, 10.0
 of ten features on about 270 candidates, strong regularisation has the best cross-validated
 likelihood (mean log loss over three methods .338; .341 at .02, .340 at .1, .354 at .3; features
 without products .478). One or two features need almost none."""
+
+_GATE, _GATE_ALARMS = 1.0, 0.1
+"""Inverse regularisation strength of the failure gate, and the share of other masks it may warn
+of."""
+
+_FEWEST_FAILED = 5
+"""With fewer failed masks, nothing is predicted."""
 
 _FOLDS = 10
 _FLOOR_ML = 0.1
@@ -102,6 +112,7 @@ def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calib
     # Without false positives: `infarct_probability` covers them, and they would pull intervals
     # to zero.
     outlined = [(row, ml) for row, ml in scans if ml and row.true_ml]
+    kept = points[DEFAULT_POINT].least_probability
     scaler, _, regression = by_products.fit(every, infarct)
     columns = zip(scaler.mean_, scaler.scale_, every.min(axis=0), every.max(axis=0), strict=True)
     return Calibration(
@@ -116,6 +127,7 @@ def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calib
         lesion_free=int((~visible).sum()),
         networks=tuple(map(assets.sha256, networks)),
         learned_from=LEARNED_FROM,
+        failure=_failure_gate(rows, logits, kept),
     )
 
 
@@ -185,6 +197,37 @@ def _missed_ml(
     infarcts = sorted((likeliest(x.tolist()), k) for k, x in enumerate(logits) if rows[k].true_ml)
     count = sum(float(expit(best)) < strictest for best, _ in infarcts)
     return [rows[k].true_ml for _, k in infarcts[: max(count, _FEWEST_MISSED)]]
+
+
+def _failure_gate(
+    rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], least: float
+) -> FailureGate | None:
+    """Return the prediction of failed masks; None if there are too few to learn from.
+
+    The limit follows from cross-validated predictions, like the operating points.
+    """
+    values, failed = [], []
+    for row, x in zip(rows, logits, strict=True):
+        kept = expit(x) >= least
+        volume = float(np.array(row.candidate_ml)[kept].sum())
+        if volume:
+            shared = float(np.array(row.overlap_ml)[kept].sum())
+            failed.append(2 * shared / (volume + row.true_ml) < FAILED_DICE)
+            values.append(failure_terms(volume, row.spread_ml, likeliest(x.tolist())))
+    truth = np.array(failed)
+    if not _FEWEST_FAILED <= truth.sum() <= len(truth) - _FEWEST_FAILED:
+        return None
+    folds = StratifiedKFold(_FEWEST_FAILED)
+    predicted = cross_val_predict(
+        _regression(_GATE), np.array(values), truth, cv=folds, method="predict_proba"
+    )[:, 1]
+    limit = float(np.quantile(predicted[~truth], 1 - _GATE_ALARMS))
+    return FailureGate(
+        risk=_fitted(np.array(values), truth, _GATE),
+        limit=limit,
+        detected=_share((predicted[truth] >= limit).tolist()),
+        false_alarms=_share((predicted[~truth] >= limit).tolist()),
+    )
 
 
 def _interval(scans: Sequence[tuple[Row, float]]) -> Interval:
