@@ -63,7 +63,7 @@ _FEWEST_FAILED = 5
 _FOLDS = 10
 _FLOOR_ML = 0.1
 _BASE_SPREAD = 0.2
-_FEWEST_MISSED = 5
+_FEWEST_MISSED = 3
 """Fewer missed infarcts say nothing. With fewer than nine, their largest is the 90% bound. Infarcts
 that are found with certainty are never taken instead, because some of them are very large."""
 
@@ -121,7 +121,7 @@ def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calib
         lesion=_stretched(_unscaled(regression), stretch),
         scan=_fitted(overall, visible, _WEAK),
         outlined=_interval(outlined),
-        missed_ml=_conformal(_missed_ml(rows, logits, points)),
+        missed_ml=_conformal(_missed_ml(rows, logits)),
         points=points,
         scans=len(rows),
         lesion_free=int((~visible).sum()),
@@ -185,17 +185,14 @@ def _share(hits: Sequence[bool]) -> float:
     return float(np.mean(hits)) if hits else math.nan
 
 
-def _missed_ml(
-    rows: Sequence[Row], logits: Sequence[NDArray[np.float64]], points: dict[str, OperatingPoint]
-) -> list[float]:
-    """Return the volumes of infarcts on scans with an empty lesion mask.
+def _missed_ml(rows: Sequence[Row], logits: Sequence[NDArray[np.float64]]) -> list[float]:
+    """Return the volumes of infarcts that stand for those on scans with an empty lesion mask.
 
-    The default point misses too few infarcts for an estimate. Those missed by the strictest point,
-    and the next to be missed, are similar and rather larger, so that the bound is conservative.
+    The default point misses too few infarcts for an estimate. Those without a candidate that is
+    more probable than not are similar and rather larger, so that the bound is conservative.
     """
-    strictest = max(point.least_probability for point in points.values())
     infarcts = sorted((likeliest(x.tolist()), k) for k, x in enumerate(logits) if rows[k].true_ml)
-    count = sum(float(expit(best)) < strictest for best, _ in infarcts)
+    count = sum(best < 0 for best, _ in infarcts)
     return [rows[k].true_ml for _, k in infarcts[: max(count, _FEWEST_MISSED)]]
 
 
