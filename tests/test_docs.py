@@ -162,11 +162,9 @@ def test_commands_and_options_exist(page: Path) -> None:
                 command = command.commands[names.pop(0)]
             if words[1:] and words[1].islower() and words[1].isalpha():
                 assert words[1] in get_command(app).commands, line
-            known = {
-                option
-                for each in command.params
-                for option in (*each.opts, *each.secondary_opts, "--help")
-            }
+            known = {"--help"}.union(
+                *((*each.opts, *each.secondary_opts) for each in command.params)
+            )
             used = {word.split("=")[0] for word in names if word.startswith("--")}
             assert used <= known, (line, used - known)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from infarct.cli.lab import app
 from test_loop import TINY, SphereStream
 from test_real_cases import Synthetic
 from typer.testing import CliRunner
 
+from infarct.cli.commands.lab import app
 from infarct.core.errors import InputFileError
 from infarct.lab.training import loop
 from infarct.lab.training.checkpoint import Position, make_learner, read_weights, write_weights

@@ -216,7 +216,8 @@ def test_voiding_finding_removes_the_confidence(code, segmentation) -> None:
     confidence = summarise(segmentation)["confidence"]
     void = summarise(replace(segmentation, findings=(*segmentation.findings, poor)))["confidence"]
     assert confidence["infarct_probability"] is not None
-    assert void == {**confidence, "infarct_probability": None, "volume_interval_ml": None}
+    withheld = ("infarct_probability", "volume_interval_ml", "failure_probability")
+    assert void == {**confidence, **dict.fromkeys(withheld)}
 
 
 def test_failed_write_leaves_no_files(segmentation, tmp_path, monkeypatch) -> None:
@@ -326,7 +327,7 @@ def test_manifest_names_engine_and_calibration(segmentation, written, quick) -> 
     }
     assert writer._manifest(quick, ())["calibration"] is None
     data = json.loads((written / "summary.json").read_text())["confidence"]["calibration"]
-    assert data == {"scans": 143, "with_infarct": 56, "learned_from": "synthetic scans"}
+    assert data == {"scans": 155, "with_infarct": 62, "learned_from": "synthetic scans"}
 
 
 def test_rebuilding_the_report_does_not_hide_manual_work(written, tmp_path) -> None:

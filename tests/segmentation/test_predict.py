@@ -23,8 +23,8 @@ def test_predictions_are_averaged_and_their_disagreement_is_kept(segmentation) -
         Volume(np.where(prepared.brain, level, 0.0).astype(np.float32), MNI_GRID.affine)
         for level in (0.9, 0.3)
     )
-    readers = (lambda _: high, lambda _: low)
-    pair = replace(get_model("cfuzzy"), readers=readers, weights=(0.75, 0.25))
+    predictors = (lambda _: high, lambda _: low)
+    pair = replace(get_model("cfuzzy"), predictors=predictors, weights=(0.75, 0.25))
     reading = predict(case, prepared, pair)
     brain = Volume(prepared.brain.astype(np.float32), MNI_GRID.affine)
     inside = restore(brain, case, prepared.registration) > 0.999
@@ -45,8 +45,8 @@ def test_network_shared_by_two_methods_runs_once(segmentation) -> None:
         return predictor
 
     high, low = constant(0.9), constant(0.3)
-    alone = replace(get_model("cfuzzy"), readers=(high,))
-    pair = replace(alone, readers=(high, low), weights=(0.5, 0.5))
+    alone = replace(get_model("cfuzzy"), predictors=(high,))
+    pair = replace(alone, predictors=(high, low), weights=(0.5, 0.5))
     both = list(predict_several(case, prepared, [alone, pair]))
     assert calls == [0.9, 0.3]
     for together, method in zip(both, (alone, pair), strict=True):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from infarct.cli.lab import app
 from typer.testing import CliRunner
 
+from infarct.cli.commands.lab import app
 from infarct.core.errors import InputFileError, OutputError
 from infarct.core.geometry import MNI_GRID
 from infarct.lab.simulation.scanner import SimulatedScan
