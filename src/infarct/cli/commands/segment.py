@@ -46,7 +46,7 @@ def segment(
         bool,
         typer.Option(
             "--quick",
-            help="Omit scan and maps in MNI space: faster, with a third of the disk space.",
+            help="Omit scan and maps in MNI space, which take most of the disk space.",
         ),
     ] = False,
     overwrite: Overwrite = False,
