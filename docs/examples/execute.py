@@ -7,9 +7,11 @@ The cohort example needs the extra `lab`, because it simulates its scans.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -26,9 +28,9 @@ def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": folder}}).execute()
-    for output in (each for cell in notebook.cells for each in cell.get("outputs", [])):
-        if output["output_type"] == "stream":
-            output["text"] = output["text"].replace(f"{folder}{os.sep}", "")
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell["outputs"] = joined(cell["outputs"], f"{folder}{os.sep}")
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
@@ -36,7 +38,19 @@ def execute(path: Path) -> None:
     nbformat.write(notebook, path)
 
 
+def joined(outputs: list[Any], folder: str) -> list[Any]:
+    """Join the printed text of a cell, without the folder, terminal codes and progress bars."""
+    printed = [each for each in outputs if each["output_type"] == "stream"]
+    others = [each for each in outputs if each["output_type"] != "stream"]
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", "".join(each["text"] for each in printed))
+    lines = [line for line in re.split(r"[\r\n]+", text.replace(folder, "")) if line.strip()]
+    kept = "".join(f"{line.rstrip()}\n" for line in lines if "\u2501" not in line)
+    return [*([{**printed[0], "text": kept}] if kept else []), *others]
+
+
 if __name__ == "__main__":
     os.environ["TERM"] = "dumb"  # no progress bars
+    # The notebooks call the command of this environment.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for name in sys.argv[1:] or sorted(HERE.glob("*.ipynb")):
         execute(Path(name))
