@@ -10,7 +10,6 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import contourpy
 import numpy as np
 from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
@@ -20,6 +19,7 @@ from infarct.reporting.radiological_view import (
     ADC_WINDOW,
     CONTOUR,
     box_around,
+    contour_lines,
     head_of,
     key_slices,
     radiological_spacing,
@@ -123,12 +123,10 @@ def _outlined(panel: Picture.Image, lesion: Mask) -> Picture.Image:
 
 def _contours(lesion: Mask, size: tuple[int, int]) -> Sequence[list[tuple[float, float]]]:
     """Return the contours of a mask (X, Y) in pixels of a picture of the given size."""
-    # Padding closes contours along the border.
-    found = contourpy.contour_generator(z=np.pad(lesion, 1).T.astype(float)).lines(0.5)
     width, height = (pixels / voxels for pixels, voxels in zip(size, lesion.shape, strict=True))
     return [
-        [((x - 0.5) * width, size[1] - (y - 0.5) * height) for x, y in np.asarray(line)]
-        for line in found
+        [((x + 0.5) * width, size[1] - (y + 0.5) * height) for x, y in line]
+        for line in contour_lines(lesion)
     ]
 
 

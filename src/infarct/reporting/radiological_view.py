@@ -118,6 +118,20 @@ def key_slices(lesion: Mask, brain: Mask, most: int) -> list[int]:
     return sorted({int(candidates[round(float(i))]) for i in picks})
 
 
+def contour_lines(mask: Mask) -> list[NDArray[np.float64]]:
+    """Return the closed contours of a mask.
+
+    Args:
+        mask: (X, Y) bool.
+
+    Returns:
+        For each contour, (N, 2) the x and y of its points in pixel-centre coordinates.
+    """
+    # Padding closes contours along the image border.
+    found = contourpy.contour_generator(z=np.pad(mask, 1).T.astype(float)).lines(0.5)
+    return [line - 1 for line in cast("list[NDArray[np.float64]]", found)]
+
+
 def contour_path(
     mask: Mask, place: Callable[[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]
 ) -> str:
@@ -127,14 +141,9 @@ def contour_path(
         mask: (X, Y) bool.
         place: Maps pixel-centre coordinates x and y to drawing units.
     """
-    if not mask.any():
-        return ""
-    # Padding closes contours along the image border.
-    found = contourpy.contour_generator(z=np.pad(mask, 1).T.astype(float)).lines(0.5)
-    lines = cast("list[NDArray[np.float64]]", found)
     pieces = []
-    for line in lines:
-        x, y = place(line[:, 0] - 1, line[:, 1] - 1)
+    for line in contour_lines(mask):
+        x, y = place(line[:, 0], line[:, 1])
         points = " ".join(f"{px:.4g},{py:.4g}" for px, py in zip(x[:-1], y[:-1], strict=True))
         pieces.append(f"M{points}Z")
     return "".join(pieces)

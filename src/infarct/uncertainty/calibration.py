@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import combinations_with_replacement
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -198,17 +199,18 @@ class Calibration:
         """Parse the output of `to_json`."""
         table = json.loads(text)
         for name in ("lesion", "scan"):
-            table[name] = Logistic(tuple(table[name]["weights"]), table[name]["offset"])
+            table[name] = _logistic(table[name])
         table["scales"] = tuple(Scale(**row) for row in table["scales"])
         table["outlined"] = Interval(**table["outlined"])
         table["networks"] = tuple(table["networks"])
-        if table.get("failure"):
-            risk = Logistic(
-                tuple(table["failure"]["risk"]["weights"]), table["failure"]["risk"]["offset"]
-            )
-            table["failure"] = FailureGate(**{**table["failure"], "risk": risk})
+        if gate := table.get("failure"):
+            table["failure"] = FailureGate(**{**gate, "risk": _logistic(gate["risk"])})
         table["points"] = {name: OperatingPoint(**row) for name, row in table["points"].items()}
         return Calibration(**table)
+
+
+def _logistic(table: dict[str, Any]) -> Logistic:
+    return Logistic(tuple(table["weights"]), table["offset"])
 
 
 def calibration_name(method: str) -> str:

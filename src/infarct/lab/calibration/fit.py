@@ -107,12 +107,12 @@ def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calib
     )
     visible = np.array([row.true_ml > 0 for row in rows])
     points = {name: _point(rows, logits, rate) for name, rate in FALSE_ALARMS.items()}
-    volumes = _outlined_ml(rows, logits, points[DEFAULT_POINT].least_probability)
+    least = points[DEFAULT_POINT].least_probability
+    volumes = _outlined_ml(rows, logits, least)
     scans = list(zip(rows, volumes, strict=True))
     # Without false positives: `infarct_probability` covers them, and they would pull intervals
     # to zero.
     outlined = [(row, ml) for row, ml in scans if ml and row.true_ml]
-    kept = points[DEFAULT_POINT].least_probability
     scaler, _, regression = by_products.fit(every, infarct)
     columns = zip(scaler.mean_, scaler.scale_, every.min(axis=0), every.max(axis=0), strict=True)
     return Calibration(
@@ -127,7 +127,7 @@ def fit(rows: Sequence[Row], model: str, networks: Sequence[Path] = ()) -> Calib
         lesion_free=int((~visible).sum()),
         networks=tuple(map(assets.sha256, networks)),
         learned_from=LEARNED_FROM,
-        failure=_failure_gate(rows, logits, kept),
+        failure=_failure_gate(rows, logits, least),
     )
 
 
@@ -204,11 +204,10 @@ def _failure_gate(
     The limit follows from cross-validated predictions, like the operating points.
     """
     values, failed = [], []
-    for row, x in zip(rows, logits, strict=True):
-        kept = expit(x) >= least
-        volume = float(np.array(row.candidate_ml)[kept].sum())
+    volumes = _outlined_ml(rows, logits, least)
+    for row, x, volume in zip(rows, logits, volumes, strict=True):
         if volume:
-            shared = float(np.array(row.overlap_ml)[kept].sum())
+            shared = float(np.array(row.overlap_ml)[expit(x) >= least].sum())
             failed.append(2 * shared / (volume + row.true_ml) < FAILED_DICE)
             values.append(failure_terms(volume, row.spread_ml, likeliest(x.tolist())))
     truth = np.array(failed)
